@@ -1,0 +1,42 @@
+# make demo   a stylised picture, from a fresh clone with Python 3.10+ alone
+# make test   the whole test suite
+# make lint   ruff and mypy
+# make wheel  the wheel, in dist/
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint wheel figures clean
+
+demo: .venv/demo
+	$(BIN)/impasto samples build/demo --photos
+	$(BIN)/impasto stylize build/demo/coffee.png build/demo/swirls.png -o build/demo/result.png --size 400
+	@echo
+	@echo "The picture is $(CURDIR)/build/demo/result.png"
+	@echo "Try your own: $(BIN)/impasto stylize PHOTO PAINTING -o OUT.png"
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+wheel: .venv/dev
+	$(BIN)/python -m build --wheel --outdir dist
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "impasto needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[photos]'
+	touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build dist .venv

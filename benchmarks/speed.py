@@ -1,0 +1,105 @@
+"""Time, iterations and peak memory of a 512x512 picture with the default schedule.
+
+    python benchmarks/speed.py [--vgg vgg19.safetensors --convention caffe] [--device auto]
+
+Every configuration runs in a process of its own, so that its peak memory is its own. Writes
+benchmarks/speed.md and, side by side, what float32 and bfloat16 make: docs/precision.jpg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from skimage import data
+
+from impasto.device import choose_device, choose_precision, describe
+from impasto.images import read, resize, write
+from impasto.methods.gatys import Gatys
+from impasto.samples import draw
+
+HERE = Path(__file__).parent
+SIZE = 512
+
+
+def measure(options: dict[str, str], out: Path) -> None:
+    """Render once and print the figures as JSON."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    method = Gatys(**options)
+    content = resize(read(data.coffee()).rgb[:, :, 100:500], (SIZE, SIZE))
+    style = method.prepare([read(draw("swirls")).rgb])
+    steps = []
+    began = time.perf_counter()
+    result = method(
+        content, style, 1.0, lambda step: steps.append((step.size, time.perf_counter()))
+    )
+    seconds = time.perf_counter() - began
+    write(out, result)
+    finest = [stamp for size, stamp in steps if min(size) == SIZE]
+    if method.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    figures = {
+        "seconds": seconds,
+        "iterations": len(steps),
+        "per_iteration": (finest[-1] - finest[0]) / max(1, len(finest) - 1),
+        "peak": peak,
+        "machine": describe(method.device, torch.float32).removesuffix(", float32"),
+    }
+    print(json.dumps(figures))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--vgg", type=Path)
+    parser.add_argument("--convention")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        measure(json.loads(args.one), args.to)
+        return
+    backbones: dict[str, dict[str, str]] = {"compact": {"backbone": "compact"}}
+    if args.vgg:
+        backbones["VGG-19 to relu4_1"] = {
+            "backbone": "vgg19",
+            "weights_file": str(args.vgg),
+            "convention": args.convention,
+        }
+    rows, pictures, machine = [], [], ""
+    for name, options in backbones.items():
+        for precision in ("float32", "bfloat16"):
+            to = HERE.parent / "build" / f"speed-{options['backbone']}-{precision}.png"
+            one = json.dumps(options | {"precision": precision, "device": args.device})
+            command = [sys.executable, __file__, "--one", one, "--to", str(to)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            figures = json.loads(done.stdout.splitlines()[-1])
+            machine = figures["machine"]
+            rows.append(
+                f"| {name} | {precision} | {figures['seconds']:.1f} | {figures['iterations']} | "
+                f"{figures['per_iteration']:.2f} | {figures['peak']:.0f} |"
+            )
+            print(rows[-1], flush=True)
+            pictures.append(read(to).rgb)
+    chosen = str(choose_precision("auto", choose_device(args.device))).removeprefix("torch.")
+    lines = [
+        f"One {SIZE}x{SIZE} picture, default schedule ({machine}; `auto` chooses {chosen}).",
+        "",
+        "| backbone | precision | seconds | iterations | s per iteration at 512 px | peak MB |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        *rows,
+    ]
+    (HERE / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(HERE.parent / "docs" / "precision.jpg", torch.cat(pictures[:2], -1), quality=90)
+
+
+if __name__ == "__main__":
+    main()

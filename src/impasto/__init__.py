@@ -1,0 +1,30 @@
+"""impasto renders a photograph in the manner of a painting.
+
+>>> import impasto
+>>> result = impasto.stylize("photo.jpg", "painting.jpg")  # doctest: +SKIP
+>>> result.save("out.png")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .methods import load, methods
+    from .pipeline import stylize
+
+__all__ = ["__version__", "load", "methods", "stylize"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Importing torch takes seconds: `impasto --help` should not wait for it.
+    if name == "stylize":
+        from .pipeline import stylize
+
+        return stylize
+    if name in ("load", "methods"):
+        from . import methods as room
+
+        return getattr(room, name)
+    raise AttributeError(f"module 'impasto' has no attribute {name!r}")

@@ -1,0 +1,186 @@
+"""Pretrained perceptual networks, by name.
+
+``compact`` is bundled. ``vgg19`` and ``vgg16`` are read from a file, found in the cache, or
+downloaded; see :mod:`impasto.backbones.weights`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..images import fit, list_pictures, read, resize
+from .compact import load_compact
+from .vgg import CAFFE, TORCHVISION, VGG, VGG16, VGG19, InputConvention, Padding, Pooling
+from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
+
+__all__ = ["NAMES", "VGG", "load_backbone", "photographs"]
+
+NAMES = ("compact", "vgg19", "vgg16")
+_WIDTHS = {"vgg19": VGG19, "vgg16": VGG16}
+_CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION}
+
+
+def load_backbone(
+    name: str = "compact",
+    weights: Path | None = None,
+    *,
+    convention: str | None = None,
+    padding: Padding = "replicate",
+    pooling: Pooling = "max",
+    normalise: bool = True,
+    photos: Path | None = None,
+    progress: bool = True,
+) -> VGG:
+    """A backbone, ready to give features: frozen, in evaluation mode, float32, on the CPU.
+
+    Args:
+        name: ``compact``, ``vgg19`` or ``vgg16``.
+        weights: a file of weights with torchvision's key names (safetensors or pth); None looks
+            in the cache, then downloads. A file that ends early serves the taps that it has.
+        convention: ``caffe`` or ``torchvision``: what the file's weights expect of their input.
+            None reads it from the file's header or knows it from the file's name.
+        padding, pooling: see :class:`VGG`.
+        normalise: bring every channel to unit mean activation over photographs, so that loss
+            weights carry over between layers and networks; measured once and kept in the cache.
+        photos: folder of photographs to normalise with; None takes scikit-image's samples.
+        progress: show the download.
+
+    Raises:
+        InputError: for an unknown name, or weights that cannot be had or do not fit.
+    """
+    if name not in NAMES:
+        raise InputError(f"backbone {name!r} is unknown: use one of {', '.join(NAMES)}")
+    if name == "compact":
+        if weights is None:
+            net = load_compact(padding=padding, pooling=pooling)
+        else:
+            net = load_compact(weights, padding=padding, pooling=pooling)
+    else:
+        net = _load_vgg(name, weights, convention, padding, pooling, progress)
+        if normalise:
+            net.scale_(_unit_means(net, photos))
+    net.fingerprint = f"{name}:{padding}:{pooling}:{_digest(net)}"
+    return net.eval().requires_grad_(False)
+
+
+def _load_vgg(
+    name: str,
+    weights: Path | None,
+    convention: str | None,
+    padding: Padding,
+    pooling: Pooling,
+    progress: bool,
+) -> VGG:
+    records = [record for record in RECORDS.values() if record.backbone == name]
+    if weights is None:
+        record = next((record for record in records if find(record)), records[0])
+        path = fetch(record, progress=progress)
+        convention = convention or record.convention
+    else:
+        path = Path(weights)
+    tensors, metadata = load_tensors(path)
+    if convention is None:
+        known = {record.filename: record.convention for record in records}
+        convention = metadata.get("convention") or known.get(path.name)
+    if convention not in _CONVENTIONS:
+        raise InputError(
+            f"{path}: say what input these weights expect: convention caffe (Oxford's own) "
+            "or torchvision"
+        )
+    return build_vgg(name, tensors, _CONVENTIONS[convention], padding, pooling, str(path))
+
+
+def build_vgg(
+    name: str,
+    tensors: dict[str, Tensor],
+    convention: InputConvention,
+    padding: Padding = "replicate",
+    pooling: Pooling = "max",
+    source: str = "weights",
+) -> VGG:
+    """A VGG from tensors with torchvision's names, ``features.N.weight``, as deep as they go.
+
+    Raises:
+        InputError: if the first layer is missing or a shape is not the network's.
+    """
+    prefix = "" if "0.weight" in tensors else "features."
+    found: dict[str, int] = {}
+    index = 0
+    for block, block_widths in enumerate(_WIDTHS[name], 1):
+        for position in range(1, len(block_widths) + 1):
+            found[f"conv{block}_{position}"] = index
+            index += 2  # convolution, ReLU
+        index += 1  # pooling
+    there = itertools.takewhile(lambda conv: f"{prefix}{found[conv]}.weight" in tensors, found)
+    found = {conv: found[conv] for conv in there}
+    depths = Counter(int(conv[4]) for conv in found)
+    widths = [_WIDTHS[name][block - 1][:depth] for block, depth in depths.items()]
+    if not found:
+        raise InputError(
+            f"{source}: not {name} weights (no {prefix}0.weight); see `impasto backbones`"
+        )
+    net = VGG(tuple(widths), convention, padding, pooling, name)
+    state = {}
+    for conv, number in found.items():
+        for part in ("weight", "bias"):
+            key = f"{prefix}{number}.{part}"
+            expected = getattr(net.convs[conv], part).shape
+            if key not in tensors or tensors[key].shape != expected:
+                raise InputError(f"{source}: {key} does not fit {name}'s {conv}; use other weights")
+            state[f"convs.{conv}.{part}"] = tensors[key].float()
+    net.load_state_dict(state)
+    return net.requires_grad_(False)
+
+
+def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[Tensor]:
+    """Photographs to normalise with, ``(1, 3, H, W)``.
+
+    Up to 50 of a folder, spread evenly over the sorted names, or scikit-image's samples.
+    """
+    if folder is not None:
+        paths = list_pictures(folder)
+        for path in paths[:: max(1, len(paths) // 50)][:50]:
+            rgb = read(path).rgb
+            yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
+        return
+    try:
+        from skimage import data
+    except ImportError:
+        raise InputError(
+            "normalising this backbone needs photographs: pip install scikit-image, "
+            "or name a folder of photographs"
+        ) from None
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        rgb = read(getattr(data, name)()).rgb
+        yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
+
+
+def _unit_means(net: VGG, photos: Path | None) -> dict[str, Tensor]:
+    # The means belong to the network as trained; padding and pooling are options of the moment.
+    key = hashlib.sha256(f"{_digest(net)}:{net.pooling}:{photos or ''}".encode()).hexdigest()[:16]
+    path = home() / f"unit-means-{net.name}-{key}.safetensors"
+    if path.exists():
+        means = load_tensors(path)[0]
+        if set(means) == {tap for tap in net.taps if tap.startswith("relu")}:
+            return means
+    means = net.unit_means(photographs(photos))
+    with suppress(InputError):  # a read-only cache costs a few seconds next time, nothing else
+        save_tensors(path, means, {"what": "mean activation of every channel"})
+    return means
+
+
+def _digest(net: VGG) -> str:
+    digest = hashlib.sha256(repr(net.convention).encode())
+    for name, parameter in net.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().to(torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,284 @@
+"""Weights of the pretrained networks: which there are, where they are kept, how they are read.
+
+A file is only ever read as tensors; nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import BinaryIO
+from urllib.error import HTTPError
+
+import torch
+from platformdirs import user_cache_dir
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import InputError
+
+__all__ = ["RECORDS", "WeightRecord", "fetch", "find", "home", "load_tensors", "save_tensors"]
+
+TIMEOUT = 30.0  # seconds without a byte from the server
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class WeightRecord:
+    """A file of weights that can be downloaded.
+
+    Attributes:
+        name: how people ask for it, such as ``vgg19-caffe``.
+        backbone: ``vgg19`` or ``vgg16``.
+        filename: its name in the cache folder.
+        address: where it is.
+        size: bytes, if known.
+        sha256: the digest or its first eight or more hex digits, if known.
+        convention: what it expects of its input, ``caffe`` or ``torchvision``.
+        licence: of the weights.
+    """
+
+    name: str
+    backbone: str
+    filename: str
+    address: str
+    size: int | None
+    sha256: str | None
+    convention: str
+    licence: str
+
+
+def _torchvision(backbone: str, size: int, sha256: str) -> WeightRecord:
+    filename = f"{backbone}-{sha256[:8]}.pth"
+    address = "https://download.pytorch.org/models/" + filename
+    licence = "BSD-3-Clause (torchvision), trained on ImageNet"
+    name = f"{backbone}-torchvision"
+    return WeightRecord(name, backbone, filename, address, size, sha256, "torchvision", licence)
+
+
+def _caffe(backbone: str, sha256: str) -> WeightRecord:
+    # The pixels these expect and their addresses: github.com/jcjohnson/pytorch-vgg.
+    filename = f"{backbone}-{sha256}.pth"
+    address = "https://web.eecs.umich.edu/~justincj/models/" + filename
+    licence = "CC BY 4.0 (Simonyan & Zisserman, Oxford), converted by Justin Johnson"
+    return WeightRecord(
+        f"{backbone}-caffe", backbone, filename, address, None, sha256, "caffe", licence
+    )
+
+
+RECORDS: dict[str, WeightRecord] = {
+    record.name: record
+    for record in (
+        _caffe("vgg19", "d01eb7cb"),
+        _caffe("vgg16", "00b39a1b"),
+        _torchvision(
+            "vgg19", 574673361, "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
+        ),
+        _torchvision(
+            "vgg16", 553433881, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
+        ),
+    )
+}
+
+
+def home() -> Path:
+    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches."""
+    return Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto")).expanduser().absolute()
+
+
+def find(record: WeightRecord) -> Path | None:
+    """Where the file of ``record`` lies in the cache; None if it does not."""
+    path = home() / record.filename
+    return path if os.path.isfile(path) else None
+
+
+class _Failed(Exception):
+    """Why a download failed."""
+
+
+def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
+    """The file of ``record``, downloaded into the cache if it is not there yet.
+
+    Args:
+        record: one of ``RECORDS``.
+        progress: show a bar if standard error is a terminal.
+
+    Raises:
+        InputError: if it can't be had; the cache is then as it was before.
+    """
+    target = home() / record.filename
+    try:
+        if find(record):
+            size = target.stat().st_size
+            if record.size not in (None, size):
+                raise _Failed(f"{target} has {size} bytes instead of {record.size}, delete it")
+            return target
+        if os.path.lexists(target):
+            raise _Failed(f"{target} is in the way and is not a file")
+        with _replacing(target) as file:
+            _download(record, file, progress)
+    except (_Failed, OSError) as error:
+        if isinstance(error, _Failed):
+            what = str(error)
+        else:
+            what = f"cannot write to the cache folder {target.parent} ({_words(error)})"
+        raise InputError(
+            f"no weights {record.name}: {what}; download {record.address} by hand and put it at "
+            f"{target}, or use --backbone compact, which needs no download"
+        ) from error
+    return target
+
+
+def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
+    """Write what lies at the address into ``file`` and check it; OSError is about ``file``."""
+    request = urllib.request.Request(record.address, headers={"User-Agent": "impasto"})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except HTTPError as error:
+        error.close()
+        raise _Failed(f"the server answers HTTP {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise _Failed(f"cannot reach the server ({_words(reason)}): no network?") from error
+    with response:
+        announced: int | None = response.length
+        if record.size and announced is not None and announced != record.size:
+            raise _Failed(f"the server has {announced} bytes instead of {record.size}")
+        size = record.size or announced
+        free = shutil.disk_usage(home()).free
+        if size and size > free:
+            raise _Failed(f"{size} bytes do not fit on the disk of {home()}, {free} are free")
+        digest, done = hashlib.sha256(), 0
+        shown = progress and sys.stderr is not None and sys.stderr.isatty()
+        columns = (*Progress.get_default_columns(), DownloadColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+            task = bar.add_task(record.name, total=size)
+            while size is None or done <= size:
+                why = ""
+                try:
+                    chunk = response.read(CHUNK)
+                except (OSError, HTTPException) as error:
+                    chunk, why = b"", f" ({_words(error)})"
+                if not chunk and (why or done < (size or 0)):
+                    raise _Failed(f"cut off after {done} of {size or 'unknown'} bytes{why}")
+                if not chunk:
+                    break
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                bar.advance(task, len(chunk))
+    if size is not None and done > size:
+        raise _Failed(f"the server sends more than {size} bytes")
+    if record.sha256 and not digest.hexdigest().startswith(record.sha256.lower()):
+        raise _Failed(
+            f"wrong checksum, SHA-256 {digest.hexdigest()} should begin with {record.sha256}"
+        )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` at the end, or vanishes if something fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors in a file, on the CPU, and its metadata (only .safetensors has any).
+
+    Args:
+        path: ``.safetensors``, or ``.pt`` or ``.pth`` with a flat state dict of tensors, which may
+            lie under the key ``state_dict``. Other pickled objects are refused, not run.
+
+    Raises:
+        InputError: if it is no such file.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    loaded: object
+    metadata: dict[str, str] = {}
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: give the file of weights in it")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({_words(error)}): check the path") from error
+    if empty:
+        raise InputError(f"{path} is empty: download or copy it again")
+    if suffix not in (".safetensors", ".style", ".pt", ".pth"):
+        raise InputError(f"{path} is no file of weights: give a .safetensors, .pt or .pth file")
+    try:
+        if suffix in (".safetensors", ".style"):
+            with safe_open(path, framework="pt") as stored:
+                metadata = dict(stored.metadata() or {})
+                loaded = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken or hostile file can raise anything
+        if isinstance(error, UnpicklingError) or "TorchScript" in str(error):
+            raise InputError(
+                f"{path} is damaged or holds other objects than tensors, which are never loaded: "
+                "give a file with nothing but a state dict"
+            ) from error
+        raise InputError(f"{path} is damaged or cut off: download or copy it again") from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise InputError(f"{path} holds no state dict: save a dict of names and tensors")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(
+                f"{path} holds {_words(repr(name))[:80]} that is no tensor: save a flat state dict"
+            )
+    return {name: value.detach() for name, value in loaded.items()}, metadata
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a .safetensors file; ``path`` is replaced whole or left as it was.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    path = Path(path)
+    own = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    try:
+        with _replacing(path) as file:
+            file.write(save(own, metadata))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({_words(error)}): choose another place or free it"
+        ) from error
+
+
+def _words(error: object) -> str:
+    """What went wrong, on one line."""
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.split()) or type(error).__name__

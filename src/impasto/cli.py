@@ -1,0 +1,571 @@
+"""The command line: one thin function per command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import __version__
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .methods import Step
+    from .pipeline import Transfer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Render a photograph in the manner of a painting.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train the networks that impasto bundles.")
+app.add_typer(train_app, name="train")
+say = Console(stderr=True, highlight=False, soft_wrap=True)
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        say.print(f"impasto: {error}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say.print("impasto: interrupted")
+        sys.exit(INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        say.print("impasto: out of memory: use a smaller --size, or --device cpu", style="red")
+        sys.exit(2)
+
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"impasto {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# Options that several commands share.
+Backbone = Annotated[str | None, typer.Option(help="compact (bundled), vgg19 or vgg16.")]
+BackboneWeights = Annotated[
+    Path | None, typer.Option(help="A file of weights for the backbone, instead of the cache's.")
+]
+Convention = Annotated[
+    str | None, typer.Option(help="What that file expects of its input: caffe or torchvision.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Shares of several styles, such as 2,1. Default: equal.")
+]
+
+STYLIZE_HELP = """Render photographs in the manner of one painting or several.
+
+The first picture is the content, the others are styles; with --style, all pictures are contents.
+A folder as content means every picture in it.
+
+Examples:
+
+    impasto stylize photo.jpg painting.jpg -o out.png
+
+    impasto stylize photo.jpg wave.jpg night.jpg --weights 2,1 -o both.jpg
+
+    impasto stylize holiday/ --style starry.style -o painted/ --size 512
+
+    impasto stylize photo.jpg painting.jpg -o out.png --color match --strength 0.7
+
+    impasto stylize photo.jpg painting.jpg -o '{content}_by_{style}.png' --backbone vgg19
+"""
+
+
+@app.command(help=STYLIZE_HELP)
+def stylize(
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="CONTENT STYLE...", help="Content, then style pictures.")
+    ],
+    style: Annotated[
+        list[str] | None,
+        typer.Option("--style", "-s", help="A style; may be repeated. All arguments are contents."),
+    ] = None,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File or folder; may use {content} and {style}. A folder for several contents.",
+        ),
+    ] = "{content}-{style}.png",
+    method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "gatys",
+    size: Annotated[
+        int | None, typer.Option(help="Short side of the result in pixels. Default: the content's.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="0 leaves the content as it is, 1 is the full style.")
+    ] = 1.0,
+    weights: Weights = None,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            help="match (the painting takes the photograph's colours), match-style (the other "
+            "way round) or luminance (only lightness is transferred)."
+        ),
+    ] = None,
+    color_variant: Annotated[
+        str, typer.Option(help="How colours are matched: eigenvalue, cholesky or monge.")
+    ] = "eigenvalue",
+    match_luminance: Annotated[
+        bool, typer.Option(help="With --color luminance: match the luminance's statistics before.")
+    ] = False,
+    background: Annotated[
+        str, typer.Option(help="Colour behind transparent parts, a name or #hex.")
+    ] = "white",
+    preview: Annotated[
+        int | None, typer.Option(help="Write the picture so far every N iterations.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    backbone: Backbone = None,
+    backbone_weights: BackboneWeights = None,
+    convention: Convention = None,
+    padding: Annotated[
+        str | None, typer.Option(help="Of the first layer: replicate, reflect or zero.")
+    ] = None,
+    pooling: Annotated[str | None, typer.Option(help="max or average.")] = None,
+    content_layers: Annotated[
+        str | None, typer.Option(help="Such as relu4_1 or relu3_1=0.3,relu4_1=0.7.")
+    ] = None,
+    style_layers: Annotated[
+        str | None, typer.Option(help="Such as relu1_1,relu2_1 or with weights.")
+    ] = None,
+    content_weight: Annotated[float | None, typer.Option(help="Alpha of the loss.")] = None,
+    style_weight: Annotated[float | None, typer.Option(help="Beta of the loss.")] = None,
+    style_loss: Annotated[
+        str | None, typer.Option(help="gram, or moments (mean and deviation).")
+    ] = None,
+    tv_weight: Annotated[float | None, typer.Option(help="Total variation: smoother.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="content, content+noise, noise, grey, or a picture's path.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="lbfgs or adam.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Short sides, coarse to fine, such as 128,256,0 (0: the final size)."),
+    ] = None,
+    iterations: Annotated[
+        str | None, typer.Option(help="For every size, or a list such as 200,100,50.")
+    ] = None,
+    style_scale: Annotated[
+        float | None, typer.Option(help="Size of the style's features; 0.5 gives finer strokes.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="When a size counts as converged; 0 never stops early.")
+    ] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds for one picture.")] = None,
+) -> None:
+    """Help is STYLIZE_HELP."""
+    from .methods import load
+    from .pipeline import Transfer, read_style
+
+    contents, styles = _contents_and_styles(pictures, style)
+    targets = _targets(contents, styles, out)
+    options = {
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "backbone": backbone,
+        "weights_file": backbone_weights,
+        "convention": convention,
+        "padding": padding,
+        "pooling": pooling,
+        "content_layers": _layers("content-layers", content_layers),
+        "style_layers": _layers("style-layers", style_layers),
+        "content_weight": content_weight,
+        "style_weight": style_weight,
+        "style_loss": style_loss,
+        "tv_weight": tv_weight,
+        "start": start,
+        "optimizer": optimizer,
+        "lr": lr,
+        "sizes": _integers("sizes", sizes),
+        "iterations": _one_or_many(_integers("iterations", iterations)),
+        "style_scale": style_scale,
+        "tolerance": tolerance,
+        "time_limit": time_limit,
+    }
+    if preview is not None and preview < 1:
+        raise InputError(f"preview is {preview}: must be 1 or more iterations")
+    ready = load(method, **{name: value for name, value in options.items() if value is not None})
+    transfer = Transfer(
+        ready,
+        [read_style(source, background) for source in styles],
+        _numbers("weights", weights),
+        strength,
+        size,
+        color,
+        color_variant,  # type: ignore[arg-type]
+        match_luminance,
+        background,
+    )
+    for note in [ready.settings["device"], *getattr(ready, "notes", [])]:
+        say.print(f"impasto: {note}", markup=False)
+    failures = _render_all(transfer, targets, preview)
+    if failures and len(targets) == 1:
+        raise failures[0][1]
+    if failures:
+        say.print(f"impasto: {len(failures)} of {len(targets)} failed:", style="red")
+        for _, error in failures:
+            say.print(f"  {error}", markup=False)
+        raise typer.Exit(1)
+
+
+def _render_all(
+    transfer: Transfer, targets: dict[Path, Path], preview: int | None
+) -> list[tuple[Path, InputError]]:
+    """Render every content to its target; what fails is returned, the rest is done."""
+    failures: list[tuple[Path, InputError]] = []
+    with _interrupts() as interrupted, _bar() as bar:
+        for content, target in targets.items():
+            task = bar.add_task(content.name, total=None, loss="")
+
+            def on_step(step: Step, task: Any = task, target: Path = target) -> bool:
+                bar.update(
+                    task,
+                    completed=step.iteration,
+                    total=step.iterations,
+                    loss=f"{step.size[1]}x{step.size[0]} loss {step.loss:.3f}",
+                )
+                if preview and step.iteration % preview == 0:
+                    from .images import write
+
+                    write(target, step.picture(), settings={"preview": step.iteration})
+                return interrupted()
+
+            try:
+                result = transfer(content, on_step)
+                result.save(target, transfer.background)
+            except InputError as error:
+                failures.append((content, error))
+            except RuntimeError as error:
+                if not _is_memory(error):
+                    raise
+                failures.append(
+                    (content, InputError(f"{content}: out of memory; use a smaller --size"))
+                )
+            else:
+                say.print(f"{target}  ({result.settings['seconds']} s)", markup=False)
+            bar.remove_task(task)
+            if interrupted():
+                say.print("impasto: interrupted; what was done is written")
+                raise typer.Exit(INTERRUPTED)
+    return failures
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks for the end: the picture so far is written. A second one ends at once."""
+    asked = False
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        say.print("impasto: finishing with the picture so far (Ctrl-C again to drop it)")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+        console=say,
+        transient=True,
+        disable=not say.is_terminal,
+    )
+
+
+def _contents_and_styles(
+    pictures: list[str], style: list[str] | None
+) -> tuple[list[Path], list[Path]]:
+    from .images import list_pictures
+
+    if style:
+        sources, styles = pictures, style
+    elif len(pictures) < 2:
+        raise InputError(f"{pictures[0]}: name a style too: impasto stylize CONTENT STYLE -o OUT")
+    else:
+        sources, styles = pictures[:1], pictures[1:]
+    contents: list[Path] = []
+    for source in map(Path, sources):
+        found = list_pictures(source) if source.is_dir() else [source]
+        if not found:
+            raise InputError(f"{source}: no pictures in this folder; name another")
+        contents += found
+    return contents, [Path(s) for s in styles]
+
+
+def _targets(contents: list[Path], styles: list[Path], out: str) -> dict[Path, Path]:
+    """Content -> where its result goes, checked before any work is done."""
+    from .images import check_output
+
+    pattern = out
+    if out.endswith(("/", os.sep)) or Path(out).is_dir():
+        pattern = str(Path(out) / "{content}-{style}.png")
+    elif len(contents) > 1 and "{content}" not in out:
+        if Path(out).suffix:
+            raise InputError(
+                f"{out}: {len(contents)} contents need a folder, or a name with {{content}} in it"
+            )
+        pattern = str(Path(out) / "{content}-{style}.png")
+    inputs = {path.resolve() for path in (*contents, *styles)}
+    targets: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for content in contents:
+        name = pattern.replace("{content}", content.stem)
+        path = Path(name.replace("{style}", "+".join(style.stem for style in styles)))
+        check_output(path)
+        if path.resolve() in inputs:
+            raise InputError(f"{path}: would overwrite a picture that is read; choose another -o")
+        if path in taken:
+            raise InputError(
+                f"{path}: {taken[path]} and {content} would both be written there; rename one"
+            )
+        taken[path] = content
+        targets[content] = path
+    return targets
+
+
+@app.command()
+def style(
+    paintings: Annotated[list[Path], typer.Argument(help="One painting or several.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, NAME.style.")],
+    weights: Weights = None,
+    backbone: Backbone = None,
+    backbone_weights: BackboneWeights = None,
+    convention: Convention = None,
+    device: Device = None,
+) -> None:
+    """Store a style: what a method needs of a painting, accepted wherever a painting is.
+
+    Examples:
+
+        impasto style starry_night.jpg -o starry.style
+
+        impasto style wave.jpg night.jpg --weights 1,3 -o mixed.style
+    """
+    from .images import read
+    from .methods import load
+    from .methods.gatys import Gatys
+    from .styles import SUFFIX
+
+    if out.suffix != SUFFIX:
+        raise InputError(
+            f"{out}: the name of a stored style ends in {SUFFIX}: use {out.stem}.style"
+        )
+    options: dict[str, Any] = {
+        "backbone": backbone,
+        "weights_file": backbone_weights,
+        "convention": convention,
+        "device": device,
+        "precision": "float32",
+    }
+    method = load("gatys", **{name: value for name, value in options.items() if value is not None})
+    assert isinstance(method, Gatys)
+    prepared = method.prepare([read(path).rgb for path in paintings], _numbers("weights", weights))
+    stored = prepared.store(out.stem, method.net.fingerprint)
+    stored.save(out)
+    say.print(f"{out}  ({out.stat().st_size / 2**20:.1f} MB, {', '.join(stored.taps)})")
+
+
+@app.command()
+def show(
+    picture: Annotated[Path, typer.Argument(help="A picture that impasto wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Print how a picture was made.
+
+    Examples:
+
+        impasto show out.png
+
+        impasto show out.jpg --json
+    """
+    from .images import read_settings
+
+    settings = read_settings(picture)
+    if as_json:
+        print(json.dumps(settings, indent=2))
+        return
+    for name, value in settings.items():
+        print(f"{name:18} {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@app.command()
+def methods() -> None:
+    """List the methods.
+
+    Example:
+
+        impasto methods
+    """
+    from .methods import methods as known
+
+    for name, what in known().items():
+        print(f"{name:12} {what}")
+
+
+@app.command()
+def backbones() -> None:
+    """List the backbones: what is installed, where, and how large.
+
+    Example:
+
+        impasto backbones
+    """
+    from .backbones.compact import COMPACT
+    from .backbones.weights import RECORDS, find, home
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("weights", "backbone", "state", "MB", "licence"):
+        table.add_column(heading, justify="right" if heading == "MB" else "left")
+    megabytes = f"{COMPACT.stat().st_size / 1e6:.1f}"
+    table.add_row("compact", "compact", f"bundled, {COMPACT}", megabytes, "as impasto")
+    for record in RECORDS.values():
+        path = find(record)
+        size = path.stat().st_size if path else record.size
+        table.add_row(
+            record.name,
+            record.backbone,
+            str(path) if path else f"not here: {record.address}",
+            f"{size / 1e6:.1f}" if size else "?",
+            record.licence,
+        )
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+    console.print(table)
+    console.print(f"cache folder: {home()} (IMPASTO_HOME)", markup=False)
+
+
+@app.command()
+def samples(
+    folder: Annotated[Path, typer.Argument(help="Where to write them; made if it is not there.")],
+    size: Annotated[int, typer.Option(help="Height in pixels; the width is 4/3 of it.")] = 768,
+    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 0,
+) -> None:
+    """Write sample paintings that the project draws itself.
+
+    Examples:
+
+        impasto samples paintings/
+
+        impasto samples paintings/ --size 1200 --seed 3
+    """
+    from .samples import write_samples
+
+    for path in write_samples(folder, size, seed):
+        say.print(str(path), markup=False)
+
+
+@train_app.command("encoder")
+def train_encoder(
+    photos: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    paintings: Annotated[Path, typer.Option(help="Folder of paintings.")],
+    teacher: Annotated[
+        Path, typer.Option(help="VGG-19 weights with torchvision's names, to relu4_1 or deeper.")
+    ],
+    recipe: Annotated[Path, typer.Option(help="TOML; see recipes/compact.toml.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
+    run: Annotated[
+        Path, typer.Option(help="Folder of checkpoints; an interrupted run goes on from there.")
+    ] = Path("runs/compact"),
+    convention: Convention = None,
+    teacher_relu5: Annotated[
+        Path | None,
+        typer.Option(help="A 16-times-smaller VGG-19 for relu5_1, if the teacher ends before."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+) -> None:
+    """Distil the bundled encoder from VGG-19.
+
+    Example:
+
+        impasto train encoder --photos photos/ --paintings paintings/ --teacher vgg19.safetensors
+        --convention caffe --recipe recipes/compact.toml -o compact.safetensors
+    """
+    from .training.encoder import train
+
+    train(photos, paintings, teacher, convention, teacher_relu5, recipe, run, out, steps, say.print)
+
+
+def _layers(option: str, text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    layers: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = part.strip().partition("=")
+        layers[name] = (_numbers(option, weight) or [1.0])[0] if weight else 1.0
+    return layers
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{option} {text!r}: give numbers separated by commas") from None
+
+
+def _integers(option: str, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{option} {text!r}: give whole numbers separated by commas") from None
+
+
+def _one_or_many(values: list[int] | None) -> int | list[int] | None:
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Where and how precisely to compute."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import TypeVar
+
+import psutil
+import torch
+
+from .errors import InputError
+
+__all__ = [
+    "available_memory",
+    "channels_last",
+    "choose_device",
+    "choose_precision",
+    "describe",
+    "tune_process",
+]
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The named device, or the best one: CUDA, then MPS, then CPU.
+
+    Raises:
+        InputError: for a name that torch does not know or a device that is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"device {name!r} is unknown: use auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device {name!r} is not supported: use auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "cuda":
+        there = (device.index or 0) < torch.cuda.device_count()
+    else:
+        there = device.type == "cpu" or torch.backends.mps.is_available()
+    if not there:
+        raise InputError(f"device {name} is not there: use --device cpu, or auto to choose")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Data type of the backbone's features; pictures and statistics always stay float32.
+
+    ``auto`` is bfloat16 where the hardware multiplies it natively (CUDA from compute capability
+    8.0, x86 with AMX or AVX512-BF16), else float32: emulated bfloat16 is slower than float32.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown: use auto, float32 or bfloat16")
+    return PRECISIONS[name]
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu":
+        return False
+    try:
+        abilities = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+    except (AttributeError, RuntimeError):  # torch before 2.10 keeps it private
+        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16"))
+
+
+def describe(device: torch.device, precision: torch.dtype) -> str:
+    """One line for people: ``CPU, 2 threads, float32``."""
+    kind = str(precision).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {kind}"
+    if device.type == "mps":
+        return f"Apple GPU (MPS), {kind}"
+    return f"CPU, {torch.get_num_threads()} threads, {kind}"
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can be had on ``device`` now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + kept)
+    return int(psutil.virtual_memory().available)
+
+
+def channels_last(module: Module) -> Module:
+    """``module`` with its weights laid out as convolutions like them best."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+@functools.cache
+def tune_process() -> None:
+    """Set what makes the CPU faster, once: denormals as zeros, and memory kept when freed.
+
+    Every iteration allocates and frees the same large tensors; glibc by default returns them to
+    the system, and fetching the pages again costs 10 to 45 % of the time.
+    """
+    torch.set_flush_denormal(True)
+    if sys.platform == "linux":
+        try:
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+        except (OSError, AttributeError):  # not glibc
+            return
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is never given back

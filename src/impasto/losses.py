@@ -1,0 +1,71 @@
+"""What an optimisation or a training makes small.
+
+All losses are relative to the target's own size, so that they are free of the scale of features, of
+the width of a backbone and of the size of a picture. That is what lets one set of weights serve
+every backbone, layer and size (paper 5, section 3.3, calls the opposite "hyper-dependency on
+hyper-parameters").
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .statistics import Moments
+
+__all__ = ["content_loss", "gram_loss", "moments_loss", "range_loss", "total_variation"]
+
+EPS = 1e-8
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of features, relative to how much the target's vary over the picture.
+
+    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (paper 3, Eq. 1) but for a constant.
+    0 for equal features, 1 for a picture that has only the mean.
+
+    Args:
+        features, target: ``(..., C, H, W)``.
+    """
+    wide = torch.promote_types(features.dtype, torch.float32)
+    features, target = features.to(wide), target.to(wide)
+    spread = (target - target.mean((-2, -1), keepdim=True)).square().mean()
+    return (features - target).square().mean() / (spread + EPS)
+
+
+def gram_loss(moments: Moments, target: Moments) -> Tensor:
+    """Squared distance of Gram matrices, relative to the target's: ``|G - A|^2 / |A|^2``.
+
+    Paper 3, Eq. 3, with both matrices divided by their number of positions, so that pictures of
+    different size compare, and the constant replaced by the target's squared norm. One value for
+    each picture of a batch.
+    """
+    aim = target.gram
+    return (moments.gram - aim).square().sum((-2, -1)) / (aim.square().sum((-2, -1)) + EPS)
+
+
+def moments_loss(moments: Moments, target: Moments) -> Tensor:
+    """Squared distance of channel means and deviations, relative to the target's.
+
+    The style loss of AdaIN (Huang & Belongie 2017; paper 3, Eq. 14). One value for each picture of
+    a batch.
+    """
+    mean, deviation = target.mean, target.deviation()
+    distance = (moments.mean - mean).square() + (moments.deviation() - deviation).square()
+    return distance.sum(-1) / ((mean.square() + deviation.square()).sum(-1) + EPS)
+
+
+def total_variation(picture: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels of ``(..., H, W)``, both directions."""
+    down = (picture[..., 1:, :] - picture[..., :-1, :]).square().mean()
+    right = (picture[..., :, 1:] - picture[..., :, :-1]).square().mean()
+    return down + right
+
+
+def range_loss(picture: Tensor) -> Tensor:
+    """Mean squared excess of pixels over 0..1.
+
+    An optimiser that ignores the bounds saturates large areas (paper 3, Fig. 4); this keeps what
+    is clipped at the end too small to see.
+    """
+    return (picture - picture.clamp(0, 1)).square().mean()

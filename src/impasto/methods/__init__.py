@@ -1,0 +1,64 @@
+"""Every method behind one face, by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from types import ModuleType
+from typing import Any
+
+from ..errors import InputError
+from .base import Method, OnStep, Step
+from .gatys import Gatys
+
+__all__ = ["METHODS", "Method", "OnStep", "Step", "load", "methods"]
+
+METHODS: dict[str, type[Method]] = {"gatys": Gatys}
+
+
+def methods() -> dict[str, str]:
+    """Names of the methods, each with what it is in a line."""
+    return {name: (cls.__doc__ or "").strip().split("\n")[0] for name, cls in METHODS.items()}
+
+
+def load(method: str = "gatys", **options: Any) -> Method:
+    """A method by name, ready to prepare styles and render pictures.
+
+    Args:
+        method: one of :func:`methods`.
+        options: of that method, such as ``backbone`` or ``iterations``; see its class.
+
+    Raises:
+        InputError: for an unknown method or option, or a value out of range.
+
+    Example:
+        >>> gatys = load("gatys", iterations=20, device="cpu", precision="float32")
+        >>> import torch
+        >>> style = gatys.prepare([torch.rand(3, 48, 64)])
+        >>> gatys(torch.rand(3, 40, 50), style).shape
+        torch.Size([3, 40, 50])
+    """
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown{_hint(method, METHODS)}")
+    cls = METHODS[method]
+    known = inspect.signature(cls).parameters
+    for option in options:
+        if option not in known:
+            raise InputError(f"method {method} has no option {option!r}{_hint(option, known)}")
+    return cls(**options)
+
+
+class _Room(ModuleType):
+    """``impasto.methods`` is this package and, called, the list of methods."""
+
+    def __call__(self) -> dict[str, str]:
+        return methods()
+
+
+sys.modules[__name__].__class__ = _Room
+
+
+def _hint(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]!r}?" if close else f": use one of {', '.join(known)}"

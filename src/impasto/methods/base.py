@@ -1,0 +1,71 @@
+"""The face that every method has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ..styles import StoredStyle
+
+__all__ = ["Method", "OnStep", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an optimisation is.
+
+    Attributes:
+        iteration, iterations: done so far, and planned in all.
+        size: ``(H, W)`` of the picture at work.
+        loss, content, style: total loss, and its content and style terms without their weights.
+        picture: gives the picture so far, ``(3, H, W)`` in 0..1 on the CPU.
+    """
+
+    iteration: int
+    iterations: int
+    size: tuple[int, int]
+    loss: float
+    content: float
+    style: float
+    picture: Callable[[], Tensor]
+
+
+OnStep = Callable[[Step], bool | None]
+"""Called after every iteration; returning True ends the work with the picture so far."""
+
+
+class Method(Protocol):
+    """Prepare styles once, then render any number of pictures.
+
+    Attributes:
+        settings: the options in force, as plain values, for the record in the picture.
+    """
+
+    settings: dict[str, Any]
+
+    def prepare(
+        self, styles: Sequence[Tensor | StoredStyle], weights: Sequence[float] | None = None
+    ) -> Any:
+        """What the method needs to know of the styles.
+
+        Args:
+            styles: paintings ``(3, H, W)`` in 0..1, and stored styles.
+            weights: share of each; None for equal shares.
+        """
+        ...
+
+    def __call__(
+        self, content: Tensor, style: Any, strength: float = 1.0, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size.
+
+        Args:
+            content: the photograph.
+            style: what :meth:`prepare` returned.
+            strength: 0 leaves the content as it is, 1 is the full style.
+            on_step: see :data:`OnStep`; methods of one pass do not call it.
+        """
+        ...

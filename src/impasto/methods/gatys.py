@@ -1,0 +1,460 @@
+"""Style transfer by optimisation.
+
+Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016; the
+method of papers 3, 4 and 5. The pixels of the picture are changed until a backbone sees in them the
+content of the photograph and the statistics of the painting.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..backbones import VGG, load_backbone
+from ..device import (
+    available_memory,
+    channels_last,
+    choose_device,
+    choose_precision,
+    describe,
+    tune_process,
+)
+from ..errors import InputError
+from ..images import MIN_SIDE, Source, fit, read, resize
+from ..losses import content_loss, gram_loss, moments_loss, range_loss, total_variation
+from ..statistics import Moments
+from ..styles import LayerMoments, StoredStyle, Style
+from .base import OnStep, Step
+
+__all__ = ["Gatys"]
+
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+CONTENT_LAYERS = ("relu4_2", "relu4_1", "relu3_1")
+STARTS = ("content", "content+noise", "noise", "grey")
+OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
+STYLE_LOSSES = {"gram": gram_loss, "moments": moments_loss}
+RANGE_WEIGHT = 100.0
+HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
+WINDOW = 10
+
+
+class Gatys:
+    """Style transfer by optimisation of the pixels, coarse to fine.
+
+    The loss is ``content_weight * C + style_weight * sum_l w_l S_l + tv_weight * TV``, with
+    ``sum w_l = 1`` and every term relative to its target (see :mod:`impasto.losses`), so the
+    defaults serve any backbone, layers and size.
+
+    Args:
+        backbone: ``compact`` (bundled), ``vgg19`` or ``vgg16``, or a loaded :class:`VGG`.
+        weights_file, convention, padding, pooling: see :func:`impasto.backbones.load_backbone`.
+        content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes
+            relu4_2 (relu4_1 for ``compact``) and relu1_1..relu5_1, or those that the weights have.
+        content_weight, style_weight: alpha and beta of paper 3, Eq. 4.
+        style_loss: ``gram`` (Gatys) or ``moments`` (mean and deviation).
+        tv_weight: total variation, for smoother pictures.
+        start: ``content``, ``content+noise`` (paper 3), ``noise`` (paper 4), ``grey``, or a
+            picture.
+        optimizer: ``lbfgs`` (better in the same number of iterations: papers 3 and 5) or ``adam``.
+        lr: learning rate; None for 1 (L-BFGS) or 0.02 (Adam).
+        sizes: short sides in pixels, coarse to fine (paper 3, section V.B); the last must be the
+            content's or 0, which stands for it. None halves the content's size down to 128.
+        iterations: for every size, or one number for each.
+        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        tolerance: a size is done when the mean loss of its last 10 iterations is less than this
+            share below that of the 10 before (0: never stop early). Paper 4 finds it "difficult to
+            estimate a good epoch"; this does.
+        time_limit: seconds in all, shared out over the sizes by their cost; None for no limit.
+        seed: of the noise.
+        device, precision: see :mod:`impasto.device`.
+
+    Raises:
+        InputError: for an option out of its range, or a backbone that cannot be had.
+    """
+
+    def __init__(
+        self,
+        backbone: str | VGG = "compact",
+        weights_file: Path | None = None,
+        convention: str | None = None,
+        padding: Literal["replicate", "reflect", "zero"] = "replicate",
+        pooling: Literal["max", "average"] = "max",
+        content_layers: Sequence[str] | Mapping[str, float] | None = None,
+        style_layers: Sequence[str] | Mapping[str, float] | None = None,
+        content_weight: float = 1.0,
+        style_weight: float = 100.0,
+        style_loss: Literal["gram", "moments"] = "gram",
+        tv_weight: float = 0.0,
+        start: str | Source = "content",
+        optimizer: Literal["lbfgs", "adam"] = "lbfgs",
+        lr: float | None = None,
+        sizes: Sequence[int] | None = None,
+        iterations: int | Sequence[int] | None = None,
+        style_scale: float = 1.0,
+        tolerance: float = 0.002,
+        time_limit: float | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        _positive("content-weight", content_weight, zero=True)
+        _positive("style-weight", style_weight, zero=True)
+        _positive("tv-weight", tv_weight, zero=True)
+        _positive("lr", 1.0 if lr is None else lr)
+        _positive("style-scale", style_scale)
+        _positive("tolerance", tolerance, zero=True)
+        _positive("time-limit", 1.0 if time_limit is None else time_limit)
+        _among("style-loss", style_loss, STYLE_LOSSES)
+        _among("optimizer", optimizer, OPTIMIZERS)
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        tune_process()
+        if isinstance(backbone, VGG):
+            net = backbone
+        else:
+            net = load_backbone(
+                backbone, weights_file, convention=convention, padding=padding, pooling=pooling
+            )
+        self.notes: list[str] = []
+        self.style_layers = self._layers(net, style_layers, STYLE_LAYERS, every=True)
+        self.content_layers = self._layers(net, content_layers, CONTENT_LAYERS, every=False)
+        self.net = channels_last(net.to(self.device, self.dtype))
+        self.content_weight = content_weight
+        self.style_weight = style_weight
+        self.style_loss = STYLE_LOSSES[style_loss]
+        self.tv_weight = tv_weight
+        self.start = start
+        if isinstance(start, str) and start not in STARTS:
+            self.start = read(start).rgb
+        self.optimizer = optimizer
+        self.lr = OPTIMIZERS[optimizer] if lr is None else lr
+        self.sizes = sizes
+        self.iterations = iterations
+        self.style_scale = style_scale
+        self.tolerance = tolerance
+        self.time_limit = time_limit
+        self.seed = seed
+        self.settings: dict[str, Any] = {
+            "method": "gatys",
+            "backbone": net.fingerprint,
+            "content_layers": self.content_layers,
+            "style_layers": self.style_layers,
+            "content_weight": content_weight,
+            "style_weight": style_weight,
+            "style_loss": style_loss,
+            "tv_weight": tv_weight,
+            "start": start if isinstance(start, str) and start in STARTS else "picture",
+            "optimizer": optimizer,
+            "lr": self.lr,
+            "sizes": None if sizes is None else list(sizes),
+            "iterations": iterations,
+            "style_scale": style_scale,
+            "tolerance": tolerance,
+            "time_limit": time_limit,
+            "seed": seed,
+            "device": describe(self.device, self.dtype),
+        }
+
+    def _layers(
+        self,
+        net: VGG,
+        given: Sequence[str] | Mapping[str, float] | None,
+        default: tuple[str, ...],
+        every: bool,
+    ) -> dict[str, float]:
+        """Layers with weights that sum to one; the defaults fall back to what ``net`` has."""
+        if given is not None:
+            weights = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
+            net.check(weights)
+            total = sum(weights.values())
+            if not weights or total <= 0 or min(weights.values()) < 0:
+                raise InputError("layer weights must not be negative and not all zero")
+            return {tap: weight / total for tap, weight in weights.items()}
+        there = [tap for tap in default if tap in net.taps]
+        chosen = there if every else there[:1]
+        if not chosen:
+            raise InputError(f"{net.name} has none of the default layers: name layers it has")
+        wanted = default if every else default[:1]
+        if net.served is None and tuple(chosen) != wanted:
+            self.notes.append(
+                f"{net.name}'s weights end at {net.taps[-1]}: "
+                f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
+            )
+        return dict.fromkeys(chosen, 1 / len(chosen))
+
+    def prepare(
+        self, styles: Sequence[Tensor | StoredStyle], weights: Sequence[float] | None = None
+    ) -> Style:
+        """Get ready for one or several styles; their moments are averaged by ``weights``.
+
+        Raises:
+            InputError: if a stored style does not fit the backbone or the layers, or the weights
+                do not fit the styles.
+        """
+        for style in styles:
+            if isinstance(style, StoredStyle):
+                style.check(self.net.fingerprint, list(self.style_layers))
+        if weights is not None and any(w < 0 for w in weights):
+            raise InputError("weights of styles must not be negative")
+        Moments.mix([Moments(*map(torch.ones, ((), (1,), (1, 1))))] * len(styles), weights)
+        return Style(list(styles), weights, self.measure)
+
+    @torch.no_grad()
+    def measure(self, picture: Tensor) -> LayerMoments:
+        """Normalised moments of a picture ``(3, H, W)`` at the style layers."""
+        features = self.net(self._on_device(picture), self.style_layers)
+        return {tap: Moments.of(features[tap][0]).normalised() for tap in self.style_layers}
+
+    def __call__(
+        self,
+        content: Tensor,
+        style: Style,
+        strength: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size and is on the CPU.
+
+        ``strength`` mixes the moments aimed at: ``s * style + (1 - s) * content``; at 0 the content
+        itself is the optimum, above 1 the style is exaggerated.
+
+        A loss that is not finite, or far above the best, takes the picture back to the best one
+        and halves the learning rate; after five such events the best picture is returned with a
+        warning.
+
+        Raises:
+            InputError: if the picture is too small or needs more memory than there is.
+        """
+        _positive("strength", strength, zero=True)
+        plan = self._plan(content.shape[-2], content.shape[-1])
+        self._check_memory(plan[-1][0])
+        cost = sum(size[0] * size[1] * count for size, count in plan)
+        began, spent, done = time.monotonic(), 0.0, 0
+        planned = sum(count for _, count in plan)
+        picture: Tensor | None = None
+        for size, count in plan:
+            here = resize(content, size)
+            spent += size[0] * size[1] * count / cost
+            level = _Level(self, here, self._aim(style, here, strength))
+            if picture is None:
+                picture = self._first(here)
+            picture, stopped = level.optimise(
+                self._on_device(resize(picture, size)),
+                count,
+                None if self.time_limit is None else began + self.time_limit * spent,
+                on_step,
+                done,
+                planned,
+            )
+            done += count
+            if stopped:
+                break
+        assert picture is not None
+        return resize(picture, (content.shape[-2], content.shape[-1]))
+
+    def _plan(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
+        """Sizes ``(H, W)`` with their iterations, coarse to fine."""
+        final = min(height, width)
+        if final < MIN_SIDE:
+            raise InputError(
+                f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
+            )
+        if self.sizes is None:
+            shorts = [final]
+            while shorts[0] >= 256:
+                shorts.insert(0, round(shorts[0] / 2))
+        else:
+            shorts = [short or final for short in self.sizes]
+            if not shorts or shorts[-1] != final or min(shorts) < MIN_SIDE:
+                raise InputError(
+                    f"sizes {', '.join(map(str, self.sizes))}: must be {MIN_SIDE} or more and end "
+                    f"with the picture's short side, {final} (or 0, which stands for it)"
+                )
+        if self.iterations is None:
+            counts = [max(40, round(200 * 0.6**k)) for k in range(len(shorts))]
+        elif isinstance(self.iterations, int):
+            counts = [self.iterations] * len(shorts)
+        else:
+            counts = list(self.iterations)
+        if len(counts) != len(shorts) or min(counts) < 1:
+            raise InputError(
+                f"iterations {', '.join(map(str, counts))}: give one positive number, or one for "
+                f"each of the {len(shorts)} sizes ({', '.join(map(str, shorts))})"
+            )
+        return [
+            ((height, width) if short == final else fit(height, width, short), count)
+            for short, count in zip(shorts, counts, strict=True)
+        ]
+
+    def _aim(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
+        aim = style.at(max(MIN_SIDE, round(min(content.shape[-2:]) * self.style_scale)))
+        aim = {tap: aim[tap].to(self.device) for tap in self.style_layers}
+        if strength == 1.0:
+            return aim
+        own = self.measure(content)
+        return {tap: Moments.mix([aim[tap], own[tap]], [strength, 1 - strength]) for tap in aim}
+
+    def _first(self, content: Tensor) -> Tensor:
+        if isinstance(self.start, Tensor):
+            return resize(self.start, (content.shape[-2], content.shape[-1]))
+        if self.start == "content":
+            return content
+        if self.start == "grey":
+            return torch.full_like(content, 0.5)
+        noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(self.seed))
+        base = content if self.start == "content+noise" else torch.full_like(content, 0.5)
+        return (base + 0.2 * noise).clamp(0, 1)
+
+    def _on_device(self, picture: Tensor) -> Tensor:
+        x = picture.unsqueeze(0) if picture.ndim == 3 else picture
+        return x.to(self.device, torch.float32, memory_format=torch.channels_last)
+
+    def _check_memory(self, size: tuple[int, int]) -> None:
+        needed = self.bytes_per_pixel() * size[0] * size[1]
+        there = available_memory(self.device)
+        if needed > there:
+            side = int(min(size) * math.sqrt(there / needed) * 0.95)
+            raise InputError(
+                f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
+                f"{there / 2**30:.1f} GB are free: use --size {side} or smaller"
+            )
+
+    def bytes_per_pixel(self) -> float:
+        """Memory that the optimisation takes for each pixel, about (within a third, measured)."""
+        taps = set(self.style_layers) | set(self.content_layers)
+        deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
+        values = 0.0
+        for name, conv in self.net.convs.items():
+            # Each layer keeps its output for the backward pass and passes a gradient of that size.
+            values += 2 * getattr(conv, "out_channels") / 4 ** (int(name[4]) - 1)  # noqa: B009
+            if name[4:] == deepest[4:]:
+                break
+        return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
+
+
+class _Level:
+    """The optimisation at one size."""
+
+    def __init__(self, method: Gatys, content: Tensor, aim: Mapping[str, Moments]) -> None:
+        self.method = method
+        self.aim = aim
+        self.size = (content.shape[-2], content.shape[-1])
+        with torch.no_grad():
+            self.content = method.net(method._on_device(content), method.content_layers)
+
+    def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Total, content and style loss of ``(1, 3, H, W)``."""
+        method = self.method
+        taps = set(method.content_layers) | set(method.style_layers)
+        features = method.net(picture, taps)
+        content = torch.stack(
+            [
+                weight * content_loss(features[tap], self.content[tap])
+                for tap, weight in method.content_layers.items()
+            ]
+        ).sum()
+        style = torch.stack(
+            [
+                weight * method.style_loss(Moments.of(features[tap][0]), self.aim[tap])
+                for tap, weight in method.style_layers.items()
+            ]
+        ).sum()
+        total = method.content_weight * content + method.style_weight * style
+        total = total + RANGE_WEIGHT * range_loss(picture)
+        if method.tv_weight:
+            total = total + method.tv_weight * total_variation(picture)
+        return total, content, style
+
+    def optimise(
+        self,
+        picture: Tensor,
+        count: int,
+        deadline: float | None,
+        on_step: OnStep | None,
+        done: int,
+        planned: int,
+    ) -> tuple[Tensor, bool]:
+        """Run ``count`` iterations; returns the best picture ``(3, H, W)`` and if told to stop."""
+        x = picture.detach().clone(memory_format=torch.channels_last).requires_grad_(True)
+        best, best_loss = x.detach().clone(), math.inf
+        lr, setbacks = self.method.lr, 0
+        optimizer = self._optimizer(x, lr)
+        parts: tuple[Tensor, Tensor, Tensor]
+        # Gradients of a mean over pixels are tiny; torch's L-BFGS drops curvature below 1e-10.
+        scale = float(self.size[0] * self.size[1])
+
+        def closure() -> Tensor:
+            nonlocal parts
+            parts = self.losses(x)
+            (x.grad,) = torch.autograd.grad(parts[0] * scale, x)
+            return parts[0].detach() * scale
+
+        history: list[float] = []
+        for iteration in range(1, count + 1):
+            before = x.detach().clone()
+            optimizer.step(closure)  # type: ignore[arg-type]
+            loss, content, style = (float(part.detach()) for part in parts)
+            fine = math.isfinite(loss) and bool(torch.isfinite(x).all())
+            if not fine or loss > 2 * best_loss + 1e-6:
+                setbacks += 1
+                if setbacks > 5:
+                    warnings.warn(
+                        "the optimisation does not converge: the best picture so far is kept; "
+                        "use a smaller --lr",
+                        stacklevel=2,
+                    )
+                    break
+                lr /= 2
+                with torch.no_grad():
+                    x.copy_(best)
+                optimizer = self._optimizer(x, lr)
+                continue
+            history.append(loss)
+            if loss < best_loss:
+                best, best_loss = before, loss
+            if on_step is not None:
+                step = Step(
+                    done + iteration,
+                    planned,
+                    self.size,
+                    loss,
+                    content,
+                    style,
+                    lambda kept=best: kept[0].clamp(0, 1).cpu(),  # type: ignore[misc]
+                )
+                if on_step(step):
+                    return best[0].clamp(0, 1).cpu(), True
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            if self._converged(history):
+                break
+        return best[0].clamp(0, 1).cpu(), False
+
+    def _optimizer(self, x: Tensor, lr: float) -> torch.optim.Optimizer:
+        if self.method.optimizer == "adam":
+            return torch.optim.Adam([x], lr, betas=(0.9, 0.99))
+        return torch.optim.LBFGS(
+            [x], lr, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
+        )
+
+    def _converged(self, history: Sequence[float]) -> bool:
+        if not self.method.tolerance or len(history) < 2 * WINDOW:
+            return False
+        last = sum(history[-WINDOW:])
+        return sum(history[-2 * WINDOW : -WINDOW]) - last < self.method.tolerance * last
+
+
+def _positive(name: str, value: float, zero: bool = False) -> None:
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise InputError(f"{name} is {value}: must be {'0 or more' if zero else 'above 0'}")
+
+
+def _among(name: str, value: str, known: Mapping[str, object]) -> None:
+    if value not in known:
+        raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(known)}")

@@ -1,0 +1,261 @@
+"""The way of one picture: read, controls, method, finish."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from . import __version__
+from . import color as colors
+from .errors import InputError
+from .images import Picture, Source, fit, read, resize, write
+from .methods import Method, OnStep, Step, load
+from .statistics import Moments
+from .styles import SUFFIX, StoredStyle
+
+__all__ = ["Result", "StyleSource", "Transfer", "read_style", "stylize"]
+
+StyleSource = Source | StoredStyle
+
+
+@dataclass(frozen=True)
+class Result:
+    """A rendered picture with how it came about.
+
+    Attributes:
+        picture: ``rgb (3, H, W)`` in 0..1, and ``alpha`` if the content had one.
+        losses: total loss after every iteration; empty for methods of one pass.
+        content_losses, style_losses: its terms, without their weights.
+        settings: everything needed to make it again, with timings.
+    """
+
+    picture: Picture
+    losses: list[float] = field(repr=False)
+    content_losses: list[float] = field(repr=False)
+    style_losses: list[float] = field(repr=False)
+    settings: dict[str, Any]
+
+    @property
+    def image(self) -> Image.Image:
+        """As a Pillow image, RGB or RGBA."""
+        return self.picture.to_pil()
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """As an array, ``(H, W, 3 or 4)`` uint8."""
+        return np.asarray(self.image)
+
+    def save(self, path: str | os.PathLike[str], background: str = "white") -> Path:
+        """Write to ``path``, whole or not at all, with the settings embedded.
+
+        Alpha is composited over ``background`` where the format has none.
+        """
+        return write(path, self.picture.rgb, self.picture.alpha, self.settings, background)
+
+
+@dataclass
+class Transfer:
+    """A method with its styles and controls: call it with one content after another.
+
+    Args:
+        method: as :func:`impasto.load` returns it.
+        styles: paintings or stored styles, as :func:`read_style` returns them.
+        weights: share of each style; None for equal shares.
+        strength: 0 leaves the content as it is, 1 is the full style.
+        size: short side of the result in pixels; None keeps the content's size.
+        color: None, ``match`` (the style recoloured to the content's colours before),
+            ``match-style`` (the content recoloured to the style's before) or ``luminance``
+            (lightness alone is transferred, the content's chroma kept exactly).
+        color_variant: ``eigenvalue``, ``cholesky`` or ``monge``: how colours are matched.
+        match_luminance: in luminance mode, give the style the content's mean and deviation of
+            luminance before.
+        background: what transparent parts are composited over.
+
+    Raises:
+        InputError: for controls that do not exist or do not go with a stored style.
+    """
+
+    method: Method
+    styles: Sequence[Picture | StoredStyle]
+    weights: Sequence[float] | None = None
+    strength: float = 1.0
+    size: int | None = None
+    color: str | None = None
+    color_variant: colors.Variant = "eigenvalue"
+    match_luminance: bool = False
+    background: str = "white"
+    _prepared: Any = None
+
+    def __post_init__(self) -> None:
+        if self.color not in (None, *colors.MODES):
+            raise InputError(f"color {self.color!r} is unknown: use {', '.join(colors.MODES)}")
+        if self.color in ("match", "luminance"):
+            for style in self.styles:
+                if isinstance(style, StoredStyle):
+                    raise InputError(
+                        f"style {style.name}: a stored style cannot be recoloured for color "
+                        f"{self.color}; give the painting, or use color match-style"
+                    )
+        if self.size is not None and self.size < 1:
+            raise InputError(f"size is {self.size}: give the short side in pixels")
+
+    def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
+        """Render one content.
+
+        Args:
+            content: whatever :func:`impasto.images.read` takes.
+            on_step: see :data:`impasto.methods.OnStep`.
+        """
+        began = time.monotonic()
+        picture = read(content, self.background)
+        rgb = picture.rgb
+        if self.size is not None:
+            rgb = resize(rgb, fit(picture.height, picture.width, self.size))
+        losses: list[tuple[float, float, float]] = []
+
+        def watch(step: Step) -> bool | None:
+            losses.append((step.loss, step.content, step.style))
+            return on_step(step) if on_step else None
+
+        seen, style = self._controlled(rgb)
+        out = self.method(seen, style, self.strength, watch)
+        if self.color == "luminance":
+            out = colors.restore_chroma(out, rgb)
+        alpha = picture.alpha
+        if alpha is not None:
+            alpha = resize(alpha, (out.shape[-2], out.shape[-1]))
+        settings = {
+            "impasto": __version__,
+            "content": picture.name,
+            "styles": [style.name for style in self.styles],
+            "weights": None if self.weights is None else list(self.weights),
+            "strength": self.strength,
+            "size": f"{out.shape[-1]}x{out.shape[-2]}",
+            "color": self.color,
+            **({"color_variant": self.color_variant} if self.color else {}),
+            **({"match_luminance": True} if self.match_luminance else {}),
+            **self.method.settings,
+            "seconds": round(time.monotonic() - began, 2),
+            **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
+        }
+        total, content_losses, style_losses = (
+            map(list, zip(*losses, strict=True)) if losses else ([], [], [])
+        )
+        return Result(
+            Picture(out, alpha, picture.name), total, content_losses, style_losses, settings
+        )
+
+    def _controlled(self, content: Tensor) -> tuple[Tensor, Any]:
+        """The content and the prepared style that the method gets to see."""
+        if self.color == "match" or (self.color == "luminance" and self.match_luminance):
+            return self._recolored(content)
+        if self._prepared is None:
+            grey = self.color == "luminance"
+            self._prepared = self.method.prepare(
+                [
+                    style
+                    if isinstance(style, StoredStyle)
+                    else colors.as_grey(style.rgb)
+                    if grey
+                    else style.rgb
+                    for style in self.styles
+                ],
+                self.weights,
+            )
+        if self.color == "luminance":
+            return colors.as_grey(content), self._prepared
+        if self.color == "match-style":
+            palettes = [
+                style.color if isinstance(style, StoredStyle) else Moments.of(style.rgb.double())
+                for style in self.styles
+            ]
+            target = Moments.mix(palettes, self.weights)
+            return colors.match(content, target, self.color_variant), self._prepared
+        return content, self._prepared
+
+    def _recolored(self, content: Tensor) -> tuple[Tensor, Any]:
+        """Styles that take something from the content are prepared for each content anew."""
+        paintings = [style.rgb for style in self.styles if isinstance(style, Picture)]
+        if self.color == "match":
+            recolored = [colors.match(rgb, content, self.color_variant) for rgb in paintings]
+            return content, self.method.prepare(recolored, self.weights)
+        recolored = [colors.match_luminance(rgb, content) for rgb in paintings]
+        return colors.as_grey(content), self.method.prepare(recolored, self.weights)
+
+
+def read_style(source: StyleSource, background: str = "white") -> Picture | StoredStyle:
+    """A painting, or a style stored by ``impasto style``. Raises InputError if it is neither."""
+    if isinstance(source, StoredStyle):
+        return source
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:
+        return StoredStyle.load(Path(source))
+    return read(source, background)
+
+
+def stylize(
+    content: Source,
+    style: StyleSource | Sequence[StyleSource],
+    method: str | Method = "gatys",
+    *,
+    weights: Sequence[float] | None = None,
+    strength: float = 1.0,
+    size: int | None = None,
+    color: str | None = None,
+    color_variant: colors.Variant = "eigenvalue",
+    match_luminance: bool = False,
+    background: str = "white",
+    on_step: OnStep | None = None,
+    **options: Any,
+) -> Result:
+    """Render ``content`` in the manner of ``style``.
+
+    Args:
+        content: a path, Pillow image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
+        style: the same, a stored style, or a list of them.
+        method: a name (see :func:`impasto.methods`) or what :func:`impasto.load` returned.
+        weights, strength, size, color, color_variant, match_luminance, background: see
+            :class:`Transfer`.
+        on_step: called after every iteration; returning True ends it with the picture so far.
+        options: of the method, such as ``backbone`` or ``iterations``.
+
+    Returns:
+        The picture with its losses and settings.
+
+    Raises:
+        InputError: if something given is wrong; the message says what and what to do.
+
+    Example:
+        >>> import numpy as np, impasto
+        >>> rng = np.random.default_rng(0)
+        >>> photo, painting = rng.random((40, 50, 3)), rng.random((48, 64, 3))
+        >>> impasto.stylize(photo, painting, iterations=5, device="cpu").picture.rgb.shape
+        torch.Size([3, 40, 50])
+    """
+    if isinstance(method, str):
+        ready = load(method, **options)
+    elif options:
+        raise InputError("options belong to load() when a loaded method is given")
+    else:
+        ready = method
+    sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
+    transfer = Transfer(
+        ready,
+        [read_style(source, background) for source in sources],
+        weights,
+        strength,
+        size,
+        color,
+        color_variant,
+        match_luminance,
+        background,
+    )
+    return transfer(content, on_step)

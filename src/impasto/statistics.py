@@ -1,0 +1,169 @@
+"""Moments: the one statistic that every style loss and operator is made from.
+
+A feature map ``F`` has ``C`` channels over ``N = H*W`` positions. Style transfer keeps of it
+
+* the weight ``w = N`` (or the sum of a mask),
+* the first moment ``sum_n F[:, n]`` (``C``),
+* the raw second moment ``sum_n F[:, n] F[:, n]^T`` (``C x C``).
+
+All three are sums, so they add up over tiles, masks, batches and several styles, and they can be
+saved. Mean, deviation, covariance and the Gram matrix follow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+__all__ = ["Moments"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted first and second moments of features, as sums over positions.
+
+    Attributes:
+        weight: sum of the weights of the positions, shape ``(...)``.
+        first: weighted sum of features, shape ``(..., C)``.
+        second: weighted sum of outer products, shape ``(..., C, C)``, symmetric.
+
+    Example:
+        >>> features = torch.arange(12.0).reshape(3, 2, 2)
+        >>> whole = Moments.of(features)
+        >>> halves = Moments.of(features[:, :1]) + Moments.of(features[:, 1:])
+        >>> torch.equal(whole.second, halves.second)
+        True
+    """
+
+    weight: Tensor
+    first: Tensor
+    second: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, mask: Tensor | None = None) -> Moments:
+        """Measure a feature map.
+
+        Args:
+            features: ``(..., C, H, W)``; leading dimensions are kept.
+            mask: non-negative weights of the positions, ``(..., H, W)``; all ones if None.
+
+        Returns:
+            Moments in float32 (float64 for float64 features). With bfloat16 features the outer
+            products are multiplied in bfloat16, which is what makes it fast, and summed in float32.
+
+        Raises:
+            InputError: if a mask selects nothing.
+        """
+        wide = torch.promote_types(features.dtype, torch.float32)
+        flat = features.flatten(-2)  # (..., C, N)
+        if mask is None:
+            weight = torch.full(features.shape[:-3], float(flat.shape[-1]), dtype=wide)
+            weighted = flat
+        else:
+            flat_mask = mask.flatten(-2).to(wide)
+            weight = flat_mask.sum(-1)
+            if not bool((weight > 0).all()):
+                raise InputError("the mask selects no part of the picture: use a larger region")
+            weighted = flat * flat_mask.unsqueeze(-2).to(flat.dtype)
+        return cls(
+            weight=weight.to(features.device),
+            first=weighted.sum(-1, dtype=wide),
+            second=(weighted @ flat.transpose(-1, -2)).to(wide),
+        )
+
+    @classmethod
+    def mix(cls, parts: Sequence[Moments], weights: Sequence[float] | None = None) -> Moments:
+        """Average the *normalised* moments of several pictures: how several styles become one.
+
+        Means and raw second moments are averaged (not covariances, not pictures), so the mixture
+        is what a picture would have that shows each style on its share of the area. Weights are
+        normalised to sum to one; a weight outside 0..1 extrapolates.
+
+        Raises:
+            InputError: for no parts, another number of weights than parts, or weights that sum
+                to zero.
+        """
+        if not parts:
+            raise InputError("no style given: name at least one")
+        shares = [1.0] * len(parts) if weights is None else [float(w) for w in weights]
+        if len(shares) != len(parts):
+            raise InputError(f"{len(shares)} weights for {len(parts)} styles: give one for each")
+        total = sum(shares)
+        if abs(total) < 1e-12:
+            raise InputError("the weights of the styles sum to zero: give at least one above zero")
+        scaled = [p.normalised() for p in parts]
+        shares = [s / total for s in shares]
+        return cls(
+            weight=torch.ones_like(scaled[0].weight),
+            first=torch.stack([m.first * s for m, s in zip(scaled, shares, strict=True)]).sum(0),
+            second=torch.stack([m.second * s for m, s in zip(scaled, shares, strict=True)]).sum(0),
+        )
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.weight + other.weight, self.first + other.first, self.second + other.second
+        )
+
+    def normalised(self) -> Moments:
+        """The same moments per unit of weight."""
+        return Moments(torch.ones_like(self.weight), self.mean, self.gram)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels ``C``."""
+        return self.first.shape[-1]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of every channel, ``(..., C)``."""
+        return self.first / self.weight[..., None]
+
+    @property
+    def gram(self) -> Tensor:
+        """Gram matrix ``F F^T / N`` (paper 5, Eq. 2.1), ``(..., C, C)``."""
+        return self.second / self.weight[..., None, None]
+
+    @property
+    def covariance(self) -> Tensor:
+        """Population covariance ``F F^T / N - mean mean^T``, ``(..., C, C)``."""
+        return self.gram - self.mean[..., :, None] * self.mean[..., None, :]
+
+    def deviation(self, eps: float = 1e-5) -> Tensor:
+        """Standard deviation of every channel, ``sqrt(var + eps)``, ``(..., C)``.
+
+        ``eps`` keeps the gradient finite where a channel is constant.
+        """
+        variance = self.gram.diagonal(dim1=-2, dim2=-1) - self.mean.square()
+        return (variance.clamp_min(0) + eps).sqrt()
+
+    def to(self, device: torch.device | str) -> Moments:
+        """The same moments on another device."""
+        return Moments(self.weight.to(device), self.first.to(device), self.second.to(device))
+
+    def detach(self) -> Moments:
+        """The same moments outside of autograd's graph."""
+        return Moments(self.weight.detach(), self.first.detach(), self.second.detach())
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors to save, under ``prefix``; the second moment as its upper triangle."""
+        rows, columns = torch.triu_indices(self.channels, self.channels)
+        return {
+            f"{prefix}.weight": self.weight.cpu().reshape(1),
+            f"{prefix}.first": self.first.cpu().contiguous(),
+            f"{prefix}.second": self.second.cpu()[rows, columns].contiguous(),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Moments:
+        """The inverse of :meth:`tensors`. Raises KeyError if ``prefix`` is not there."""
+        first = tensors[f"{prefix}.first"]
+        rows, columns = torch.triu_indices(len(first), len(first))
+        second = first.new_zeros(len(first), len(first))
+        second[rows, columns] = tensors[f"{prefix}.second"]
+        second[columns, rows] = tensors[f"{prefix}.second"]
+        return cls(tensors[f"{prefix}.weight"].reshape(()), first, second)

@@ -1,0 +1,1 @@
+"""Instruments to compare methods with."""

@@ -1,0 +1,446 @@
+"""Distilling a small encoder from VGG-19: how the bundled ``compact`` backbone is made.
+
+The student is VGG-shaped. It learns two things at every tap, from random crops of photographs and
+paintings:
+
+* **map**: a linear map of its features reproduces the teacher's (Wang et al., "Collaborative
+  Distillation for Ultra-Resolution Universal Style Transfer", CVPR 2020). The map is dropped
+  afterwards.
+* **kernel**: the dot products of its features between positions equal the teacher's,
+  ``F_s^T F_s / C_s = F_t^T F_t / C_t``. This is what style transfer needs: the squared distance of
+  two Gram matrices is a function of these dot products alone,
+  ``|A A^T - B B^T|^2 = |A^T A|^2 + |B^T B|^2 - 2 |A^T B|^2``,
+  so a student with the teacher's kernel has the teacher's style loss, whatever its width.
+
+The teacher is the costly part, so its features are measured once, at random positions of a fixed
+bank of crops, and the student then goes over the bank as often as the time allows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..backbones.vgg import PLAIN, VGG
+from ..device import channels_last
+from ..errors import InputError
+from ..losses import content_loss, gram_loss
+from ..statistics import Moments
+from .data import PictureSet
+from .regress import fit_layers, ridge
+
+__all__ = ["DistillConfig", "Teacher", "distill"]
+
+Teacher = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Everything that a distillation depends on; a recipe holds these as TOML.
+
+    Attributes:
+        widths: channels of the student's convolutions, block by block.
+        crops: size of the bank; validation: crops held out of it.
+        size: side of a crop, pixels.
+        noise, blend: share of the crops with white noise (deviation up to 0.2) added, and of those
+            that are an average of two pictures. Optimisation starts from such pictures and passes
+            through them, and a student that only knows natural pictures can be fooled there.
+        positions: per crop and tap, at most.
+        steps, batch, learning_rate: Adam with a cosine schedule to zero.
+        dreams, rounds: how many pictures are optimised through the student, each time anew at the
+            steps of ``rounds``, and join the bank; half of every batch is then from them. A student
+            that has only seen pictures from outside finds ways of satisfying its own statistics
+            that the teacher does not accept; here it learns what the teacher makes of them.
+        kernel, unit: weights of the kernel loss and of the pull of mean activations to one,
+            relative to the map loss.
+        seed: of crops, positions, initial weights and order.
+    """
+
+    widths: tuple[tuple[int, ...], ...]
+    crops: int = 8000
+    validation: int = 200
+    size: int = 128
+    noise: float = 0.15
+    blend: float = 0.15
+    positions: int = 256
+    steps: int = 10000
+    batch: int = 8
+    dreams: int = 0
+    rounds: tuple[int, ...] = ()
+    learning_rate: float = 1e-3
+    kernel: float = 1.0
+    unit: float = 0.05
+    seed: int = 0
+
+
+@dataclass
+class Bank:
+    """Crops and what the teachers see in them.
+
+    Attributes:
+        crops: ``(n, 3, size, size)`` uint8.
+        positions: tap -> ``(n, p)`` indices into the flattened feature map.
+        features: tap -> ``(n, p, C)`` float16.
+        scale: tap -> variance of the teacher's features, mean over channels; losses are relative
+            to it, so that every tap counts alike.
+    """
+
+    crops: Tensor
+    positions: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+    scale: dict[str, float] = field(default_factory=dict)
+
+
+def measure(
+    pictures: PictureSet,
+    teachers: Sequence[Teacher],
+    config: DistillConfig,
+    held_out: bool,
+    progress: Callable[[int, int], None],
+) -> Bank:
+    """Cut crops and measure the teachers on them, once."""
+    rng = torch.Generator().manual_seed(config.seed + int(held_out))
+    count = config.validation if held_out else config.crops
+    use_held_out = held_out and bool(pictures.validation)
+    crops = torch.empty(count, 3, config.size, config.size, dtype=torch.uint8)
+
+    def crop() -> Tensor:
+        return pictures.crop(config.size, rng, use_held_out)
+
+    for i in range(count):
+        picture = crop()
+        kind = float(torch.rand((), generator=rng))
+        if kind < config.noise:
+            deviation = 0.2 * float(torch.rand((), generator=rng))
+            picture = picture + deviation * torch.randn(picture.shape, generator=rng)
+        elif kind < config.noise + config.blend:
+            picture = (picture + crop()) / 2
+        crops[i] = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+    return examine(crops, teachers, config.positions, rng, progress)
+
+
+@torch.no_grad()
+def examine(
+    crops: Tensor,
+    teachers: Sequence[Teacher],
+    positions: int,
+    rng: torch.Generator,
+    progress: Callable[[int, int], None],
+) -> Bank:
+    """What the teachers see in ``crops``, at ``positions`` random positions of each."""
+    bank = Bank(crops)
+    count = len(crops)
+    for i in range(count):
+        for teacher in teachers:
+            for tap, features in teacher(crops[i : i + 1].float() / 255).items():
+                flat = features[0].flatten(1).T  # (N, C)
+                kept = min(positions, len(flat))
+                if tap not in bank.features:
+                    shape = (count, kept, flat.shape[1])
+                    bank.features[tap] = torch.empty(shape, dtype=torch.float16)
+                    bank.positions[tap] = torch.empty(count, kept, dtype=torch.int32)
+                index = torch.randperm(len(flat), generator=rng)[:kept]
+                bank.positions[tap][i] = index.int()
+                bank.features[tap][i] = flat[index].half()
+        progress(i + 1, count)
+    for tap, features in bank.features.items():
+        sample = features[:500].float().flatten(0, 1)
+        bank.scale[tap] = float(sample.var(0).mean())
+    return bank
+
+
+class _Trainee(nn.Module):
+    """The student with the linear maps that are dropped when it has learnt."""
+
+    def __init__(self, config: DistillConfig, bank: Bank) -> None:
+        super().__init__()
+        self.net = VGG(config.widths, PLAIN, name="compact")
+        for conv in self.net.convs.values():
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            nn.init.zeros_(conv.bias)
+        self.maps = nn.ModuleDict(
+            {
+                tap: nn.Linear(self.net.channels(tap), features.shape[-1])
+                for tap, features in bank.features.items()
+            }
+        )
+
+    @torch.no_grad()
+    def start(self, bank: Bank, teacher: VGG, others: Sequence[Teacher]) -> None:
+        """Layers and maps by least squares, see :mod:`impasto.training.regress`."""
+        crops = bank.crops[:400].float() / 255
+        targets: dict[str, Tensor] = {}
+        for other in others:
+            seen = [other(crop[None]) for crop in crops]
+            targets |= {"conv" + tap[4:]: torch.cat([s[tap] for s in seen]) for tap in seen[0]}
+        fit_layers(self.net, teacher, crops, targets)
+        for tap in bank.features:
+            rows, answers = [], []
+            for index in torch.split(torch.arange(len(crops)), 8):
+                student, theirs = self.sampled(bank, index, tap)
+                rows.append(student[:, :128].flatten(0, 1))
+                answers.append(theirs[:, :128].flatten(0, 1))
+            weight, bias = ridge(torch.cat(rows), torch.cat(answers))
+            linear = self.maps[tap]
+            assert isinstance(linear, nn.Linear)
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+
+    def sampled(self, bank: Bank, index: Tensor, tap: str) -> tuple[Tensor, Tensor]:
+        """Student's and teacher's features at the bank's positions, ``(B, p, C)`` each."""
+        crops = bank.crops[index].float().div(255).contiguous(memory_format=torch.channels_last)
+        return self._gather(self.net(crops, [tap])[tap], bank, index, tap)
+
+    def _gather(
+        self, features: Tensor, bank: Bank, index: Tensor, tap: str
+    ) -> tuple[Tensor, Tensor]:
+        flat = features.flatten(2).transpose(1, 2)  # (B, N, C)
+        positions = bank.positions[tap][index].long()
+        student = flat.gather(1, positions[..., None].expand(-1, -1, flat.shape[-1]))
+        return student, bank.features[tap][index].float()
+
+    def losses(self, bank: Bank, index: Tensor) -> dict[str, dict[str, Tensor]]:
+        """Per tap: ``map`` and ``kernel`` (shares of the teacher's variance left), ``unit``."""
+        crops = bank.crops[index].float().div(255).contiguous(memory_format=torch.channels_last)
+        out: dict[str, dict[str, Tensor]] = {}
+        for tap, features in self.net(crops, bank.features).items():
+            student, teacher = self._gather(features, bank, index, tap)
+            error = F.mse_loss(self.maps[tap](student), teacher) / bank.scale[tap]
+            few = slice(0, max(1, 512 // len(index)))
+            ours = student[:, few].flatten(0, 1)
+            theirs = teacher[:, few].flatten(0, 1)
+            kernel = ours @ ours.T / ours.shape[1]
+            target = theirs @ theirs.T / theirs.shape[1]
+            out[tap] = {
+                "map": error,
+                "kernel": F.mse_loss(kernel, target) / target.var(),
+                "unit": (student.mean((0, 1)) - 1).square().mean(),
+            }
+        return out
+
+
+def dream(net: VGG, crops: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Pictures on the way of an optimisation through ``net``, ``(count, 3, H, W)`` uint8.
+
+    Random crops take the Gram matrices of other random crops (Adam, 24 steps, weak content term);
+    three pictures of each optimisation are kept.
+    """
+    taps = net.taps
+    net.requires_grad_(False)
+    kept: list[Tensor] = []
+    while len(kept) * 8 < count:
+        chosen = torch.randint(len(crops), (2, 8), generator=rng)
+        content, style = (crops[index].float() / 255 for index in chosen)
+        with torch.no_grad():
+            seen = net(content, [taps[-2]])[taps[-2]]
+            aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
+        x = content.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        optimizer = torch.optim.Adam([x], 0.05, betas=(0.9, 0.99))
+        for step in range(1, 25):
+            features = net(x, taps)
+            losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
+            loss = 50 * torch.stack(losses).mean(0).sum() + content_loss(features[taps[-2]], seen)
+            (x.grad,) = torch.autograd.grad(loss, x)
+            optimizer.step()
+            with torch.no_grad():
+                x.clamp_(0, 1)
+            if step % 8 == 0:
+                kept.append((x.detach() * 255).round().to(torch.uint8))
+    net.requires_grad_(True)
+    return torch.cat(kept)[:count].contiguous()
+
+
+@torch.no_grad()
+def evaluate(trainee: nn.Module, bank: Bank, batch: int) -> dict[str, dict[str, float]]:
+    """Mean losses over a bank; ``map`` and ``kernel`` are shares of variance not explained."""
+    assert isinstance(trainee, _Trainee)
+    sums: dict[str, dict[str, float]] = {}
+    chunks = torch.split(torch.arange(len(bank.crops)), batch)
+    for index in chunks:
+        for tap, losses in trainee.losses(bank, index).items():
+            row = sums.setdefault(tap, {})
+            for name, value in losses.items():
+                row[name] = row.get(name, 0.0) + float(value) * len(index) / len(bank.crops)
+    return sums
+
+
+def distill(
+    pictures: PictureSet,
+    teachers: Sequence[Teacher],
+    config: DistillConfig,
+    run: Path,
+    start: VGG | None = None,
+    log: Callable[[str], None] = print,
+    every: int = 250,
+) -> tuple[VGG, dict[str, dict[str, float]]]:
+    """Train a student; an interrupted run goes on where its last checkpoint stands.
+
+    Args:
+        pictures: photographs and paintings.
+        teachers: each maps ``(1, 3, H, W)`` to features by tap name.
+        config: see :class:`DistillConfig`.
+        run: folder of the bank (``bank.pt``), checkpoint (``last.pt``) and log (``log.jsonl``).
+        start: the first teacher's network, for a start by least squares instead of random weights.
+        log: called with a line of progress.
+        every: steps between validations and checkpoints.
+
+    Returns:
+        The student, and its validation losses by tap.
+
+    Raises:
+        InputError: if the run folder holds a run of another configuration.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps(asdict(config), sort_keys=True)
+    bank, held_out = _banks(pictures, teachers, config, run, log)
+    torch.manual_seed(config.seed)
+    trainee = channels_last(_Trainee(config, bank))
+    optimizer = torch.optim.Adam(trainee.parameters(), config.learning_rate)
+    rng = torch.Generator().manual_seed(config.seed)
+    step = 0
+    own: Bank | None = None
+    checkpoint = run / "last.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        if state["settings"] != settings:
+            raise InputError(
+                f"{run}: holds a run with other settings; choose another folder or delete it"
+            )
+        trainee.load_state_dict(state["trainee"])
+        optimizer.load_state_dict(state["optimizer"])
+        rng.set_state(state["rng"])
+        step = state["step"]
+        past = [r for r in config.rounds if r < step]
+        if past:
+            own = Bank(**torch.load(run / f"dreams-{past[-1]}.pt", weights_only=True))
+        log(f"going on at step {step}")
+    elif start is not None:
+        trainee.start(bank, start, teachers[1:])
+        log(_line("by least squares", evaluate(trainee, held_out, config.batch)))
+    began = time.monotonic()
+    while step < config.steps:
+        for group in optimizer.param_groups:
+            warm = min(1.0, (step + 1) / 100)
+            group["lr"] = (
+                config.learning_rate * warm * (1 + math.cos(math.pi * step / config.steps)) / 2
+            )
+        if step in config.rounds:
+            own = _dreams(trainee.net, bank, teachers, config, run / f"dreams-{step}.pt", log)
+        losses = trainee.losses(*_batch(bank, own, config.batch, rng))
+        total = torch.stack(
+            [
+                row["map"] + config.kernel * row["kernel"] + config.unit * row["unit"]
+                for row in losses.values()
+            ]
+        ).sum()
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trainee.parameters(), 5.0)
+        optimizer.step()
+        step += 1
+        if step % every == 0 or step == config.steps:
+            figures = evaluate(trainee, held_out, config.batch)
+            seconds = time.monotonic() - began
+            with open(run / "log.jsonl", "a", encoding="utf-8") as lines:
+                lines.write(
+                    json.dumps({"step": step, "train": float(total.detach()), "val": figures})
+                    + "\n"
+                )
+            head = f"step {step}/{config.steps} {seconds:.0f} s  loss {float(total.detach()):.3f}"
+            log(_line(head, figures))
+            state = {
+                "settings": settings,
+                "trainee": trainee.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "rng": rng.get_state(),
+                "step": step,
+            }
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+    return trainee.net.eval().requires_grad_(False), evaluate(trainee, held_out, config.batch)
+
+
+def _dreams(
+    net: VGG,
+    bank: Bank,
+    teachers: Sequence[Teacher],
+    config: DistillConfig,
+    path: Path,
+    log: Callable[[str], None],
+) -> Bank:
+    """The student's own pictures and what the teachers see in them; kept in ``path``."""
+    if not path.exists():
+        rng = torch.Generator().manual_seed(config.seed + int(path.stem.split("-")[1]))
+        crops = dream(net, bank.crops, config.dreams, rng)
+        own = examine(crops, teachers, config.positions, rng, lambda done, total: None)
+        own.scale = bank.scale
+        torch.save(vars(own), path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+        log(f"{config.dreams} pictures optimised through the student joined the bank")
+    return Bank(**torch.load(path, weights_only=True))
+
+
+def _batch(bank: Bank, own: Bank | None, size: int, rng: torch.Generator) -> tuple[Bank, Tensor]:
+    """A batch as a small bank with its indices; half of it from the student's own pictures."""
+    index = torch.randint(len(bank.crops), (size,), generator=rng)
+    if own is None:
+        return bank, index
+    parts = [(bank, index[size // 2 :])]
+    parts.append((own, torch.randint(len(own.crops), (size // 2,), generator=rng)))
+
+    def joined(pick: Callable[[Bank], Tensor]) -> Tensor:
+        return torch.cat([pick(part)[chosen] for part, chosen in parts])
+
+    return (
+        Bank(
+            joined(lambda part: part.crops),
+            {tap: joined(lambda part, tap=tap: part.positions[tap]) for tap in bank.features},
+            {tap: joined(lambda part, tap=tap: part.features[tap]) for tap in bank.features},
+            bank.scale,
+        ),
+        torch.arange(size),
+    )
+
+
+def _line(head: str, figures: Mapping[str, Mapping[str, float]]) -> str:
+    """One line of progress: map and kernel error of every tap."""
+    each = (f"{tap} {row['map']:.3f}/{row['kernel']:.3f}" for tap, row in figures.items())
+    return f"{head}  {'  '.join(each)}"
+
+
+def _banks(
+    pictures: PictureSet,
+    teachers: Sequence[Teacher],
+    config: DistillConfig,
+    run: Path,
+    log: Callable[[str], None],
+) -> tuple[Bank, Bank]:
+    path = run / "bank.pt"
+    names = ("crops", "size", "noise", "blend", "positions", "validation", "seed")
+    settings = {name: getattr(config, name) for name in names}
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        if saved["settings"] == settings:
+            return Bank(**saved["train"]), Bank(**saved["validation"])
+        log("the bank was measured with other settings: measuring anew")
+
+    def progress(done: int, total: int) -> None:
+        if done % 500 == 0 or done == total:
+            log(f"teachers measured on {done} of {total} crops")
+
+    train = measure(pictures, teachers, config, False, progress)
+    validation = measure(pictures, teachers, config, True, progress)
+    saved = {"settings": settings, "train": vars(train), "validation": vars(validation)}
+    torch.save(saved, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+    return train, validation

@@ -1,0 +1,55 @@
+"""Teachers to distil an encoder from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..backbones.weights import load_tensors
+from ..errors import InputError
+
+__all__ = ["CollaborativeTeacher"]
+
+
+class CollaborativeTeacher:
+    """The published 16-times-smaller VGG-19 of Wang et al. (Collaborative Distillation, 2020).
+
+    A 1x1 convolution takes RGB in 0..1 to its input; 3x3 convolutions with reflection padding
+    follow; ``convK1_aux`` (1x1) maps its feature after ``convK1`` to VGG-19's width in the
+    unit-mean scale. It reaches relu5_1, which VGG-19 files that end early do not.
+
+    Args:
+        path: a safetensors file with the published names.
+        taps: which of ``relu1_1 .. relu5_1`` to teach.
+
+    Raises:
+        InputError: if the file holds something else.
+    """
+
+    def __init__(self, path: Path, taps: tuple[str, ...] = ("relu5_1",)) -> None:
+        self.tensors: Mapping[str, Tensor] = load_tensors(path)[0]
+        if "conv51_aux.weight" not in self.tensors:
+            raise InputError(f"{path}: not a 16-times-smaller VGG-19 with its conv51_aux map")
+        self.taps = taps
+
+    def __call__(self, picture: Tensor) -> dict[str, Tensor]:
+        """Features mapped to VGG-19's width: tap -> ``(B, C, H, W)``, not negative."""
+        conv: Callable[..., Tensor] = F.conv2d
+        t = self.tensors
+        x = conv(picture, t["conv0.weight"], t["conv0.bias"])
+        out: dict[str, Tensor] = {}
+        for block, depth in enumerate((2, 2, 4, 4, 1), 1):
+            if block > 1:
+                x = F.max_pool2d(x, 2)
+            for index in range(1, depth + 1):
+                name = f"conv{block}{index}"
+                x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+                x = F.relu(conv(x, t[f"{name}.weight"], t[f"{name}.bias"]))
+                tap = f"relu{block}_{index}"
+                if tap in self.taps:
+                    aux = conv(x, t[f"{name}_aux.weight"], t[f"{name}_aux.bias"])
+                    out[tap] = F.relu(aux)
+        return out

@@ -1,0 +1,34 @@
+"""Pictures that the tests make for themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impasto.images import resize
+
+
+def photo(height: int = 48, width: int = 64, seed: int = 0) -> Tensor:
+    """Something smooth with an object in it, ``(3, H, W)`` in 0..1."""
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(3, 6, 8, generator=rng)
+    picture = resize(coarse, (height, width)) * 0.7 + 0.1
+    top, left = height // 4, width // 4
+    picture[:, top : top + height // 3, left : left + width // 3] += 0.2
+    return picture.clamp(0, 1)
+
+
+def painting(height: int = 56, width: int = 72, seed: int = 1) -> Tensor:
+    """Strong diagonal strokes in two colours, ``(3, H, W)`` in 0..1."""
+    rng = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    stripes = (torch.sin((x + 2 * y) * 0.6) > 0).float()
+    dark, light = torch.tensor([0.1, 0.2, 0.5]), torch.tensor([0.95, 0.8, 0.2])
+    colours = dark[:, None, None] * (1 - stripes) + light[:, None, None] * stripes
+    return (colours + 0.05 * torch.randn(3, height, width, generator=rng)).clamp(0, 1)
+
+
+def as_uint8(picture: Tensor) -> np.ndarray:
+    """``(H, W, 3)`` uint8."""
+    return (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

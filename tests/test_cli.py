@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from data import photo
+from PIL import Image
+
+from impasto import cli
+from impasto.images import read_settings, write
+
+FAST = ["--iterations", "3", "--device", "cpu", "--precision", "float32"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder; gives exit code, what it prints, what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        monkeypatch.setattr(sys, "argv", ["pytest"])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    monkeypatch.setattr(cli, "say", cli.Console(stderr=True, highlight=False, soft_wrap=True))
+    return call
+
+
+def test_stylize_and_show(run, photo_file, painting_file):
+    code, _, said = run("stylize", photo_file, painting_file, "-o", "out.png", *FAST)
+    assert code == 0
+    assert said.count("CPU, ") == 1
+    with Image.open("out.png") as picture:
+        assert picture.size == (64, 48)
+    code, shown, _ = run("show", "out.png")
+    assert code == 0
+    assert "gatys" in shown
+    assert "painting" in shown
+    code, shown, _ = run("show", "out.png", "--json")
+    assert json.loads(shown)["iterations_done"] == 3
+
+
+def test_default_name(run, photo_file, painting_file, tmp_path):
+    assert run("stylize", photo_file, painting_file, *FAST)[0] == 0
+    assert (tmp_path / "photo-painting.png").exists()
+
+
+def test_options_reach_the_method(run, photo_file, painting_file):
+    code, _, _ = run(
+        *("stylize", photo_file, painting_file, painting_file, "-o", "out.jpg", *FAST),
+        *("--weights", "2,1", "--style-layers", "relu1_1=3,relu2_1", "--optimizer", "adam"),
+        *("--lr", "0.05", "--start", "content+noise", "--seed", "7", "--style-weight", "5"),
+        *("--color", "match", "--color-variant", "monge", "--strength", "0.9", "--size", "32"),
+        *("--sizes", "20,0", "--iterations", "2,1", "--style-scale", "0.5", "--tv-weight", "1"),
+    )
+    assert code == 0
+    made = read_settings("out.jpg")
+    assert made["weights"] == [2, 1]
+    assert made["style_layers"] == {"relu1_1": 0.75, "relu2_1": 0.25}
+    assert made["optimizer"] == "adam"
+    assert made["lr"] == 0.05
+    assert made["start"] == "content+noise"
+    assert made["seed"] == 7
+    assert made["color"] == "match"
+    assert made["color_variant"] == "monge"
+    assert made["strength"] == 0.9
+    assert made["sizes"] == [20, 0]
+    assert made["iterations"] == [2, 1]
+    assert made["size"] == "43x32"
+
+
+def test_a_folder_with_a_broken_file(run, painting_file, tmp_path):
+    folder = tmp_path / "photos"
+    for i in range(3):
+        write(folder / f"p{i}.png", photo(32, 40, seed=i))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    code, _, said = run("stylize", folder, painting_file, "-o", "done/", *FAST)
+    assert code == 1
+    made = sorted(path.name for path in (tmp_path / "done").iterdir())
+    assert made == ["p0-painting.png", "p1-painting.png", "p2-painting.png"]
+    assert "1 of 4 failed" in said
+    assert said.count("broken.jpg") == 1
+
+
+def test_several_contents_with_style_option_and_pattern(run, painting_file, tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.png", photo(32, 40))
+    pattern = "out/{content}_by_{style}.jpg"
+    assert run("stylize", "a.png", "b.png", "-s", painting_file, "-o", pattern, *FAST)[0] == 0
+    assert (tmp_path / "out" / "a_by_painting.jpg").exists()
+    assert (tmp_path / "out" / "b_by_painting.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["missing.png", "PAINTING", "-o", "o.png"], "missing.png"),
+        (["PHOTO", "missing.png", "-o", "o.png"], "missing.png"),
+        (["PHOTO", "-o", "o.png"], "name a style"),
+        (["PHOTO", "PAINTING", "-o", "o.xyz"], "o.xyz"),
+        (["PHOTO", "PAINTING", "-o", "PHOTO"], "overwrite"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--method", "gatis"], "did you mean 'gatys'"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--weights", "a,b"], "numbers"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--sizes", "1.5"], "whole numbers"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--color", "sepia"], "luminance"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--background", "nocolour"], "nocolour"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--preview", "0"], "preview"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--backbone", "vgg99"], "compact, vgg19, vgg16"),
+        (["PHOTO", "EMPTY", "-o", "o.png"], "empty"),
+        (["PHOTO", "TEXT", "-o", "o.png"], "not a picture"),
+        (["STRIP", "PAINTING", "-o", "o.png"], "1x300"),
+        (["FOLDER", "PAINTING", "-o", "o.png"], "no pictures"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    run, photo_file, painting_file, tmp_path, args, message
+):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not a picture at all")
+    (tmp_path / "folder").mkdir()
+    Image.new("RGB", (1, 300)).save(tmp_path / "strip.png")
+    names = {
+        "PHOTO": photo_file,
+        "PAINTING": painting_file,
+        "EMPTY": tmp_path / "empty.png",
+        "TEXT": tmp_path / "text.png",
+        "FOLDER": tmp_path / "folder",
+        "STRIP": tmp_path / "strip.png",
+    }
+    code, out, said = run("stylize", *[names.get(arg, arg) for arg in args], *FAST)
+    assert code == 2
+    assert out == ""
+    complaints = [line for line in said.splitlines() if "CPU, " not in line]
+    assert len(complaints) == 1
+    assert message in complaints[0]
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_two_contents_that_would_share_a_result(run, painting_file, tmp_path):
+    write(tmp_path / "in" / "a.png", photo(32, 40))
+    write(tmp_path / "in" / "a.jpg", photo(32, 40))
+    code, _, said = run("stylize", "in", painting_file, "-o", "out/", *FAST)
+    assert code == 2
+    assert "both" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stored_style_is_taken_where_a_painting_is(run, photo_file, painting_file):
+    assert run("style", painting_file, "-o", "waves.style", "--device", "cpu")[0] == 0
+    assert run("stylize", photo_file, "waves.style", "-o", "out.png", *FAST)[0] == 0
+    assert read_settings("out.png")["styles"] == ["waves"]
+    code, _, said = run("style", painting_file, "-o", "waves.png")
+    assert code == 2
+    assert "waves.style" in said
+
+
+def test_preview_is_written_on_the_way(run, photo_file, painting_file, monkeypatch):
+    from impasto import images
+
+    written = []
+    honest = images.write
+
+    def spy(path, *args, **kwargs):
+        written.append(kwargs.get("settings"))
+        return honest(path, *args, **kwargs)
+
+    monkeypatch.setattr(images, "write", spy)
+    fast = ["--iterations", "5", *FAST[2:]]
+    assert run("stylize", photo_file, painting_file, "-o", "o.png", "--preview", "2", *fast)[0] == 0
+    assert written == [{"preview": 2}, {"preview": 4}]
+    assert read_settings("o.png")["iterations_done"] == 5
+
+
+def test_ctrl_c_writes_what_there_is(tmp_path, photo_file, painting_file):
+    out = tmp_path / "out.png"
+    command = [sys.executable, "-m", "impasto", "stylize", str(photo_file), str(painting_file)]
+    options = ["-o", str(out), "--iterations", "1000000", "--tolerance", "0", "--preview", "1"]
+    process = subprocess.Popen(
+        [*command, *options, "--device", "cpu", "--precision", "float32"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    began = time.monotonic()
+    while not out.exists() and time.monotonic() - began < 60:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert read_settings(out)["iterations_done"] >= 1
+
+
+def test_lists(run):
+    code, out, _ = run("methods")
+    assert code == 0
+    assert "gatys" in out
+    code, out, _ = run("backbones")
+    assert code == 0
+    assert "compact" in out
+    assert "vgg19-torchvision" in out
+    assert "not here" in out
+
+
+def test_samples(run, tmp_path):
+    assert run("samples", "paintings", "--size", "96")[0] == 0
+    assert len(list((tmp_path / "paintings").glob("*.png"))) == 5
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["stylize", "style", "show", "methods", "backbones", "samples", ["train", "encoder"]],
+)
+def test_help_has_examples(run, command):
+    parts = command if isinstance(command, list) else [command]
+    code, out, _ = run(*parts, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"impasto {' '.join(parts)}" in out
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; import impasto.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_painting_is_left_alone(run, photo_file, painting_file):
+    before = painting_file.read_bytes()
+    run("stylize", photo_file, painting_file, "-o", "out.png", *FAST)
+    assert painting_file.read_bytes() == before

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+from data import painting, photo
+
+from impasto.errors import InputError
+from impasto.losses import gram_loss
+from impasto.methods import load
+from impasto.methods.gatys import Gatys
+from impasto.statistics import Moments
+
+TAPS = ["relu1_1", "relu2_1", "relu3_1"]
+
+
+def gatys(net, **options):
+    defaults = {
+        "style_layers": TAPS,
+        "content_layers": ["relu3_1"],
+        "iterations": 15,
+        "device": "cpu",
+        "precision": "float32",
+    }
+    return Gatys(net, **(defaults | options))
+
+
+def run(method, content=None, strength=1.0, on_step=None, style=None):
+    content = photo() if content is None else content
+    prepared = method.prepare([painting()] if style is None else style)
+    return method(content, prepared, strength, on_step)
+
+
+def distance(method, picture, style) -> float:
+    ours, theirs = method.measure(picture), method.measure(style)
+    return sum(float(gram_loss(ours[tap], theirs[tap])) for tap in ours) / len(ours)
+
+
+def test_gram_distance_falls_to_a_quarter(small_net):
+    method = gatys(small_net, iterations=40, content_weight=0.1)
+    out = run(method)
+    before, after = distance(method, photo(), painting()), distance(method, out, painting())
+    assert after < 0.25 * before
+    assert float(out.min()) >= 0
+    assert float(out.max()) <= 1
+
+
+def test_bundled_backbone_makes_the_distance_fall_to_a_tenth():
+    method = load("gatys", iterations=60, device="cpu", precision="float32")
+    assert isinstance(method, Gatys)
+    out = run(method, photo(64, 80))
+    before = distance(method, photo(64, 80), painting())
+    assert distance(method, out, painting()) < 0.1 * before
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (33, 47), (16, 90)])
+def test_any_size_comes_back(small_net, height, width):
+    assert run(gatys(small_net, iterations=3), photo(height, width)).shape == (3, height, width)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("style_loss", ["gram", "moments"])
+def test_every_optimizer_lowers_every_loss(small_net, optimizer, style_loss):
+    losses: list[float] = []
+    method = gatys(small_net, optimizer=optimizer, style_loss=style_loss, iterations=25)
+    run(method, on_step=lambda step: losses.append(step.loss))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("start", ["content", "content+noise", "noise", "grey"])
+def test_every_start(small_net, start):
+    first: list[torch.Tensor] = []
+    run(gatys(small_net, start=start), on_step=lambda step: first.append(step.picture()) or True)
+    spread = float((first[0] - photo()).std())
+    expected = {"content": (0, 1e-6), "content+noise": (0.1, 0.25), "noise": (0.15, 0.5)}
+    low, high = expected.get(start, (0.1, 0.3))
+    assert low <= spread <= high
+    if start == "grey":
+        torch.testing.assert_close(first[0], torch.full_like(first[0], 0.5))
+
+
+def test_a_picture_as_start(small_net, painting_file):
+    first: list[torch.Tensor] = []
+    method = gatys(small_net, start=str(painting_file))
+    run(method, painting(), on_step=lambda step: first.append(step.picture()) or True)
+    torch.testing.assert_close(first[0], painting(), atol=1 / 255, rtol=0)
+
+
+def test_seed_decides_the_noise(small_net):
+    one, same, other = (run(gatys(small_net, start="noise", seed=s)) for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_strength(small_net):
+    method = gatys(small_net, iterations=30)
+    none, half, full = (run(method, strength=s) for s in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(none, photo(), atol=1e-4, rtol=0)
+    distances = [distance(method, picture, painting()) for picture in (none, half, full)]
+    assert distances[0] > distances[1] > distances[2]
+
+
+def test_several_styles_average_their_moments(small_net):
+    method = gatys(small_net)
+    a, b = painting(), photo(seed=9)
+    mixed = method.prepare([a, b], [3, 1]).at(56)
+    for tap, moments in mixed.items():
+        expected = [Moments.of(method.net(p[None], [tap])[tap][0]) for p in (a, b)]
+        torch.testing.assert_close(moments.gram, Moments.mix(expected, [3, 1]).gram)
+
+
+def test_style_scale_shrinks_the_style(small_net):
+    method = gatys(small_net, style_scale=0.5)
+    aim = method._aim(method.prepare([painting(96, 96)]), photo(64, 64), 1.0)
+    expected = method.prepare([painting(96, 96)]).at(32)
+    torch.testing.assert_close(aim["relu1_1"].gram, expected["relu1_1"].gram)
+
+
+def test_layers_with_weights(small_net):
+    method = gatys(small_net, style_layers={"relu1_1": 3, "relu3_1": 1})
+    assert method.style_layers == {"relu1_1": 0.75, "relu3_1": 0.25}
+
+
+def test_defaults_fall_back_to_the_layers_that_are_there(small_net):
+    method = Gatys(small_net, device="cpu")
+    assert list(method.style_layers) == TAPS
+    assert list(method.content_layers) == ["relu3_1"]
+    assert len(method.notes) == 2
+    assert all("end at relu3_1" in note and "\n" not in note for note in method.notes)
+
+
+def test_coarse_to_fine_plan(small_net):
+    method = gatys(small_net, iterations=None)
+    sizes = [size for size, _ in method._plan(512, 768)]
+    assert sizes == [(128, 192), (256, 384), (512, 768)]
+    counts = [count for _, count in method._plan(512, 768)]
+    assert counts == sorted(counts, reverse=True)
+    method = gatys(small_net, sizes=[32, 48, 0], iterations=[5, 4, 3])
+    assert method._plan(64, 80) == [((32, 40), 5), ((48, 60), 4), ((64, 80), 3)]
+
+
+def test_every_size_is_worked_on(small_net):
+    seen: list[tuple[int, int]] = []
+    method = gatys(small_net, sizes=[24, 0], iterations=[4, 3], tolerance=0)
+    run(method, on_step=lambda step: seen.append(step.size))
+    assert seen == [(24, 32)] * 4 + [(48, 64)] * 3
+
+
+def test_progress_counts_to_the_planned_total(small_net):
+    steps = []
+    run(gatys(small_net, iterations=6), on_step=lambda step: steps.append(step))
+    assert [step.iteration for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert {step.iterations for step in steps} == {6}
+    assert steps[-1].picture().shape == (3, 48, 64)
+
+
+def test_on_step_can_stop(small_net):
+    steps = []
+    out = run(
+        gatys(small_net, iterations=50),
+        on_step=lambda step: steps.append(step) or len(steps) == 3,
+    )
+    assert len(steps) == 3
+    assert out.shape == (3, 48, 64)
+
+
+def test_it_stops_by_itself_when_converged(small_net):
+    steps = []
+    run(
+        gatys(small_net, iterations=500, tolerance=0.05), on_step=lambda s: steps.append(s) and None
+    )
+    assert 20 <= len(steps) < 300
+    last = sum(step.loss for step in steps[-10:])
+    before = sum(step.loss for step in steps[-20:-10])
+    assert before - last < 0.05 * last
+
+
+def test_time_limit(small_net):
+    began = time.monotonic()
+    method = gatys(small_net, iterations=100000, tolerance=0, sizes=[24, 0], time_limit=1.0)
+    seen = set()
+    out = run(method, on_step=lambda step: seen.add(step.size))
+    assert time.monotonic() - began < 5
+    assert out.shape == (3, 48, 64)
+    assert seen == {(24, 32), (48, 64)}
+
+
+def test_a_loss_that_is_not_finite_takes_a_smaller_step(small_net, monkeypatch):
+    method = gatys(small_net, iterations=20)
+    calls = 0
+    honest = Moments.of
+
+    def poisoned(features, mask=None):
+        nonlocal calls
+        calls += 1
+        moments = honest(features, mask)
+        if calls == 20:
+            return Moments(moments.weight, moments.first, moments.second * math.nan)
+        return moments
+
+    prepared = method.prepare([painting()])
+    prepared.at(48)
+    monkeypatch.setattr(Moments, "of", poisoned)
+    losses: list[float] = []
+    out = method(photo(), prepared, 1.0, lambda step: losses.append(step.loss))
+    assert bool(torch.isfinite(out).all())
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < losses[0]
+
+
+def test_a_hopeless_loss_ends_with_a_warning_and_the_best_picture(small_net):
+    method = gatys(small_net, iterations=30)
+    prepared = method.prepare([painting()])
+    method.style_weight = math.nan
+    with pytest.warns(UserWarning, match="smaller --lr"):
+        out = method(photo(), prepared)
+    torch.testing.assert_close(out, photo())
+
+
+def test_a_far_too_large_step_is_survived(small_net):
+    method = gatys(small_net, optimizer="adam", lr=50.0, iterations=40)
+    with pytest.warns(UserWarning, match="smaller --lr"):
+        out = run(method)
+    assert bool(torch.isfinite(out).all())
+
+
+@pytest.mark.parametrize("color", [0.0, 0.5, 1.0])
+def test_single_colour_pictures_do_not_break_it(small_net, color):
+    flat = torch.full((3, 40, 40), color)
+    assert bool(torch.isfinite(run(gatys(small_net), flat)).all())
+    assert bool(torch.isfinite(run(gatys(small_net), photo(), style=[flat])).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0}, "lr"),
+        ({"style_weight": -1}, "style-weight"),
+        ({"content_weight": math.nan}, "content-weight"),
+        ({"optimizer": "sgd"}, "lbfgs, adam"),
+        ({"style_loss": "cosine"}, "gram, moments"),
+        ({"start": "nowhere.png"}, "nowhere.png"),
+        ({"style_layers": ["relu9_9"]}, "relu9_9"),
+        ({"style_layers": {"relu1_1": 0.0}}, "not all zero"),
+        ({"time_limit": -3}, "time-limit"),
+        ({"precision": "float8"}, "float32 or bfloat16"),
+        ({"device": "tpu9"}, "device"),
+    ],
+)
+def test_options_out_of_range(small_net, options, message):
+    with pytest.raises(InputError, match=message):
+        gatys(small_net, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": [32]}, "48"),
+        ({"sizes": [4, 0]}, "16 or more"),
+        ({"sizes": [24, 0], "iterations": [1, 2, 3]}, "each of the 2 sizes"),
+        ({"iterations": 0}, "positive"),
+    ],
+)
+def test_plans_that_do_not_fit(small_net, options, message):
+    with pytest.raises(InputError, match=message):
+        run(gatys(small_net, **options))
+
+
+def test_too_large_for_memory_says_which_size_would_do(small_net, monkeypatch):
+    monkeypatch.setattr("impasto.methods.gatys.available_memory", lambda device: 10 * 2**20)
+    with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
+        run(gatys(small_net), photo(400, 400))
+
+
+def test_weights_of_styles_must_fit(small_net):
+    method = gatys(small_net)
+    with pytest.raises(InputError, match="1 weights for 2 styles"):
+        method.prepare([painting(), painting()], [1.0])
+    with pytest.raises(InputError, match="negative"):
+        method.prepare([painting(), painting()], [1.0, -0.5])
+
+
+def test_bfloat16_reaches_the_style_too(small_net):
+    method = gatys(small_net, iterations=20, precision="bfloat16")
+    coarse = run(method)
+    small_net.float()
+    judge = gatys(small_net)
+    before = distance(judge, photo(), painting())
+    assert distance(judge, coarse, painting()) < 0.3 * before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(small_net):
+    method = gatys(small_net, device="cuda", precision="auto", iterations=30)
+    out = run(method)
+    assert out.device.type == "cpu"
+    assert distance(method, out, painting()) < 0.5 * distance(method, photo(), painting())
+
+
+def test_unknown_methods_and_options_are_named():
+    with pytest.raises(InputError, match="did you mean 'gatys'"):
+        load("gatis")
+    with pytest.raises(InputError, match="did you mean 'iterations'"):
+        load("gatys", iteration=3)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from data import as_uint8, painting, photo
+from PIL import Image
+
+import impasto
+from impasto import color
+from impasto.errors import InputError
+from impasto.images import read, read_settings, write
+from impasto.methods.gatys import Gatys
+from impasto.pipeline import stylize
+
+
+@pytest.fixture
+def method(small_net):
+    return Gatys(small_net, device="cpu", precision="float32", iterations=8)
+
+
+@pytest.mark.parametrize("kind", ["path", "str", "pil", "array", "tensor"])
+def test_whatever_holds_a_picture_is_taken(method, photo_file, painting_file, kind):
+    def given(path):
+        rgb = read(path).rgb
+        return {
+            "path": path,
+            "str": str(path),
+            "pil": Image.fromarray(as_uint8(rgb)),
+            "array": as_uint8(rgb),
+            "tensor": rgb,
+        }[kind]
+
+    expected = stylize(photo_file, painting_file, method).picture.rgb
+    result = stylize(given(photo_file), given(painting_file), method)
+    assert torch.equal(result.picture.rgb, expected)
+    assert result.image.size == (64, 48)
+    assert result.array.shape == (48, 64, 3)
+    assert result.array.dtype == np.uint8
+
+
+def test_result_tells_how_it_was_made(method, photo_file, painting_file, tmp_path):
+    result = stylize(photo_file, painting_file, method, strength=0.8)
+    assert len(result.losses) == len(result.content_losses) == len(result.style_losses) == 8
+    assert result.losses[-1] < result.losses[0]
+    for suffix in ("png", "jpg", "webp", "tiff"):
+        saved = read_settings(result.save(tmp_path / f"out.{suffix}"))
+        assert saved["method"] == "gatys"
+        assert saved["impasto"] == impasto.__version__
+        assert saved["styles"] == ["painting"]
+        assert saved["strength"] == 0.8
+        assert saved["seed"] == 0
+        assert saved["seconds"] >= 0
+        assert saved["iterations_done"] == 8
+
+
+def test_the_same_settings_make_the_same_picture(method, photo_file, painting_file):
+    one, two = (stylize(photo_file, painting_file, method) for _ in range(2))
+    assert torch.equal(one.picture.rgb, two.picture.rgb)
+
+
+def test_size_is_the_contents_unless_said(method, painting_file):
+    assert stylize(photo(40, 90), painting_file, method).picture.rgb.shape == (3, 40, 90)
+    assert stylize(photo(40, 90), painting_file, method, size=20).picture.rgb.shape == (3, 20, 45)
+
+
+def test_alpha_is_kept(method, painting_file, tmp_path):
+    alpha = torch.zeros(1, 48, 64)
+    alpha[:, :, 20:] = 1
+    write(tmp_path / "cut.png", photo(), alpha)
+    result = stylize(tmp_path / "cut.png", painting_file, method)
+    assert result.picture.alpha is not None
+    assert torch.equal(result.picture.alpha, alpha)
+    for suffix, mode in (("png", "RGBA"), ("jpg", "RGB")):
+        with Image.open(result.save(tmp_path / f"out.{suffix}")) as saved:
+            assert saved.mode == mode
+
+
+def test_match_gives_the_style_the_contents_colours(method, monkeypatch):
+    seen = []
+    prepare = method.prepare
+    monkeypatch.setattr(
+        method, "prepare", lambda styles, weights: seen.extend(styles) or prepare(styles, weights)
+    )
+    stylize(photo(), painting(), method, color="match")
+    expected = color.match(painting(), photo())
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_match_style_recolours_the_content(method):
+    first = []
+    stylize(
+        photo(),
+        painting(),
+        method,
+        color="match-style",
+        on_step=lambda step: first.append(step.picture()) or True,
+    )
+    torch.testing.assert_close(first[0], color.match(photo(), painting()), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_luminance_keeps_the_chroma_exactly(method, matched):
+    out = stylize(photo(), painting(), method, color="luminance", match_luminance=matched)
+    ours, theirs = color.to_ycbcr(out.picture.rgb), color.to_ycbcr(photo())
+    torch.testing.assert_close(ours[1:], theirs[1:], atol=1e-5, rtol=0)
+    assert float((ours[0] - theirs[0]).abs().mean()) > 0.005
+
+
+@pytest.mark.parametrize("mode", color.MODES)
+@pytest.mark.parametrize("flat", ["content", "style", "both"])
+def test_grey_and_single_colours_do_not_break_colour_control(method, mode, flat):
+    grey = torch.full((3, 40, 40), 0.5)
+    content = grey if flat != "style" else photo()
+    style = grey if flat != "content" else painting()
+    out = stylize(content, style, method, color=mode).picture.rgb
+    assert bool(torch.isfinite(out).all())
+
+
+def test_stored_styles_cannot_be_recoloured_but_can_recolour(method, tmp_path):
+    stored = method.prepare([painting()]).store("waves", method.net.fingerprint)
+    stored.save(tmp_path / "waves.style")
+    for mode in ("match", "luminance"):
+        with pytest.raises(InputError, match="cannot be recoloured"):
+            stylize(photo(), tmp_path / "waves.style", method, color=mode)
+    out = stylize(photo(), tmp_path / "waves.style", method, color="match-style")
+    assert out.settings["styles"] == ["waves"]
+
+
+def test_strength_and_weights_reach_the_method(method):
+    same = stylize(photo(), painting(), method, strength=0).picture.rgb
+    torch.testing.assert_close(same, photo(), atol=1e-3, rtol=0)
+    with pytest.raises(InputError, match="3 weights for 2 styles"):
+        stylize(photo(), [painting(), photo()], method, weights=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("controls", "message"),
+    [
+        ({"color": "sepia"}, "match, match-style, luminance"),
+        ({"size": 0}, "size"),
+        ({"size": 8}, "16 pixels"),
+        ({"color": "match", "color_variant": "x"}, "eigenvalue"),
+        ({"strength": -1}, "strength"),
+        ({"iterations": 3}, "load"),
+    ],
+)
+def test_controls_out_of_range(method, controls, message):
+    with pytest.raises(InputError, match=message):
+        stylize(photo(), painting(), method, **controls)
+
+
+def test_the_public_face():
+    assert set(impasto.__all__) == {"__version__", "load", "methods", "stylize"}
+    assert impasto.methods().keys() == {"gatys"}
+    assert callable(impasto.load("gatys", device="cpu"))
+    assert impasto.methods().keys() == {"gatys"}  # the room of that name is loaded now
+    with pytest.raises(AttributeError):
+        _ = impasto.nothing

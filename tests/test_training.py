@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from data import painting, photo
+
+from impasto.backbones.compact import load_compact, save_compact
+from impasto.backbones.vgg import VGG
+from impasto.backbones.weights import load_tensors, save_tensors
+from impasto.errors import InputError
+from impasto.images import write
+from impasto.training.data import PictureSet
+from impasto.training.distill import DistillConfig, distill
+from impasto.training.encoder import read_recipe
+from impasto.training.regress import choose_channels, counterparts, fit_layers
+from impasto.training.teachers import CollaborativeTeacher
+
+CONFIG = DistillConfig(
+    widths=((6, 6), (8,)), crops=24, validation=8, size=32, positions=64, steps=30, batch=4
+)
+TAPS = ["relu1_1", "relu2_1"]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for i in range(6):
+        write(tmp_path / "photos" / f"{i}.png", photo(40, 50, seed=i))
+        write(tmp_path / "paintings" / f"{i}.png", painting(40, 50, seed=i))
+    return [tmp_path / "photos", tmp_path / "paintings"]
+
+
+@pytest.fixture
+def teacher() -> VGG:
+    torch.manual_seed(3)
+    net = VGG(((16, 16), (24,)), name="teacher").requires_grad_(False)
+    return net.scale_(net.unit_means([photo()[None], painting()[None]]))
+
+
+def run(folders, teacher, run_folder, config=CONFIG, lines=None, start=None):
+    pictures = PictureSet(folders, short_side=40, held_out=0.2)
+    log = (lambda line: None) if lines is None else lines.append
+    return distill(pictures, [lambda p: teacher(p, TAPS)], config, run_folder, start, log, every=10)
+
+
+def test_the_student_learns_map_and_kernel(folders, teacher, tmp_path):
+    config = dataclasses.replace(CONFIG, noise=1.0, widths=teacher.widths, learning_rate=5e-3)
+    _, before = run(folders, teacher, tmp_path / "a", dataclasses.replace(config, steps=1))
+    _, after = run(folders, teacher, tmp_path / "b", dataclasses.replace(config, steps=200))
+    for tap in TAPS:
+        assert after[tap]["map"] < 0.8 * before[tap]["map"]
+        assert after[tap]["kernel"] < before[tap]["kernel"]
+
+
+def test_least_squares_is_a_far_better_start_than_random_weights(folders, teacher, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, noise=1.0, widths=teacher.widths)
+    _, random = run(folders, teacher, tmp_path / "a", config)
+    _, fitted = run(folders, teacher, tmp_path / "b", config, start=teacher)
+    for tap in TAPS:
+        assert fitted[tap]["map"] < 0.5 * random[tap]["map"]
+
+
+def test_a_student_as_wide_as_its_teacher_is_fitted_exactly(teacher):
+    student = VGG(teacher.widths).requires_grad_(False)
+    crops = torch.stack([photo(32, 32, seed=i) for i in range(12)])
+    fit_layers(student, teacher, crops, per_crop=400)
+    ours = student(crops, ["relu2_1"])["relu2_1"].flatten(2).sum(-1).sort(1).values
+    theirs = teacher(crops, ["relu2_1"])["relu2_1"].flatten(2).sum(-1).sort(1).values
+    assert float((ours - theirs).norm() / theirs.norm()) < 0.1
+
+
+def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path):
+    whole, _ = run(folders, teacher, tmp_path / "whole")
+    lines: list[str] = []
+
+    class Killed(Exception):
+        pass
+
+    def log(line):
+        if line.startswith("step 20/"):
+            raise Killed
+
+    pictures = PictureSet(folders, short_side=40, held_out=0.2)
+    teachers = [lambda p: teacher(p, TAPS)]
+    with pytest.raises(Killed):
+        distill(pictures, teachers, CONFIG, tmp_path / "cut", None, log, every=10)
+    resumed, _ = run(folders, teacher, tmp_path / "cut", lines=lines)
+    assert any("going on at step 10" in line for line in lines)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name])
+
+
+def test_a_run_with_other_settings_is_not_continued(folders, teacher, tmp_path):
+    run(folders, teacher, tmp_path / "run")
+    other = dataclasses.replace(CONFIG, learning_rate=0.1)
+    with pytest.raises(InputError, match="other settings"):
+        run(folders, teacher, tmp_path / "run", other)
+
+
+def test_channels_that_explain_the_others_are_chosen():
+    rng = torch.Generator().manual_seed(0)
+    a, b, c = torch.rand(3, 500, generator=rng)
+    features = torch.stack([a, 2 * a, b, 3 * b, 0.5 * a, c], 1)
+    chosen = choose_channels(features, 3)
+    explained = torch.linalg.lstsq(features[:, chosen], features).solution
+    torch.testing.assert_close(features[:, chosen] @ explained, features, atol=1e-4, rtol=0)
+
+
+def test_counterparts_agree_at_the_ends_of_a_block():
+    student, teacher = VGG(((4, 4), (4, 4, 4))), VGG(((8, 8), (8, 8, 8, 8)))
+    pairs = counterparts(student, teacher)
+    assert pairs["conv2_1"] == "conv2_1"
+    assert pairs["conv2_2"] == "conv2_2"
+    assert pairs["conv2_3"] == "conv2_4"
+
+
+def test_pictures_that_cannot_be_read_are_skipped_and_named(folders):
+    (folders[0] / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    warned: list[str] = []
+    pictures = PictureSet(folders, short_side=40, warn=warned.append)
+    assert len(pictures.train) == 12
+    assert len(warned) == 1
+    assert "broken.jpg" in warned[0]
+
+
+def test_the_split_is_stable_and_complete(folders):
+    one, two = (PictureSet(folders, 40, held_out=0.4) for _ in range(2))
+    assert len(one.train) + len(one.validation) == 12
+    assert len(one.validation) == len(two.validation) > 0
+    assert all(torch.equal(a, b) for a, b in zip(one.train, two.train, strict=True))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no pictures to train on"):
+        PictureSet([tmp_path / "none"])
+
+
+def test_crops(folders):
+    pictures = PictureSet(folders, 40)
+    rng = torch.Generator().manual_seed(0)
+    crops = [pictures.crop(24, rng) for _ in range(20)]
+    assert all(crop.shape == (3, 24, 24) for crop in crops)
+    assert all(float(crop.min()) >= 0 and float(crop.max()) <= 1 for crop in crops)
+    assert not torch.equal(crops[0], crops[1])
+
+
+def test_an_encoder_describes_itself(tmp_path, small_net):
+    small_net.served = ("relu1_1", "relu3_1")
+    save_compact(small_net, tmp_path / "e.safetensors", {"validation": {"relu1_1": 0.5}})
+    loaded = load_compact(tmp_path / "e.safetensors")
+    assert loaded.widths == small_net.widths
+    assert loaded.taps == ["relu1_1", "relu3_1"]
+    assert json.loads(load_tensors(tmp_path / "e.safetensors")[1]["figures"])["validation"]
+    ours = small_net(photo()[None], ["relu3_1"])["relu3_1"]
+    theirs = loaded(photo()[None], ["relu3_1"])["relu3_1"]
+    assert float((ours - theirs).norm() / ours.norm()) < 5e-3  # float16
+    with pytest.raises(InputError, match="has no layer relu2_1"):
+        loaded.check(["relu2_1"])
+
+
+def test_a_file_that_is_no_encoder(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
+    with pytest.raises(InputError, match=r"x\.safetensors: not an encoder"):
+        load_compact(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="conv51_aux"):
+        CollaborativeTeacher(tmp_path / "x.safetensors")
+
+
+def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    tensors = {"conv0.weight": torch.eye(3).view(3, 3, 1, 1), "conv0.bias": torch.zeros(3)}
+    before = 3
+    for block, depth in enumerate((2, 2, 4, 4, 1), 1):
+        for index in range(1, depth + 1):
+            tensors[f"conv{block}{index}.weight"] = torch.randn(4, before, 3, 3, generator=rng) / 4
+            tensors[f"conv{block}{index}.bias"] = torch.zeros(4)
+            before = 4
+        tensors[f"conv{block}1_aux.weight"] = torch.randn(7, 4, 1, 1, generator=rng)
+        tensors[f"conv{block}1_aux.bias"] = torch.zeros(7)
+    save_tensors(tmp_path / "t.safetensors", tensors, {})
+    seen = CollaborativeTeacher(tmp_path / "t.safetensors", ("relu1_1", "relu5_1"))(photo()[None])
+    assert seen["relu1_1"].shape == (1, 7, 48, 64)
+    assert seen["relu5_1"].shape == (1, 7, 3, 4)
+    assert float(seen["relu5_1"].min()) >= 0
+    padded = torch.nn.functional.pad(photo()[None], (1, 1, 1, 1), mode="reflect")
+    first = torch.nn.functional.conv2d(padded, tensors["conv11.weight"]).clamp_min(0)
+    mapped = torch.nn.functional.conv2d(first, tensors["conv11_aux.weight"]).clamp_min(0)
+    torch.testing.assert_close(seen["relu1_1"], mapped)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("widths = [[8]]\nstep = 3", "unknown key 'step'"),
+        ("widths = [[8]]\nsteps = 'many'", "steps = 'many'"),
+        ("steps = 3", "widths are missing"),
+        ("widths = [[8]", "not a recipe"),
+    ],
+)
+def test_recipes_with_mistakes(tmp_path, text, message):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_a_recipe_is_the_configuration(tmp_path):
+    (tmp_path / "r.toml").write_text("widths = [[8, 8], [12]]\nsteps = 7\nnoise = 0\n")
+    config = read_recipe(tmp_path / "r.toml")
+    assert config.widths == ((8, 8), (12,))
+    assert config.steps == 7
