@@ -212,8 +212,10 @@ def test_lists(run):
 
 
 def test_samples(run, tmp_path):
-    assert run("samples", "paintings", "--size", "96")[0] == 0
-    assert len(list((tmp_path / "paintings").glob("*.png"))) == 5
+    assert run("samples", "paintings", "--size", "96", "--photos")[0] == 0
+    names = {path.stem for path in (tmp_path / "paintings").glob("*.png")}
+    assert {"swirls", "stained_glass", "ink_wash", "pointillism", "woodcut", "coffee"} <= names
+    assert len(names) == 9
 
 
 @pytest.mark.parametrize(

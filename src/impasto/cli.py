@@ -489,18 +489,24 @@ def samples(
     folder: Annotated[Path, typer.Argument(help="Where to write them; made if it is not there.")],
     size: Annotated[int, typer.Option(help="Height in pixels; the width is 4/3 of it.")] = 768,
     seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 0,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Write scikit-image's free photographs too.")
+    ] = False,
 ) -> None:
-    """Write sample paintings that the project draws itself.
+    """Write sample paintings that the project draws itself, and photographs to try them on.
 
     Examples:
 
         impasto samples paintings/
 
         impasto samples paintings/ --size 1200 --seed 3
-    """
-    from .samples import write_samples
 
-    for path in write_samples(folder, size, seed):
+        impasto samples tryout/ --photos
+    """
+    from .samples import write_photographs, write_samples
+
+    written = write_samples(folder, size, seed)
+    for path in written + (write_photographs(folder) if photos else []):
         say.print(str(path), markup=False)
 
 

@@ -20,10 +20,11 @@ from PIL import Image
 
 from impasto.errors import InputError
 
-__all__ = ["STYLES", "draw", "write_samples"]
+__all__ = ["PHOTOGRAPHS", "STYLES", "draw", "write_photographs", "write_samples"]
 
 Array = NDArray[Any]  # float32 fields; counts and indices are integers
 _Bound = float | tuple[float, ...]
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 ASPECT = 4 / 3
 SMALLEST, LARGEST = 64, 4096
 FULL_DETAIL = 1280  # pictures are drawn at twice their size up to this height, for smooth edges
@@ -720,3 +721,22 @@ def write_samples(folder: Path, size: int = 768, seed: int = 0) -> list[Path]:
         images.write(path, pixels.permute(2, 0, 1).float() / 255, settings=settings)
         paths.append(path)
     return paths
+
+
+def write_photographs(folder: Path) -> list[Path]:
+    """Write scikit-image's free sample photographs as ``<name>.png``; return the paths.
+
+    Raises InputError if scikit-image is not installed, or where a file cannot be written.
+    """
+    from impasto import images
+
+    try:
+        from skimage import data
+    except ImportError:
+        raise InputError(
+            "the sample photographs need scikit-image: pip install scikit-image"
+        ) from None
+    return [
+        images.write(folder / f"{name}.png", images.read(getattr(data, name)()).rgb)
+        for name in PHOTOGRAPHS
+    ]

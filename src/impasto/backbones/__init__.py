@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
+from ..samples import PHOTOGRAPHS
 from .compact import load_compact
 from .vgg import CAFFE, TORCHVISION, VGG, VGG16, VGG19, InputConvention, Padding, Pooling
 from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
@@ -159,7 +160,7 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
             "normalising this backbone needs photographs: pip install scikit-image, "
             "or name a folder of photographs"
         ) from None
-    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+    for name in PHOTOGRAPHS:
         rgb = read(getattr(data, name)()).rgb
         yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
 

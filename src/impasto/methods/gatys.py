@@ -43,6 +43,7 @@ STYLE_LOSSES = {"gram": gram_loss, "moments": moments_loss}
 RANGE_WEIGHT = 100.0
 HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
 WINDOW = 10
+RADIUS = 0.025
 
 
 class Gatys:
@@ -399,6 +400,7 @@ class _Level:
         for iteration in range(1, count + 1):
             before = x.detach().clone()
             optimizer.step(closure)  # type: ignore[arg-type]
+            self._limit(optimizer, x, before)
             loss, content, style = (float(part.detach()) for part in parts)
             fine = math.isfinite(loss) and bool(torch.isfinite(x).all())
             if not fine or loss > 2 * best_loss + 1e-6:
@@ -415,6 +417,8 @@ class _Level:
                     x.copy_(best)
                 optimizer = self._optimizer(x, lr)
                 continue
+            lr = min(self.method.lr, 1.1 * lr)
+            optimizer.param_groups[0]["lr"] = lr
             history.append(loss)
             if loss < best_loss:
                 best, best_loss = before, loss
@@ -442,6 +446,23 @@ class _Level:
         return torch.optim.LBFGS(
             [x], lr, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
         )
+
+    def _limit(self, optimizer: torch.optim.Optimizer, x: Tensor, before: Tensor) -> None:
+        """Shorten a step of L-BFGS that changes pixels by more than ``RADIUS`` (root mean square).
+
+        Its early steps know the curvature along few lines and overshoot; a line search would cost
+        further passes through the network. The first step, which knows none, gets half of that.
+        """
+        state = optimizer.state[x]
+        if "d" not in state:
+            return
+        change = float((x.detach() - before).square().mean().sqrt())
+        first = state["n_iter"] == 1
+        if change > RADIUS or (first and change > 0):
+            factor = (RADIUS / 2 if first else RADIUS) / change
+            with torch.no_grad():
+                x.lerp_(before, 1 - factor)
+            state["t"] *= factor  # the length from which it takes the next curvature
 
     def _converged(self, history: Sequence[float]) -> bool:
         if not self.method.tolerance or len(history) < 2 * WINDOW:

@@ -398,14 +398,14 @@ def _batch(bank: Bank, own: Bank | None, size: int, rng: torch.Generator) -> tup
     parts = [(bank, index[size // 2 :])]
     parts.append((own, torch.randint(len(own.crops), (size // 2,), generator=rng)))
 
-    def joined(pick: Callable[[Bank], Tensor]) -> Tensor:
-        return torch.cat([pick(part)[chosen] for part, chosen in parts])
+    def joined(field_name: str, tap: str) -> Tensor:
+        return torch.cat([getattr(part, field_name)[tap][chosen] for part, chosen in parts])
 
     return (
         Bank(
-            joined(lambda part: part.crops),
-            {tap: joined(lambda part, tap=tap: part.positions[tap]) for tap in bank.features},
-            {tap: joined(lambda part, tap=tap: part.features[tap]) for tap in bank.features},
+            torch.cat([part.crops[chosen] for part, chosen in parts]),
+            {tap: joined("positions", tap) for tap in bank.features},
+            {tap: joined("features", tap) for tap in bank.features},
             bank.scale,
         ),
         torch.arange(size),
