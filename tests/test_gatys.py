@@ -288,7 +288,7 @@ def test_bfloat16_reaches_the_style_too(small_net):
     small_net.float()
     judge = gatys(small_net)
     before = distance(judge, photo(), painting())
-    assert distance(judge, coarse, painting()) < 0.3 * before
+    assert distance(judge, coarse, painting()) < 0.4 * before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -12,6 +12,7 @@ saved. Mean, deviation, covariance and the Gram matrix follow from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,25 @@ from torch import Tensor
 
 from .errors import InputError
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "shares"]
+
+
+def shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
+    """Weights of ``count`` styles, normalised to sum to one; equal if None.
+
+    Raises:
+        InputError: for no styles, another number of weights, or weights that sum to zero or are
+            not finite.
+    """
+    if not count:
+        raise InputError("no style given: name at least one")
+    given = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    if len(given) != count:
+        raise InputError(f"{len(given)} weights for {count} styles: give one for each")
+    total = sum(given)
+    if not math.isfinite(total) or abs(total) < 1e-12:
+        raise InputError("the weights of the styles sum to zero: give at least one above zero")
+    return [weight / total for weight in given]
 
 
 @dataclass(frozen=True)
@@ -88,20 +107,11 @@ class Moments:
             InputError: for no parts, another number of weights than parts, or weights that sum
                 to zero.
         """
-        if not parts:
-            raise InputError("no style given: name at least one")
-        shares = [1.0] * len(parts) if weights is None else [float(w) for w in weights]
-        if len(shares) != len(parts):
-            raise InputError(f"{len(shares)} weights for {len(parts)} styles: give one for each")
-        total = sum(shares)
-        if abs(total) < 1e-12:
-            raise InputError("the weights of the styles sum to zero: give at least one above zero")
-        scaled = [p.normalised() for p in parts]
-        shares = [s / total for s in shares]
+        each = list(zip((p.normalised() for p in parts), shares(len(parts), weights), strict=True))
         return cls(
-            weight=torch.ones_like(scaled[0].weight),
-            first=torch.stack([m.first * s for m, s in zip(scaled, shares, strict=True)]).sum(0),
-            second=torch.stack([m.second * s for m, s in zip(scaled, shares, strict=True)]).sum(0),
+            weight=torch.ones_like(each[0][0].weight),
+            first=torch.stack([m.first * share for m, share in each]).sum(0),
+            second=torch.stack([m.second * share for m, share in each]).sum(0),
         )
 
     def __add__(self, other: Moments) -> Moments:

@@ -112,12 +112,12 @@ class Style:
 
     Attributes:
         parts: paintings ``(3, H, W)`` and stored styles.
-        weights: share of each; None for equal shares.
+        weights: share of each.
         measure: features' moments of a picture ``(3, H, W)``, by tap.
     """
 
     parts: Sequence[Tensor | StoredStyle]
-    weights: Sequence[float] | None
+    weights: Sequence[float]
     measure: Measure
     _known: dict[int, LayerMoments] = field(default_factory=dict)
 

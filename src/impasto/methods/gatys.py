@@ -29,7 +29,7 @@ from ..device import (
 from ..errors import InputError
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import content_loss, gram_loss, moments_loss, range_loss, total_variation
-from ..statistics import Moments
+from ..statistics import Moments, shares
 from ..styles import LayerMoments, StoredStyle, Style
 from .base import OnStep, Step
 
@@ -99,7 +99,7 @@ class Gatys:
         sizes: Sequence[int] | None = None,
         iterations: int | Sequence[int] | None = None,
         style_scale: float = 1.0,
-        tolerance: float = 0.002,
+        tolerance: float = 0.01,
         time_limit: float | None = None,
         seed: int = 0,
         device: str = "auto",
@@ -204,8 +204,7 @@ class Gatys:
                 style.check(self.net.fingerprint, list(self.style_layers))
         if weights is not None and any(w < 0 for w in weights):
             raise InputError("weights of styles must not be negative")
-        Moments.mix([Moments(*map(torch.ones, ((), (1,), (1, 1))))] * len(styles), weights)
-        return Style(list(styles), weights, self.measure)
+        return Style(list(styles), shares(len(styles), weights), self.measure)
 
     @torch.no_grad()
     def measure(self, picture: Tensor) -> LayerMoments:
@@ -278,7 +277,7 @@ class Gatys:
                     f"with the picture's short side, {final} (or 0, which stands for it)"
                 )
         if self.iterations is None:
-            counts = [max(40, round(200 * 0.6**k)) for k in range(len(shorts))]
+            counts = [max(40, round(100 * 0.8**k)) for k in range(len(shorts))]
         elif isinstance(self.iterations, int):
             counts = [self.iterations] * len(shorts)
         else:
@@ -416,13 +415,13 @@ class _Level:
                 with torch.no_grad():
                     x.copy_(best)
                 optimizer = self._optimizer(x, lr)
-                continue
-            lr = min(self.method.lr, 1.1 * lr)
-            optimizer.param_groups[0]["lr"] = lr
-            history.append(loss)
-            if loss < best_loss:
-                best, best_loss = before, loss
-            if on_step is not None:
+            else:
+                lr = min(self.method.lr, 1.1 * lr)
+                optimizer.param_groups[0]["lr"] = lr
+                history.append(loss)
+                if loss < best_loss:
+                    best, best_loss = before, loss
+            if fine and on_step is not None:
                 step = Step(
                     done + iteration,
                     planned,

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from data import painting, photo
+from test_vgg import random_state
+
+from impasto.backbones import load_backbone
+from impasto.backbones.compact import COMPACT
+from impasto.backbones.vgg import VGG19
+from impasto.backbones.weights import home, load_tensors, save_tensors
+from impasto.errors import InputError
+from impasto.images import write
+from impasto.losses import gram_loss
+from impasto.statistics import Moments
+
+TAPS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
+REAL = os.environ.get("IMPASTO_TEST_VGG19")
+
+
+@pytest.fixture
+def vgg_file(tmp_path) -> Path:
+    path = tmp_path / "vgg19.safetensors"
+    save_tensors(path, random_state(VGG19, 3), {})
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    for i in range(3):
+        write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
+    return tmp_path / "photos"
+
+
+def test_compact_is_bundled_and_small():
+    assert COMPACT.stat().st_size <= 8e6
+    net = load_backbone("compact")
+    assert net.taps == TAPS
+    features = net(photo(64, 80)[None], TAPS)
+    assert [f.shape[-2:] for f in features.values()][::2] == [(64, 80), (16, 20), (4, 5)]
+    tensors, header = load_tensors(COMPACT)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    assert set(header) >= {"config", "figures"}
+
+
+def test_compact_features_are_in_the_unit_mean_scale():
+    net = load_backbone("compact")
+    for tap, features in net(photo(128, 128)[None], TAPS).items():
+        assert 0.3 < float(features.mean()) < 3, tap
+
+
+def test_compact_is_frozen():
+    assert not any(p.requires_grad for p in load_backbone("compact").parameters())
+
+
+def test_weights_from_a_file_are_brought_to_unit_mean(vgg_file, photos):
+    net = load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
+    pictures = [photo(seed=i)[None] for i in range(3)]
+    means = net.unit_means(pictures)["relu2_1"]
+    assert 0.5 < float(means.median()) < 1.5
+
+
+def test_unit_means_are_kept_in_the_cache(vgg_file, photos, monkeypatch):
+    first = load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
+    assert len(list(home().glob("unit-means-vgg19-*.safetensors"))) == 1
+    monkeypatch.setattr(
+        "impasto.backbones.photographs", lambda *_: pytest.fail("measured a second time")
+    )
+    second = load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_sample_photographs_serve_when_none_are_given(vgg_file):
+    pytest.importorskip("skimage")
+    net = load_backbone("vgg19", vgg_file, convention="caffe")
+    assert net.fingerprint.startswith("vgg19:")
+
+
+def test_fingerprints_tell_options_apart(vgg_file):
+    def fingerprint(**options):
+        return load_backbone(
+            "vgg19", vgg_file, convention="caffe", normalise=False, **options
+        ).fingerprint
+
+    prints = [fingerprint(), fingerprint(padding="zero"), fingerprint(pooling="average")]
+    assert len(set(prints)) == 3
+    assert fingerprint() == prints[0]
+
+
+def test_weights_in_the_cache_are_found(photos):
+    home().mkdir(parents=True)
+    torch.save(random_state(VGG19, 2), home() / "vgg19-d01eb7cb.pth")
+    net = load_backbone("vgg19", photos=photos)
+    assert net.convention.name == "caffe"
+    assert net.taps[-1] == "relu1_2"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vgg20", {}, "compact, vgg19, vgg16"),
+        ("vgg19", {"weights": Path("nowhere.pth")}, "nowhere.pth"),
+        ("compact", {"weights": Path("nowhere.safetensors")}, "nowhere.safetensors"),
+    ],
+)
+def test_backbones_that_cannot_be_had(name, options, message):
+    with pytest.raises(InputError, match=message):
+        load_backbone(name, **options)
+
+
+def test_an_unknown_convention_is_asked_for(vgg_file):
+    with pytest.raises(InputError, match="caffe .* or torchvision"):
+        load_backbone("vgg19", vgg_file)
+
+
+def test_a_header_may_tell_the_convention(tmp_path):
+    save_tensors(tmp_path / "v.safetensors", random_state(VGG19, 1), {"convention": "torchvision"})
+    net = load_backbone("vgg19", tmp_path / "v.safetensors", normalise=False)
+    assert net.convention.name == "torchvision"
+
+
+@pytest.mark.skipif(REAL is None, reason="IMPASTO_TEST_VGG19 names no file of Oxford's VGG-19")
+def test_compact_judges_style_as_vgg19_does():
+    assert REAL is not None
+    pytest.importorskip("skimage")
+    vgg, compact = load_backbone("vgg19", Path(REAL), convention="caffe"), load_backbone("compact")
+    pictures = [photo(128, 128, seed=i) for i in range(4)] + [painting(128, 128)]
+    taps = [tap for tap in TAPS if tap in vgg.taps]
+    losses = {}
+    for net in (vgg, compact):
+        seen = [net(picture[None], taps) for picture in pictures]
+        losses[net.name] = [
+            float(gram_loss(Moments.of(a[tap][0]), Moments.of(b[tap][0])))
+            for a in seen
+            for b in seen
+            for tap in taps
+            if a is not b
+        ]
+    both = torch.tensor([losses["vgg19"], losses["compact"]]).log()
+    assert float(torch.corrcoef(both)[0, 1]) > 0.6
