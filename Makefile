@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint wheel figures clean
+.PHONY: demo test lint wheel clean
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
@@ -24,11 +24,12 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 wheel: .venv/dev
+	rm -rf build/lib
 	$(BIN)/python -m build --wheel --outdir dist
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "impasto needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || (rm -rf .venv; exit 1)
 
 .venv/demo: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[photos]'

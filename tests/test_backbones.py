@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from test_vgg import random_state
 from impasto.backbones import load_backbone
 from impasto.backbones.compact import COMPACT
 from impasto.backbones.vgg import VGG19
-from impasto.backbones.weights import home, load_tensors, save_tensors
+from impasto.backbones.weights import RECORDS, home, load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import write
 from impasto.losses import gram_loss
@@ -96,6 +100,57 @@ def test_weights_in_the_cache_are_found(photos):
     net = load_backbone("vgg19", photos=photos)
     assert net.convention.name == "caffe"
     assert net.taps[-1] == "relu1_2"
+
+
+def test_weights_are_downloaded_when_they_are_nowhere(tmp_path, photos, monkeypatch):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    torch.save(random_state(VGG19, 2), tmp_path / "served.pth")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/served.pth"
+    record = dataclasses.replace(RECORDS["vgg19-caffe"], address=address, sha256=None)
+    monkeypatch.setitem(RECORDS, "vgg19-caffe", record)
+    try:
+        net = load_backbone("vgg19", photos=photos)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert net.taps[-1] == "relu1_2"
+    assert (home() / record.filename).exists()
+
+
+def test_the_convention_asked_for_decides_which_weights_are_fetched(monkeypatch):
+    asked = []
+
+    def fetch(record, progress):
+        asked.append(record.name)
+        raise InputError("no network")
+
+    monkeypatch.setattr("impasto.backbones.fetch", fetch)
+    for convention in ("torchvision", "caffe"):
+        with pytest.raises(InputError):
+            load_backbone("vgg16", convention=convention)
+    assert asked == ["vgg16-torchvision", "vgg16-caffe"]
+    with pytest.raises(InputError, match="caffe or torchvision"):
+        load_backbone("vgg16", convention="keras")
+
+
+def test_a_damaged_cache_of_means_is_measured_anew(vgg_file, photos):
+    load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
+    (cached,) = home().glob("unit-means-*")
+    cached.write_bytes(b"damaged")
+    load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
+    assert load_tensors(cached)[0]
+
+
+def test_options_are_checked_for_compact_too():
+    with pytest.raises(InputError, match="padding 'mirror'"):
+        load_backbone("compact", padding="mirror")
+    with pytest.raises(InputError, match="pooling 'min'"):
+        load_backbone("compact", pooling="min")
 
 
 @pytest.mark.parametrize(

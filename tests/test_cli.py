@@ -10,8 +10,11 @@ import time
 import pytest
 from data import photo
 from PIL import Image
+from test_vgg import random_state
 
 from impasto import cli
+from impasto.backbones.vgg import VGG19
+from impasto.backbones.weights import save_tensors
 from impasto.images import read_settings, write
 
 FAST = ["--iterations", "3", "--device", "cpu", "--precision", "float32"]
@@ -160,6 +163,77 @@ def test_a_stored_style_is_taken_where_a_painting_is(run, photo_file, painting_f
     code, _, said = run("style", painting_file, "-o", "waves.png")
     assert code == 2
     assert "waves.style" in said
+
+
+def test_further_options_reach_the_method(run, photo_file, painting_file):
+    code, _, _ = run(
+        *("stylize", photo_file, painting_file, "-o", "o.png", *FAST, "--time-limit", "100"),
+        *("--tolerance", "0", "--padding", "reflect", "--pooling", "average"),
+        *("--content-layers", "relu3_1", "--content-weight", "2", "--style-weight", "30"),
+        *("--style-loss", "moments", "--color", "luminance", "--match-luminance"),
+    )
+    assert code == 0
+    made = read_settings("o.png")
+    assert made["time_limit"] == 100
+    assert made["tolerance"] == 0
+    assert made["backbone"].startswith("compact:reflect:average:")
+    assert made["content_layers"] == {"relu3_1": 1.0}
+    assert (made["content_weight"], made["style_weight"]) == (2, 30)
+    assert made["style_loss"] == "moments"
+    assert made["match_luminance"] is True
+
+
+def test_a_vgg_that_ends_early_says_which_layers_it_uses(run, photo_file, painting_file, tmp_path):
+    save_tensors(tmp_path / "v.safetensors", random_state(VGG19, 9), {})
+    code, _, said = run(
+        *("stylize", photo_file, painting_file, "-o", "o.png", *FAST, "--backbone", "vgg19"),
+        *("--backbone-weights", "v.safetensors", "--convention", "caffe"),
+    )
+    assert code == 0
+    assert said.count("weights end at relu4_1") == 2
+    options = ["--backbone", "vgg19", "--backbone-weights", "v.safetensors"]
+    code, _, said = run("stylize", photo_file, painting_file, "-o", "p.png", *FAST, *options)
+    assert code == 2
+    assert "caffe" in said
+
+
+def test_a_picture_that_does_not_converge_is_written_with_a_warning(run, photo_file, painting_file):
+    code, _, said = run(
+        *("stylize", photo_file, painting_file, "-o", "o.png", *FAST[2:], "--iterations", "40"),
+        *("--optimizer", "adam", "--lr", "100"),
+    )
+    assert code == 0
+    assert "smaller --lr" in said
+    assert read_settings("o.png")["lr"] == 100
+
+
+def test_running_out_of_memory_is_one_line(run, photo_file, painting_file, tmp_path, monkeypatch):
+    from impasto.methods.gatys import Gatys
+
+    def fail(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(Gatys, "__call__", fail)
+    code, _, said = run("stylize", photo_file, painting_file, "-o", "o.png", *FAST)
+    assert code == 2
+    assert "smaller --size" in said
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_samples_do_not_overwrite_pictures_of_ones_own(run, tmp_path):
+    write(tmp_path / "mine" / "woodcut.png", photo(32, 40))
+    before = (tmp_path / "mine" / "woodcut.png").read_bytes()
+    code, _, said = run("samples", "mine", "--size", "96")
+    assert code == 2
+    assert "woodcut.png" in said
+    assert (tmp_path / "mine" / "woodcut.png").read_bytes() == before
+
+
+def test_show_sends_no_codes_to_the_terminal(run, tmp_path):
+    write(tmp_path / "x.png", photo(), settings={"a\x1b[31m": "b\x1b[31m"})
+    code, shown, _ = run("show", "x.png")
+    assert code == 0
+    assert "\x1b" not in shown
 
 
 def test_preview_is_written_on_the_way(run, photo_file, painting_file, monkeypatch):

@@ -8,7 +8,8 @@ import torch
 from data import painting, photo
 
 from impasto.errors import InputError
-from impasto.losses import gram_loss
+from impasto.images import read, resize
+from impasto.losses import gram_loss, total_variation
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
 from impasto.statistics import Moments
@@ -285,7 +286,6 @@ def test_weights_of_styles_must_fit(small_net):
 def test_bfloat16_reaches_the_style_too(small_net):
     method = gatys(small_net, iterations=20, precision="bfloat16")
     coarse = run(method)
-    small_net.float()
     judge = gatys(small_net)
     before = distance(judge, photo(), painting())
     assert distance(judge, coarse, painting()) < 0.4 * before
@@ -304,3 +304,58 @@ def test_unknown_methods_and_options_are_named():
         load("gatis")
     with pytest.raises(InputError, match="did you mean 'iterations'"):
         load("gatys", iteration=3)
+
+
+@pytest.mark.parametrize("height", [48, 96])
+@pytest.mark.parametrize("backbone", ["small", "compact", "loud"])
+def test_defaults_serve_any_backbone_and_size(small_net, backbone, height):
+    if backbone == "loud":  # the same features, a thousand times as large
+        for conv in list(small_net.convs.values())[:1]:
+            conv.weight.mul_(1000)
+            conv.bias.mul_(1000)
+    net = "compact" if backbone == "compact" else small_net
+    method = Gatys(net, device="cpu", precision="float32", iterations=40)
+    content, style = photo(height, height), painting(height, height)
+    out = run(method, content, style=[style])
+    assert distance(method, out, style) < 0.35 * distance(method, content, style)
+    assert float((out - content).abs().mean()) < 0.4
+
+
+def test_total_variation_smooths(small_net):
+    rough, smooth = (run(gatys(small_net, tv_weight=w)) for w in (0.0, 100.0))
+    assert float(total_variation(smooth)) < 0.5 * float(total_variation(rough))
+
+
+def test_content_and_style_are_resampled_from_the_sources(small_net, monkeypatch):
+    method = gatys(small_net, sizes=[24, 0], iterations=2)
+    contents = []
+    honest = Gatys._aim
+    monkeypatch.setattr(
+        Gatys,
+        "_aim",
+        lambda self, s, c, strength: contents.append(c) or honest(self, s, c, strength),
+    )
+    run(method)
+    torch.testing.assert_close(contents[0], resize(photo(), (24, 32)))
+    assert torch.equal(contents[1], photo())
+
+
+def test_share_of_the_work_grows_to_one(small_net):
+    shares = []
+    method = gatys(small_net, sizes=[24, 0], iterations=5, tolerance=0)
+    run(method, on_step=lambda step: shares.append(step.share))
+    assert shares == sorted(shares)
+    assert shares[4] == pytest.approx(0.2)  # a quarter of the pixels: a fifth of the cost
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_a_backbone_that_is_given_is_left_alone(small_net):
+    run(gatys(small_net, precision="bfloat16", iterations=2))
+    assert next(small_net.parameters()).dtype == torch.float32
+
+
+def test_a_loaded_method_takes_paths_and_pillow_images(small_net, photo_file, painting_file):
+    method = gatys(small_net, iterations=2)
+    out = method(photo_file, method.prepare([painting_file]))
+    expected = method(read(photo_file).to_pil(), method.prepare([painting_file]))
+    assert torch.equal(out, expected)

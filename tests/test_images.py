@@ -362,6 +362,16 @@ def test_heic_without_the_plugin(tmp_path, monkeypatch):
         refused(lambda path=tmp_path / name: images.read(path), name, "pip install pillow-heif")
 
 
+def test_a_real_heic_file(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif")
+    pillow_heif.register_heif_opener()
+    Image.new("RGB", (40, 32), (200, 40, 90)).save(tmp_path / "a.heic", quality=95)
+    rgb = images.read(tmp_path / "a.heic").rgb
+    assert rgb.shape == (3, 32, 40)
+    expected = torch.tensor([200, 40, 90]).view(3, 1, 1) / 255
+    assert float((rgb - expected).abs().max()) < 0.05
+
+
 def test_heic_with_the_plugin(tmp_path, monkeypatch):
     def register():
         Image.register_open("HEIF", lambda stream, name: plain("RGB", (7, 8, 9)), lambda head: True)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -140,7 +143,8 @@ def test_strength_and_weights_reach_the_method(method):
         ({"color": "sepia"}, "match, match-style, luminance"),
         ({"size": 0}, "size"),
         ({"size": 8}, "16 pixels"),
-        ({"color": "match", "color_variant": "x"}, "eigenvalue"),
+        ({"color_variant": "x"}, "eigenvalue"),
+        ({"match_luminance": True}, "color luminance"),
         ({"strength": -1}, "strength"),
         ({"iterations": 3}, "load"),
     ],
@@ -148,6 +152,29 @@ def test_strength_and_weights_reach_the_method(method):
 def test_controls_out_of_range(method, controls, message):
     with pytest.raises(InputError, match=message):
         stylize(photo(), painting(), method, **controls)
+
+
+@pytest.mark.parametrize("name", ["stylize", "load", "methods"])
+@pytest.mark.parametrize("way", ["import impasto; impasto.{0}", "from impasto import {0}; {0}"])
+def test_public_names_in_a_fresh_process(name, way):
+    code = way.format(name)
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_background_is_kept_for_formats_without_alpha(method, painting_file, tmp_path):
+    write(tmp_path / "clear.png", photo(), torch.zeros(1, 48, 64))
+    result = stylize(tmp_path / "clear.png", painting_file, method, background="black")
+    saved = read(result.save(tmp_path / "out.bmp")).rgb
+    assert float(saved.max()) == 0
+
+
+def test_previews_are_finished_pictures(method):
+    seen = []
+    stylize(
+        photo(), painting(), method, color="luminance", on_step=lambda s: seen.append(s.picture())
+    )
+    ours, theirs = color.to_ycbcr(seen[-1]), color.to_ycbcr(photo())
+    torch.testing.assert_close(ours[1:], theirs[1:], atol=1e-5, rtol=0)
 
 
 def test_the_public_face():

@@ -6,15 +6,16 @@ import json
 import pytest
 import torch
 from data import painting, photo
+from test_vgg import random_state
 
 from impasto.backbones.compact import load_compact, save_compact
-from impasto.backbones.vgg import VGG
+from impasto.backbones.vgg import VGG, VGG19
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import write
 from impasto.training.data import PictureSet
-from impasto.training.distill import DistillConfig, distill
-from impasto.training.encoder import read_recipe
+from impasto.training.distill import DistillConfig, distill, dream
+from impasto.training.encoder import read_recipe, train
 from impasto.training.regress import choose_channels, counterparts, fit_layers
 from impasto.training.teachers import CollaborativeTeacher
 
@@ -90,6 +91,53 @@ def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path):
     assert any("going on at step 10" in line for line in lines)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name])
+
+
+def test_the_student_learns_from_pictures_optimised_through_itself(folders, teacher, tmp_path):
+    lines: list[str] = []
+    config = dataclasses.replace(CONFIG, steps=12, dreams=10, rounds=(4, 8))
+    net, _ = run(folders, teacher, tmp_path / "run", config, lines)
+    assert sum("optimised through the student" in line for line in lines) == 2
+    dreams = torch.load(tmp_path / "run" / "dreams-8.pt", weights_only=True)
+    assert dreams["crops"].shape == (10, 3, 32, 32)
+    seen = teacher(dreams["crops"][:1].float() / 255, ["relu2_1"])["relu2_1"][0].flatten(1).T
+    kept = dreams["features"]["relu2_1"][0].float()
+    expected = seen[dreams["positions"]["relu2_1"][0].long()]
+    torch.testing.assert_close(kept, expected, atol=2e-2, rtol=2e-2)
+    (tmp_path / "run" / "last.pt").unlink()
+    again, _ = run(folders, teacher, tmp_path / "run", config)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+
+
+def test_dreams_move_towards_the_styles(teacher):
+    crops = torch.stack([photo(32, 32, seed=i) for i in range(4)] + [painting(32, 32)] * 4)
+    crops = (crops * 255).round().to(torch.uint8)
+    dreams = dream(teacher, crops, 24, torch.Generator().manual_seed(0))
+    assert dreams.shape == (24, 3, 32, 32)
+    early, late = dreams[:8].float(), dreams[16:].float()
+    nearest = torch.stack([(late - crop.float()).abs().mean((1, 2, 3)) for crop in crops]).amin(0)
+    assert float((late - early).abs().mean()) > 1
+    assert float(nearest.max()) > 3  # levels of 255: away from every picture of the bank
+
+
+def test_the_command_makes_an_encoder(folders, tmp_path, monkeypatch):
+    save_tensors(tmp_path / "vgg19.safetensors", random_state(VGG19, 3), {})
+    (tmp_path / "r.toml").write_text(
+        "widths = [[4, 4], [6]]\ncrops = 8\nvalidation = 4\nsize = 32\npositions = 16\n"
+        "steps = 2\nbatch = 2\n"
+    )
+    lines: list[str] = []
+    train(
+        *(folders[0], folders[1], tmp_path / "vgg19.safetensors", "caffe", None),
+        *(tmp_path / "r.toml", tmp_path / "run", tmp_path / "out.safetensors", None, lines.append),
+    )
+    net = load_compact(tmp_path / "out.safetensors")
+    assert net.taps == ["relu1_1", "relu2_1"]
+    header = load_tensors(tmp_path / "out.safetensors")[1]
+    assert json.loads(header["figures"])["recipe"]["steps"] == 2
+    assert "licence" in header
+    assert any("pictures to learn from" in line for line in lines)
 
 
 def test_a_run_with_other_settings_is_not_continued(folders, teacher, tmp_path):
@@ -196,7 +244,7 @@ def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
     [
         ("widths = [[8]]\nstep = 3", "unknown key 'step'"),
         ("widths = [[8]]\nsteps = 'many'", "steps = 'many'"),
-        ("steps = 3", "widths are missing"),
+        ("steps = 3", "widths: give lists"),
         ("widths = [[8]", "not a recipe"),
     ],
 )

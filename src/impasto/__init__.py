@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,12 +20,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
-    if name == "stylize":
-        from .pipeline import stylize
-
-        return stylize
-    if name in ("load", "methods"):
-        from . import methods as room
-
-        return getattr(room, name)
+    rooms = {"stylize": ".pipeline", "load": ".methods", "methods": ".methods"}
+    if name in rooms:
+        return getattr(import_module(rooms[name], __name__), name)
     raise AttributeError(f"module 'impasto' has no attribute {name!r}")

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import __version__
@@ -43,11 +45,14 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        say.print(f"impasto: {error}", style="red", markup=False)
+        say.print(f"impasto: {error}", style="red")
         sys.exit(2)
     except KeyboardInterrupt:
         say.print("impasto: interrupted")
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        say.print(f"impasto: {error}: check the path and its permissions", style="red")
+        sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not _is_memory(error):
             raise
@@ -56,7 +61,8 @@ def main() -> None:
 
 
 def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()
+    words = ("out of memory", "allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _version(asked: bool) -> None:
@@ -84,6 +90,13 @@ Convention = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")]
+OnePadding = Annotated[
+    str | None, typer.Option(help="Of the first layer: replicate, reflect or zero.")
+]
+OnePooling = Annotated[str | None, typer.Option(help="max or average.")]
+StyleLayers = Annotated[
+    str | None, typer.Option(help="Such as relu1_1,relu2_1 or with weights, relu1_1=2,relu2_1.")
+]
 Weights = Annotated[
     str | None, typer.Option(help="Shares of several styles, such as 2,1. Default: equal.")
 ]
@@ -151,22 +164,18 @@ def stylize(
     preview: Annotated[
         int | None, typer.Option(help="Write the picture so far every N iterations.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the noise.", min=0, max=2**63 - 1)] = None,
     device: Device = None,
     precision: Precision = None,
     backbone: Backbone = None,
     backbone_weights: BackboneWeights = None,
     convention: Convention = None,
-    padding: Annotated[
-        str | None, typer.Option(help="Of the first layer: replicate, reflect or zero.")
-    ] = None,
-    pooling: Annotated[str | None, typer.Option(help="max or average.")] = None,
+    padding: OnePadding = None,
+    pooling: OnePooling = None,
     content_layers: Annotated[
         str | None, typer.Option(help="Such as relu4_1 or relu3_1=0.3,relu4_1=0.7.")
     ] = None,
-    style_layers: Annotated[
-        str | None, typer.Option(help="Such as relu1_1,relu2_1 or with weights.")
-    ] = None,
+    style_layers: StyleLayers = None,
     content_weight: Annotated[float | None, typer.Option(help="Alpha of the loss.")] = None,
     style_weight: Annotated[float | None, typer.Option(help="Beta of the loss.")] = None,
     style_loss: Annotated[
@@ -237,33 +246,41 @@ def stylize(
         match_luminance,
         background,
     )
-    for note in [ready.settings["device"], *getattr(ready, "notes", [])]:
-        say.print(f"impasto: {note}", markup=False)
-    failures = _render_all(transfer, targets, preview)
+    for note in [ready.settings["device"], *ready.notes]:
+        say.print(f"impasto: {note}")
+    failures, interrupted = _render_all(transfer, targets, preview)
     if failures and len(targets) == 1:
-        raise failures[0][1]
+        raise failures[0]
     if failures:
         say.print(f"impasto: {len(failures)} of {len(targets)} failed:", style="red")
-        for _, error in failures:
-            say.print(f"  {error}", markup=False)
+        for error in failures:
+            say.print(f"  {error}")
+    if interrupted:
+        say.print("impasto: interrupted; what was done is written")
+        raise typer.Exit(INTERRUPTED)
+    if failures:
         raise typer.Exit(1)
 
 
 def _render_all(
     transfer: Transfer, targets: dict[Path, Path], preview: int | None
-) -> list[tuple[Path, InputError]]:
-    """Render every content to its target; what fails is returned, the rest is done."""
-    failures: list[tuple[Path, InputError]] = []
+) -> tuple[list[InputError], bool]:
+    """Render every content to its target; what fails is returned, the rest is done.
+
+    Returns:
+        The errors, and whether Ctrl-C ended the work.
+    """
+    failures: list[InputError] = []
     with _interrupts() as interrupted, _bar() as bar:
         for content, target in targets.items():
-            task = bar.add_task(content.name, total=None, loss="")
+            task = bar.add_task(content.name, total=1.0, loss="")
 
             def on_step(step: Step, task: Any = task, target: Path = target) -> bool:
                 bar.update(
                     task,
-                    completed=step.iteration,
-                    total=step.iterations,
-                    loss=f"{step.size[1]}x{step.size[0]} loss {step.loss:.3f}",
+                    completed=step.share,
+                    loss=f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}  "
+                    f"loss {step.loss:.3f}",
                 )
                 if preview and step.iteration % preview == 0:
                     from .images import write
@@ -272,23 +289,24 @@ def _render_all(
                 return interrupted()
 
             try:
-                result = transfer(content, on_step)
-                result.save(target, transfer.background)
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", UserWarning)
+                    result = transfer(content, on_step)
+                result.save(target)
             except InputError as error:
-                failures.append((content, error))
-            except RuntimeError as error:
+                failures.append(error.with_traceback(None))  # which holds on to the tensors
+            except (MemoryError, RuntimeError) as error:
                 if not _is_memory(error):
                     raise
-                failures.append(
-                    (content, InputError(f"{content}: out of memory; use a smaller --size"))
-                )
+                failures.append(InputError(f"{content}: out of memory; use a smaller --size"))
             else:
-                say.print(f"{target}  ({result.settings['seconds']} s)", markup=False)
+                say.print(f"{target}  ({result.settings['seconds']} s)")
+                for warning in caught:
+                    say.print(f"impasto: {content.name}: {warning.message}")
             bar.remove_task(task)
             if interrupted():
-                say.print("impasto: interrupted; what was done is written")
-                raise typer.Exit(INTERRUPTED)
-    return failures
+                return failures, True
+    return failures, False
 
 
 @contextmanager
@@ -314,7 +332,6 @@ def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
         console=say,
@@ -336,7 +353,7 @@ def _contents_and_styles(
         sources, styles = pictures[:1], pictures[1:]
     contents: list[Path] = []
     for source in map(Path, sources):
-        found = list_pictures(source) if source.is_dir() else [source]
+        found = list_pictures(source) if os.path.isdir(source) else [source]
         if not found:
             raise InputError(f"{source}: no pictures in this folder; name another")
         contents += found
@@ -348,7 +365,7 @@ def _targets(contents: list[Path], styles: list[Path], out: str) -> dict[Path, P
     from .images import check_output
 
     pattern = out
-    if out.endswith(("/", os.sep)) or Path(out).is_dir():
+    if out.endswith(("/", os.sep)) or os.path.isdir(out):
         pattern = str(Path(out) / "{content}-{style}.png")
     elif len(contents) > 1 and "{content}" not in out:
         if Path(out).suffix:
@@ -356,20 +373,21 @@ def _targets(contents: list[Path], styles: list[Path], out: str) -> dict[Path, P
                 f"{out}: {len(contents)} contents need a folder, or a name with {{content}} in it"
             )
         pattern = str(Path(out) / "{content}-{style}.png")
-    inputs = {path.resolve() for path in (*contents, *styles)}
+    inputs = {os.path.realpath(path) for path in (*contents, *styles)}
     targets: dict[Path, Path] = {}
-    taken: dict[Path, Path] = {}
+    taken: dict[str, Path] = {}
     for content in contents:
         name = pattern.replace("{content}", content.stem)
         path = Path(name.replace("{style}", "+".join(style.stem for style in styles)))
         check_output(path)
-        if path.resolve() in inputs:
+        if os.path.realpath(path) in inputs:
             raise InputError(f"{path}: would overwrite a picture that is read; choose another -o")
-        if path in taken:
+        key = str(path).casefold()  # some file systems do not tell case apart
+        if key in taken:
             raise InputError(
-                f"{path}: {taken[path]} and {content} would both be written there; rename one"
+                f"{path}: {taken[key]} and {content} would both be written there; rename one"
             )
-        taken[path] = content
+        taken[key] = content
         targets[content] = path
     return targets
 
@@ -382,6 +400,9 @@ def style(
     backbone: Backbone = None,
     backbone_weights: BackboneWeights = None,
     convention: Convention = None,
+    padding: OnePadding = None,
+    pooling: OnePooling = None,
+    style_layers: StyleLayers = None,
     device: Device = None,
 ) -> None:
     """Store a style: what a method needs of a painting, accepted wherever a painting is.
@@ -392,7 +413,6 @@ def style(
 
         impasto style wave.jpg night.jpg --weights 1,3 -o mixed.style
     """
-    from .images import read
     from .methods import load
     from .methods.gatys import Gatys
     from .styles import SUFFIX
@@ -405,12 +425,15 @@ def style(
         "backbone": backbone,
         "weights_file": backbone_weights,
         "convention": convention,
+        "padding": padding,
+        "pooling": pooling,
+        "style_layers": _layers("style-layers", style_layers),
         "device": device,
         "precision": "float32",
     }
     method = load("gatys", **{name: value for name, value in options.items() if value is not None})
     assert isinstance(method, Gatys)
-    prepared = method.prepare([read(path).rgb for path in paintings], _numbers("weights", weights))
+    prepared = method.prepare(paintings, _numbers("weights", weights))
     stored = prepared.store(out.stem, method.net.fingerprint)
     stored.save(out)
     say.print(f"{out}  ({out.stat().st_size / 2**20:.1f} MB, {', '.join(stored.taps)})")
@@ -436,7 +459,8 @@ def show(
         print(json.dumps(settings, indent=2))
         return
     for name, value in settings.items():
-        print(f"{name:18} {value if isinstance(value, str) else json.dumps(value)}")
+        # As JSON also where it is text: a foreign picture must not send codes to the terminal.
+        print(f"{json.dumps(name)[1:-1]:18} {json.dumps(value)}")
 
 
 @app.command()
@@ -468,20 +492,20 @@ def backbones() -> None:
     for heading in ("weights", "backbone", "state", "MB", "licence"):
         table.add_column(heading, justify="right" if heading == "MB" else "left")
     megabytes = f"{COMPACT.stat().st_size / 1e6:.1f}"
-    table.add_row("compact", "compact", f"bundled, {COMPACT}", megabytes, "as impasto")
+    table.add_row("compact", "compact", f"bundled, {escape(str(COMPACT))}", megabytes, "as impasto")
     for record in RECORDS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
         table.add_row(
             record.name,
             record.backbone,
-            str(path) if path else f"not here: {record.address}",
+            escape(str(path)) if path else f"not here: {record.address}",
             f"{size / 1e6:.1f}" if size else "?",
             record.licence,
         )
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
     console.print(table)
-    console.print(f"cache folder: {home()} (IMPASTO_HOME)", markup=False)
+    console.print(f"cache folder: {home()} (IMPASTO_HOME)")
 
 
 @app.command()
@@ -507,7 +531,7 @@ def samples(
 
     written = write_samples(folder, size, seed)
     for path in written + (write_photographs(folder) if photos else []):
-        say.print(str(path), markup=False)
+        say.print(str(path))
 
 
 @train_app.command("encoder")
@@ -571,7 +595,3 @@ def _integers(option: str, text: str | None) -> list[int] | None:
 
 def _one_or_many(values: list[int] | None) -> int | list[int] | None:
     return values[0] if values is not None and len(values) == 1 else values
-
-
-if __name__ == "__main__":
-    main()

@@ -99,7 +99,21 @@ def available_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept)
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)  # what tune_process() made the heap keep is free too
     return int(psutil.virtual_memory().available)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+    except OSError:  # another C library
+        return None
 
 
 def channels_last(module: Module) -> Module:
@@ -115,10 +129,7 @@ def tune_process() -> None:
     the system, and fetching the pages again costs 10 to 45 % of the time.
     """
     torch.set_flush_denormal(True)
-    if sys.platform == "linux":
-        try:
-            mallopt = ctypes.CDLL("libc.so.6").mallopt
-        except (OSError, AttributeError):  # not glibc
-            return
-        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is never given back
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is not given back unasked

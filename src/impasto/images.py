@@ -41,6 +41,7 @@ __all__ = [
     "Picture",
     "Source",
     "check_output",
+    "check_size",
     "fit",
     "list_pictures",
     "read",
@@ -246,7 +247,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{label}: cannot write the format {path.suffix!r}; use one of {known}")
     try:
         is_folder = path.is_dir()
-        folder = next(parent for parent in path.parents if parent.exists())
+        folder = next((parent for parent in path.parents if parent.exists()), path.parent)
     except (OSError, ValueError) as fault:
         raise InputError(f"{label}: no usable path ({_reason(fault)}); give another") from fault
     if is_folder:
@@ -337,7 +338,7 @@ def _from_tifffile(stream: BinaryIO, path: Path) -> Tensor:
     stream.seek(0)
     try:
         page: Any = tifffile.TiffFile(stream).pages[0]
-        _check_size(page.imagelength, page.imagewidth, label)
+        check_size(page.imagelength, page.imagewidth, label)
         if page.photometric.name not in ("RGB", "MINISBLACK"):
             raise InputError(f"{label}: a TIFF in {page.photometric.name}; save it as RGB")
         pixels = page.asarray()
@@ -354,7 +355,7 @@ def _from_tifffile(stream: BinaryIO, path: Path) -> Tensor:
 
 def _from_pil(image: Image.Image, label: str) -> Tensor:
     """(1|3|4, H, W), 0..1, sRGB."""
-    _check_size(image.height, image.width, label)
+    check_size(image.height, image.width, label)
     try:
         image.load()
         with suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
@@ -417,7 +418,7 @@ def _from_array(array: NDArray[Any], label: str) -> Tensor:
         raise InputError(
             f"{label}: its shape is {array.shape}; give (H, W), (H, W, 3) or (H, W, 4)"
         )
-    _check_size(array.shape[0], array.shape[1], label)
+    check_size(array.shape[0], array.shape[1], label)
     values = np.moveaxis(array, 2, 0).astype(np.float32, order="C")
     return _scaled(torch.from_numpy(values), array.dtype.name, label)
 
@@ -428,7 +429,7 @@ def _from_tensor(tensor: Tensor) -> Tensor:
     planes = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
     if planes.ndim != 3 or planes.shape[0] not in (1, 3, 4):
         raise InputError(f"{label}: its shape is {tuple(tensor.shape)}; give one (3, H, W)")
-    _check_size(planes.shape[1], planes.shape[2], label)
+    check_size(planes.shape[1], planes.shape[2], label)
     # A copy, since a Picture must not change when its source does.
     values = planes.detach().to("cpu", torch.float32, copy=True)
     return _scaled(values, str(tensor.dtype).removeprefix("torch."), label)
@@ -474,7 +475,8 @@ def _colour(background: str) -> Tensor:
     return torch.tensor(levels, dtype=torch.float32).reshape(3, 1, 1) / 255
 
 
-def _check_size(height: int, width: int, label: str) -> None:
+def check_size(height: int, width: int, label: str) -> None:
+    """Raise InputError for a picture too small to be seen, or too large for memory."""
     if min(height, width) < MIN_SIDE:
         raise InputError(
             f"{label}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}"

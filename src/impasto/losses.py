@@ -30,7 +30,8 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     wide = torch.promote_types(features.dtype, torch.float32)
     features, target = features.to(wide), target.to(wide)
     spread = (target - target.mean((-2, -1), keepdim=True)).square().mean()
-    return (features - target).square().mean() / (spread + EPS)
+    floor = 0.01 * target.square().mean()  # a flat picture must not drown the style
+    return (features - target).square().mean() / (torch.maximum(spread, floor) + EPS)
 
 
 def gram_loss(moments: Moments, target: Moments) -> Tensor:

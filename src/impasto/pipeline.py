@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,9 @@ from torch import Tensor
 from . import __version__
 from . import color as colors
 from .errors import InputError
-from .images import Picture, Source, fit, read, resize, write
+from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize, write
 from .methods import Method, OnStep, Step, load
-from .statistics import Moments
+from .statistics import Moments, shares
 from .styles import SUFFIX, StoredStyle
 
 __all__ = ["Result", "StyleSource", "Transfer", "read_style", "stylize"]
@@ -33,9 +34,10 @@ class Result:
 
     Attributes:
         picture: ``rgb (3, H, W)`` in 0..1, and ``alpha`` if the content had one.
-        losses: total loss after every iteration; empty for methods of one pass.
+        losses: total loss before every iteration; empty for methods of one pass.
         content_losses, style_losses: its terms, without their weights.
-        settings: everything needed to make it again, with timings.
+        settings: what it was made from and how, with timings.
+        background: what transparent parts were composited over.
     """
 
     picture: Picture
@@ -43,6 +45,7 @@ class Result:
     content_losses: list[float] = field(repr=False)
     style_losses: list[float] = field(repr=False)
     settings: dict[str, Any]
+    background: str = "white"
 
     @property
     def image(self) -> Image.Image:
@@ -54,12 +57,12 @@ class Result:
         """As an array, ``(H, W, 3 or 4)`` uint8."""
         return np.asarray(self.image)
 
-    def save(self, path: str | os.PathLike[str], background: str = "white") -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to ``path``, whole or not at all, with the settings embedded.
 
-        Alpha is composited over ``background`` where the format has none.
+        Alpha is composited over the background where the format has none.
         """
-        return write(path, self.picture.rgb, self.picture.alpha, self.settings, background)
+        return write(path, self.picture.rgb, self.picture.alpha, self.settings, self.background)
 
 
 @dataclass
@@ -105,8 +108,16 @@ class Transfer:
                         f"style {style.name}: a stored style cannot be recoloured for color "
                         f"{self.color}; give the painting, or use color match-style"
                     )
-        if self.size is not None and self.size < 1:
-            raise InputError(f"size is {self.size}: give the short side in pixels")
+        if self.color_variant not in get_args(colors.Variant):
+            known = ", ".join(get_args(colors.Variant))
+            raise InputError(f"color-variant {self.color_variant!r} is unknown: use {known}")
+        if self.match_luminance and self.color != "luminance":
+            raise InputError("match-luminance goes with color luminance: add it")
+        if self.size is not None and self.size < MIN_SIDE:
+            raise InputError(f"size is {self.size}: the short side needs {MIN_SIDE} pixels or more")
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise InputError(f"strength is {self.strength}: must be 0 or more")
+        shares(len(self.styles), self.weights)
 
     def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
         """Render one content.
@@ -119,17 +130,22 @@ class Transfer:
         picture = read(content, self.background)
         rgb = picture.rgb
         if self.size is not None:
-            rgb = resize(rgb, fit(picture.height, picture.width, self.size))
+            height, width = fit(picture.height, picture.width, self.size)
+            check_size(height, width, picture.name)
+            rgb = resize(rgb, (height, width))
         losses: list[tuple[float, float, float]] = []
 
         def watch(step: Step) -> bool | None:
             losses.append((step.loss, step.content, step.style))
-            return on_step(step) if on_step else None
+            if on_step is None:
+                return None
+            return on_step(replace(step, picture=lambda: finish(step.picture())))
+
+        def finish(out: Tensor) -> Tensor:
+            return colors.restore_chroma(out, rgb) if self.color == "luminance" else out
 
         seen, style = self._controlled(rgb)
-        out = self.method(seen, style, self.strength, watch)
-        if self.color == "luminance":
-            out = colors.restore_chroma(out, rgb)
+        out = finish(self.method(seen, style, self.strength, watch))
         alpha = picture.alpha
         if alpha is not None:
             alpha = resize(alpha, (out.shape[-2], out.shape[-1]))
@@ -151,7 +167,12 @@ class Transfer:
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
         )
         return Result(
-            Picture(out, alpha, picture.name), total, content_losses, style_losses, settings
+            Picture(out, alpha, picture.name),
+            total,
+            content_losses,
+            style_losses,
+            settings,
+            self.background,
         )
 
     def _controlled(self, content: Tensor) -> tuple[Tensor, Any]:

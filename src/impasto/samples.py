@@ -711,16 +711,26 @@ def write_samples(folder: Path, size: int = 768, seed: int = 0) -> list[Path]:
     # here, not above: drawing needs neither torch nor the readers of picture files
     import torch
 
-    from impasto import images
-
     paths = []
     for name in STYLES:
         pixels = torch.from_numpy(np.array(draw(name, size, seed)))
-        path = folder / f"{name}.png"
         settings = {"sample": name, "size": size, "seed": seed}
-        images.write(path, pixels.permute(2, 0, 1).float() / 255, settings=settings)
-        paths.append(path)
+        paths.append(_keep(folder / f"{name}.png", pixels.permute(2, 0, 1).float() / 255, settings))
     return paths
+
+
+def _keep(path: Path, rgb: Any, settings: dict[str, Any]) -> Path:
+    """Write a sample; a picture of that name that is not one is somebody's own and stays."""
+    from impasto import images
+
+    if path.exists():
+        try:
+            sample = "sample" in images.read_settings(path)
+        except InputError:
+            sample = False
+        if not sample:
+            raise InputError(f"{path}: exists and is no sample; choose another folder")
+    return images.write(path, rgb, settings=settings)
 
 
 def write_photographs(folder: Path) -> list[Path]:
@@ -737,6 +747,6 @@ def write_photographs(folder: Path) -> list[Path]:
             "the sample photographs need scikit-image: pip install scikit-image"
         ) from None
     return [
-        images.write(folder / f"{name}.png", images.read(getattr(data, name)()).rgb)
+        _keep(folder / f"{name}.png", images.read(getattr(data, name)()).rgb, {"sample": name})
         for name in PHOTOGRAPHS
     ]

@@ -72,8 +72,9 @@ class Moments:
             mask: non-negative weights of the positions, ``(..., H, W)``; all ones if None.
 
         Returns:
-            Moments in float32 (float64 for float64 features). With bfloat16 features the outer
-            products are multiplied in bfloat16, which is what makes it fast, and summed in float32.
+            Moments in float32 (float64 for float64 features). With bfloat16 features the second
+            moments come out of a bfloat16 matrix product, which is what makes it fast: they have
+            its three digits.
 
         Raises:
             InputError: if a mask selects nothing.
@@ -81,7 +82,9 @@ class Moments:
         wide = torch.promote_types(features.dtype, torch.float32)
         flat = features.flatten(-2)  # (..., C, N)
         if mask is None:
-            weight = torch.full(features.shape[:-3], float(flat.shape[-1]), dtype=wide)
+            weight = torch.full(
+                features.shape[:-3], float(flat.shape[-1]), dtype=wide, device=features.device
+            )
             weighted = flat
         else:
             flat_mask = mask.flatten(-2).to(wide)
@@ -90,7 +93,7 @@ class Moments:
                 raise InputError("the mask selects no part of the picture: use a larger region")
             weighted = flat * flat_mask.unsqueeze(-2).to(flat.dtype)
         return cls(
-            weight=weight.to(features.device),
+            weight=weight,
             first=weighted.sum(-1, dtype=wide),
             second=(weighted @ flat.transpose(-1, -2)).to(wide),
         )

@@ -22,6 +22,7 @@ from .statistics import Moments
 __all__ = ["SUFFIX", "LayerMoments", "StoredStyle", "Style"]
 
 SUFFIX = ".style"
+KIND = "impasto style"
 LayerMoments = Mapping[str, Moments]
 Measure = Callable[[Tensor], LayerMoments]
 
@@ -54,7 +55,7 @@ class StoredStyle:
             for tap, moments in layers.items():
                 tensors |= moments.tensors(f"{size}.{tap}")
         header = {
-            "kind": "impasto style",
+            "kind": KIND,
             "name": self.name,
             "backbone": self.backbone,
             "sizes": json.dumps(sorted(self.levels)),
@@ -68,6 +69,8 @@ class StoredStyle:
         tensors, header = load_tensors(path)
         try:
             sizes, taps = json.loads(header["sizes"]), json.loads(header["taps"])
+            if header["kind"] != KIND or not sizes or not taps:
+                raise KeyError
             return cls(
                 name=header["name"],
                 backbone=header["backbone"],
@@ -77,7 +80,7 @@ class StoredStyle:
                     for size in sizes
                 },
             )
-        except (KeyError, ValueError, RuntimeError):
+        except (KeyError, TypeError, ValueError, RuntimeError):
             raise InputError(f"{path}: not a style stored by `impasto style`") from None
 
     def check(self, backbone: str, taps: Sequence[str]) -> None:

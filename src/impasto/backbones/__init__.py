@@ -20,10 +20,20 @@ from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 from ..samples import PHOTOGRAPHS
 from .compact import load_compact
-from .vgg import CAFFE, TORCHVISION, VGG, VGG16, VGG19, InputConvention, Padding, Pooling
+from .vgg import (
+    CAFFE,
+    TORCHVISION,
+    VGG,
+    VGG16,
+    VGG19,
+    InputConvention,
+    Padding,
+    Pooling,
+    check_options,
+)
 from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
 
-__all__ = ["NAMES", "VGG", "load_backbone", "photographs"]
+__all__ = ["NAMES", "VGG", "build_vgg", "digest", "load_backbone", "photographs"]
 
 NAMES = ("compact", "vgg19", "vgg16")
 _WIDTHS = {"vgg19": VGG19, "vgg16": VGG16}
@@ -58,18 +68,20 @@ def load_backbone(
     Raises:
         InputError: for an unknown name, or weights that cannot be had or do not fit.
     """
+    check_options(padding, pooling)
     if name not in NAMES:
         raise InputError(f"backbone {name!r} is unknown: use one of {', '.join(NAMES)}")
     if name == "compact":
-        if weights is None:
-            net = load_compact(padding=padding, pooling=pooling)
-        else:
-            net = load_compact(weights, padding=padding, pooling=pooling)
+        net = load_compact() if weights is None else load_compact(weights)
     else:
-        net = _load_vgg(name, weights, convention, padding, pooling, progress)
-        if normalise:
-            net.scale_(_unit_means(net, photos))
-    net.fingerprint = f"{name}:{padding}:{pooling}:{_digest(net)}"
+        net = _load_vgg(name, weights, convention, progress)
+    # Of the weights as they are in the file: measured means may differ in the last digit.
+    net.fingerprint = f"{name}:{padding}:{pooling}:{digest(net)}"
+    if name != "compact" and normalise:
+        scaled_by = "samples" if photos is None else _folder_digest(photos)
+        net.scale_(_unit_means(net, photos, scaled_by))
+        net.fingerprint += f":{scaled_by}"
+    net.padding, net.pooling = padding, pooling
     return net.eval().requires_grad_(False)
 
 
@@ -77,15 +89,19 @@ def _load_vgg(
     name: str,
     weights: Path | None,
     convention: str | None,
-    padding: Padding,
-    pooling: Pooling,
     progress: bool,
 ) -> VGG:
-    records = [record for record in RECORDS.values() if record.backbone == name]
+    if convention not in (None, *_CONVENTIONS):
+        raise InputError(f"convention {convention!r} is unknown: use caffe or torchvision")
+    records = [
+        record
+        for record in RECORDS.values()
+        if record.backbone == name and convention in (None, record.convention)
+    ]
     if weights is None:
         record = next((record for record in records if find(record)), records[0])
         path = fetch(record, progress=progress)
-        convention = convention or record.convention
+        convention = record.convention
     else:
         path = Path(weights)
     tensors, metadata = load_tensors(path)
@@ -97,7 +113,7 @@ def _load_vgg(
             f"{path}: say what input these weights expect: convention caffe (Oxford's own) "
             "or torchvision"
         )
-    return build_vgg(name, tensors, _CONVENTIONS[convention], padding, pooling, str(path))
+    return build_vgg(name, tensors, _CONVENTIONS[convention], source=str(path))
 
 
 def build_vgg(
@@ -149,7 +165,8 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
     """
     if folder is not None:
         paths = list_pictures(folder)
-        for path in paths[:: max(1, len(paths) // 50)][:50]:
+        count = min(50, len(paths))
+        for path in (paths[i * len(paths) // count] for i in range(count)):
             rgb = read(path).rgb
             yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
         return
@@ -165,13 +182,13 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
         yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
 
 
-def _unit_means(net: VGG, photos: Path | None) -> dict[str, Tensor]:
-    # The means belong to the network as trained; padding and pooling are options of the moment.
-    key = hashlib.sha256(f"{_digest(net)}:{net.pooling}:{photos or ''}".encode()).hexdigest()[:16]
-    path = home() / f"unit-means-{net.name}-{key}.safetensors"
-    if path.exists():
+def _unit_means(net: VGG, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:
+    """Measured with max pooling and replicated edges, whatever is used afterwards; kept."""
+    path = home() / f"unit-means-{net.name}-{digest(net)}-{scaled_by}.safetensors"
+    wanted = {tap for tap in net.taps if tap.startswith("relu")}
+    with suppress(InputError):  # absent or damaged: measured anew
         means = load_tensors(path)[0]
-        if set(means) == {tap for tap in net.taps if tap.startswith("relu")}:
+        if set(means) == wanted:
             return means
     means = net.unit_means(photographs(photos))
     with suppress(InputError):  # a read-only cache costs a few seconds next time, nothing else
@@ -179,9 +196,17 @@ def _unit_means(net: VGG, photos: Path | None) -> dict[str, Tensor]:
     return means
 
 
-def _digest(net: VGG) -> str:
-    digest = hashlib.sha256(repr(net.convention).encode())
+def digest(net: VGG) -> str:
+    """A few hex digits that stand for the weights and what they expect of their input."""
+    sha = hashlib.sha256(repr(net.convention).encode())
     for name, parameter in net.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().to(torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
+        sha.update(name.encode())
+        sha.update(parameter.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+    return sha.hexdigest()[:12]
+
+
+def _folder_digest(folder: Path) -> str:
+    sha = hashlib.sha256()
+    for path in list_pictures(folder):
+        sha.update(f"{path.name}:{path.stat().st_size};".encode())
+    return sha.hexdigest()[:12]

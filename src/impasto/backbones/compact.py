@@ -33,6 +33,8 @@ def load_compact(
         widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
         net = VGG(widths, PLAIN, padding, pooling, "compact", tuple(config["taps"]))
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise InputError(
             f"{path}: not an encoder made by `impasto train encoder`; name another file"
@@ -43,7 +45,12 @@ def load_compact(
 def save_compact(net: VGG, path: Path, figures: dict[str, object]) -> None:
     """Write ``net`` as float16 with its configuration and ``figures`` in the header."""
     config = {"widths": net.widths, "taps": net.taps, "convention": net.convention.name}
+    header = {
+        "config": json.dumps(config),
+        "figures": json.dumps(figures),
+        "format": "1",
+        "licence": "MIT (impasto); distilled from VGG-19 (Simonyan & Zisserman, CC BY 4.0)",
+        "training data": "photographs and paintings, see models/CARD.md",
+    }
     tensors = {name: tensor.to(torch.float16) for name, tensor in net.state_dict().items()}
-    save_tensors(
-        path, tensors, {"config": json.dumps(config), "figures": json.dumps(figures), "format": "1"}
-    )
+    save_tensors(path, tensors, header)

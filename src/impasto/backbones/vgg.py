@@ -18,7 +18,16 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 
-__all__ = ["CAFFE", "PLAIN", "TORCHVISION", "VGG", "VGG16", "VGG19", "InputConvention"]
+__all__ = [
+    "CAFFE",
+    "PLAIN",
+    "TORCHVISION",
+    "VGG",
+    "VGG16",
+    "VGG19",
+    "InputConvention",
+    "check_options",
+]
 
 Padding = Literal["replicate", "reflect", "zero"]
 Pooling = Literal["max", "average"]
@@ -86,10 +95,7 @@ class VGG(nn.Module):
         served: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        if padding not in ("replicate", "reflect", "zero"):
-            raise InputError(f"padding {padding!r} is unknown: use replicate, reflect or zero")
-        if pooling not in ("max", "average"):
-            raise InputError(f"pooling {pooling!r} is unknown: use max or average")
+        check_options(padding, pooling)
         self.widths = widths
         self.convention = convention
         self.padding = padding
@@ -127,8 +133,8 @@ class VGG(nn.Module):
                 continue
             if re.fullmatch(r"(conv|relu)[1-5]_[1-4]", tap):
                 raise InputError(
-                    f"{self.name} has no layer {tap}: these weights serve {known[0]} to "
-                    f"{known[-1]}; choose one of their layers, or other weights"
+                    f"{self.name} has no layer {tap}: these weights serve {', '.join(known)}; "
+                    "choose one of these, or other weights"
                 )
             raise InputError(f"layer {tap!r} is unknown to {self.name}: use one like {known[-1]}")
 
@@ -213,6 +219,14 @@ class VGG(nn.Module):
         return {
             tap: m.clamp_min(0.01 * float(m.mean()) + 1e-12).float() for tap, m in means.items()
         }
+
+
+def check_options(padding: str, pooling: str) -> None:
+    """Raise InputError for a padding or pooling that does not exist."""
+    if padding not in ("replicate", "reflect", "zero"):
+        raise InputError(f"padding {padding!r} is unknown: use replicate, reflect or zero")
+    if pooling not in ("max", "average"):
+        raise InputError(f"pooling {pooling!r} is unknown: use max or average")
 
 
 def _average_pool(x: Tensor, size: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ..images import Source
 from ..styles import StoredStyle
 
 __all__ = ["Method", "OnStep", "Step"]
@@ -19,13 +20,16 @@ class Step:
 
     Attributes:
         iteration, iterations: done so far, and planned in all.
+        share: of the planned work that is done, 0..1; iterations at a larger size weigh more.
         size: ``(H, W)`` of the picture at work.
-        loss, content, style: total loss, and its content and style terms without their weights.
+        loss, content, style: total loss before the step, and its content and style terms without
+            their weights.
         picture: gives the picture so far, ``(3, H, W)`` in 0..1 on the CPU.
     """
 
     iteration: int
     iterations: int
+    share: float
     size: tuple[int, int]
     loss: float
     content: float
@@ -42,28 +46,30 @@ class Method(Protocol):
 
     Attributes:
         settings: the options in force, as plain values, for the record in the picture.
+        notes: lines that people should see once, such as layers that were replaced.
     """
 
     settings: dict[str, Any]
+    notes: list[str]
 
     def prepare(
-        self, styles: Sequence[Tensor | StoredStyle], weights: Sequence[float] | None = None
+        self, styles: Sequence[Source | StoredStyle], weights: Sequence[float] | None = None
     ) -> Any:
         """What the method needs to know of the styles.
 
         Args:
-            styles: paintings ``(3, H, W)`` in 0..1, and stored styles.
+            styles: paintings (whatever :func:`impasto.images.read` takes) and stored styles.
             weights: share of each; None for equal shares.
         """
         ...
 
     def __call__(
-        self, content: Tensor, style: Any, strength: float = 1.0, on_step: OnStep | None = None
+        self, content: Source, style: Any, strength: float = 1.0, on_step: OnStep | None = None
     ) -> Tensor:
-        """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size.
+        """Render ``content``; the result, ``(3, H, W)`` in 0..1, has its size.
 
         Args:
-            content: the photograph.
+            content: the photograph, whatever :func:`impasto.images.read` takes.
             style: what :meth:`prepare` returned.
             strength: 0 leaves the content as it is, 1 is the full style.
             on_step: see :data:`OnStep`; methods of one pass do not call it.

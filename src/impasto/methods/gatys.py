@@ -7,17 +7,19 @@ content of the photograph and the statistics of the painting.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..backbones import VGG, load_backbone
+from ..backbones import VGG, digest, load_backbone
 from ..device import (
     available_memory,
     channels_last,
@@ -54,7 +56,8 @@ class Gatys:
     defaults serve any backbone, layers and size.
 
     Args:
-        backbone: ``compact`` (bundled), ``vgg19`` or ``vgg16``, or a loaded :class:`VGG`.
+        backbone: ``compact`` (bundled), ``vgg19`` or ``vgg16``, or a loaded :class:`VGG`, to which
+            the next four do not apply.
         weights_file, convention, padding, pooling: see :func:`impasto.backbones.load_backbone`.
         content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes
             relu4_2 (relu4_1 for ``compact``) and relu1_1..relu5_1, or those that the weights have.
@@ -66,7 +69,8 @@ class Gatys:
         optimizer: ``lbfgs`` (better in the same number of iterations: papers 3 and 5) or ``adam``.
         lr: learning rate; None for 1 (L-BFGS) or 0.02 (Adam).
         sizes: short sides in pixels, coarse to fine (paper 3, section V.B); the last must be the
-            content's or 0, which stands for it. None halves the content's size down to 128.
+            content's or 0, which stands for it. None halves the content's size as long as it
+            is 256 or more.
         iterations: for every size, or one number for each.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         tolerance: a size is done when the mean loss of its last 10 iterations is less than this
@@ -118,7 +122,8 @@ class Gatys:
         self.dtype = choose_precision(precision, self.device)
         tune_process()
         if isinstance(backbone, VGG):
-            net = backbone
+            net = copy.deepcopy(backbone)  # it will change device and data type
+            net.fingerprint = net.fingerprint or f"{net.name}:{digest(net)}"
         else:
             net = load_backbone(
                 backbone, weights_file, convention=convention, padding=padding, pooling=pooling
@@ -132,7 +137,7 @@ class Gatys:
         self.style_loss = STYLE_LOSSES[style_loss]
         self.tv_weight = tv_weight
         self.start = start
-        if isinstance(start, str) and start not in STARTS:
+        if not (isinstance(start, str) and start in STARTS):
             self.start = read(start).rgb
         self.optimizer = optimizer
         self.lr = OPTIMIZERS[optimizer] if lr is None else lr
@@ -191,7 +196,7 @@ class Gatys:
         return dict.fromkeys(chosen, 1 / len(chosen))
 
     def prepare(
-        self, styles: Sequence[Tensor | StoredStyle], weights: Sequence[float] | None = None
+        self, styles: Sequence[Source | StoredStyle], weights: Sequence[float] | None = None
     ) -> Style:
         """Get ready for one or several styles; their moments are averaged by ``weights``.
 
@@ -199,12 +204,16 @@ class Gatys:
             InputError: if a stored style does not fit the backbone or the layers, or the weights
                 do not fit the styles.
         """
+        parts: list[Tensor | StoredStyle] = []
         for style in styles:
             if isinstance(style, StoredStyle):
                 style.check(self.net.fingerprint, list(self.style_layers))
-        if weights is not None and any(w < 0 for w in weights):
+                parts.append(style)
+            else:
+                parts.append(read(style).rgb)
+        if weights is not None and any(weight < 0 for weight in weights):
             raise InputError("weights of styles must not be negative")
-        return Style(list(styles), shares(len(styles), weights), self.measure)
+        return Style(parts, shares(len(parts), weights), self.measure)
 
     @torch.no_grad()
     def measure(self, picture: Tensor) -> LayerMoments:
@@ -214,7 +223,7 @@ class Gatys:
 
     def __call__(
         self,
-        content: Tensor,
+        content: Source,
         style: Style,
         strength: float = 1.0,
         on_step: OnStep | None = None,
@@ -232,10 +241,11 @@ class Gatys:
             InputError: if the picture is too small or needs more memory than there is.
         """
         _positive("strength", strength, zero=True)
+        content = read(content).rgb
         plan = self._plan(content.shape[-2], content.shape[-1])
-        self._check_memory(plan[-1][0])
+        self._check_memory(max(size for size, _ in plan))
         cost = sum(size[0] * size[1] * count for size, count in plan)
-        began, spent, done = time.monotonic(), 0.0, 0
+        began, begun, spent, done = time.monotonic(), 0.0, 0.0, 0
         planned = sum(count for _, count in plan)
         picture: Tensor | None = None
         for size, count in plan:
@@ -249,10 +259,10 @@ class Gatys:
                 count,
                 None if self.time_limit is None else began + self.time_limit * spent,
                 on_step,
-                done,
-                planned,
+                _Progress(done, planned, begun, size[0] * size[1] / cost),
             )
             done += count
+            begun = spent
             if stopped:
                 break
         assert picture is not None
@@ -338,6 +348,16 @@ class Gatys:
         return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """Where a size stands in the whole: iterations before it, and shares of the cost."""
+
+    done: int
+    planned: int
+    share: float
+    each: float
+
+
 class _Level:
     """The optimisation at one size."""
 
@@ -377,8 +397,7 @@ class _Level:
         count: int,
         deadline: float | None,
         on_step: OnStep | None,
-        done: int,
-        planned: int,
+        progress: _Progress,
     ) -> tuple[Tensor, bool]:
         """Run ``count`` iterations; returns the best picture ``(3, H, W)`` and if told to stop."""
         x = picture.detach().clone(memory_format=torch.channels_last).requires_grad_(True)
@@ -392,7 +411,7 @@ class _Level:
         def closure() -> Tensor:
             nonlocal parts
             parts = self.losses(x)
-            (x.grad,) = torch.autograd.grad(parts[0] * scale, x)
+            x.grad = torch.autograd.grad(parts[0] * scale, x)[0].contiguous()
             return parts[0].detach() * scale
 
         history: list[float] = []
@@ -404,7 +423,7 @@ class _Level:
             fine = math.isfinite(loss) and bool(torch.isfinite(x).all())
             if not fine or loss > 2 * best_loss + 1e-6:
                 setbacks += 1
-                if setbacks > 5:
+                if setbacks == 5:
                     warnings.warn(
                         "the optimisation does not converge: the best picture so far is kept; "
                         "use a smaller --lr",
@@ -417,14 +436,16 @@ class _Level:
                 optimizer = self._optimizer(x, lr)
             else:
                 lr = min(self.method.lr, 1.1 * lr)
+                setbacks = 0 if lr == self.method.lr else setbacks
                 optimizer.param_groups[0]["lr"] = lr
                 history.append(loss)
                 if loss < best_loss:
                     best, best_loss = before, loss
             if fine and on_step is not None:
                 step = Step(
-                    done + iteration,
-                    planned,
+                    progress.done + iteration,
+                    progress.planned,
+                    progress.share + iteration * progress.each,
                     self.size,
                     loss,
                     content,
@@ -437,6 +458,9 @@ class _Level:
                 break
             if self._converged(history):
                 break
+        with torch.no_grad():  # the loss of the last step's picture is not known yet
+            if float(self.losses(x)[0]) < best_loss:
+                best = x.detach()
         return best[0].clamp(0, 1).cpu(), False
 
     def _optimizer(self, x: Tensor, lr: float) -> torch.optim.Optimizer:
@@ -467,7 +491,7 @@ class _Level:
         if not self.method.tolerance or len(history) < 2 * WINDOW:
             return False
         last = sum(history[-WINDOW:])
-        return sum(history[-2 * WINDOW : -WINDOW]) - last < self.method.tolerance * last
+        return sum(history[-2 * WINDOW : -WINDOW]) - last <= self.method.tolerance * last
 
 
 def _positive(name: str, value: float, zero: bool = False) -> None:

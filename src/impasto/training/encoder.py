@@ -42,8 +42,14 @@ def read_recipe(path: Path) -> DistillConfig:
         kind = kinds.get(str(known[key].type), (list,))
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InputError(f"{path}: {key} = {value!r} is not of type {known[key].type}")
-    if "widths" not in values:
-        raise InputError(f"{path}: widths are missing; give the channels of every block")
+    widths = values.get("widths")
+    if not widths or not all(
+        isinstance(b, list) and all(type(w) is int for w in b) for b in widths
+    ):
+        raise InputError(f"{path}: widths: give lists of channels, such as [[16, 16], [32]]")
+    for key in ("crops", "validation", "size", "positions", "steps", "batch"):
+        if values.get(key, 1) < 1:
+            raise InputError(f"{path}: {key} = {values[key]} must be 1 or more")
     values["widths"] = tuple(tuple(block) for block in values["widths"])
     values["rounds"] = tuple(values.get("rounds", ()))
     return DistillConfig(**values)
