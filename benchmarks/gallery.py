@@ -69,7 +69,7 @@ def framed(content: str, style: str, result: Tensor) -> Tensor:
 
 
 def main() -> None:
-    method: Method = load("gatys")
+    method: Method = load("gatys", iterations=[100, 80])
     results: dict[tuple[str, str], Tensor] = {}
     for content, style in PAIRS:
         result = stylize(photo(content), painting(style), method)

@@ -287,7 +287,7 @@ class Gatys:
                     f"with the picture's short side, {final} (or 0, which stands for it)"
                 )
         if self.iterations is None:
-            counts = [max(40, round(100 * 0.8**k)) for k in range(len(shorts))]
+            counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
         elif isinstance(self.iterations, int):
             counts = [self.iterations] * len(shorts)
         else:
