@@ -232,9 +232,14 @@ def test_disk_that_fails_at_the_end(server: Server, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 def test_interrupted(server: Server) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        fetch(record(server, "/interrupted"))
-        time.sleep(5)
+    # A process started in the background by a script ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch(record(server, "/interrupted"))
+            time.sleep(5)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert server.partial  # there was something to remove
     assert list(home().iterdir()) == []
 
