@@ -115,3 +115,28 @@ def test_deviation_of_a_constant_channel_has_a_finite_gradient():
     Moments.of(f).deviation().sum().backward()
     assert f.grad is not None
     assert bool(torch.isfinite(f.grad).all())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+def test_gradients_of_the_sums_match_finite_differences(lead, masked):
+    torch.manual_seed(0)
+    features = torch.randn(*lead, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(*lead, 4, 5, dtype=torch.float64) if masked else None
+
+    def sums(features):
+        moments = Moments.of(features, mask)
+        return moments.first, moments.second
+
+    assert torch.autograd.gradcheck(sums, features)
+    assert torch.autograd.gradgradcheck(sums, features)
+
+
+def test_channels_last_features_have_the_same_moments_and_gradients():
+    features = torch.randn(2, 6, 7, 9)
+    grads = []
+    for memory in (torch.contiguous_format, torch.channels_last):
+        x = features.clone(memory_format=memory).requires_grad_(True)
+        (Moments.of(x).gram.square().sum() + Moments.of(x).mean.sum()).backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(grads[0], grads[1])

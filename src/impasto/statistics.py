@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,37 @@ def shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
     if not math.isfinite(total) or abs(total) < 1e-12:
         raise InputError("the weights of the styles sum to zero: give at least one above zero")
     return [weight / total for weight in given]
+
+
+class _Sums(torch.autograd.Function):
+    """First and second moments of ``(..., C, H, W)``, with the backward pass in one product.
+
+    Left to itself, autograd multiplies twice for ``F F^T`` (once for either factor) and makes
+    another pass for the sum; on a small network that is a sixth of an iteration. Rows are
+    positions, which is how channels-last features lie in memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(features, mask)
+        wide = torch.promote_types(features.dtype, torch.float32)
+        rows = features.flatten(-2).transpose(-1, -2)  # (..., N, C)
+        weighted = rows if mask is None else rows * mask
+        return weighted.sum(-2, dtype=wide), (weighted.transpose(-1, -2) @ rows).to(wide)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        features, mask = ctx.saved_tensors
+        rows = features.flatten(-2).transpose(-1, -2)
+        count, channels = rows.shape[-2:]
+        first = grads[0].to(rows.dtype).reshape(-1, 1, channels)
+        second = (grads[1] + grads[1].transpose(-1, -2)).to(rows.dtype)
+        grad = torch.baddbmm(
+            first, rows.reshape(-1, count, channels), second.reshape(-1, channels, channels)
+        ).reshape(rows.shape)
+        if mask is not None:
+            grad = grad * mask
+        return grad.transpose(-1, -2).unflatten(-1, features.shape[-2:]), None
 
 
 @dataclass(frozen=True)
@@ -80,23 +112,18 @@ class Moments:
             InputError: if a mask selects nothing.
         """
         wide = torch.promote_types(features.dtype, torch.float32)
-        flat = features.flatten(-2)  # (..., C, N)
         if mask is None:
-            weight = torch.full(
-                features.shape[:-3], float(flat.shape[-1]), dtype=wide, device=features.device
-            )
-            weighted = flat
+            count = float(features.shape[-1] * features.shape[-2])
+            weight = torch.full(features.shape[:-3], count, dtype=wide, device=features.device)
+            flat_mask = None
         else:
             flat_mask = mask.flatten(-2).to(wide)
             weight = flat_mask.sum(-1)
             if not bool((weight > 0).all()):
                 raise InputError("the mask selects no part of the picture: use a larger region")
-            weighted = flat * flat_mask.unsqueeze(-2).to(flat.dtype)
-        return cls(
-            weight=weight,
-            first=weighted.sum(-1, dtype=wide),
-            second=(weighted @ flat.transpose(-1, -2)).to(wide),
-        )
+            flat_mask = flat_mask.unsqueeze(-1).to(features.dtype)
+        first, second = _Sums.apply(features, flat_mask)  # type: ignore[no-untyped-call]
+        return cls(weight, first, second)
 
     @classmethod
     def mix(cls, parts: Sequence[Moments], weights: Sequence[float] | None = None) -> Moments:

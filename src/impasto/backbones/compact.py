@@ -25,13 +25,15 @@ def load_compact(
     """The encoder in ``path``: its widths and taps stand in the file's header.
 
     Raises:
-        InputError: if the file is no encoder written by :func:`save_compact`.
+        InputError: if the file is no encoder written by :func:`save_compact`, or for a pooling that
+            a strided encoder does not have.
     """
     tensors, metadata = load_tensors(path)
     try:
         config = json.loads(metadata["config"])
         widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
-        net = VGG(widths, PLAIN, padding, pooling, "compact", tuple(config["taps"]))
+        taps, strided = tuple(config["taps"]), bool(config.get("strided"))
+        net = VGG(widths, PLAIN, padding, pooling, "compact", taps, strided)
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except InputError:
         raise
@@ -39,12 +41,22 @@ def load_compact(
         raise InputError(
             f"{path}: not an encoder made by `impasto train encoder`; name another file"
         ) from None
+    if strided and pooling != "max":
+        raise InputError(
+            f"pooling {pooling}: compact halves pictures by strided convolutions and has no "
+            "pooling layers; use backbone vgg19 or vgg16"
+        )
     return net.requires_grad_(False)
 
 
 def save_compact(net: VGG, path: Path, figures: dict[str, object]) -> None:
     """Write ``net`` as float16 with its configuration and ``figures`` in the header."""
-    config = {"widths": net.widths, "taps": net.taps, "convention": net.convention.name}
+    config = {
+        "widths": net.widths,
+        "strided": net.strided,
+        "taps": net.taps,
+        "convention": net.convention.name,
+    }
     header = {
         "config": json.dumps(config),
         "figures": json.dumps(figures),

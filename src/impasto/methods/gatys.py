@@ -342,7 +342,8 @@ class Gatys:
         values = 0.0
         for name, conv in self.net.convs.items():
             # Each layer keeps its output for the backward pass and passes a gradient of that size.
-            values += 2 * getattr(conv, "out_channels") / 4 ** (int(name[4]) - 1)  # noqa: B009
+            assert isinstance(conv, torch.nn.Conv2d)
+            values += 2 * conv.out_channels / 4 ** (int(name[4]) - 1) / conv.stride[0] ** 2
             if name[4:] == deepest[4:]:
                 break
         return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
@@ -381,7 +382,7 @@ class _Level:
         ).sum()
         style = torch.stack(
             [
-                weight * method.style_loss(Moments.of(features[tap][0]), self.aim[tap])
+                weight * method.style_loss(Moments.of(features[tap].squeeze(0)), self.aim[tap])
                 for tap, weight in method.style_layers.items()
             ]
         ).sum()

@@ -48,6 +48,7 @@ class DistillConfig:
 
     Attributes:
         widths: channels of the student's convolutions, block by block.
+        strided: whether its blocks end in a strided convolution instead of pooling.
         crops: size of the bank; validation: crops held out of it.
         size: side of a crop, pixels.
         noise, blend: share of the crops with white noise (deviation up to 0.2) added, and of those
@@ -65,6 +66,7 @@ class DistillConfig:
     """
 
     widths: tuple[tuple[int, ...], ...]
+    strided: bool = False
     crops: int = 8000
     validation: int = 200
     size: int = 128
@@ -162,7 +164,7 @@ class _Trainee(nn.Module):
 
     def __init__(self, config: DistillConfig, bank: Bank) -> None:
         super().__init__()
-        self.net = VGG(config.widths, PLAIN, name="compact")
+        self.net = VGG(config.widths, PLAIN, name="compact", strided=config.strided)
         for conv in self.net.convs.values():
             assert isinstance(conv, nn.Conv2d)
             assert conv.bias is not None

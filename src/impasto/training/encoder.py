@@ -38,9 +38,9 @@ def read_recipe(path: Path) -> DistillConfig:
     for key, value in values.items():
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}; the keys are {', '.join(known)}")
-        kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
+        kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float)}
         kind = kinds.get(str(known[key].type), (list,))
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
             raise InputError(f"{path}: {key} = {value!r} is not of type {known[key].type}")
     widths = values.get("widths")
     if not widths or not all(

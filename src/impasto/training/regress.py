@@ -1,6 +1,6 @@
 """A start for the student in closed form: every layer fitted to the teacher's by least squares.
 
-Layer by layer from the picture on, a 3x3 convolution over the student's own features is the linear
+Layer by layer from the picture on, a convolution over the student's own features is the linear
 regression onto the teacher's features before the ReLU, for as many of the teacher's channels as the
 student has: those that explain the others best. It takes a minute and stands where random weights
 get to after hours of gradient steps (He et al., "Channel Pruning for Accelerating Very Deep Neural
@@ -84,7 +84,8 @@ def fit_layers(
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         if int(name[4]) != block:
-            state, block = F.max_pool2d(state, 2), int(name[4])
+            state = state if student.strided else F.max_pool2d(state, 2)
+            block = int(name[4])
         first = name == "conv1_1"
         padded = F.pad(state, (1, 1, 1, 1), mode="replicate" if first else "constant")
         target: Tensor | None = None
@@ -93,8 +94,10 @@ def fit_layers(
             target = torch.cat(chunks)
         elif targets is not None:
             target = targets.get(name)
+        if target is not None and conv.stride[0] == 2:
+            target = F.max_pool2d(target, 2)  # the teacher's next block sees the maxima
         if target is not None:
-            rows, answers = _sample(padded, target, per_crop, rng)
+            rows, answers = _sample(padded, conv, target, per_crop, rng)
             kept = choose_channels(answers.clamp_min(0), conv.out_channels)
             weight, bias = ridge(rows, answers[:, kept])
             # The chosen channels are the strong ones: bring the dot products of features, divided
@@ -104,18 +107,21 @@ def fit_layers(
             conv.weight.copy_((gain * weight).reshape(conv.weight.shape))
             conv.bias.copy_(gain * bias)
         state = torch.cat(
-            [F.relu(F.conv2d(chunk, conv.weight, conv.bias)) for chunk in torch.split(padded, 8)]
+            [
+                F.relu(F.conv2d(chunk, conv.weight, conv.bias, conv.stride))
+                for chunk in torch.split(padded, 8)
+            ]
         )
 
 
 def _sample(
-    padded: Tensor, target: Tensor, per_crop: int, rng: torch.Generator
+    padded: Tensor, conv: nn.Conv2d, target: Tensor, per_crop: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """3x3 patches ``(M, 9 C_in)`` and the teacher's answers ``(M, C)`` at random positions."""
+    """Patches ``(M, k k C_in)`` and the teacher's answers ``(M, C)`` at random positions."""
     rows, answers = [], []
     for picture, answer in zip(padded, target, strict=True):
         height, width = answer.shape[-2:]
-        patches = F.unfold(picture[None], 3)[0]  # (9 C_in, H * W)
+        patches = F.unfold(picture[None], conv.kernel_size, stride=conv.stride)[0]
         index = torch.randperm(height * width, generator=rng)[:per_crop]
         rows.append(patches[:, index].T)
         answers.append(answer.flatten(1)[:, index].T)
