@@ -71,7 +71,7 @@ class _Sums(torch.autograd.Function):
         ).reshape(rows.shape)
         if mask is not None:
             grad = grad * mask
-        return grad.transpose(-1, -2).unflatten(-1, features.shape[-2:]), None
+        return grad.transpose(-1, -2).reshape(features.shape), None
 
 
 @dataclass(frozen=True)

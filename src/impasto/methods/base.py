@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..images import Source
 from ..styles import StoredStyle
 
-__all__ = ["Method", "OnStep", "Step"]
+__all__ = ["Method", "OnStep", "Step", "Trainable"]
 
 
 @dataclass(frozen=True)
@@ -74,4 +76,35 @@ class Method(Protocol):
             strength: 0 leaves the content as it is, 1 is the full style.
             on_step: see :data:`OnStep`; methods of one pass do not call it.
         """
+        ...
+
+
+class Trainable(Protocol):
+    """What training needs of a method whose network is learnt.
+
+    Attributes:
+        network: what is learnt, and nothing else: its state is what a checkpoint keeps.
+    """
+
+    network: nn.Module
+
+    def to(self, device: torch.device) -> None:
+        """Move everything that :meth:`loss` uses, frozen networks too."""
+        ...
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss, weighted, by name; what is minimised is their sum.
+
+        Args:
+            contents, styles: batches ``(B, 3, H, W)`` in 0..1, each content with its style. A
+                method that learns from photographs alone ignores the styles.
+        """
+        ...
+
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """The pictures ``(B, 3, H, W)`` in 0..1 that the network makes now, for sample sheets."""
+        ...
+
+    def save(self, path: Path, figures: Mapping[str, object]) -> None:
+        """Write the model, float16 safetensors, with its configuration and ``figures``."""
         ...

@@ -1,0 +1,1 @@
+"""Networks that are learnt: pure modules, without files, devices or options of a method."""

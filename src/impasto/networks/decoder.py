@@ -1,0 +1,83 @@
+"""The decoder of AdaIN and WCT: from the features of an encoder back to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["HUANG", "Decoder"]
+
+Upsampling = Literal["nearest", "bilinear"]
+
+# Mirrors VGG-19 from relu4_1 on (Huang & Belongie 2017): 3,505,219 parameters from 512 channels.
+HUANG = ((256,), (256, 256, 256, 128), (128, 64), (64,))
+
+
+class Decoder(nn.Module):
+    """Convolutions and upsampling, mirroring a VGG-shaped encoder.
+
+    3x3 convolutions with reflection padding and ReLU in blocks, deep to shallow, twofold upsampling
+    between blocks, a linear convolution to RGB last. No normalisation layers: they would take away
+    the statistics that the transfer has put in. Upsampling before a convolution, not a transposed
+    convolution, avoids the checkerboard.
+
+    Args:
+        channels: of the deepest features.
+        widths: channels of the convolutions, block by block, deep to shallow.
+        skips: block (0 is the deepest) -> channels of further features that join it by
+            concatenation, at its resolution.
+        upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
+
+    Example:
+        >>> decoder = Decoder(8, ((8,), (6, 4)), skips={1: 5})
+        >>> decoder(torch.rand(1, 8, 6, 7), {1: torch.rand(1, 5, 12, 14)}).shape
+        torch.Size([1, 3, 12, 14])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[Sequence[int]] = HUANG,
+        skips: Mapping[int, int] | None = None,
+        upsampling: Upsampling = "nearest",
+    ) -> None:
+        super().__init__()
+        if upsampling not in ("nearest", "bilinear"):
+            raise ValueError(f"upsampling {upsampling!r} is unknown: use nearest or bilinear")
+        self.upsampling = upsampling
+        self.skips = dict(skips or {})
+        self.blocks = nn.ModuleList()
+        for index, block in enumerate(widths):
+            channels += self.skips.get(index, 0)
+            layers: list[nn.Module] = []
+            for width in block:
+                layers += [nn.Conv2d(channels, width, 3), nn.ReLU(inplace=True)]
+                channels = width
+            self.blocks.append(nn.ModuleList(layers))
+        self.last = nn.Conv2d(channels, 3, 3)
+
+    def forward(self, features: Tensor, skips: Mapping[int, Tensor] | None = None) -> Tensor:
+        """A picture ``(B, 3, H, W)``, not clipped, from features ``(B, C, h, w)``.
+
+        ``H = h * 2^(blocks - 1)``; every side of every feature map must be 2 or more.
+        """
+        x = features
+        for index, block in enumerate(self.blocks):
+            if index:
+                x = F.interpolate(x, scale_factor=2, mode=self.upsampling)
+            if index in self.skips:
+                assert skips is not None
+                x = torch.cat([x, skips[index]], 1)
+            assert isinstance(block, nn.ModuleList)
+            for layer in block:
+                x = layer(_padded(x) if isinstance(layer, nn.Conv2d) else x)
+        out: Tensor = self.last(_padded(x))
+        return out
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x, (1, 1, 1, 1), mode="reflect")

@@ -1,0 +1,1 @@
+"""Transfers in feature space: functions of features and :class:`~impasto.statistics.Moments`."""
