@@ -1,21 +1,45 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from data import painting, photo
 
-from impasto.study.metrics import relative_gram_distance
+from impasto.study.metrics import (
+    content_distance,
+    luminance_ssim,
+    relative_gram_distance,
+    relative_moments_distance,
+)
 
 TAPS = ["relu1_1", "relu2_1", "relu3_1"]
 
 
-def test_zero_for_the_style_and_one_for_the_content(small_net):
+@pytest.mark.parametrize("distance", [relative_gram_distance, relative_moments_distance])
+def test_zero_for_the_style_and_one_for_the_content(distance, small_net):
     content, style = photo(), painting()
-    assert set(relative_gram_distance(small_net, style, content, style, TAPS).values()) == {0.0}
-    for value in relative_gram_distance(small_net, content, content, style, TAPS).values():
+    assert set(distance(small_net, style, content, style, TAPS).values()) == {0.0}
+    for value in distance(small_net, content, content, style, TAPS).values():
         assert value == pytest.approx(1)
 
 
-def test_between_for_a_blend(small_net):
+@pytest.mark.parametrize("distance", [relative_gram_distance, relative_moments_distance])
+def test_between_for_a_blend(distance, small_net):
     content, style = photo(56, 72), painting()
-    blend = relative_gram_distance(small_net, 0.3 * content + 0.7 * style, content, style, TAPS)
+    blend = distance(small_net, 0.3 * content + 0.7 * style, content, style, TAPS)
     assert all(0 < value < 1 for value in blend.values())
+
+
+def test_content_distance_is_free_of_the_statistics(small_net):
+    content, other = photo(56, 72), painting(56, 72)
+    assert content_distance(small_net, content, content, "relu3_1") == 0
+    # Two pictures that have nothing in common: half of the two variances, one each.
+    assert 0.6 < content_distance(small_net, other, content, "relu3_1") < 1.4
+    same = content_distance(small_net, 0.9 * content, content, "conv1_1")
+    assert same == pytest.approx(0, abs=1e-2)
+
+
+def test_ssim_is_one_for_the_same_luminance():
+    content = photo(56, 72)
+    assert luminance_ssim(content, content) == pytest.approx(1)
+    noisy = (content + 0.2 * torch.randn_like(content)).clamp(0, 1)
+    assert luminance_ssim(noisy, content) < 0.8

@@ -14,7 +14,7 @@ from impasto import color
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods.gatys import Gatys
-from impasto.pipeline import stylize
+from impasto.pipeline import refiner, stylize
 
 
 @pytest.fixture
@@ -179,8 +179,44 @@ def test_previews_are_finished_pictures(method):
 
 def test_the_public_face():
     assert set(impasto.__all__) == {"__version__", "load", "methods", "stylize"}
-    assert impasto.methods().keys() == {"gatys"}
+    assert impasto.methods().keys() == {"adain", "gatys", "wct"}
     assert callable(impasto.load("gatys", device="cpu"))
-    assert impasto.methods().keys() == {"gatys"}  # the room of that name is loaded now
+    assert impasto.methods().keys() == {"adain", "gatys", "wct"}  # and now the room is loaded
     with pytest.raises(AttributeError):
         _ = impasto.nothing
+
+
+def test_refinement_begins_with_the_methods_result(small_net, method, photo_file, painting_file):
+    plain = stylize(photo_file, painting_file, method)
+    finer = Gatys(small_net, device="cpu", precision="float32", sizes=[0], iterations=6)
+    refined = stylize(photo_file, painting_file, method, refine=finer)
+    assert len(refined.losses) == 6
+    assert refined.losses[0] <= 1.01 * plain.losses[-1]
+    assert refined.losses[-1] < refined.losses[0]
+    assert refined.settings["refine"]["iterations"] == 6
+    assert refined.settings["iterations_done"] == 6
+    assert refined.settings["iterations"] == 8
+
+
+@pytest.mark.parametrize("mode", ["match", "match-style", "luminance"])
+def test_refinement_sees_the_controlled_pictures(small_net, method, mode):
+    finer = Gatys(small_net, device="cpu", precision="float32", sizes=[0], iterations=3)
+    content = photo()
+    out = stylize(content, painting(), method, refine=finer, color=mode).picture.rgb
+    assert out.shape == content.shape
+    if mode == "luminance":
+        chroma = color.to_ycbcr(out)[1:] - color.to_ycbcr(content)[1:]
+        assert float(chroma.abs().max()) < 0.02
+
+
+def test_a_number_refines_on_the_methods_device(photo_file, painting_file):
+    method = Gatys("compact", device="cpu", iterations=2)
+    result = stylize(photo_file, painting_file, method, refine=2)
+    assert len(result.losses) == 2
+    assert result.settings["refine"]["device"].startswith("CPU")
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_no_iterations_of_refinement_are_refused(method, count):
+    with pytest.raises(InputError, match="refine is"):
+        refiner(count, method)

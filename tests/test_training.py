@@ -13,10 +13,17 @@ from impasto.backbones.vgg import VGG, VGG19
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import write
+from impasto.networks.decoder import HUANG, Decoder
+from impasto.networks.regress import (
+    _mirrored,
+    choose_channels,
+    counterparts,
+    fit_decoder,
+    fit_layers,
+)
 from impasto.training.data import PictureSet
 from impasto.training.distill import DistillConfig, distill, dream
 from impasto.training.encoder import read_recipe, train
-from impasto.training.regress import choose_channels, counterparts, fit_layers
 from impasto.training.teachers import CollaborativeTeacher
 
 CONFIG = DistillConfig(
@@ -73,7 +80,7 @@ def test_a_student_as_wide_as_its_teacher_is_fitted_exactly(teacher):
 
 
 def test_a_strided_student_is_fitted_to_the_maxima(teacher):
-    student = VGG(((16, 16), (24,)), strided=True).requires_grad_(False)
+    student = VGG(((16, 16), (24,)), strided=1).requires_grad_(False)
     crops = torch.stack([photo(32, 32, seed=i) for i in range(12)])
     taps = ["relu1_1", "relu1_2", "relu2_1"]
     before = {tap: f.flatten(2).sum(-1).sort(1).values for tap, f in student(crops, taps).items()}
@@ -273,3 +280,35 @@ def test_a_recipe_is_the_configuration(tmp_path):
     config = read_recipe(tmp_path / "r.toml")
     assert config.widths == ((8, 8), (12,))
     assert config.steps == 7
+
+
+def test_a_decoders_layers_mirror_the_encoders():
+    """Huang & Belongie's decoder: 256 | 256 256 256 128 | 128 64 | 64."""
+    with torch.device("meta"):
+        encoder = VGG(VGG19)
+    ways = [_mirrored(encoder, 4, "relu4_1", 1)]
+    ways += [_mirrored(encoder, level, None, len(HUANG[4 - level])) for level in (3, 2, 1)]
+    assert ways == [
+        [("relu3_4", True)],
+        [("relu3_3", False), ("relu3_2", False), ("relu3_1", False), ("relu2_2", True)],
+        [("relu2_1", False), ("relu1_2", True)],
+        [("relu1_1", False)],
+    ]
+    assert _mirrored(encoder, 3, "relu3_1", 2) == [("relu2_2", True)] * 2
+
+
+@pytest.mark.parametrize("strided", [0, 1])
+@pytest.mark.parametrize("skips", [{}, {1: "relu1_1"}])
+def test_a_fitted_decoder_inverts_the_encoder(strided, skips):
+    torch.manual_seed(0)
+    encoder = VGG(((16, 16), (24,)), strided=strided).requires_grad_(False)
+    channels = {block: encoder.channels(tap) for block, tap in skips.items()}
+    decoder = Decoder(24, ((16,), (16, 16)), channels)
+    crops = torch.stack([make(32, 32, seed=i) for i in range(8) for make in (photo, painting)])
+    fit_decoder(decoder, encoder, {0: "relu2_1", **skips}, crops)
+    fresh = torch.stack([photo(32, 32, seed=20), painting(32, 32, seed=21)])
+    seen = encoder(fresh, ["relu2_1", "relu1_1"])
+    with torch.no_grad():
+        out = decoder(seen["relu2_1"], {block: seen[tap] for block, tap in skips.items()})
+    left = float((out - fresh).square().mean() / fresh.var())
+    assert left < (0.05 if skips else 0.3)

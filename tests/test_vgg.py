@@ -191,7 +191,7 @@ def test_bfloat16_features_are_close(small_net):
 @pytest.mark.parametrize("size", [(32, 48), (37, 51), (16, 17)])
 def test_strided_blocks_have_the_sizes_of_pooled_ones(size):
     widths = ((4, 5), (6, 7), (8,))
-    pooled, strided = VGG(widths), VGG(widths, strided=True)
+    pooled, strided = VGG(widths), VGG(widths, strided=2)
     taps = ["relu1_1", "relu2_1", "relu3_1"]
     picture = torch.rand(2, 3, *size)
     ours, theirs = strided(picture, taps), pooled(picture, taps)
@@ -201,7 +201,7 @@ def test_strided_blocks_have_the_sizes_of_pooled_ones(size):
 
 
 def test_a_strided_convolution_sees_what_its_pooled_counterpart_sees():
-    net = VGG(((2, 2), (2,)), strided=True).double().requires_grad_(False)
+    net = VGG(((2, 2), (2,)), strided=1).double().requires_grad_(False)
     picture = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
     net(picture, ["conv1_2"])["conv1_2"][0, :, 3, 4].sum().backward()
     rows, columns = picture.grad.abs().sum((0, 1)).nonzero().T

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from . import __version__
 from .errors import InputError
@@ -33,7 +34,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Render a photograph in the manner of a painting.",
 )
-train_app = typer.Typer(no_args_is_help=True, help="Train the networks that impasto bundles.")
+
+
+class _Trainables(TyperGroup):
+    """The group of `impasto train`: a first word that is no command of it names a method."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        _, command, rest = super().resolve_command(ctx, ["METHOD", *args])
+        return "", command, rest
+
+
+train_app = typer.Typer(
+    cls=_Trainables,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="""Train a method's network, or the encoder that impasto bundles.
+
+Examples:
+
+    impasto train adain --photos photos/ --paintings paintings/ --recipe recipes/adain.toml
+
+    impasto train METHOD --help
+
+    impasto train encoder --help
+""",
+)
 app.add_typer(train_app, name="train")
 say = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -117,6 +144,8 @@ Examples:
     impasto stylize photo.jpg painting.jpg -o out.png --color match --strength 0.7
 
     impasto stylize photo.jpg painting.jpg -o '{content}_by_{style}.png' --backbone vgg19
+
+    impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
 """
 
 
@@ -161,12 +190,29 @@ def stylize(
     background: Annotated[
         str, typer.Option(help="Colour behind transparent parts, a name or #hex.")
     ] = "white",
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            help="So many iterations of gatys that begin with the method's result; options that "
+            "the method does not have are for them."
+        ),
+    ] = None,
     preview: Annotated[
         int | None, typer.Option(help="Write the picture so far every N iterations.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise.", min=0, max=2**63 - 1)] = None,
     device: Device = None,
     precision: Precision = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model made by `impasto train`, instead of the bundled one."),
+    ] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Of wct, such as relu4_1,relu2_1. Default: all.")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Of wct: monge, eigenvalue or cholesky.")
+    ] = None,
     backbone: Backbone = None,
     backbone_weights: BackboneWeights = None,
     convention: Convention = None,
@@ -203,8 +249,8 @@ def stylize(
     time_limit: Annotated[float | None, typer.Option(help="Seconds for one picture.")] = None,
 ) -> None:
     """Help is STYLIZE_HELP."""
-    from .methods import load
-    from .pipeline import Transfer, read_style
+    from .methods import load, options_of
+    from .pipeline import Transfer, read_style, refiner
 
     contents, styles = _contents_and_styles(pictures, style)
     targets = _targets(contents, styles, out)
@@ -212,6 +258,9 @@ def stylize(
         "seed": seed,
         "device": device,
         "precision": precision,
+        "model": model,
+        "levels": None if levels is None else [level.strip() for level in levels.split(",")],
+        "variant": variant,
         "backbone": backbone,
         "weights_file": backbone_weights,
         "convention": convention,
@@ -234,7 +283,12 @@ def stylize(
     }
     if preview is not None and preview < 1:
         raise InputError(f"preview is {preview}: must be 1 or more iterations")
-    ready = load(method, **{name: value for name, value in options.items() if value is not None})
+    options = {name: value for name, value in options.items() if value is not None}
+    finishing: dict[str, Any] = {}
+    if refine is not None:
+        known = options_of(method)
+        finishing = {name: options.pop(name) for name in list(options) if name not in known}
+    ready = load(method, **options)
     transfer = Transfer(
         ready,
         [read_style(source, background) for source in styles],
@@ -245,6 +299,7 @@ def stylize(
         color_variant,  # type: ignore[arg-type]
         match_luminance,
         background,
+        None if refine is None else refiner(refine, ready, **finishing),
     )
     for note in [ready.settings["device"], *ready.notes]:
         say.print(f"impasto: {note}")
@@ -310,8 +365,10 @@ def _render_all(
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks for the end: the picture so far is written. A second one ends at once."""
+def _interrupts(
+    message: str = "finishing with the picture so far",
+) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks for the end: what was done so far is kept. A second one ends at once."""
     asked = False
 
     def handle(signum: int, frame: FrameType | None) -> None:
@@ -319,7 +376,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        say.print("impasto: finishing with the picture so far (Ctrl-C again to drop it)")
+        say.print(f"impasto: {message} (Ctrl-C again to drop it)")
 
     before = signal.signal(signal.SIGINT, handle)
     try:
@@ -532,6 +589,85 @@ def samples(
     written = write_samples(folder, size, seed)
     for path in written + (write_photographs(folder) if photos else []):
         say.print(str(path))
+
+
+@train_app.command("METHOD")
+def train_method(
+    method: Annotated[str, typer.Argument(help="A method that can be trained, such as adain.")],
+    photos: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    paintings: Annotated[
+        Path | None,
+        typer.Option(help="Folder of paintings, unless the method needs photographs alone."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML; see recipes/. Default: the method's defaults.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of checkpoints, logs and pictures. Default: runs/METHOD."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The model to write. Default: METHOD.safetensors in run."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the loss network, where the recipe asks for VGG."),
+    ] = None,
+    convention: Convention = None,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, or float16 (CUDA); mixed with float32.")
+    ] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes, each with a device.", min=1)] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines.", min=1)] = 1,
+    strategy: Annotated[str, typer.Option(help="Lightning's, such as ddp.")] = "auto",
+) -> None:
+    """Train a method's network on photographs and paintings.
+
+    Ctrl-C ends a run with a checkpoint; --resume goes on from it, or from where a kill left it.
+
+    Examples:
+
+        impasto train adain --photos photos/ --paintings paintings/ --recipe recipes/adain.toml
+
+        impasto train adain --photos photos/ --paintings paintings/ --run runs/mine --resume
+
+        impasto train adain --photos photos/ --paintings paintings/ --devices 4 --strategy ddp
+    """
+    from .training.fit import Hardware, Interrupted, is_main
+    from .training.train import train
+
+    run = run or Path("runs") / method
+    hardware = Hardware(device or "auto", precision, devices, nodes, strategy)
+    with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
+        task = bar.add_task(method, total=None, loss="")
+
+        def on_progress(step: int, total: int, loss: float) -> bool:
+            shown = f"{step}/{total}  loss {loss:.4g}"
+            bar.update(task, completed=step, total=total, loss=shown)
+            return interrupted()
+
+        try:
+            train(
+                *(method, photos, paintings, recipe, run, out or run / f"{method}.safetensors"),
+                resume=resume,
+                steps=steps,
+                vgg=vgg,
+                convention=convention,
+                hardware=hardware,
+                on_progress=on_progress,
+                log=say.print,
+            )
+        except Interrupted as stopped:
+            if not is_main():
+                return  # the main process speaks, and would be killed by a child that failed
+            say.print(f"impasto: stopped at step {stopped}; go on by the same command and --resume")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 @train_app.command("encoder")

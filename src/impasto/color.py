@@ -11,13 +11,12 @@ results have the picture's dtype.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from .errors import InputError
 from .statistics import Moments
+from .transport import Variant, check_variant, transport
 
 __all__ = [
     "MODES",
@@ -33,13 +32,11 @@ __all__ = [
 ]
 
 MODES = ("match", "match-style", "luminance")
-Variant = Literal["eigenvalue", "cholesky", "monge"]
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _CB, _CR = 1.772, 1.402  # 2 * (1 - weight of blue), 2 * (1 - weight of red)
 _SURE = (1 / 255) ** 2  # variance of one level of an 8-bit picture: certainly seen
 _NOISE = _SURE / 12  # variance of rounding to 8 bits: certainly not
-_TINY = 1e-12  # stands for zero where a matrix has to be inverted; far below _NOISE
 
 
 def transfer_matrix(
@@ -47,21 +44,13 @@ def transfer_matrix(
 ) -> tuple[Tensor, Tensor]:
     """The map ``x' = A x + b`` that gives ``source`` the mean and covariance of ``target``.
 
-    Paper 3, Eq. 5: ``b = mean_t - A mean_s`` and ``A S_s A^T = S_t``, solved by
+    Paper 3, Eq. 5: ``b = mean_t - A mean_s`` and ``A S_s A^T = S_t``, with ``A`` one of
+    :func:`impasto.transport.transport`: ``eigenvalue`` (Eq. 7, the paper's choice), ``cholesky``
+    (Eq. 6) or ``monge``, which moves colours least.
 
-    * ``eigenvalue`` (Eq. 7, the paper's choice): ``A = S_t^1/2 S_s^-1/2``;
-    * ``cholesky`` (Eq. 6): ``A = L_t L_s^-1`` with ``S = L L^T``; depends on the channels' order;
-    * ``monge`` (Pitie & Kokaram 2007): ``A = S_s^-1/2 (S_s^1/2 S_t S_s^1/2)^1/2 S_s^-1/2``, the
-      symmetric one, which moves colours least.
-
-    A direction in which the source does not vary (all but one of a grey picture, all of a single
-    colour) cannot be matched: the inverse would blow rounding errors up into rainbow noise. So each
-    principal direction of the source gets a share ``w``: 1 (exactly the formulas above) from a
-    deviation of one 8-bit level upwards, 0 where the variance is at most that of rounding to 8
-    bits, linear in the variance in between. The directions' remaining part, ``1 - w``, keeps gain
-    1. With ``W = U diag(w) U^T``, the result is ``A W + (I - W)``, or for Monge
-    ``W^1/2 A W^1/2 + (I - W)``, which stays symmetric and positive semidefinite. A ridge or a
-    floor under the eigenvalues would instead disturb every match and still amplify the noise.
+    A direction in which the source does not vary cannot be matched. One counts as seen from a
+    deviation of one 8-bit level upwards, as unseen where the variance is at most that of rounding
+    to 8 bits; unseen directions keep gain 1, or a grey picture would get rainbow noise.
     The mean always matches.
 
     Args:
@@ -75,9 +64,7 @@ def transfer_matrix(
     Raises:
         InputError: for an unknown variant, moments that are not finite, or unequal channels.
     """
-    if variant not in get_args(Variant):
-        known = ", ".join(get_args(Variant))
-        raise InputError(f"unknown colour matching '{variant}': use one of {known}")
+    check_variant(variant)
     if source.first.shape != target.first.shape or source.first.ndim != 1:
         raise InputError(
             f"cannot match colours of shape {tuple(source.first.shape)} to "
@@ -89,25 +76,7 @@ def transfer_matrix(
     if not all(bool(t.isfinite().all()) for t in (mean_s, mean_t, cov_s, cov_t)):
         raise InputError("a picture has no pixels or values that are not finite: check the file")
 
-    values, vectors = torch.linalg.eigh(cov_s)
-    share = ((values - _NOISE) / (_SURE - _NOISE)).clamp(0, 1)
-    floored = _floor(values)
-
-    def of_source(diagonal: Tensor) -> Tensor:
-        return _compose(diagonal, vectors)
-
-    if variant == "eigenvalue":
-        matched = _root(cov_t) @ of_source(share / floored.sqrt())
-    elif variant == "cholesky":
-        values_t, vectors_t = torch.linalg.eigh(cov_t)
-        lower_t = torch.linalg.cholesky(_compose(_floor(values_t), vectors_t))
-        lower_s = torch.linalg.cholesky(of_source(floored))
-        matched = lower_t @ torch.linalg.solve_triangular(lower_s, of_source(share), upper=False)
-    else:
-        outer, inner = of_source((share / floored).sqrt()), of_source(floored.sqrt())
-        matched = outer @ _root(inner @ cov_t @ inner) @ outer
-        matched = (matched + matched.T) / 2
-    matrix = matched + of_source(1 - share)
+    matrix = transport(cov_s, cov_t, variant, _NOISE, _SURE)
     return matrix, mean_t - matrix @ mean_s
 
 
@@ -204,16 +173,3 @@ def _apply(picture: Tensor, target: Moments, variant: Variant, clip: bool) -> Te
     matrix, offset = transfer_matrix(Moments.of(picture), target, variant)
     result = (matrix @ picture.flatten(1) + offset[:, None]).reshape(picture.shape)
     return result.clamp(0, 1) if clip else result
-
-
-def _floor(values: Tensor) -> Tensor:
-    return values.clamp_min(_TINY * max(1.0, float(values[-1])))
-
-
-def _compose(values: Tensor, vectors: Tensor) -> Tensor:
-    return (vectors * values) @ vectors.T
-
-
-def _root(symmetric: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh((symmetric + symmetric.T) / 2)
-    return _compose(values.clamp_min(0).sqrt(), vectors)

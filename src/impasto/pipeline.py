@@ -20,10 +20,11 @@ from . import color as colors
 from .errors import InputError
 from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize, write
 from .methods import Method, OnStep, Step, load
+from .methods.gatys import Gatys
 from .statistics import Moments, shares
 from .styles import SUFFIX, StoredStyle
 
-__all__ = ["Result", "StyleSource", "Transfer", "read_style", "stylize"]
+__all__ = ["Result", "StyleSource", "Transfer", "read_style", "refiner", "stylize"]
 
 StyleSource = Source | StoredStyle
 
@@ -82,6 +83,9 @@ class Transfer:
         match_luminance: in luminance mode, give the style the content's mean and deviation of
             luminance before.
         background: what transparent parts are composited over.
+        refine: an optimisation for which the method's result is the start, at the final size alone:
+            ``Gatys(sizes=[0], iterations=N)``. It takes the first texture in one pass and its
+            finish where it matters.
 
     Raises:
         InputError: for controls that do not exist or do not go with a stored style.
@@ -96,6 +100,7 @@ class Transfer:
     color_variant: colors.Variant = "eigenvalue"
     match_luminance: bool = False
     background: str = "white"
+    refine: Gatys | None = None
     _prepared: Any = None
 
     def __post_init__(self) -> None:
@@ -144,8 +149,12 @@ class Transfer:
         def finish(out: Tensor) -> Tensor:
             return colors.restore_chroma(out, rgb) if self.color == "luminance" else out
 
-        seen, style = self._controlled(rgb)
-        out = finish(self.method(seen, style, self.strength, watch))
+        seen, style, finer = self._controlled(rgb)
+        out = self.method(seen, style, self.strength, watch)
+        if self.refine is not None:
+            losses.clear()
+            out = self.refine(seen, finer, self.strength, watch, start=out)
+        out = finish(out)
         alpha = picture.alpha
         if alpha is not None:
             alpha = resize(alpha, (out.shape[-2], out.shape[-1]))
@@ -160,6 +169,7 @@ class Transfer:
             **({"color_variant": self.color_variant} if self.color else {}),
             **({"match_luminance": True} if self.match_luminance else {}),
             **self.method.settings,
+            **({"refine": self.refine.settings} if self.refine else {}),
             "seconds": round(time.monotonic() - began, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
         }
@@ -175,13 +185,18 @@ class Transfer:
             self.background,
         )
 
-    def _controlled(self, content: Tensor) -> tuple[Tensor, Any]:
-        """The content and the prepared style that the method gets to see."""
+    def _prepare(self, styles: Sequence[Tensor | StoredStyle]) -> tuple[Any, Any]:
+        """The styles as the method sees them, and as the refinement does."""
+        finer = None if self.refine is None else self.refine.prepare(styles, self.weights)
+        return self.method.prepare(styles, self.weights), finer
+
+    def _controlled(self, content: Tensor) -> tuple[Tensor, Any, Any]:
+        """The content and the prepared styles that method and refinement get to see."""
         if self.color == "match" or (self.color == "luminance" and self.match_luminance):
             return self._recolored(content)
         if self._prepared is None:
             grey = self.color == "luminance"
-            self._prepared = self.method.prepare(
+            self._prepared = self._prepare(
                 [
                     style
                     if isinstance(style, StoredStyle)
@@ -189,28 +204,27 @@ class Transfer:
                     if grey
                     else style.rgb
                     for style in self.styles
-                ],
-                self.weights,
+                ]
             )
         if self.color == "luminance":
-            return colors.as_grey(content), self._prepared
+            return colors.as_grey(content), *self._prepared
         if self.color == "match-style":
             palettes = [
                 style.color if isinstance(style, StoredStyle) else Moments.of(style.rgb.double())
                 for style in self.styles
             ]
             target = Moments.mix(palettes, self.weights)
-            return colors.match(content, target, self.color_variant), self._prepared
-        return content, self._prepared
+            return colors.match(content, target, self.color_variant), *self._prepared
+        return content, *self._prepared
 
-    def _recolored(self, content: Tensor) -> tuple[Tensor, Any]:
+    def _recolored(self, content: Tensor) -> tuple[Tensor, Any, Any]:
         """Styles that take something from the content are prepared for each content anew."""
         paintings = [style.rgb for style in self.styles if isinstance(style, Picture)]
         if self.color == "match":
             recolored = [colors.match(rgb, content, self.color_variant) for rgb in paintings]
-            return content, self.method.prepare(recolored, self.weights)
+            return content, *self._prepare(recolored)
         recolored = [colors.match_luminance(rgb, content) for rgb in paintings]
-        return colors.as_grey(content), self.method.prepare(recolored, self.weights)
+        return colors.as_grey(content), *self._prepare(recolored)
 
 
 def read_style(source: StyleSource, background: str = "white") -> Picture | StoredStyle:
@@ -234,6 +248,7 @@ def stylize(
     color_variant: colors.Variant = "eigenvalue",
     match_luminance: bool = False,
     background: str = "white",
+    refine: int | Gatys | None = None,
     on_step: OnStep | None = None,
     **options: Any,
 ) -> Result:
@@ -245,6 +260,8 @@ def stylize(
         method: a name (see :func:`impasto.methods`) or what :func:`impasto.load` returned.
         weights, strength, size, color, color_variant, match_luminance, background: see
             :class:`Transfer`.
+        refine: iterations of Gatys' method that begin with the method's result, or such a method
+            with options of its own, see :class:`Transfer`.
         on_step: called after every iteration; returning True ends it with the picture so far.
         options: of the method, such as ``backbone`` or ``iterations``.
 
@@ -278,5 +295,23 @@ def stylize(
         color_variant,
         match_luminance,
         background,
+        refiner(refine, ready) if isinstance(refine, int) else refine,
     )
     return transfer(content, on_step)
+
+
+def refiner(iterations: int, method: Method, **options: Any) -> Gatys:
+    """Gatys' method as a refinement: so many iterations, at the final size alone.
+
+    Args:
+        iterations: 1 or more.
+        method: the method that is refined; the refinement runs on its device.
+        options: of :class:`Gatys`, such as ``backbone`` or ``style_weight``.
+
+    Raises:
+        InputError: for no iterations, or an option out of its range.
+    """
+    if iterations < 1:
+        raise InputError(f"refine is {iterations}: must be 1 or more iterations")
+    options = {"device": str(getattr(method, "device", "auto")), **options}
+    return Gatys(sizes=[0], iterations=iterations, **options)

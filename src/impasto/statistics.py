@@ -181,9 +181,9 @@ class Moments:
         variance = self.gram.diagonal(dim1=-2, dim2=-1) - self.mean.square()
         return (variance.clamp_min(0) + eps).sqrt()
 
-    def to(self, device: torch.device | str) -> Moments:
-        """The same moments on another device."""
-        return Moments(self.weight.to(device), self.first.to(device), self.second.to(device))
+    def to(self, where: torch.device | str | torch.dtype) -> Moments:
+        """The same moments on another device, or in another data type."""
+        return Moments(self.weight.to(where), self.first.to(where), self.second.to(where))
 
     def detach(self) -> Moments:
         """The same moments outside of autograd's graph."""

@@ -32,7 +32,7 @@ def load_compact(
     try:
         config = json.loads(metadata["config"])
         widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
-        taps, strided = tuple(config["taps"]), bool(config.get("strided"))
+        taps, strided = tuple(config["taps"]), int(config.get("strided", 0))
         net = VGG(widths, PLAIN, padding, pooling, "compact", taps, strided)
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except InputError:
@@ -43,8 +43,8 @@ def load_compact(
         ) from None
     if strided and pooling != "max":
         raise InputError(
-            f"pooling {pooling}: compact halves pictures by strided convolutions and has no "
-            "pooling layers; use backbone vgg19 or vgg16"
+            f"pooling {pooling}: compact was trained with max and has layers without pooling; use "
+            "backbone vgg19 or vgg16"
         )
     return net.requires_grad_(False)
 

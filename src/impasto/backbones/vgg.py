@@ -77,9 +77,9 @@ class VGG(nn.Module):
             (Gatys et al. 2016 find that it gives slightly smoother pictures).
         name: for messages and stored styles.
         served: the taps that may be asked for; None means all.
-        strided: the last convolution of a block is 4x4 and halves the picture, in place of pooling:
-            less memory traffic, which is half of a small network's time. ``pooling`` then has
-            nothing to act on.
+        strided: in so many blocks, counted from the first, the last convolution is 4x4 and halves
+            the picture, in place of pooling: less memory traffic, which is half of a small
+            network's time.
 
     Example:
         >>> net = VGG(((4, 4), (8,)))
@@ -96,7 +96,7 @@ class VGG(nn.Module):
         pooling: Pooling = "max",
         name: str = "vgg",
         served: tuple[str, ...] | None = None,
-        strided: bool = False,
+        strided: int = 0,
     ) -> None:
         super().__init__()
         check_options(padding, pooling)
@@ -112,7 +112,7 @@ class VGG(nn.Module):
         previous = 3
         for block, block_widths in enumerate(widths, 1):
             for index, width in enumerate(block_widths, 1):
-                halves = strided and index == len(block_widths) and block < len(widths)
+                halves = block <= strided and index == len(block_widths) and block < len(widths)
                 self.convs[f"conv{block}_{index}"] = nn.Conv2d(
                     previous,
                     width,
@@ -175,7 +175,7 @@ class VGG(nn.Module):
         block = 1
         for name, conv in self.convs.items():
             if int(name[4]) != block:
-                x = x if self.strided else pool(x, 2)
+                x = x if block <= self.strided else pool(x, 2)
                 block += 1
             x = conv(x)
             if name in wanted:

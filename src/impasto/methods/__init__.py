@@ -9,12 +9,14 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InputError
+from .adain import AdaIN
 from .base import Method, OnStep, Step
 from .gatys import Gatys
+from .wct import WCT
 
-__all__ = ["METHODS", "Method", "OnStep", "Step", "load", "methods"]
+__all__ = ["METHODS", "Method", "OnStep", "Step", "load", "methods", "options_of"]
 
-METHODS: dict[str, type[Method]] = {"gatys": Gatys}
+METHODS: dict[str, type[Method]] = {"adain": AdaIN, "gatys": Gatys, "wct": WCT}
 
 
 def methods() -> dict[str, str]:
@@ -39,14 +41,18 @@ def load(method: str = "gatys", **options: Any) -> Method:
         >>> gatys(torch.rand(3, 40, 50), style).shape
         torch.Size([3, 40, 50])
     """
-    if method not in METHODS:
-        raise InputError(f"method {method!r} is unknown{_hint(method, METHODS)}")
-    cls = METHODS[method]
-    known = inspect.signature(cls).parameters
+    known = options_of(method)
     for option in options:
         if option not in known:
             raise InputError(f"method {method} has no option {option!r}{_hint(option, known)}")
-    return cls(**options)
+    return METHODS[method](**options)
+
+
+def options_of(method: str) -> list[str]:
+    """The options that a method has. Raises InputError for an unknown method."""
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown{_hint(method, METHODS)}")
+    return list(inspect.signature(METHODS[method]).parameters)
 
 
 class _Room(ModuleType):

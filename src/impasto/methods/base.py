@@ -88,6 +88,14 @@ class Trainable(Protocol):
 
     network: nn.Module
 
+    def start(self, crops: Tensor) -> None:
+        """Set the network to a start in closed form, before the first step.
+
+        Args:
+            crops: some hundred photographs and paintings, ``(n, 3, H, W)`` in 0..1.
+        """
+        ...
+
     def to(self, device: torch.device) -> None:
         """Move everything that :meth:`loss` uses, frozen networks too."""
         ...

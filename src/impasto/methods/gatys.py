@@ -227,11 +227,13 @@ class Gatys:
         style: Style,
         strength: float = 1.0,
         on_step: OnStep | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size and is on the CPU.
 
         ``strength`` mixes the moments aimed at: ``s * style + (1 - s) * content``; at 0 the content
-        itself is the optimum, above 1 the style is exaggerated.
+        itself is the optimum, above 1 the style is exaggerated. ``start`` is a picture to begin
+        with, ``(3, H, W)``, instead of the option's.
 
         A loss that is not finite, or far above the best, takes the picture back to the best one
         and halves the learning rate; after five such events the best picture is returned with a
@@ -253,7 +255,7 @@ class Gatys:
             spent += size[0] * size[1] * count / cost
             level = _Level(self, here, self._aim(style, here, strength))
             if picture is None:
-                picture = self._first(here)
+                picture = self._first(here) if start is None else start
             picture, stopped = level.optimise(
                 self._on_device(resize(picture, size)),
                 count,

@@ -1,23 +1,24 @@
-"""A start for the student in closed form: every layer fitted to the teacher's by least squares.
+"""Closed-form starts: every layer of a network fitted by least squares, before any training.
 
-Layer by layer from the picture on, a convolution over the student's own features is the linear
-regression onto the teacher's features before the ReLU, for as many of the teacher's channels as the
-student has: those that explain the others best. It takes a minute and stands where random weights
-get to after hours of gradient steps (He et al., "Channel Pruning for Accelerating Very Deep Neural
-Networks", ICCV 2017, reconstruct layers in this way).
+An encoder's convolution over its own features is the linear regression onto the teacher's features
+before the ReLU, for as many of the teacher's channels as there is room for: those that explain the
+others best. A decoder's is the regression onto the encoder's features one step shallower. It takes
+a minute and stands where random weights get to after hours of gradient steps (He et al., "Channel
+Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, reconstruct layers in this way).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.vgg import VGG
+from .decoder import Decoder
 
-__all__ = ["choose_channels", "counterparts", "fit_layers", "ridge"]
+__all__ = ["choose_channels", "counterparts", "fit_decoder", "fit_layers", "ridge"]
 
 RIDGE = 1e-3
 
@@ -84,7 +85,7 @@ def fit_layers(
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         if int(name[4]) != block:
-            state = state if student.strided else F.max_pool2d(state, 2)
+            state = state if block <= student.strided else F.max_pool2d(state, 2)
             block = int(name[4])
         first = name == "conv1_1"
         padded = F.pad(state, (1, 1, 1, 1), mode="replicate" if first else "constant")
@@ -106,12 +107,86 @@ def fit_layers(
             gain = (answers.clamp_min(0).square().mean() / ours.clamp_min(1e-9)).sqrt()
             conv.weight.copy_((gain * weight).reshape(conv.weight.shape))
             conv.bias.copy_(gain * bias)
-        state = torch.cat(
-            [
-                F.relu(F.conv2d(chunk, conv.weight, conv.bias, conv.stride))
-                for chunk in torch.split(padded, 8)
-            ]
-        )
+        state = _convolved(padded, conv, F.relu)
+
+
+@torch.no_grad()
+def fit_decoder(
+    decoder: Decoder,
+    encoder: VGG,
+    taps: Mapping[int, str],
+    crops: Tensor,
+    per_crop: int = 192,
+    seed: int = 0,
+) -> None:
+    """Fit a decoder in place so that it inverts the encoder: the start of its training.
+
+    Layer by layer, its convolutions are regressed onto the encoder's features that they mirror, see
+    :func:`_mirrored`, the last one onto the picture.
+
+    Args:
+        decoder: mirrors ``encoder`` from ``taps[0]`` on.
+        encoder: float32.
+        taps: the decoder's block -> tap that it is given.
+        crops: ``(n, 3, H, W)`` in 0..1, sides a multiple of what the encoder halves them to.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    deepest = int(taps[0][4])
+    state = _features(encoder, taps[0], crops)
+    for index, block in enumerate(decoder.blocks):
+        if index:
+            state = F.interpolate(state, scale_factor=2, mode=decoder.upsampling)
+        if index in decoder.skips:
+            state = torch.cat([state, _features(encoder, taps[index], crops)], 1)
+        assert isinstance(block, nn.ModuleList)
+        convs = [layer for layer in block if isinstance(layer, nn.Conv2d)]
+        ways = _mirrored(encoder, deepest - index, taps.get(index), len(convs))
+        for conv, (tap, halved) in zip(convs, ways, strict=True):
+            target = _features(encoder, tap, crops)
+            target = F.max_pool2d(target, 2) if halved else target
+            padded = F.pad(state, (1, 1, 1, 1), mode="reflect")
+            rows, answers = _sample(padded, conv, target, per_crop, rng)
+            count = min(conv.out_channels, answers.shape[1])
+            weight, bias = ridge(rows, answers[:, choose_channels(answers, count)])
+            conv.weight[:count] = weight.reshape(count, *conv.weight.shape[1:])
+            assert conv.bias is not None
+            conv.bias[:count] = bias
+            state = _convolved(padded, conv, F.relu)
+    padded = F.pad(state, (1, 1, 1, 1), mode="reflect")
+    weight, bias = ridge(*_sample(padded, decoder.last, crops, per_crop, rng))
+    decoder.last.weight.copy_(weight.reshape(decoder.last.weight.shape))
+    assert decoder.last.bias is not None
+    decoder.last.bias.copy_(bias)
+
+
+def _mirrored(encoder: VGG, level: int, tap: str | None, count: int) -> list[tuple[str, bool]]:
+    """For each of ``count`` convolutions of a decoder's block: a tap, and whether to pool it.
+
+    The encoder's layers of this resolution in reverse, then what its block above hands down. A
+    block that is given ``tap`` has those before it left; the first repeats if they are too few.
+    """
+    last = len(encoder.widths[level - 1]) if tap is None else int(tap[6:])
+    ways = [(f"relu{level}_{j}", False) for j in range(last - 1, 0, -1)]
+    if level > 1:
+        above = f"relu{level - 1}_{len(encoder.widths[level - 2])}"
+        ways.append((above, level - 1 > encoder.strided))
+    ways = ways or [("relu1_1", False)]
+    return [ways[0]] * (count - len(ways)) + ways[-count:]
+
+
+def _features(encoder: VGG, tap: str, crops: Tensor) -> Tensor:
+    served, encoder.served = encoder.served, None  # layers between the taps are wanted here
+    try:
+        return torch.cat([encoder(chunk, [tap])[tap] for chunk in torch.split(crops, 8)])
+    finally:
+        encoder.served = served
+
+
+def _convolved(padded: Tensor, conv: nn.Conv2d, then: Callable[[Tensor], Tensor]) -> Tensor:
+    chunks = torch.split(padded, 8)
+    return torch.cat(
+        [then(F.conv2d(chunk, conv.weight, conv.bias, conv.stride)) for chunk in chunks]
+    )
 
 
 def _sample(

@@ -8,9 +8,17 @@ import torch
 from torch import Tensor
 
 from ..backbones.vgg import VGG
+from ..color import luminance_of
+from ..errors import InputError
+from ..operators.adain import normalise
 from ..statistics import Moments
 
-__all__ = ["relative_gram_distance"]
+__all__ = [
+    "content_distance",
+    "luminance_ssim",
+    "relative_gram_distance",
+    "relative_moments_distance",
+]
 
 JUDGED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 
@@ -45,3 +53,70 @@ def relative_gram_distance(
         tap: float((ours[tap] - aim[tap]).square().sum() / (before[tap] - aim[tap]).square().sum())
         for tap in taps
     }
+
+
+@torch.no_grad()
+def relative_moments_distance(
+    judge: VGG,
+    out: Tensor,
+    content: Tensor,
+    style: Tensor,
+    taps: Sequence[str] = JUDGED,
+) -> dict[str, float]:
+    """As :func:`relative_gram_distance`, with mean and deviation of every channel instead.
+
+    ``(|mu - mu_s|^2 + |sigma - sigma_s|^2)``, relative to the content's own.
+    """
+
+    def moments(picture: Tensor) -> dict[str, Tensor]:
+        features = judge(picture[None], taps)
+        each = {tap: Moments.of(features[tap].squeeze(0)) for tap in taps}
+        return {tap: torch.cat([m.mean, m.deviation()]) for tap, m in each.items()}
+
+    ours, before, aim = moments(out), moments(content), moments(style)
+    return {
+        tap: float((ours[tap] - aim[tap]).square().sum() / (before[tap] - aim[tap]).square().sum())
+        for tap in taps
+    }
+
+
+@torch.no_grad()
+def content_distance(judge: VGG, out: Tensor, content: Tensor, tap: str = "relu4_1") -> float:
+    """Half the mean squared difference of instance-normalised features.
+
+    0 for the content itself, 1 for features that have nothing to do with it; free of the statistics
+    that a transfer means to change.
+
+    Args:
+        judge: a backbone in float32.
+        out, content: ``(3, H, W)`` in 0..1, of the same size.
+        tap: layer to judge.
+    """
+    ours, theirs = (normalise(judge(picture[None], [tap])[tap]) for picture in (out, content))
+    return float((ours - theirs).square().mean() / 2)
+
+
+def luminance_ssim(out: Tensor, content: Tensor) -> float:
+    """Structural similarity of the luminance (Wang et al. 2004, Gaussian window), -1..1.
+
+    Args:
+        out, content: ``(3, H, W)`` in 0..1, of the same size.
+
+    Raises:
+        InputError: if scikit-image is not installed.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ImportError:
+        raise InputError("SSIM needs scikit-image: pip install 'impasto[photos]'") from None
+    ours, theirs = (luminance_of(picture)[0].double().numpy() for picture in (out, content))
+    return float(
+        structural_similarity(  # type: ignore[no-untyped-call]
+            ours,
+            theirs,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )

@@ -1,37 +1,134 @@
-"""Pictures to train on: folders, decoded once and kept in memory, cut into random crops."""
+"""Pictures to train on: folders, decoded once where memory allows, cut into random crops."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
+from time import perf_counter
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 
-__all__ = ["PictureSet"]
+__all__ = ["DataConfig", "Pairs", "PictureSet", "Split", "Stream", "random_crop", "seed_of"]
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How pictures become crops; the table ``[data]`` of a recipe.
+
+    Attributes:
+        size: side of a crop, pixels.
+        short_side: pixels; every picture is resized to it before it is cut.
+        scales: cut windows between ``size`` and the short side and reduce them to ``size``, so that
+            a network meets textures at several scales; otherwise the window is ``size``.
+        flips: mirror half of the crops.
+        validation, test: shares (0..1) of the pictures kept aside; 0.2 and 0.1 are paper 2's.
+        minimum: photographs to learn from, at least; fewer are refused.
+        memory: GB of decoded pictures of a set that are kept; the others are decoded anew whenever
+            they are drawn.
+        workers: processes that prepare crops in advance, no more than there are cores; 0 prepares
+            them between the steps.
+
+    Raises:
+        InputError: for values out of range.
+    """
+
+    size: int = 256
+    short_side: int = 512
+    scales: bool = False
+    flips: bool = True
+    validation: float = 0.2
+    test: float = 0.1
+    minimum: int = 8
+    memory: float = 2.0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= self.short_side:
+            raise InputError(
+                f"size = {self.size}: give 16 or more pixels, at most short_side = "
+                f"{self.short_side}"
+            )
+        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
+            raise InputError(
+                f"validation = {self.validation}, test = {self.test}: give shares from 0, together "
+                "below 1"
+            )
+        for name in ("memory", "workers"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} = {getattr(self, name)}: must be 0 or more")
+
+
+class _Pool(Sequence[Tensor]):
+    """Pictures ``(3, H, W)`` uint8, kept or decoded when drawn.
+
+    A file that turns out broken when it is drawn gives way to the next one; the flag that remembers
+    it is shared between processes, so that it is named once.
+    """
+
+    def __init__(self, short_side: int, warn: Callable[[str], None]) -> None:
+        self.items: list[Tensor | Path] = []
+        self.broken = torch.zeros(0, dtype=torch.bool)
+        self.short_side, self.warn = short_side, warn
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index >= len(self):
+            raise IndexError(index)
+        for position in (*range(index, len(self)), *range(index)):
+            item = self.items[position]
+            if isinstance(item, Tensor):
+                return item
+            if self.broken[position]:
+                continue
+            try:
+                return _decode(item, self.short_side)
+            except InputError as error:
+                self.broken[position] = True
+                self.warn(f"skipped: {error}")
+        raise InputError("no picture of the set can be read any more; check its folder")
 
 
 class PictureSet:
-    """The pictures of some folders, in memory as 8-bit tensors with a given short side.
+    """The pictures of some folders as 8-bit tensors with a given short side.
 
     Args:
         folders: searched without descending; every picture counts.
         short_side: pixels; pictures are resized to it, never cropped.
-        held_out: share (0..1) kept aside for validation, chosen by a stable hash of the file name,
-            so that the same picture is on the same side in every run and on every machine.
+        held_out, test: shares (0..1) kept aside for validation and test, chosen by a stable hash of
+            the file name, so that the same picture is on the same side in every run and on every
+            machine.
         warn: called with one line for each file that cannot be read; such files are skipped.
+        minimum: pictures to train on, at least.
+        memory: GB of decoded pictures to keep; those beyond are decoded when they are drawn.
 
     Attributes:
-        train, validation: lists of ``(3, H, W)`` uint8 tensors.
+        train, validation, test: sequences of ``(3, H, W)`` uint8 tensors.
 
     Raises:
-        InputError: if the folders hold no picture that can be read.
+        InputError: if the folders hold fewer pictures to train on.
     """
 
     def __init__(
@@ -40,45 +137,191 @@ class PictureSet:
         short_side: int = 256,
         held_out: float = 0.0,
         warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        test: float = 0.0,
+        minimum: int = 1,
+        memory: float = float("inf"),
     ) -> None:
-        self.train: list[Tensor] = []
-        self.validation: list[Tensor] = []
-        for folder in folders:
-            for path in list_pictures(folder):
-                try:
-                    rgb = read(path).rgb
-                except InputError as error:
-                    warn(f"skipped: {error}")
-                    continue
-                small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
-                share = int(sha256(path.name.encode()).hexdigest()[:8], 16) / 2**32
-                side = self.validation if share < held_out else self.train
-                side.append((small * 255).round().to(torch.uint8))
-        if not self.train:
+        self.train, self.validation, self.test = (_Pool(short_side, warn) for _ in range(3))
+        self._unreadable, left = 0, memory * 1e9
+        for path in (path for folder in folders for path in list_pictures(folder)):
+            share = int(sha256(path.name.encode()).hexdigest()[:8], 16) / 2**32
+            aside = self.validation if share < held_out else self.test
+            pool = aside if share < held_out + test else self.train
+            if left <= 0:
+                pool.items.append(path)
+                continue
+            try:
+                picture = _decode(path, short_side)
+            except InputError as error:
+                warn(f"skipped: {error}")
+                self._unreadable += 1
+                continue
+            pool.items.append(picture)
+            left -= picture.numel()
+        for pool in (self.train, self.validation, self.test):
+            pool.broken = torch.zeros(len(pool), dtype=torch.bool)
+            pool.broken.share_memory_()  # type: ignore[no-untyped-call]
+        if len(self.train) < max(minimum, 1):
             names = ", ".join(str(folder) for folder in folders)
+            found = f"only {len(self.train)}" if self.train else "no"
+            needed = f" ({minimum} are needed)" if self.train else ""
             raise InputError(
-                f"{names}: no pictures to train on; name a folder of JPEG or PNG files"
+                f"{names}: {found} pictures to train on{needed}; name a folder of JPEG or PNG files"
             )
 
-    def crop(self, size: int, rng: torch.Generator, held_out: bool = False) -> Tensor:
-        """One random crop, ``(3, size, size)`` float32 in 0..1.
+    @property
+    def skipped(self) -> int:
+        """Files that could not be read, so far."""
+        pools = (self.train, self.validation, self.test)
+        return self._unreadable + sum(int(pool.broken.sum()) for pool in pools)
 
-        The window is between ``size`` and the picture's short side, then reduced to ``size``, so a
-        network meets textures at several scales; mirrored half of the time.
-        """
+    def crop(self, size: int, rng: torch.Generator, held_out: bool = False) -> Tensor:
+        """One random crop at several scales, see :func:`random_crop`."""
         pool = self.validation if held_out else self.train
+        return random_crop(pool[_below(len(pool), rng)], size, rng)
+
+
+def random_crop(
+    picture: Tensor, size: int, rng: torch.Generator, scales: bool = True, flips: bool = True
+) -> Tensor:
+    """One random crop of ``(3, H, W)`` uint8 as ``(3, size, size)`` float32 in 0..1.
+
+    With ``scales`` the window is between ``size`` and the picture's short side, then reduced to
+    ``size``, so a network meets textures at several scales. With ``flips`` it is mirrored half of
+    the time.
+    """
+    height, width = picture.shape[-2:]
+    most = min(height, width)
+    side = min(size, most)
+    if scales and most > size:
+        side += _below(most - size + 1, rng)
+    top, left = _below(height - side + 1, rng), _below(width - side + 1, rng)
+    window = picture[:, top : top + side, left : left + side].float() / 255
+    if flips and _below(2, rng):
+        window = window.flip(-1)
+    if side == size:
+        return window
+    small = F.interpolate(window[None], (size, size), mode="bilinear", antialias=True)
+    return small[0].clamp(0, 1)
+
+
+class Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """Content and style crops, without end: sample ``i`` depends on the seed and ``i`` alone.
+
+    So a run that goes on at step ``k`` sees what it would have seen, whatever the number of workers
+    and processes.
+
+    Args:
+        photos: what contents are cut from.
+        paintings: what styles are cut from; None repeats the content in the style's place.
+        config: see :class:`DataConfig`.
+        seed: of the order and the crops.
+        split: which pictures; where a set has none kept aside, those to train on are taken.
+
+    Each sample is two tensors ``(3, size, size)`` in 0..1.
+    """
+
+    def __init__(
+        self,
+        photos: PictureSet,
+        paintings: PictureSet | None,
+        config: DataConfig,
+        seed: int = 0,
+        split: Split = "train",
+    ) -> None:
+        self.photos, self.paintings = photos, paintings
+        self.config, self.seed, self.split = config, seed, split
+
+    def of(self, split: Split) -> Pairs:
+        """The same pairs of another split."""
+        return Pairs(self.photos, self.paintings, self.config, self.seed, split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        rng = torch.Generator().manual_seed(seed_of(self.seed, self.split, index))
+        content = self._crop(self.photos, rng)
+        return content, content if self.paintings is None else self._crop(self.paintings, rng)
+
+    def _crop(self, pictures: PictureSet, rng: torch.Generator) -> Tensor:
+        pool: Sequence[Tensor] = getattr(pictures, self.split) or pictures.train
         picture = pool[_below(len(pool), rng)]
-        height, width = picture.shape[-2:]
-        most = min(height, width)
-        side = size + _below(most - size + 1, rng) if most > size else most
-        top, left = _below(height - side + 1, rng), _below(width - side + 1, rng)
-        window = picture[:, top : top + side, left : left + side].float() / 255
-        if _below(2, rng):
-            window = window.flip(-1)
-        if side == size:
-            return window
-        small = F.interpolate(window[None], (size, size), mode="bilinear", antialias=True)
-        return small[0].clamp(0, 1)
+        return random_crop(picture, self.config.size, rng, self.config.scales, self.config.flips)
+
+
+class Stream:
+    """Batches of pairs from a step on, without end, prepared in advance; measures the waiting.
+
+    Args:
+        pairs: see :class:`Pairs`.
+        batch: pairs in a step, over all processes.
+        start: the step to begin with.
+        rank, world: this process and how many there are; each has its share of every batch.
+        pin: into memory that a GPU can fetch by itself.
+
+    Each batch is contents and styles ``(batch / world, 3, size, size)`` in 0..1.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        batch: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        pin: bool = False,
+    ) -> None:
+        share, workers = batch // world, min(pairs.config.workers, _cores())
+        indices = (
+            list(range(step * batch + rank * share, step * batch + (rank + 1) * share))
+            for step in count(start)
+        )
+        # A fork shares the decoded pictures with the workers; any other start copies them.
+        context = "fork" if workers and sys.platform == "linux" else None
+        self.loader: Iterable[tuple[Tensor, Tensor]] = DataLoader(
+            pairs,
+            batch_sampler=indices,
+            num_workers=workers,
+            pin_memory=pin,
+            multiprocessing_context=context,
+            worker_init_fn=_ignore_interrupts,
+        )
+        self._begun, self._waited = 0.0, 0.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = iter(self.loader)
+        while True:
+            before = perf_counter()
+            batch = next(batches)
+            if self._begun:
+                self._waited += perf_counter() - before
+            else:
+                self._begun = perf_counter()  # the start of the workers does not count
+            yield batch
+
+    @property
+    def waiting(self) -> float:
+        """Share (0..1) of the time since the first batch that was spent waiting for batches."""
+        return self._waited / max(perf_counter() - self._begun, 1e-9) if self._begun else 0.0
+
+
+def seed_of(*what: object) -> int:
+    """A seed, 0..2^63 - 1, that depends on ``what`` alone, on every machine."""
+    return int.from_bytes(sha256(repr(what).encode()).digest()[:8], "big") >> 1
+
+
+def _decode(path: Path, short_side: int) -> Tensor:
+    rgb = read(path).rgb
+    small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
+    return (small * 255).round().to(torch.uint8)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C is for the main process, which still needs its workers to end in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _below(limit: int, rng: torch.Generator) -> int:

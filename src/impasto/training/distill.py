@@ -33,9 +33,9 @@ from ..backbones.vgg import PLAIN, VGG
 from ..device import channels_last
 from ..errors import InputError
 from ..losses import content_loss, gram_loss
+from ..networks.regress import fit_layers, ridge
 from ..statistics import Moments
 from .data import PictureSet
-from .regress import fit_layers, ridge
 
 __all__ = ["DistillConfig", "Teacher", "distill"]
 
@@ -48,7 +48,7 @@ class DistillConfig:
 
     Attributes:
         widths: channels of the student's convolutions, block by block.
-        strided: whether its blocks end in a strided convolution instead of pooling.
+        strided: how many of its blocks end in a strided convolution instead of pooling.
         crops: size of the bank; validation: crops held out of it.
         size: side of a crop, pixels.
         noise, blend: share of the crops with white noise (deviation up to 0.2) added, and of those
@@ -66,7 +66,7 @@ class DistillConfig:
     """
 
     widths: tuple[tuple[int, ...], ...]
-    strided: bool = False
+    strided: int = 0
     crops: int = 8000
     validation: int = 200
     size: int = 128
@@ -179,7 +179,7 @@ class _Trainee(nn.Module):
 
     @torch.no_grad()
     def start(self, bank: Bank, teacher: VGG, others: Sequence[Teacher]) -> None:
-        """Layers and maps by least squares, see :mod:`impasto.training.regress`."""
+        """Layers and maps by least squares, see :mod:`impasto.networks.regress`."""
         crops = bank.crops[:400].float() / 255
         targets: dict[str, Tensor] = {}
         for other in others:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,12 +14,8 @@ from ..device import channels_last, tune_process
 from ..errors import InputError
 from .data import PictureSet
 from .distill import DistillConfig, Teacher, distill
+from .recipes import build, read_toml
 from .teachers import CollaborativeTeacher
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["read_recipe", "train"]
 
@@ -30,29 +24,15 @@ TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 def read_recipe(path: Path) -> DistillConfig:
     """A recipe as a configuration. Raises InputError for unknown keys or values of a wrong type."""
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a recipe that can be read ({error}); see recipes/") from None
-    known = {field.name: field for field in dataclasses.fields(DistillConfig)}
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}; the keys are {', '.join(known)}")
-        kinds: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float)}
-        kind = kinds.get(str(known[key].type), (list,))
-        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
-            raise InputError(f"{path}: {key} = {value!r} is not of type {known[key].type}")
-    widths = values.get("widths")
-    if not widths or not all(
-        isinstance(b, list) and all(type(w) is int for w in b) for b in widths
+    config = build(DistillConfig, {"widths": [], **read_toml(path)}, str(path))
+    if not config.widths or not all(
+        isinstance(b, tuple) and all(type(w) is int for w in b) for b in config.widths
     ):
         raise InputError(f"{path}: widths: give lists of channels, such as [[16, 16], [32]]")
     for key in ("crops", "validation", "size", "positions", "steps", "batch"):
-        if values.get(key, 1) < 1:
-            raise InputError(f"{path}: {key} = {values[key]} must be 1 or more")
-    values["widths"] = tuple(tuple(block) for block in values["widths"])
-    values["rounds"] = tuple(values.get("rounds", ()))
-    return DistillConfig(**values)
+        if getattr(config, key) < 1:
+            raise InputError(f"{path}: {key} = {getattr(config, key)} must be 1 or more")
+    return config
 
 
 def train(

@@ -1,0 +1,90 @@
+"""How good the methods of one pass are: every content with every style, judged by VGG-19.
+
+    python benchmarks/arbitrary.py --contents DIR --styles DIR --vgg vgg19.safetensors \
+        --convention caffe [--photos DIR] [--method adain ...] [--model FILE] [--size 384]
+
+Style is the relative mean/deviation distance (relu1_1..relu4_1, 1 is the content as it was),
+content the distance of instance-normalised relu4_1, SSIM that of luminance to the content's. Prints
+and writes benchmarks/arbitrary.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from impasto.backbones import load_backbone
+from impasto.images import fit, list_pictures, read, resize, write
+from impasto.methods import load
+from impasto.study.metrics import content_distance, luminance_ssim, relative_moments_distance
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--contents", type=Path, required=True)
+    parser.add_argument("--styles", type=Path, required=True)
+    parser.add_argument("--vgg", type=Path, required=True)
+    parser.add_argument("--convention", required=True)
+    parser.add_argument("--photos", type=Path, help="photographs to normalise VGG-19 with")
+    parser.add_argument("--method", nargs="*", default=["adain", "wct"])
+    parser.add_argument("--model", type=Path, help="a model file, with one --method")
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--every", type=int, default=1, help="judge every Nth pair only")
+    parser.add_argument("--pictures", type=Path, help="folder to keep the results in")
+    parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    args = parser.parse_args()
+
+    judge = load_backbone("vgg19", args.vgg, convention=args.convention, photos=args.photos)
+    options = {} if args.model is None else {"model": args.model}
+    methods = {
+        name: load(name, device="cpu", precision=args.precision, **options) for name in args.method
+    }
+    contents, styles = list_pictures(args.contents), list_pictures(args.styles)
+    pairs = [(c, s) for c in contents for s in styles][:: args.every]
+    rows: dict[str, list[list[float]]] = {name: [] for name in methods}
+    for content_path, style_path in pairs:
+        content, style = (
+            resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], args.size))
+            for rgb in (read(content_path).rgb, read(style_path).rgb)
+        )
+        for name, method in methods.items():
+            prepared = method.prepare([style])
+            prepared.at(args.size)
+            began = time.perf_counter()
+            out = method(content, prepared)
+            seconds = time.perf_counter() - began
+            each = relative_moments_distance(judge, out, content, style)
+            figures = [
+                *each.values(),
+                statistics.mean(each.values()),
+                content_distance(judge, out, content),
+                luminance_ssim(out, content),
+                seconds,
+            ]
+            rows[name].append(figures)
+            shown = " ".join(f"{figure:.3f}" for figure in figures)
+            print(f"{content_path.stem} x {style_path.stem} {name} {shown}", flush=True)
+            if args.pictures:
+                write(args.pictures / f"{content_path.stem}-{style_path.stem}-{name}.png", out)
+    heads = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "style", "content", "SSIM", "seconds"]
+    lines = [
+        f"Mean over {len(pairs)} pairs at {args.size} px short side, judged by VGG-19 "
+        f"({next(iter(methods.values())).settings['device']}, torch {torch.__version__}).",
+        "",
+        f"| method | {' | '.join(heads)} |",
+        f"| --- |{' ---: |' * len(heads)}",
+    ]
+    for name, figures in rows.items():
+        means = [statistics.mean(column) for column in zip(*figures, strict=True)]
+        lines.append(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+    args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

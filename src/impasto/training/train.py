@@ -1,0 +1,230 @@
+"""``impasto train METHOD``: a recipe, read and run.
+
+A recipe is TOML: ``method``, and the tables ``[options]`` (of the method's ``untrained``),
+``[data]`` (:class:`DataConfig`) and ``[training]`` (:class:`TrainingConfig`). With ``[[stage]]``
+tables, each holding some of these three anew, the stages are run one after another, each from the
+last's weights: a model may begin with a cheap loss network and small crops and end with VGG-19.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..device import choose_device, tune_process
+from ..errors import InputError
+from ..methods import METHODS
+from .data import DataConfig, Pairs, PictureSet
+from .fit import Hardware, OnProgress, TrainingConfig, check_run, fit, is_main
+from .recipes import build, check, read_toml
+
+__all__ = ["Stage", "read_recipe", "train", "trainable"]
+
+TABLES = {"options": "table", "data": "table", "training": "table"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of a training: options of the method, its data, its training."""
+
+    options: dict[str, Any]
+    data: DataConfig
+    training: TrainingConfig
+
+
+def trainable(name: str) -> Any:
+    """The class of a method that can be trained: it has a class method ``untrained(**options)``.
+
+    ``photographs_alone = True`` in the class says that it needs no paintings.
+
+    Raises:
+        InputError: for another name.
+    """
+    known = [method for method, cls in METHODS.items() if hasattr(cls, "untrained")]
+    if name not in known:
+        what = "cannot be trained" if name in METHODS else "is unknown"
+        raise InputError(f"method {name!r} {what}: use one of {', '.join([*known, 'encoder'])}")
+    return METHODS[name]
+
+
+def read_recipe(recipe: Path | None, name: str) -> list[Stage]:
+    """The stages of a recipe, one if it names none; None stands for every default.
+
+    Raises:
+        InputError: for unknown keys, wrong types, values out of range, or another method's recipe.
+    """
+    parameters = inspect.signature(trainable(name).untrained).parameters
+    options = {key: _annotation(parameter) for key, parameter in parameters.items()}
+    values = {} if recipe is None else read_toml(recipe)
+    check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
+    if values.get("method", name) != name:
+        raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
+    stages = []
+    for number, own in enumerate(values.get("stage", [{}]), 1):
+        where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
+        check(own, TABLES, where)
+        tables = {table: _merged(values.get(table, {}), own.get(table, {})) for table in TABLES}
+        check(tables["options"], options, f"{where} [options]")
+        data = build(DataConfig, tables["data"], f"{where} [data]")
+        training = build(TrainingConfig, tables["training"], f"{where} [training]")
+        chosen = {k: Path(v) if "Path" in options[k] else v for k, v in tables["options"].items()}
+        stages.append(Stage(chosen, data, training))
+    return stages
+
+
+def train(
+    name: str,
+    photos: Path,
+    paintings: Path | None,
+    recipe: Path | None,
+    run: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    steps: int | None = None,
+    vgg: Path | None = None,
+    convention: str | None = None,
+    hardware: Hardware | None = None,
+    on_progress: OnProgress = lambda step, steps, loss: None,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Train a method and write it to ``out`` with its figures in the header.
+
+    Args:
+        name: of the method.
+        photos, paintings: folders; paintings may be None for a method of photographs alone.
+        recipe: see :mod:`impasto.training.train`; None takes the defaults.
+        run: folder of the run; of ``stage-1`` and so on in it, if the recipe has stages.
+        out: the model to write, ``.safetensors``.
+        resume: go on with what ``run`` holds.
+        steps: instead of the recipe's.
+        vgg, convention: weights of the loss network, where it is VGG, and what they expect.
+        hardware, on_progress: see :func:`impasto.training.fit.fit`.
+        log: called with a line of progress, in the main process.
+
+    Raises:
+        InputError: if a folder, a file or the recipe cannot be used.
+        Interrupted: if ``on_progress`` asked for the end.
+    """
+    cls = trainable(name)
+    log = log if is_main() else lambda line: None
+    stages = read_recipe(recipe, name)
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out}: the name of a model ends in .safetensors")
+    if paintings is None and not getattr(cls, "photographs_alone", False):
+        raise InputError(f"method {name} learns from paintings too: name a folder, --paintings DIR")
+    if steps is not None:
+        if len(stages) > 1:
+            raise InputError(f"{recipe}: has {len(stages)} stages; set the steps of each in it")
+        stages = [replace(stages[0], training=replace(stages[0].training, steps=steps))]
+    stages = _with_vgg(stages, cls, {"loss_weights": vgg, "loss_convention": convention})
+    folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
+    choose_device((hardware or Hardware()).device)  # before the pictures are read
+    check_run(folders[0], resume)
+    tune_process()
+    method, learnt, figures = None, None, []
+    pictures: tuple[DataConfig, PictureSet, PictureSet | None] | None = None
+    for number, (stage, folder) in enumerate(zip(stages, folders, strict=True), 1):
+        torch.manual_seed(stage.training.seed)
+        method = cls.untrained(**stage.options)
+        training = stage.training
+        if learnt is not None:
+            method.network.load_state_dict(learnt)
+            training = replace(training, start=0)
+        if pictures is None or pictures[0] != replace(stage.data, size=pictures[0].size):
+            pictures = (stage.data, *_read(photos, paintings, stage.data, log))
+        sets = pictures[1:]
+        if len(stages) > 1:
+            log(f"stage {number} of {len(stages)}")
+        plain = {k: v.name if isinstance(v, Path) else v for k, v in stage.options.items()}
+        result = fit(
+            method,
+            Pairs(*sets, stage.data, stage.training.seed),
+            training,
+            folder,
+            settings={"method": name, "options": plain},
+            resume=resume,
+            hardware=hardware,
+            on_progress=on_progress,
+            log=log,
+        )
+        recorded = {"options": plain, "data": asdict(stage.data), **asdict(stage.training)}
+        figures.append({**result, "recipe": recorded})
+        learnt = method.network.state_dict()
+        log(
+            f"{folder}: {stage.training.steps} steps, {_losses(result)}, "
+            f"{result['waiting']:.1%} of the time waiting for data"
+        )
+    assert method is not None
+    assert pictures is not None
+    if is_main():
+        command = f"impasto train {name} --photos PHOTOS"
+        command += " --paintings PAINTINGS" if paintings else ""
+        command += f" --recipe {recipe.name}" if recipe else ""
+        counts = [len(s.train) for s in pictures[1:] if s is not None]
+        header = {"command": command, "pictures": counts, **figures[-1]}
+        if len(figures) > 1:
+            header["stages"] = figures
+        method.save(out, header)
+        log(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _read(
+    photos: Path, paintings: Path | None, config: DataConfig, log: Callable[[str], None]
+) -> tuple[PictureSet, PictureSet | None]:
+    """Photographs and paintings, counted in a line each."""
+
+    def one(kind: str, folder: Path, minimum: int) -> PictureSet:
+        shares = {"held_out": config.validation, "test": config.test, "memory": config.memory}
+        found = PictureSet([folder], config.short_side, warn=log, minimum=minimum, **shares)
+        log(
+            f"{len(found.train)} {kind} to learn from, {len(found.validation)} for validation, "
+            f"{len(found.test)} for test, {found.skipped} skipped"
+        )
+        return found
+
+    contents = one("photographs", photos, config.minimum)
+    return contents, None if paintings is None else one("paintings", paintings, 1)
+
+
+def _with_vgg(stages: list[Stage], cls: Any, given: Mapping[str, Any]) -> list[Stage]:
+    """The stages with the weights given for those whose loss network is not the bundled one."""
+    given = {key: value for key, value in given.items() if value is not None}
+    if not given:
+        return stages
+    parameter = inspect.signature(cls.untrained).parameters.get("loss_network")
+    default = "compact" if parameter is None else parameter.default
+    fitting = [stage.options.get("loss_network", default) != "compact" for stage in stages]
+    if not any(fitting):
+        raise InputError(
+            "--vgg and --convention are for a loss network that is VGG: set "
+            'loss_network = "vgg19" under [options] in the recipe'
+        )
+    return [
+        replace(stage, options={**stage.options, **given}) if fits else stage
+        for stage, fits in zip(stages, fitting, strict=True)
+    ]
+
+
+def _merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` with the keys of ``own`` in their places, tables in it likewise."""
+    out = dict(table)
+    for key, value in own.items():
+        inner = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if inner else value
+    return out
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    kind = parameter.annotation
+    return kind if isinstance(kind, str) else inspect.formatannotation(kind)
+
+
+def _losses(figures: Mapping[str, Any]) -> str:
+    splits = ("validation", "test")
+    return ", ".join(f"{split} loss {sum(figures[split].values()):.4g}" for split in splits)

@@ -1,0 +1,95 @@
+"""Linear maps from one covariance to another: the algebra that colour matching and WCT share."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+__all__ = ["Variant", "check_variant", "transport"]
+
+Variant = Literal["eigenvalue", "cholesky", "monge"]
+
+_TINY = 1e-12  # stands for zero where a matrix has to be inverted; far below any noise
+
+
+def check_variant(variant: str) -> None:
+    """Raise InputError for a variant that does not exist."""
+    if variant not in get_args(Variant):
+        known = ", ".join(get_args(Variant))
+        raise InputError(f"matching variant {variant!r} is unknown: use one of {known}")
+
+
+def transport(
+    source: Tensor,
+    target: Tensor,
+    variant: Variant,
+    noise: float | Tensor,
+    sure: float | Tensor,
+) -> Tensor:
+    """``A`` with ``A S A^T = T``: what gives features of covariance ``S`` the covariance ``T``.
+
+    There is one for every rotation between the two square roots. Here are
+
+    * ``eigenvalue``: ``T^1/2 S^-1/2``, whitening and colouring (Li et al. 2017; paper 3, Eq. 7);
+    * ``cholesky``: ``L_T L_S^-1`` with ``S = L L^T`` (paper 3, Eq. 6); depends on the channels'
+      order;
+    * ``monge``: ``S^-1/2 (S^1/2 T S^1/2)^1/2 S^-1/2`` (Pitie & Kokaram 2007; for features Lu et
+      al., "A Closed-form Solution to Universal Style Transfer", ICCV 2019), the symmetric one: the
+      optimal transport, which moves features least.
+
+    All are the identity for ``S = T``.
+
+    A direction in which the source does not vary (all but one of a grey picture, all of a single
+    colour, most of fewer positions than channels) cannot be matched: the inverse would blow up
+    rounding errors. So each principal direction of the source gets a share ``w``: 1 (exactly the
+    formulas above) from a variance of ``sure`` upwards, 0 up to ``noise``, linear in between. The
+    directions' remaining part, ``1 - w``, keeps gain 1. With ``W = U diag(w) U^T``, the result is
+    ``A W + (I - W)``, or for Monge ``W^1/2 A W^1/2 + (I - W)``, which stays symmetric and positive
+    semidefinite. A ridge or a floor under the eigenvalues would instead disturb every match and
+    still amplify the noise.
+
+    Args:
+        source, target: covariances ``(..., C, C)`` in float64, of leading shapes that broadcast.
+        variant: which of the solutions.
+        noise, sure: variances, ``0 < noise < sure``; ``(..., 1)`` if they differ over a batch.
+
+    Raises:
+        InputError: for an unknown variant.
+    """
+    check_variant(variant)
+    values, vectors = torch.linalg.eigh(source)
+    share = ((values - noise) / (sure - noise)).clamp(0, 1)
+    floored = _floor(values)
+
+    def of_source(diagonal: Tensor) -> Tensor:
+        return _compose(diagonal, vectors)
+
+    if variant == "eigenvalue":
+        matched = _root(target) @ of_source(share / floored.sqrt())
+    elif variant == "cholesky":
+        values_t, vectors_t = torch.linalg.eigh(target)
+        lower_t = torch.linalg.cholesky(_compose(_floor(values_t), vectors_t))
+        lower_s = torch.linalg.cholesky(of_source(floored))
+        matched = lower_t @ torch.linalg.solve_triangular(lower_s, of_source(share), upper=False)
+    else:
+        outer, inner = of_source((share / floored).sqrt()), of_source(floored.sqrt())
+        matched = outer @ _root(inner @ target @ inner) @ outer
+        matched = (matched + matched.mT) / 2
+    return matched + of_source(1 - share)
+
+
+def _floor(values: Tensor) -> Tensor:
+    return torch.maximum(values, _TINY * values[..., -1:].clamp_min(1.0))
+
+
+def _compose(values: Tensor, vectors: Tensor) -> Tensor:
+    return (vectors * values[..., None, :]) @ vectors.mT
+
+
+def _root(symmetric: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh((symmetric + symmetric.mT) / 2)
+    return _compose(values.clamp_min(0).sqrt(), vectors)

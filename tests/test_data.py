@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import signal
+
+import psutil
+import pytest
+import torch
+from data import painting, photo
+
+from impasto.errors import InputError
+from impasto.images import write
+from impasto.training.data import DataConfig, Pairs, PictureSet, Stream, random_crop, seed_of
+
+CONFIG = DataConfig(size=24, short_side=40, workers=0)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for i in range(24):
+        write(tmp_path / "photos" / f"{i}.png", photo(40, 50 + i, seed=i))
+        write(tmp_path / "paintings" / f"{i}.png", painting(60, 50, seed=i))
+    return tmp_path / "photos", tmp_path / "paintings"
+
+
+def pairs(folders, config=CONFIG, seed=0) -> Pairs:
+    sets = [PictureSet([f], config.short_side, config.validation, test=0.1) for f in folders]
+    return Pairs(*sets, config, seed)
+
+
+def batches(stream, count):
+    return list(itertools.islice(stream, count))
+
+
+def test_three_splits_by_a_stable_hash(folders):
+    one = PictureSet([folders[0]], 40, 0.2, test=0.1)
+    assert len(one.train) + len(one.validation) + len(one.test) == 24
+    assert min(len(one.train), len(one.validation), len(one.test)) > 0
+    # Without a test share, validation is the same pictures.
+    two = PictureSet([folders[0]], 40, 0.2)
+    assert all(map(torch.equal, one.validation, two.validation))
+    (folders[0] / "0.png").unlink()
+    fewer = PictureSet([folders[0]], 40, 0.2, test=0.1)
+    assert len(fewer.train) + len(fewer.validation) + len(fewer.test) == 23
+
+
+def test_too_few_pictures_are_refused(folders):
+    with pytest.raises(InputError, match=r"only \d+ pictures to train on \(40 are needed\)"):
+        PictureSet([folders[0]], 40, minimum=40)
+
+
+def test_beyond_the_memory_pictures_are_decoded_when_drawn(folders):
+    kept = PictureSet([folders[0]], 40)
+    drawn = PictureSet([folders[0]], 40, memory=2e-5)  # GB
+    assert sum(isinstance(item, torch.Tensor) for item in drawn.train.items) == 4
+    assert all(map(torch.equal, kept.train, drawn.train))
+    assert torch.equal(drawn.train[20:][-1], kept.train[-1:][0])
+
+
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+def test_broken_files_are_skipped_counted_and_named_once(folders, memory):
+    (folders[0] / "3.png").write_bytes((folders[0] / "3.png").read_bytes()[:300])
+    (folders[0] / "5.jpg").write_bytes(b"\xff\xd8 nothing")
+    named: list[str] = []
+    pictures = PictureSet([folders[0]], 40, warn=named.append, memory=memory)
+    for _ in range(2):
+        assert all(picture.shape[1] == 40 for picture in pictures.train)
+    assert pictures.skipped == 2
+    assert len(named) == 2
+    assert "3.png" in named[0]
+    assert "5.jpg" in named[1]
+
+
+def test_nothing_left_to_read(folders):
+    pictures = PictureSet([folders[0]], 40, memory=0, warn=lambda line: None)
+    for path in folders[0].iterdir():
+        path.write_bytes(b"gone")
+    with pytest.raises(InputError, match="can be read any more"):
+        pictures.train[0]
+
+
+def test_workers_name_a_broken_file_to_all(folders):
+    (folders[0] / "3.png").write_bytes(b"nothing")
+    config = DataConfig(size=24, short_side=40, workers=2, validation=0, test=0, memory=0)
+    pictures = PictureSet([folders[0]], 40, memory=0, warn=lambda line: None)
+    batches(Stream(Pairs(pictures, None, config), 8), 12)
+    assert pictures.skipped == 1
+
+
+def test_crops_without_scales_are_cut_not_resized():
+    rows = torch.arange(40, dtype=torch.uint8)[:, None].expand(40, 50)
+    picture = torch.stack([rows, rows, torch.arange(50, dtype=torch.uint8).expand(40, 50)])
+    rng = torch.Generator().manual_seed(0)
+    tops = set()
+    for _ in range(60):
+        crop = (random_crop(picture, 24, rng, scales=False, flips=False) * 255).round()
+        assert torch.equal(crop[0, 1:] - crop[0, :-1], torch.ones(23, 24))
+        assert torch.equal(crop[2, :, 1:] - crop[2, :, :-1], torch.ones(24, 23))
+        tops.add(int(crop[0, 0, 0]))
+    assert min(tops) == 0 and max(tops) == 16  # every window can be drawn
+    mirrored = [bool(random_crop(picture, 24, rng, False)[2].diff().sum() < 0) for _ in range(60)]
+    assert 15 < sum(mirrored) < 45
+
+
+def test_a_sample_depends_on_seed_and_index_alone(folders):
+    one, two = pairs(folders), pairs(folders)
+    two[3]
+    assert all(map(torch.equal, one[7], two[7]))
+    assert not torch.equal(one[7][0], one[8][0])
+    assert not torch.equal(one[7][0], pairs(folders, seed=1)[7][0])
+    assert not torch.equal(one[7][0], one.of("validation")[7][0])
+    content, style = one[7]
+    assert content.shape == style.shape == (3, 24, 24)
+    assert content.dtype == torch.float32
+    assert not torch.equal(content, style)
+
+
+def test_splits_do_not_mix(folders):
+    sets = PictureSet([folders[0]], 24, 0.2, test=0.1)
+    square = DataConfig(size=24, short_side=24, flips=False)
+    chosen = Pairs(sets, None, square)
+    for split, others in (("validation", sets.train), ("test", sets.validation)):
+        for i in range(10):
+            crop = (chosen.of(split)[i][0] * 255).round().to(torch.uint8)
+            windows = [p.unfold(2, 24, 1) for p in others]
+            assert not any((w == crop[..., None, :]).all(-1).all(0).all(0).any() for w in windows)
+
+
+def test_without_paintings_the_content_stands_in(folders):
+    content, style = Pairs(PictureSet([folders[0]], 40), None, CONFIG)[0]
+    assert torch.equal(content, style)
+
+
+def test_a_set_without_validation_validates_on_what_it_has(folders):
+    alone = Pairs(PictureSet([folders[0]], 40), None, CONFIG)
+    assert alone.of("validation")[0][0].shape == (3, 24, 24)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_from_the_middle_is_the_same_stream(folders, workers):
+    whole = batches(Stream(pairs(folders), 4), 5)
+    config = DataConfig(size=24, short_side=40, workers=workers)
+    late = batches(Stream(pairs(folders, config), 4, start=2), 3)
+    for ours, theirs in zip(whole[2:], late, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+
+
+def test_ctrl_c_leaves_the_workers_at_work(folders):
+    config = dataclasses.replace(CONFIG, workers=1)
+    stream = iter(Stream(pairs(folders, config), 4))
+    next(stream)
+    for worker in psutil.Process().children():
+        worker.send_signal(signal.SIGINT)
+    assert len(batches(stream, 6)) == 6
+
+
+def test_processes_share_every_batch(folders):
+    whole = batches(Stream(pairs(folders), 4), 3)
+    shares = [batches(Stream(pairs(folders), 4, 0, rank, 2), 3) for rank in range(2)]
+    for step in range(3):
+        joined = torch.cat([shares[0][step][0], shares[1][step][0]])
+        assert torch.equal(joined, whole[step][0])
+
+
+def test_waiting_is_a_share(folders):
+    stream = Stream(pairs(folders), 4)
+    assert stream.waiting == 0
+    batches(stream, 4)
+    assert 0 < stream.waiting <= 1
+
+
+def test_seeds():
+    assert seed_of(0, "train", 1) == seed_of(0, "train", 1)
+    assert len({seed_of(s, split, i) for s in (0, 1) for split in "ab" for i in range(50)}) == 200
+    assert all(0 <= seed_of(i) < 2**63 for i in range(50))

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from impasto.errors import InputError
+from impasto.methods import METHODS
+from impasto.training.data import DataConfig
+from impasto.training.fit import TrainingConfig
+from impasto.training.recipes import build, read_toml
+from impasto.training.train import read_recipe, trainable
+
+
+class Toy:
+    """A method that can be trained, as far as recipes are concerned."""
+
+    @classmethod
+    def untrained(
+        cls,
+        width: int = 4,
+        rate: float = 1.0,
+        loss: dict[str, float] | None = None,
+        upsampling: Literal["nearest", "bilinear"] = "nearest",
+        loss_network: str = "compact",
+        loss_weights: Path | None = None,
+    ) -> Toy:
+        return cls()
+
+
+@pytest.fixture(autouse=True)
+def _toy(monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", Toy)
+
+
+def recipe(folder: Path, text: str) -> Path:
+    (folder / "toy.toml").write_text(text)
+    return folder / "toy.toml"
+
+
+def test_a_recipe_is_one_stage(tmp_path):
+    text = (
+        'method = "toy"\n[options]\nwidth = 6\nupsampling = "bilinear"\nloss_weights = "a.pth"\n'
+        "[data]\nsize = 64\n[training]\nsteps = 7\nlearning_rate = 1\n"
+    )
+    (stage,) = read_recipe(recipe(tmp_path, text), "toy")
+    weights = Path("a.pth")
+    assert stage.options == {"width": 6, "upsampling": "bilinear", "loss_weights": weights}
+    assert stage.data == DataConfig(size=64)
+    assert stage.training == TrainingConfig(steps=7, learning_rate=1)
+
+
+def test_no_recipe_is_the_defaults():
+    (stage,) = read_recipe(None, "toy")
+    assert (stage.options, stage.data, stage.training) == ({}, DataConfig(), TrainingConfig())
+
+
+def test_stages_override_what_they_name(tmp_path):
+    text = (
+        "[options.loss]\nstyle = 2.0\ncontent = 1.0\n[training]\nsteps = 7\nbatch = 2\n"
+        "[[stage]]\n"
+        "[[stage]]\noptions = { loss_network = 'vgg19', loss = { style = 5.0 } }\n"
+        "training = { steps = 3 }\ndata = { size = 128 }\n"
+    )
+    one, two = read_recipe(recipe(tmp_path, text), "toy")
+    assert one.options == {"loss": {"style": 2.0, "content": 1.0}}
+    assert two.options == {"loss": {"style": 5.0, "content": 1.0}, "loss_network": "vgg19"}
+    assert (one.training.steps, one.training.batch, one.data.size) == (7, 2, 256)
+    assert (two.training.steps, two.training.batch, two.data.size) == (3, 2, 128)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepps = 3", r"toy\.toml: unknown key 'stepps'; the keys are method, options, data"),
+        ("[training]\nstepps = 3", r"toy\.toml \[training\]: unknown key 'stepps'; the keys are"),
+        ("[data]\nsizes = 3", r"\[data\]: unknown key 'sizes'"),
+        ("[options]\nwide = 3", r"\[options\]: unknown key 'wide'; the keys are width, rate"),
+        ("[options]\nwidth = 'wide'", r"width = 'wide' is not of type int"),
+        ("[options]\nwidth = true", r"width = True is not of type int"),
+        ("[options]\nupsampling = 3", r"upsampling = 3 is not of type Literal"),
+        ("[options]\nloss = 3", r"loss = 3 is not of type"),
+        ("[training]\nsteps = 'many'", r"steps = 'many' is not of type int"),
+        ("[training]\nsteps = 0", r"\[training\]: steps = 0: must be 1 or more"),
+        ("[training]\nlearning_rate = nan", "learning_rate = nan: must be above 0"),
+        ("[training]\naverage = 1.0", "average = 1.0: must be 0 or more, below 1"),
+        ("[training]\nschedule = 'cosine'", "schedule = 'cosine': use constant, inverse, halving"),
+        ("[training]\nclip = -1", "clip = -1: must be 0 or more"),
+        ("[data]\nsize = 900", "size = 900: give 16 or more pixels, at most short_side = 512"),
+        ("[data]\nvalidation = 0.7\ntest = 0.3", "give shares from 0, together below 1"),
+        ("[data]\nworkers = -1", "workers = -1: must be 0 or more"),
+        ("data = 3", "data = 3 is not of type table"),
+        ("stage = [3]", r"stage: give tables"),
+        ("[[stage]]\nstep = 3", r"toy\.toml, stage 1: unknown key 'step'"),
+        ("[[stage]]\n[[stage]]\ntraining = {step = 3}", r"stage 2 \[training\]: unknown key"),
+        ('method = "gatys"', "is a recipe for gatys, not for toy"),
+        ("[data", "not a recipe that can be read"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_recipe(recipe(tmp_path, text), "toy")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "r.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a recipe"):
+        read_toml(tmp_path / "r.toml")
+    with pytest.raises(InputError, match="not a recipe"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_lists_become_tuples():
+    @dataclass(frozen=True)
+    class Widths:
+        widths: tuple[tuple[int, ...], ...] = ()
+
+    assert build(Widths, {"widths": [[1, 2], [3]]}, "r.toml").widths == ((1, 2), (3,))
+
+
+def test_methods_that_cannot_be_trained():
+    with pytest.raises(InputError, match=r"'gatys' cannot be trained: use one of .*toy, encoder"):
+        trainable("gatys")
+    with pytest.raises(InputError, match=r"'ada' is unknown: use one of"):
+        trainable("ada")
+    assert trainable("toy") is Toy
+
+
+def test_every_recipe_in_the_repository_is_valid():
+    for path in Path(__file__).parent.parent.glob("recipes/*.toml"):
+        method = read_toml(path).get("method")
+        if method is not None:
+            assert read_recipe(path, method)
