@@ -230,3 +230,9 @@ def test_bad_strength_is_refused(method, strength):
 def test_bad_options_of_training_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         AdaIN.untrained(**options)
+
+
+def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
+    monkeypatch.setattr("impasto.device.available_memory", lambda device: 2**20)
+    with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
+        render(method, photo(), painting())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from data import photo
@@ -16,6 +17,7 @@ from impasto import cli
 from impasto.backbones.vgg import VGG19
 from impasto.backbones.weights import save_tensors
 from impasto.images import read_settings, write
+from impasto.methods.adain import AdaIN
 
 FAST = ["--iterations", "3", "--device", "cpu", "--precision", "float32"]
 
@@ -91,6 +93,35 @@ def test_a_folder_with_a_broken_file(run, painting_file, tmp_path):
     assert made == ["p0-painting.png", "p1-painting.png", "p2-painting.png"]
     assert "1 of 4 failed" in said
     assert said.count("broken.jpg") == 1
+
+
+def test_a_hundred_pictures_with_a_broken_one(run, painting_file, tmp_path):
+    method = AdaIN.untrained(widths=[[8], [8], [8], [8]])
+    method.save(tmp_path / "small.safetensors", {})
+    for i in range(99):
+        write(tmp_path / "in" / f"{i:02}.png", photo(16, 20, seed=i))
+    (tmp_path / "in" / "broken.png").write_bytes((tmp_path / "in" / "00.png").read_bytes()[:60])
+    options = ["--method", "adain", "--model", "small.safetensors", "--device", "cpu"]
+    code, _, said = run("stylize", "in", "--style", painting_file, "-o", "out", *options)
+    assert code == 1
+    assert len(list((tmp_path / "out").iterdir())) == 99
+    assert "1 of 100 failed" in said
+    assert len([line for line in said.splitlines() if "broken.png" in line]) == 1
+
+
+def test_refinement_takes_the_options_that_the_method_has_not(run, photo_file, painting_file):
+    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
+    options = ["--method", "adain", "--model", "small.safetensors", "--device", "cpu"]
+    pictures = ["stylize", photo_file, painting_file, "-o", "out.png"]
+    code, _, _ = run(*pictures, *options, "--refine", "3", "--style-weight", "7")
+    assert code == 0
+    made = read_settings(Path("out.png"))
+    assert made["method"] == "adain"
+    assert made["refine"]["style_weight"] == 7
+    assert made["iterations_done"] == 3
+    code, _, said = run(*pictures, *options, "--style-weight", "7")
+    assert code == 2
+    assert "adain has no option 'style_weight': method gatys has" in said
 
 
 def test_several_contents_with_style_option_and_pattern(run, painting_file, tmp_path):

@@ -490,3 +490,9 @@ def test_training_options_that_do_not_fit(pupil, small_net):
 def test_it_moves_between_devices(pupil):
     pupil.to(torch.device("cpu"))
     assert pupil.device == torch.device("cpu")
+
+
+def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
+    monkeypatch.setattr("impasto.device.available_memory", lambda device: 2**20)
+    with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
+        method(photo(), method.prepare([painting()]))

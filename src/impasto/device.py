@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from .errors import InputError
 __all__ = [
     "available_memory",
     "channels_last",
+    "check_memory",
     "choose_device",
     "choose_precision",
     "describe",
@@ -103,6 +105,18 @@ def available_memory(device: torch.device) -> int:
     if libc is not None:
         libc.malloc_trim(0)  # what tune_process() made the heap keep is free too
     return int(psutil.virtual_memory().available)
+
+
+def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
+    """Raise InputError if a picture of ``size`` ``(H, W)`` needs more memory than there is."""
+    needed = bytes_per_pixel * size[0] * size[1]
+    there = available_memory(device)
+    if needed > there:
+        side = int(min(size) * math.sqrt(there / needed) * 0.95)
+        raise InputError(
+            f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
+            f"{there / 2**30:.1f} GB are free: use --size {side} or smaller"
+        )
 
 
 @functools.cache

@@ -44,7 +44,9 @@ def load(method: str = "gatys", **options: Any) -> Method:
     known = options_of(method)
     for option in options:
         if option not in known:
-            raise InputError(f"method {method} has no option {option!r}{_hint(option, known)}")
+            others = [name for name in METHODS if option in options_of(name)]
+            hint = f": method {' or '.join(others)} has" if others else _hint(option, known)
+            raise InputError(f"method {method} has no option {option!r}{hint}")
     return METHODS[method](**options)
 
 

@@ -20,7 +20,14 @@ from torch.nn import functional as F
 
 from ..backbones import VGG, load_backbone
 from ..backbones.weights import load_tensors, save_tensors
-from ..device import channels_last, choose_device, choose_precision, describe, tune_process
+from ..device import (
+    channels_last,
+    check_memory,
+    choose_device,
+    choose_precision,
+    describe,
+    tune_process,
+)
 from ..errors import InputError
 from ..images import MIN_SIDE, Source, read
 from ..losses import content_loss, moments_loss
@@ -220,7 +227,8 @@ class AdaIN:
         ``strength`` mixes the features with their transferred ones at every tap (paper 3, alpha).
 
         Raises:
-            InputError: if the picture is too small, or ``strength`` is negative.
+            InputError: if the picture is too small or needs more memory than there is, or
+                ``strength`` is negative.
         """
         if not (math.isfinite(strength) and strength >= 0):
             raise InputError(f"strength is {strength}: must be 0 or more")
@@ -230,10 +238,17 @@ class AdaIN:
             raise InputError(
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
+        check_memory((height, width), self.bytes_per_pixel(), self.device)
         aim = style.at(max(MIN_SIDE, round(min(height, width) * self.style_scale)))
         x = rgb[None].to(self.device, memory_format=torch.channels_last)
         moments = {tap: aim[tap].to(self.device) for tap in self.model.config.taps}
         return self.model(x, moments, strength)[0].clamp(0, 1).float().cpu()
+
+    def bytes_per_pixel(self) -> float:
+        """Memory that a picture takes for each pixel, about (measured at 512 and 1024 px)."""
+        widths = self.model.config.widths
+        channels = sum(widths[-1]) + (widths[-2][-1] if len(widths) > 1 else 0)
+        return 3.5 * torch.finfo(self.dtype).bits / 8 * channels
 
 
 class AdaINTraining:

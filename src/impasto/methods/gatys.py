@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..backbones import VGG, digest, load_backbone
 from ..device import (
-    available_memory,
     channels_last,
+    check_memory,
     choose_device,
     choose_precision,
     describe,
@@ -245,7 +245,7 @@ class Gatys:
         _positive("strength", strength, zero=True)
         content = read(content).rgb
         plan = self._plan(content.shape[-2], content.shape[-1])
-        self._check_memory(max(size for size, _ in plan))
+        check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
         began, begun, spent, done = time.monotonic(), 0.0, 0.0, 0
         planned = sum(count for _, count in plan)
@@ -326,16 +326,6 @@ class Gatys:
     def _on_device(self, picture: Tensor) -> Tensor:
         x = picture.unsqueeze(0) if picture.ndim == 3 else picture
         return x.to(self.device, torch.float32, memory_format=torch.channels_last)
-
-    def _check_memory(self, size: tuple[int, int]) -> None:
-        needed = self.bytes_per_pixel() * size[0] * size[1]
-        there = available_memory(self.device)
-        if needed > there:
-            side = int(min(size) * math.sqrt(there / needed) * 0.95)
-            raise InputError(
-                f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-                f"{there / 2**30:.1f} GB are free: use --size {side} or smaller"
-            )
 
     def bytes_per_pixel(self) -> float:
         """Memory that the optimisation takes for each pixel, about (within a third, measured)."""

@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from ..backbones import VGG, digest, load_backbone
 from ..backbones.weights import load_tensors, save_tensors
-from ..device import channels_last, choose_device, choose_precision, describe, tune_process
+from ..device import (
+    channels_last,
+    check_memory,
+    choose_device,
+    choose_precision,
+    describe,
+    tune_process,
+)
 from ..errors import InputError
 from ..images import MIN_SIDE, Source, read
 from ..losses import content_loss
@@ -43,6 +50,8 @@ MARGIN = 3  # cells at a tap: as far as `compact` sees, so that its zero padding
 # have less than 1e-3 (relu5_1) to 1e-2 (the other taps).
 NOISE = 1e-5
 RIM = 1  # cells at the edge of a crop that training leaves out: most of what zero padding changes
+
+BYTES_PER_PIXEL = 1100.0  # of memory, measured at 512 and 1024 px in float32
 
 Widths = Sequence[Sequence[int]]
 
@@ -162,7 +171,8 @@ class WCT:
         content itself.
 
         Raises:
-            InputError: if the picture is too small, or ``strength`` is negative.
+            InputError: if the picture is too small or needs more memory than there is, or
+                ``strength`` is negative.
         """
         if not (math.isfinite(strength) and strength >= 0):
             raise InputError(f"strength is {strength}: must be 0 or more")
@@ -172,6 +182,7 @@ class WCT:
             raise InputError(
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
+        check_memory((height, width), BYTES_PER_PIXEL, self.device)
         aim = style.at(max(MIN_SIDE, round(min(height, width) * self.style_scale)))
         return self._transfer(self._on_device(rgb[None]), aim, strength)[0].cpu()
 
