@@ -101,12 +101,45 @@ def test_unknown_upsampling_is_refused():
         Decoder(4, ((4,),), upsampling="cubic")
 
 
-def test_closed_form_start_reconstructs(method):
-    """With strength 0 the decoder inverts the encoder, here a narrow one from few pictures."""
-    content = photo(48, 64, seed=9)
-    out = render(method, content, painting(), strength=0.0)
-    flat = content.mean((1, 2), keepdim=True)
-    assert float((out - content).square().mean()) < 0.4 * float((flat - content).square().mean())
+def test_closed_form_start_reconstructs():
+    """The decoder inverts the encoder, here a narrow one from few pictures."""
+    method = AdaIN.untrained(widths=NARROW)
+    crops = torch.stack([make(51, 64, seed=i) for i in range(8) for make in (photo, painting)])
+    method.start(crops)
+    content = photo(48, 64, seed=9)[None]
+    out = method.render(content, content)
+    assert float((out - content).square().mean()) < 0.4 * float(content.var())
+
+
+def test_strength_zero_is_the_content(method):
+    content = photo(45, 61, seed=9)
+    torch.testing.assert_close(render(method, content, painting(), strength=0.0), content)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_a_flat_picture_has_no_frame(method, value):
+    out = render(method, torch.full((3, 60, 77), value), painting())
+    inside = out[:, 24:-24, 24:-24].mean((1, 2))[:, None, None]
+    assert float((out - inside).abs().max()) < 0.02
+
+
+def test_bfloat16_is_near(model, method):
+    rough = AdaIN(model, device="cpu", precision="bfloat16")
+    content, style = photo(56, 60), painting()
+    difference = render(rough, content, style) - render(method, content, style)
+    assert float(difference.abs().mean()) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["grey", "black", "colour"])
+def test_pictures_without_variety_are_rendered(method, kind):
+    content = {
+        "grey": photo().mean(0, keepdim=True).repeat(3, 1, 1),
+        "black": torch.zeros(3, 40, 40),
+        "colour": torch.tensor([0.2, 0.5, 0.9])[:, None, None].expand(3, 40, 40),
+    }[kind]
+    for c, s in ((content, painting()), (photo(), content)):
+        out = render(method, c, s)
+        assert torch.isfinite(out).all()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 64), (37, 53), (64, 17)])

@@ -214,3 +214,17 @@ def test_asking_for_a_convolution_keeps_its_negative_values():
     features = net(torch.rand(1, 3, 16, 16), ["conv1_2", "relu1_2"])
     assert float(features["conv1_2"].min()) < 0
     assert torch.equal(features["conv1_2"].clamp_min(0), features["relu1_2"])
+
+
+def test_seamless_keeps_flat_flat_and_the_inside_as_it_was():
+    net = VGG(((4, 5), (6, 7), (8,)), strided=1).requires_grad_(False)
+    taps = ["relu1_1", "relu2_1", "relu3_1"]
+    picture = torch.rand(1, 3, 64, 64)
+    before = net(picture, taps)
+    net.seamless = True
+    after = net(picture, taps)
+    for tap in taps:
+        torch.testing.assert_close(after[tap][..., 4:-4, 4:-4], before[tap][..., 4:-4, 4:-4])
+        flat = net(torch.full((1, 3, 32, 48), 0.3), [tap])[tap]
+        torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat))
+    assert not torch.allclose(after["relu3_1"], before["relu3_1"])

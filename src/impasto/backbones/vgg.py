@@ -81,6 +81,11 @@ class VGG(nn.Module):
             the picture, in place of pooling: less memory traffic, which is half of a small
             network's time.
 
+    Attributes:
+        seamless: True makes every layer continue its input by replication. As trained (False), all
+            but the first pad with zeros; where features are transferred and decoded, that prints a
+            frame, because the odd features at the rim enter the statistics and are amplified.
+
     Example:
         >>> net = VGG(((4, 4), (8,)))
         >>> features = net(torch.rand(1, 3, 16, 24), ["relu1_2", "conv2_1"])
@@ -107,6 +112,7 @@ class VGG(nn.Module):
         self.name = name
         self.served = served
         self.strided = strided
+        self.seamless = False
         self.fingerprint = ""
         self.convs = nn.ModuleDict()
         previous = 3
@@ -177,7 +183,12 @@ class VGG(nn.Module):
             if int(name[4]) != block:
                 x = x if block <= self.strided else pool(x, 2)
                 block += 1
-            x = conv(x)
+            if self.seamless and name != "conv1_1":
+                assert isinstance(conv, nn.Conv2d)
+                x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+                x = F.conv2d(x, conv.weight, conv.bias, conv.stride)
+            else:
+                x = conv(x)
             if name in wanted:
                 features[name] = x
             x = F.relu(x, inplace=name not in wanted)

@@ -79,6 +79,7 @@ class _Model:
             )
         self.config = config
         self.encoder = channels_last(encoder)
+        self.encoder.seamless = True
         self.taps = {levels[0] - int(tap[4]): tap for tap in config.taps}  # by block of the decoder
         skips = {block: encoder.channels(tap) for block, tap in self.taps.items() if block}
         deepest = encoder.channels(config.taps[0])
@@ -95,18 +96,23 @@ class _Model:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size.
 
         Sides that are no multiple of what the encoder halves them to are continued by replication
-        and cut again; the statistics are those of the picture proper, to the cell.
+        and cut again; the statistics are those of the picture proper, to the cell. Below strength 1
+        the same share of what the decoder loses of the picture is put back, so that 0 gives the
+        content itself.
         """
         height, width = contents.shape[-2:]
         unit = 2 ** (len(self.config.widths) - 1)
         padded = F.pad(contents, (0, -width % unit, 0, -height % unit), mode="replicate")
         features = self.encoder(padded, self.config.taps)
-        given: dict[int, Tensor] = {}
+        given, own = {}, {}
         for block, tap in self.taps.items():
             scale = unit // 2**block
             inside = features[tap][..., : -(-height // scale), : -(-width // scale)]
-            given[block] = adain(features[tap], style[tap], strength, Moments.of(inside))
-        out: Tensor = self.decoder(given.pop(0), given)
+            own[block] = features[tap]
+            given[block] = adain(features[tap], style[tap], strength, Moments.of(inside.float()))
+        out: Tensor = self.decoder(given[0], given).float()
+        if strength < 1:
+            out = out + (1 - strength) * (padded - self.decoder(own[0], own).float())
         return out[..., :height, :width]
 
 
@@ -242,7 +248,7 @@ class AdaIN:
         aim = style.at(max(MIN_SIDE, round(min(height, width) * self.style_scale)))
         x = rgb[None].to(self.device, memory_format=torch.channels_last)
         moments = {tap: aim[tap].to(self.device) for tap in self.model.config.taps}
-        return self.model(x, moments, strength)[0].clamp(0, 1).float().cpu()
+        return self.model(x, moments, strength)[0].clamp(0, 1).cpu()
 
     def bytes_per_pixel(self) -> float:
         """Memory that a picture takes for each pixel, about (measured at 512 and 1024 px)."""
@@ -289,6 +295,9 @@ class AdaINTraining:
 
     def start(self, crops: Tensor) -> None:
         """Fit the decoder so that it inverts the encoder, see :func:`fit_decoder`."""
+        unit = 2 ** (len(self.model.config.widths) - 1)
+        height, width = (side // unit * unit for side in crops.shape[-2:])
+        crops = crops[..., :height, :width]
         fit_decoder(self.network, self.model.encoder, self.model.taps, crops)
 
     def to(self, device: torch.device) -> None:

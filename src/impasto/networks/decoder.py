@@ -63,7 +63,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, skips: Mapping[int, Tensor] | None = None) -> Tensor:
         """A picture ``(B, 3, H, W)``, not clipped, from features ``(B, C, h, w)``.
 
-        ``H = h * 2^(blocks - 1)``; every side of every feature map must be 2 or more.
+        ``H = h * 2^(blocks - 1)``.
         """
         x = features
         for index, block in enumerate(self.blocks):
@@ -80,4 +80,5 @@ class Decoder(nn.Module):
 
 
 def _padded(x: Tensor) -> Tensor:
-    return F.pad(x, (1, 1, 1, 1), mode="reflect")
+    alone = min(x.shape[-2:]) == 1  # a picture as small as a cell: there is nothing to reflect
+    return F.pad(x, (1, 1, 1, 1), mode="replicate" if alone else "reflect")
