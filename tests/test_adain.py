@@ -97,8 +97,14 @@ def test_decoder_doubles_between_blocks_and_takes_skips(upsampling):
 
 
 def test_unknown_upsampling_is_refused():
-    with pytest.raises(ValueError, match="nearest or bilinear"):
+    with pytest.raises(InputError, match="nearest or bilinear"):
         Decoder(4, ((4,),), upsampling="cubic")
+
+
+@pytest.mark.parametrize("widths", [(), 8, "8", [8], [[]], [[8], []], [[0]], [[8.0]], [["8"]]])
+def test_widths_that_are_no_blocks_of_channels_are_refused(widths):
+    with pytest.raises(InputError, match="a list of channels"):
+        Decoder(4, widths)
 
 
 def test_closed_form_start_reconstructs():
@@ -108,7 +114,7 @@ def test_closed_form_start_reconstructs():
     method.start(crops)
     content = photo(48, 64, seed=9)[None]
     out = method.render(content, content)
-    assert float((out - content).square().mean()) < 0.4 * float(content.var())
+    assert float((out - content).square().mean()) < 0.5 * float(content.var())
 
 
 def test_strength_zero_is_the_content(method):
@@ -223,6 +229,13 @@ def test_frozen_networks_stay_frozen():
     assert not any(p.requires_grad for net in nets for p in net.parameters())
 
 
+def test_it_moves_between_devices():
+    method = AdaIN.untrained(widths=NARROW)
+    method.to(torch.device("meta"))
+    nets = (method.model.encoder, method.network, method.judge)
+    assert all(p.is_meta for net in nets for p in net.parameters())
+
+
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     save_tensors(path, {"a": torch.zeros(2)}, {})
@@ -257,6 +270,12 @@ def test_bad_strength_is_refused(method, strength):
         ({"upsampling": "cubic"}, "nearest or bilinear"),
         ({"target": "style"}, "adain or content"),
         ({"style_layers": ["relu9_9"]}, "unknown"),
+        ({"style_layers": []}, "style_layers: name at least one"),
+        ({"style_layers": [["relu1_1"]]}, "unknown"),
+        ({"taps": []}, "name taps"),
+        ({"taps": [4]}, "layer 4 is unknown"),
+        ({"widths": [128, 64, 32, 16]}, "a list of channels"),
+        ({"widths": [[128], [], [32], [16]]}, "a list of channels"),
         ({"encoder": "vgg99"}, "vgg99"),
     ],
 )

@@ -16,6 +16,7 @@ from test_vgg import random_state
 from impasto import cli
 from impasto.backbones.vgg import VGG19
 from impasto.backbones.weights import save_tensors
+from impasto.errors import InputError
 from impasto.images import read_settings, write
 from impasto.methods.adain import AdaIN
 
@@ -35,8 +36,13 @@ def run(monkeypatch, capsys, tmp_path):
         out, err = capsys.readouterr()
         return stop.value.code or 0, out, err
 
-    monkeypatch.setattr(cli, "say", cli.Console(stderr=True, highlight=False, soft_wrap=True))
     return call
+
+
+def save_vgg(folder: Path) -> Path:
+    """VGG-19 to relu4_1 with random weights."""
+    save_tensors(folder / "v.safetensors", random_state(VGG19, 9), {})
+    return folder / "v.safetensors"
 
 
 def test_stylize_and_show(run, photo_file, painting_file):
@@ -121,7 +127,104 @@ def test_refinement_takes_the_options_that_the_method_has_not(run, photo_file, p
     assert made["iterations_done"] == 3
     code, _, said = run(*pictures, *options, "--style-weight", "7")
     assert code == 2
-    assert "adain has no option 'style_weight': method gatys has" in said
+    assert "adain has no option --style-weight: method gatys has" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (
+            ["--method", "adain", "--iterations", "5"],
+            "method adain with a refinement has no option --iterations: method gatys has",
+        ),
+        (["--method", "adain", "--sizes", "24,0"], "--sizes: method gatys has"),
+        (["--method", "adain", "--start", "noise"], "--start: method gatys has"),
+        (["--method", "adain", "--levels", "relu4_1"], "--levels: method wct has"),
+        (["--model", "x.safetensors"], "method gatys with a refinement has no option --model"),
+    ],
+)
+def test_options_that_neither_method_nor_refinement_has(
+    run, photo_file, painting_file, args, option
+):
+    pictures = ["stylize", photo_file, painting_file, "-o", "out.png", "--refine", "2"]
+    code, _, said = run(*pictures, *args)
+    assert code == 2
+    assert len(said.splitlines()) == 1
+    assert option in said
+
+
+def test_backbones_are_the_refinements_where_the_method_has_none(
+    run, photo_file, painting_file, tmp_path
+):
+    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
+    save_vgg(tmp_path)
+    code, _, said = run(
+        *("stylize", photo_file, painting_file, "-o", "out.png", "--device", "cpu"),
+        *("--method", "adain", "--model", "small.safetensors", "--precision", "float32"),
+        *("--style-scale", "0.5", "--refine", "1", "--backbone", "vgg19"),
+        *("--backbone-weights", "v.safetensors", "--convention", "caffe"),
+    )
+    assert code == 0, said
+    made = read_settings(Path("out.png"))
+    assert made["backbone"].startswith("compact:")
+    assert made["refine"]["backbone"].startswith("vgg19:")
+    assert made["style_scale"] == made["refine"]["style_scale"] == 0.5
+    assert made["refine"]["device"].endswith("float32")
+
+
+def test_backbone_weights_are_the_encoders_of_a_method_of_one_pass(
+    run, photo_file, painting_file, tmp_path
+):
+    path = save_vgg(tmp_path)
+    training = AdaIN.untrained(
+        "vgg19", ["relu2_1"], [[8], [8]], encoder_weights=path, loss_convention="caffe"
+    )
+    training.save(tmp_path / "wide.safetensors", {})
+    pictures = ["stylize", photo_file, painting_file, "-o", "out.png", "--device", "cpu"]
+    options = ["--method", "adain", "--model", "wide.safetensors", "--convention", "caffe"]
+    code, _, said = run(*pictures, *options, "--backbone-weights", path)
+    assert code == 0, said
+    assert read_settings(Path("out.png"))["backbone"].startswith("vgg19:")
+
+
+def test_a_preview_of_one_pass_is_refused(run, photo_file, painting_file):
+    pictures = ["stylize", photo_file, painting_file, "-o", "out.png"]
+    code, _, said = run(*pictures, "--method", "adain", "--preview", "5")
+    assert code == 2
+    assert "--preview: method adain works in one pass" in said
+
+
+def test_square_brackets_are_said_as_they_are(run, painting_file, tmp_path, monkeypatch):
+    (tmp_path / "[").mkdir()
+    write(tmp_path / "[" / "2020].jpg", photo())
+    code, _, said = run("stylize", "[/2020].jpg", painting_file, "-o", "[/{content}.png", *FAST)
+    assert code == 0
+    assert "[/2020].png" in said
+
+    def fail(path):
+        raise InputError("pip install 'impasto[train]'")
+
+    monkeypatch.setattr("impasto.images.read_settings", fail)
+    code, _, said = run("show", "x.png")
+    assert code == 2
+    assert "impasto[train]" in said
+
+
+def test_square_brackets_in_the_bar():
+    bar = cli._bar()
+    bar.add_task("[/2020].jpg", total=1.0, loss="[/x]")
+    with cli.say.capture() as captured:
+        cli.say.print(bar.get_renderable())
+    assert "[/2020].jpg" in captured.get()
+
+
+def test_what_does_not_fit_any_content_is_said_once(run, painting_file, tmp_path):
+    for i in range(3):
+        write(tmp_path / "in" / f"{i}.png", photo())
+    styles = ["--style", painting_file, "--style", painting_file, "--weights", "3,-1"]
+    code, _, said = run("stylize", "in", *styles, "-o", "out", *FAST)
+    assert code == 2
+    assert said.splitlines() == ["impasto: weights of styles must not be negative"]
 
 
 def test_several_contents_with_style_option_and_pattern(run, painting_file, tmp_path):
@@ -215,7 +318,7 @@ def test_further_options_reach_the_method(run, photo_file, painting_file):
 
 
 def test_a_vgg_that_ends_early_says_which_layers_it_uses(run, photo_file, painting_file, tmp_path):
-    save_tensors(tmp_path / "v.safetensors", random_state(VGG19, 9), {})
+    save_vgg(tmp_path)
     code, _, said = run(
         *("stylize", photo_file, painting_file, "-o", "o.png", *FAST, "--backbone", "vgg19"),
         *("--backbone-weights", "v.safetensors", "--convention", "caffe"),

@@ -120,11 +120,16 @@ def test_splits_do_not_mix(folders):
     sets = PictureSet([folders[0]], 24, 0.2, test=0.1)
     square = DataConfig(size=24, short_side=24, flips=False)
     chosen = Pairs(sets, None, square)
+
+    def cut_from(crop, pictures):
+        windows = [p.unfold(2, 24, 1) for p in pictures]
+        return any((w == crop[..., None, :]).all(-1).all(0).all(0).any() for w in windows)
+
     for split, others in (("validation", sets.train), ("test", sets.validation)):
         for i in range(10):
             crop = (chosen.of(split)[i][0] * 255).round().to(torch.uint8)
-            windows = [p.unfold(2, 24, 1) for p in others]
-            assert not any((w == crop[..., None, :]).all(-1).all(0).all(0).any() for w in windows)
+            assert cut_from(crop, getattr(sets, split))
+            assert not cut_from(crop, others)
 
 
 def test_without_paintings_the_content_stands_in(folders):

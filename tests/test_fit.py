@@ -4,9 +4,11 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from impasto.errors import InputError
 from impasto.images import write
 from impasto.methods import METHODS
 from impasto.training.data import DataConfig, Pairs, PictureSet
-from impasto.training.fit import Hardware, Interrupted, TrainingConfig, finished, fit, history
+from impasto.training.fit import Fit, Hardware, Interrupted, TrainingConfig, finished, fit, history
 from impasto.training.sheets import draw_losses, sheet
 
 CPU = Hardware("cpu", "float32")
@@ -208,6 +210,11 @@ def test_the_schedules_move_the_learning_rate(folders, tmp_path):
     assert inverse == pytest.approx([1e-2 / (1 + 0.1 * step) for step in range(1, 21)])
     halving = rates("halving", schedule="halving", every=8)
     assert halving == pytest.approx([1e-2] * 7 + [5e-3] * 8 + [2.5e-3] * 5)
+    cosine = rates("cosine", schedule="cosine")
+    assert cosine == pytest.approx(
+        [5e-3 * (1 + math.cos(math.pi * step / 20)) for step in range(1, 21)]
+    )
+    assert cosine[-1] == 0
     changes = {"schedule": "plateau", "learning_rate": 1e-6, "patience": 0, "factor": 0.1}
     plateau = rates("plateau", optimizer="sgd", **changes)
     assert plateau[:4] == [1e-6] * 4
@@ -276,8 +283,8 @@ def test_a_run_asked_to_end_goes_on_later(folders, tmp_path):
     assert not finished(tmp_path / "cut")
     with pytest.raises(InputError, match=r"holds a run; go on with it by --resume"):
         run(tmp_path, "cut", ADAM)
-    with pytest.raises(InputError, match=r"other settings \(batch, learning_rate\)"):
-        other = dataclasses.replace(ADAM, batch=2, learning_rate=0.1)
+    with pytest.raises(InputError, match=r"other settings \(training.batch, training.validation\)"):
+        other = dataclasses.replace(ADAM, batch=2, validation=7)
         run(tmp_path, "cut", other, resume=True)
     cut = run(tmp_path, "cut", dataclasses.replace(ADAM, checkpoint_every=3), resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
@@ -290,11 +297,63 @@ def test_a_run_that_has_ended(folders, tmp_path):
     again = run(tmp_path, "run", resume=True, on_progress=lambda step, *more: steps.append(step))
     assert not steps
     assert all(map(torch.equal, weights(ended), weights(again)))
-    with pytest.raises(InputError, match=r"other settings \(clip\)"):
+    with pytest.raises(InputError, match=r"other settings \(training.clip\)"):
         run(tmp_path, "run", dataclasses.replace(CONFIG, clip=1.0), resume=True)
     longer = dataclasses.replace(CONFIG, steps=24)
     run(tmp_path, "run", longer, resume=True, on_progress=lambda step, *more: steps.append(step))
     assert steps == [21, 22, 23, 24]
+
+
+def test_a_cosine_goes_on_over_the_same_steps_alone(folders, tmp_path):
+    config = dataclasses.replace(CONFIG, schedule="cosine")
+    whole = run(tmp_path, "whole", config)
+    with pytest.raises(Interrupted):
+        run(tmp_path, "cut", config, on_progress=lambda step, *more: step == 7)
+    with pytest.raises(InputError, match=r"other settings \(training.steps\)"):
+        run(tmp_path, "cut", dataclasses.replace(config, steps=24), resume=True)
+    cut = run(tmp_path, "cut", config, resume=True)
+    assert all(map(torch.equal, weights(whole), weights(cut)))
+    with pytest.raises(InputError, match=r"other settings \(training.steps\)"):
+        run(tmp_path, "cut", dataclasses.replace(config, steps=24), resume=True)
+
+
+def test_a_torn_line_of_the_log_is_skipped(folders, tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, "cut", on_progress=lambda step, *more: step == 7)
+    log = tmp_path / "cut" / "log" / "version_0" / "metrics.csv"
+    whole = log.read_bytes()
+    rows = history(tmp_path / "cut")
+    for torn in (b"8", b"8,0.01,1e-", b"8,0.01,0.2,0.1,0.1,7,,,"):
+        log.write_bytes(whole + torn)
+        assert history(tmp_path / "cut") == rows
+    run(tmp_path, "cut", resume=True)
+    (tmp_path / "cut" / "network.safetensors").unlink()  # as if killed just before it was written
+    run(tmp_path, "cut", resume=True)
+    assert [row["step"] for row in history(tmp_path / "cut")] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_named(folders, tmp_path, keep):
+    with pytest.raises(Interrupted):
+        run(tmp_path, "cut", on_progress=lambda step, *more: step == 2)
+    kept = tmp_path / "cut" / "last.ckpt"
+    data = kept.read_bytes()
+    kept.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
+    with pytest.raises(InputError, match=r"last\.ckpt is damaged or cut off: .* delete .*cut and"):
+        run(tmp_path, "cut", resume=True)
+
+
+def test_waiting_is_that_of_the_training(folders, tmp_path, monkeypatch):
+    plain, seen = Fit.evaluate, {}
+
+    def evaluate(self, split):
+        seen[split] = self.stream.waiting
+        time.sleep(0.5)
+        return plain(self, split)
+
+    monkeypatch.setattr(Fit, "evaluate", evaluate)
+    run(tmp_path, "run", dataclasses.replace(CONFIG, validate_every=100))
+    assert finished(tmp_path / "run")["waiting"] >= round(seen["test"], 4)
 
 
 def test_a_lost_loss_ends_the_run(folders, tmp_path):
@@ -311,6 +370,8 @@ def test_a_start_in_closed_form(folders, tmp_path):
 
 
 def test_hardware_that_will_not_do(folders, tmp_path):
+    with pytest.raises(InputError, match="device cuda:1 is one, and --devices 4 .* --device cuda"):
+        Hardware("cuda:1", devices=4)
     with pytest.raises(InputError, match="cannot train so"):
         run(tmp_path, "run", hardware=Hardware("cpu", "float32", strategy="fast"))
     with pytest.raises(InputError, match="batch = 4 cannot be shared by 3 processes"):
@@ -359,7 +420,7 @@ def command(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(METHODS, "toy", Toy)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.toml").write_text(RECIPE)
-    (tmp_path / "stages.toml").write_text(RECIPE + STAGES)
+    (tmp_path / "stages.toml").write_text(RECIPE + "start = 4\n" + STAGES)
 
     def call(method, *words):
         where = ("--photos", "photos", "--recipe", "toy.toml")
@@ -407,6 +468,7 @@ def test_stages_begin_with_the_last_ones_weights(command, tmp_path):
     figures = json.loads(load_tensors(tmp_path / "run" / "toy.safetensors")[1]["figures"])
     assert [stage["steps"] for stage in figures["stages"]] == [6, 4]
     assert figures["recipe"]["options"] == {"width": 4, "style_weight": 3.0}
+    assert [stage["recipe"]["start"] for stage in figures["stages"]] == [4, 0]
     one, two = (
         load_tensors(tmp_path / "run" / f"stage-{n}" / "network.safetensors")[0] for n in (1, 2)
     )
@@ -415,6 +477,28 @@ def test_stages_begin_with_the_last_ones_weights(command, tmp_path):
     code, said = command(*BOTH, "--recipe", "stages.toml", "--steps", "3", "--run", "other")
     assert code == 2
     assert "has 2 stages" in said
+
+
+def test_stages_decode_anew_only_what_is_another(command, tmp_path):
+    more = "[[stage]]\n[[stage]]\ndata = { flips = false, size = 16 }\n"
+    smaller = "[[stage]]\ndata = { short_side = 20, size = 16 }\n"
+    (tmp_path / "stages.toml").write_text(RECIPE + more + smaller)
+    code, said = command(*BOTH, "--recipe", "stages.toml")
+    assert code == 0, said
+    before, after = said.split("stage 2 of 3")
+    assert before.count("photographs to learn from") == 1
+    assert after.count("photographs to learn from") == 1
+    assert "photographs to learn from" not in after.split("stage 3 of 3")[1]
+    assert after.index("stage-2: 6 steps") < after.index("photographs to learn from")
+
+
+def test_the_folders_of_all_stages_are_checked_first(command, tmp_path):
+    (tmp_path / "run" / "stage-2").mkdir(parents=True)
+    (tmp_path / "run" / "stage-2" / "last.ckpt").write_bytes(b"kept")
+    code, said = command(*BOTH, "--recipe", "stages.toml", "--run", "run")
+    assert code == 2
+    assert "stage-2: holds a run" in said
+    assert not (tmp_path / "run" / "stage-1").exists()
 
 
 def test_ctrl_c_keeps_a_checkpoint(command, tmp_path, monkeypatch):
@@ -478,6 +562,7 @@ def test_help_names_both_kinds(command, capsys, monkeypatch):
             cli.main()
         out = capsys.readouterr().out
         assert "impasto train adain --photos" in out
+    assert re.search(r"Usage: .*impasto train toy \[OPTIONS\] *\n", out)
     assert "--resume" in out
 
 
@@ -500,14 +585,16 @@ def test_losses_are_drawn_even_if_there_are_none(tmp_path):
     assert (tmp_path / "none.png").exists() and (tmp_path / "zero.png").exists()
 
 
-def test_lightning_is_imported_late_and_its_remedy_named():
+@pytest.mark.parametrize("missing", ["lightning", "matplotlib", "tensorboard"])
+def test_lightning_is_imported_late_and_its_remedy_named(missing):
     code = (
         "import sys, impasto, impasto.cli, impasto.pipeline, impasto.methods\n"
         "assert 'lightning' not in sys.modules and 'matplotlib' not in sys.modules\n"
-        "sys.modules['lightning'] = None\n"
+        f"sys.modules[{missing!r}] = None\n"
         "try:\n    import impasto.training.train\n"
         "except impasto.errors.InputError as error:\n"
-        "    sys.exit(\"pip install 'impasto[train]'\" not in str(error))\n"
+        "    said, remedy = str(error), \"is not here: pip install 'impasto[train]'\"\n"
+        f"    sys.exit(not ({missing!r} in said and remedy in said))\n"
         "sys.exit(1)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from data import painting, photo
@@ -27,6 +29,13 @@ def test_between_for_a_blend(distance, small_net):
     content, style = photo(56, 72), painting()
     blend = distance(small_net, 0.3 * content + 0.7 * style, content, style, TAPS)
     assert all(0 < value < 1 for value in blend.values())
+
+
+@pytest.mark.parametrize("distance", [relative_gram_distance, relative_moments_distance])
+def test_nan_for_a_content_that_has_the_style(distance, small_net):
+    for out in (painting(), photo()):
+        values = distance(small_net, out, painting(), painting(), TAPS).values()
+        assert all(math.isnan(value) for value in values)
 
 
 def test_content_distance_is_free_of_the_statistics(small_net):

@@ -14,7 +14,7 @@ from impasto import color
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods.gatys import Gatys
-from impasto.pipeline import refiner, stylize
+from impasto.pipeline import Transfer, refiner, stylize
 
 
 @pytest.fixture
@@ -198,15 +198,65 @@ def test_refinement_begins_with_the_methods_result(small_net, method, photo_file
     assert refined.settings["iterations"] == 8
 
 
-@pytest.mark.parametrize("mode", ["match", "match-style", "luminance"])
+class Spy(Gatys):
+    """Keeps what it is given."""
+
+    def prepare(self, styles, weights=None):
+        self.styles = styles
+        return super().prepare(styles, weights)
+
+    def __call__(self, content, *args, **kwargs):
+        self.content = content
+        return super().__call__(content, *args, **kwargs)
+
+
+@pytest.mark.parametrize("mode", color.MODES)
 def test_refinement_sees_the_controlled_pictures(small_net, method, mode):
-    finer = Gatys(small_net, device="cpu", precision="float32", sizes=[0], iterations=3)
-    content = photo()
-    out = stylize(content, painting(), method, refine=finer, color=mode).picture.rgb
-    assert out.shape == content.shape
+    finer = Spy(small_net, device="cpu", precision="float32", sizes=[0], iterations=3)
+    out = stylize(photo(), painting(), method, refine=finer, color=mode).picture.rgb
+    content, style = {
+        "match": (photo(), color.match(painting(), photo())),
+        "match-style": (color.match(photo(), painting()), painting()),
+        "luminance": (color.as_grey(photo()), color.as_grey(painting())),
+    }[mode]
+    torch.testing.assert_close(finer.content, content, atol=1e-5, rtol=0)
+    torch.testing.assert_close(finer.styles[0], style, atol=1e-5, rtol=0)
     if mode == "luminance":
-        chroma = color.to_ycbcr(out)[1:] - color.to_ycbcr(content)[1:]
+        chroma = color.to_ycbcr(out)[1:] - color.to_ycbcr(photo())[1:]
         assert float(chroma.abs().max()) < 0.02
+
+
+def test_a_method_that_is_stopped_is_not_refined(small_net, method):
+    finer = Gatys(small_net, device="cpu", precision="float32", sizes=[0], iterations=3)
+    stopped = stylize(photo(), painting(), method, refine=finer, on_step=lambda step: True)
+    assert len(stopped.losses) == 1
+    assert "refine" not in stopped.settings
+    plain = stylize(photo(), painting(), method, on_step=lambda step: True)
+    assert torch.equal(stopped.picture.rgb, plain.picture.rgb)
+
+
+def test_options_reach_the_refinement_too():
+    options = {"device": "cpu", "precision": "float32", "style_weight": 7.0, "style_scale": 0.5}
+    result = stylize(photo(), painting(), iterations=2, refine=1, **options)
+    for made in (result.settings, result.settings["refine"]):
+        assert (made["style_weight"], made["style_scale"]) == (7, 0.5)
+        assert made["device"].endswith("float32")
+    assert (result.settings["iterations"], result.settings["refine"]["iterations"]) == (2, 1)
+
+
+@pytest.mark.parametrize("option", ["sizes", "iterations", "start", "model"])
+def test_options_that_a_refinement_has_not(method, option):
+    with pytest.raises(InputError, match=f"a refinement has no option '{option}'"):
+        refiner(2, method, **{option: 1})
+
+
+def test_styles_are_looked_at_before_any_content(method):
+    stored = method.prepare([painting()]).store("waves", "other:1")
+    with pytest.raises(InputError, match="stored for backbone other:1"):
+        Transfer(method, [stored])
+    for mode in (None, "match"):
+        with pytest.raises(InputError, match="must not be negative"):
+            Transfer(method, [read(painting())] * 2, [3.0, -1.0], color=mode)
 
 
 def test_a_number_refines_on_the_methods_device(photo_file, painting_file):

@@ -11,7 +11,7 @@ from impasto.methods import METHODS
 from impasto.training.data import DataConfig
 from impasto.training.fit import TrainingConfig
 from impasto.training.recipes import build, read_toml
-from impasto.training.train import read_recipe, trainable
+from impasto.training.train import Stage, _with_vgg, read_recipe, trainable
 
 
 class Toy:
@@ -86,7 +86,7 @@ def test_stages_override_what_they_name(tmp_path):
         ("[training]\nsteps = 0", r"\[training\]: steps = 0: must be 1 or more"),
         ("[training]\nlearning_rate = nan", "learning_rate = nan: must be above 0"),
         ("[training]\naverage = 1.0", "average = 1.0: must be 0 or more, below 1"),
-        ("[training]\nschedule = 'cosine'", "schedule = 'cosine': use constant, inverse, halving"),
+        ("[training]\nschedule = 'linear'", "schedule = 'linear': use constant, inverse, halving"),
         ("[training]\nclip = -1", "clip = -1: must be 0 or more"),
         ("[data]\nsize = 900", "size = 900: give 16 or more pixels, at most short_side = 512"),
         ("[data]\nvalidation = 0.7\ntest = 0.3", "give shares from 0, together below 1"),
@@ -127,6 +127,29 @@ def test_methods_that_cannot_be_trained():
     with pytest.raises(InputError, match=r"'ada' is unknown: use one of"):
         trainable("ada")
     assert trainable("toy") is Toy
+
+
+@pytest.mark.parametrize(
+    ("options", "filled"),
+    [
+        ({}, None),
+        ({"loss_network": "vgg19"}, {"loss_weights"}),
+        ({"encoder": "vgg19"}, {"encoder_weights"}),
+        ({"encoder": "vgg19", "loss_network": "vgg19"}, {"encoder_weights", "loss_weights"}),
+    ],
+)
+def test_vgg_goes_to_every_network_that_is_vgg(options, filled):
+    vgg, cls = Path("vgg.pth"), METHODS["adain"]
+    stages = [Stage(o, DataConfig(), TrainingConfig()) for o in ({}, options)]
+    assert _with_vgg(stages, cls, None, None) == stages
+    if filled is None:
+        with pytest.raises(InputError, match='set encoder = "vgg19" or loss_network = "vgg19"'):
+            _with_vgg(stages, cls, vgg, "caffe")
+        return
+    plain, fitting = _with_vgg(stages, cls, vgg, "caffe")
+    assert plain == stages[0]
+    given = {**dict.fromkeys(filled, vgg), "loss_convention": "caffe"}
+    assert fitting.options == {**options, **given}
 
 
 def test_every_recipe_in_the_repository_is_valid():

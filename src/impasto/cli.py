@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
 from .errors import InputError
@@ -43,7 +43,14 @@ class _Trainables(TyperGroup):
         if args[0] in self.commands:
             return super().resolve_command(ctx, args)
         _, command, rest = super().resolve_command(ctx, ["METHOD", *args])
-        return "", command, rest
+        return args[0], command, rest
+
+
+class _OfMethod(TyperCommand):
+    """The command of `impasto train METHOD`: its usage names the method in the command's place."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]"]
 
 
 train_app = typer.Typer(
@@ -62,7 +69,7 @@ Examples:
 """,
 )
 app.add_typer(train_app, name="train")
-say = Console(stderr=True, highlight=False, soft_wrap=True)
+say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130
 
@@ -193,8 +200,8 @@ def stylize(
     refine: Annotated[
         int | None,
         typer.Option(
-            help="So many iterations of gatys that begin with the method's result; options that "
-            "the method does not have are for them."
+            help="So many iterations of gatys that begin with the method's result; its options are "
+            "for them too."
         ),
     ] = None,
     preview: Annotated[
@@ -249,8 +256,8 @@ def stylize(
     time_limit: Annotated[float | None, typer.Option(help="Seconds for one picture.")] = None,
 ) -> None:
     """Help is STYLIZE_HELP."""
-    from .methods import load, options_of
-    from .pipeline import Transfer, read_style, refiner
+    from .methods import options_of
+    from .pipeline import Transfer, load_refined, read_style
 
     contents, styles = _contents_and_styles(pictures, style)
     targets = _targets(contents, styles, out)
@@ -283,12 +290,13 @@ def stylize(
     }
     if preview is not None and preview < 1:
         raise InputError(f"preview is {preview}: must be 1 or more iterations")
+    known = options_of(method)
+    if preview is not None and refine is None and "iterations" not in known:
+        raise InputError(f"--preview: method {method} works in one pass; leave it out")
+    if refine is None and "encoder_weights" in known:
+        options["encoder_weights"] = options.pop("weights_file")
     options = {name: value for name, value in options.items() if value is not None}
-    finishing: dict[str, Any] = {}
-    if refine is not None:
-        known = options_of(method)
-        finishing = {name: options.pop(name) for name in list(options) if name not in known}
-    ready = load(method, **options)
+    ready, finer = load_refined(method, refine, options, _flag)
     transfer = Transfer(
         ready,
         [read_style(source, background) for source in styles],
@@ -299,7 +307,7 @@ def stylize(
         color_variant,  # type: ignore[arg-type]
         match_luminance,
         background,
-        None if refine is None else refiner(refine, ready, **finishing),
+        finer,
     )
     for note in [ready.settings["device"], *ready.notes]:
         say.print(f"impasto: {note}")
@@ -387,9 +395,9 @@ def _interrupts(
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[loss]}", markup=False),
         TimeRemainingColumn(),
         console=say,
         transient=True,
@@ -591,7 +599,7 @@ def samples(
         say.print(str(path))
 
 
-@train_app.command("METHOD")
+@train_app.command("METHOD", cls=_OfMethod)
 def train_method(
     method: Annotated[str, typer.Argument(help="A method that can be trained, such as adain.")],
     photos: Annotated[Path, typer.Option(help="Folder of photographs.")],
@@ -616,7 +624,7 @@ def train_method(
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     vgg: Annotated[
         Path | None,
-        typer.Option(help="Weights of the loss network, where the recipe asks for VGG."),
+        typer.Option(help="Weights of VGG, where the recipe's encoder or loss network is VGG."),
     ] = None,
     convention: Convention = None,
     device: Device = "auto",
@@ -699,6 +707,12 @@ def train_encoder(
     from .training.encoder import train
 
     train(photos, paintings, teacher, convention, teacher_relu5, recipe, run, out, steps, say.print)
+
+
+def _flag(option: str) -> str:
+    """As it is typed: the option of a method that stands behind it may be called otherwise."""
+    name = {"weights_file": "backbone-weights", "encoder_weights": "backbone-weights"}.get(option)
+    return f"--{name or option.replace('_', '-')}"
 
 
 def _layers(option: str, text: str | None) -> dict[str, float] | None:

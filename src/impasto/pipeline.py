@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -19,12 +19,20 @@ from . import __version__
 from . import color as colors
 from .errors import InputError
 from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize, write
-from .methods import Method, OnStep, Step, load
+from .methods import Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import Gatys
-from .statistics import Moments, shares
-from .styles import SUFFIX, StoredStyle
+from .statistics import Moments
+from .styles import SUFFIX, StoredStyle, style_shares
 
-__all__ = ["Result", "StyleSource", "Transfer", "read_style", "refiner", "stylize"]
+__all__ = [
+    "Result",
+    "StyleSource",
+    "Transfer",
+    "load_refined",
+    "read_style",
+    "refiner",
+    "stylize",
+]
 
 StyleSource = Source | StoredStyle
 
@@ -88,7 +96,8 @@ class Transfer:
             finish where it matters.
 
     Raises:
-        InputError: for controls that do not exist or do not go with a stored style.
+        InputError: for controls that do not exist or do not go with a stored style, and for styles
+            and weights that do not fit.
     """
 
     method: Method
@@ -101,7 +110,6 @@ class Transfer:
     match_luminance: bool = False
     background: str = "white"
     refine: Gatys | None = None
-    _prepared: Any = None
 
     def __post_init__(self) -> None:
         if self.color not in (None, *colors.MODES):
@@ -122,7 +130,8 @@ class Transfer:
             raise InputError(f"size is {self.size}: the short side needs {MIN_SIDE} pixels or more")
         if not (math.isfinite(self.strength) and self.strength >= 0):
             raise InputError(f"strength is {self.strength}: must be 0 or more")
-        shares(len(self.styles), self.weights)
+        style_shares(len(self.styles), self.weights)
+        self._prepared = None if self._recolors else self._prepare(self._paintings())
 
     def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
         """Render one content.
@@ -139,21 +148,24 @@ class Transfer:
             check_size(height, width, picture.name)
             rgb = resize(rgb, (height, width))
         losses: list[tuple[float, float, float]] = []
+        stopped = False
 
-        def watch(step: Step) -> bool | None:
+        def watch(step: Step) -> bool:
+            nonlocal stopped
             losses.append((step.loss, step.content, step.style))
-            if on_step is None:
-                return None
-            return on_step(replace(step, picture=lambda: finish(step.picture())))
+            if on_step is not None:
+                stopped = bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
+            return stopped
 
         def finish(out: Tensor) -> Tensor:
             return colors.restore_chroma(out, rgb) if self.color == "luminance" else out
 
         seen, style, finer = self._controlled(rgb)
         out = self.method(seen, style, self.strength, watch)
-        if self.refine is not None:
+        refine = None if stopped else self.refine
+        if refine is not None:
             losses.clear()
-            out = self.refine(seen, finer, self.strength, watch, start=out)
+            out = refine(seen, finer, self.strength, watch, start=out)
         out = finish(out)
         alpha = picture.alpha
         if alpha is not None:
@@ -169,7 +181,7 @@ class Transfer:
             **({"color_variant": self.color_variant} if self.color else {}),
             **({"match_luminance": True} if self.match_luminance else {}),
             **self.method.settings,
-            **({"refine": self.refine.settings} if self.refine else {}),
+            **({"refine": refine.settings} if refine else {}),
             "seconds": round(time.monotonic() - began, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
         }
@@ -185,6 +197,23 @@ class Transfer:
             self.background,
         )
 
+    @property
+    def _recolors(self) -> bool:
+        """Whether styles take something from the content: they are prepared for each anew."""
+        return self.color == "match" or self.match_luminance
+
+    def _paintings(self) -> list[Tensor | StoredStyle]:
+        """The styles as they are in all colour modes that do not take from the content."""
+        grey = self.color == "luminance"
+        return [
+            style
+            if isinstance(style, StoredStyle)
+            else colors.as_grey(style.rgb)
+            if grey
+            else style.rgb
+            for style in self.styles
+        ]
+
     def _prepare(self, styles: Sequence[Tensor | StoredStyle]) -> tuple[Any, Any]:
         """The styles as the method sees them, and as the refinement does."""
         finer = None if self.refine is None else self.refine.prepare(styles, self.weights)
@@ -192,20 +221,8 @@ class Transfer:
 
     def _controlled(self, content: Tensor) -> tuple[Tensor, Any, Any]:
         """The content and the prepared styles that method and refinement get to see."""
-        if self.color == "match" or (self.color == "luminance" and self.match_luminance):
-            return self._recolored(content)
         if self._prepared is None:
-            grey = self.color == "luminance"
-            self._prepared = self._prepare(
-                [
-                    style
-                    if isinstance(style, StoredStyle)
-                    else colors.as_grey(style.rgb)
-                    if grey
-                    else style.rgb
-                    for style in self.styles
-                ]
-            )
+            return self._recolored(content)
         if self.color == "luminance":
             return colors.as_grey(content), *self._prepared
         if self.color == "match-style":
@@ -218,7 +235,7 @@ class Transfer:
         return content, *self._prepared
 
     def _recolored(self, content: Tensor) -> tuple[Tensor, Any, Any]:
-        """Styles that take something from the content are prepared for each content anew."""
+        """As :meth:`_controlled`, for styles that take something from the content."""
         paintings = [style.rgb for style in self.styles if isinstance(style, Picture)]
         if self.color == "match":
             recolored = [colors.match(rgb, content, self.color_variant) for rgb in paintings]
@@ -260,10 +277,10 @@ def stylize(
         method: a name (see :func:`impasto.methods`) or what :func:`impasto.load` returned.
         weights, strength, size, color, color_variant, match_luminance, background: see
             :class:`Transfer`.
-        refine: iterations of Gatys' method that begin with the method's result, or such a method
-            with options of its own, see :class:`Transfer`.
+        refine: iterations of Gatys' method that begin with the method's result, see
+            :func:`load_refined`; or such a method, see :class:`Transfer`.
         on_step: called after every iteration; returning True ends it with the picture so far.
-        options: of the method, such as ``backbone`` or ``iterations``.
+        options: of the method, such as ``backbone`` or ``iterations``, and of its refinement.
 
     Returns:
         The picture with its losses and settings.
@@ -278,12 +295,14 @@ def stylize(
         >>> impasto.stylize(photo, painting, iterations=5, device="cpu").picture.rgb.shape
         torch.Size([3, 40, 50])
     """
+    count = refine if isinstance(refine, int) else None
+    finer = None if isinstance(refine, int) else refine
     if isinstance(method, str):
-        ready = load(method, **options)
+        ready, made = load_refined(method, count, options)
     elif options:
         raise InputError("options belong to load() when a loaded method is given")
     else:
-        ready = method
+        ready, made = method, None if count is None else refiner(count, method)
     sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
     transfer = Transfer(
         ready,
@@ -295,12 +314,48 @@ def stylize(
         color_variant,
         match_luminance,
         background,
-        refiner(refine, ready) if isinstance(refine, int) else refine,
+        finer or made,
     )
     return transfer(content, on_step)
 
 
-def refiner(iterations: int, method: Method, **options: Any) -> Gatys:
+# Options of Gatys that a refinement leaves open, and those of them about its backbone.
+REFINED = set(options_of("gatys")) - {"sizes", "iterations", "start"}
+OF_BACKBONE = {"backbone", "weights_file", "convention"}
+
+
+def load_refined(
+    method: str,
+    refine: int | None,
+    options: Mapping[str, Any],
+    spelled: Callable[[str], str] = repr,
+) -> tuple[Method, Gatys | None]:
+    """A method by name, and its refinement, if there is to be one.
+
+    What both have an option for goes to both. The backbone is the refinement's alone where the
+    method has no option ``backbone``.
+
+    Args:
+        method: see :func:`impasto.methods`.
+        refine: iterations of the refinement; None for no refinement.
+        options: of both.
+        spelled: how messages write the name of an option.
+
+    Raises:
+        InputError: for an option that neither has, or a value out of range.
+    """
+    known = set(options_of(method))
+    if refine is None:
+        check_options(f"method {method}", options_of(method), options, spelled)
+        return load(method, **options), None
+    check_options(f"method {method} with a refinement", known | REFINED, options, spelled)
+    own = known if "backbone" in known else known - OF_BACKBONE
+    ready = load(method, **{name: value for name, value in options.items() if name in own})
+    finishing = {name: value for name, value in options.items() if name in REFINED}
+    return ready, refiner(refine, ready, **finishing)
+
+
+def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
     """Gatys' method as a refinement: so many iterations, at the final size alone.
 
     Args:
@@ -309,8 +364,9 @@ def refiner(iterations: int, method: Method, **options: Any) -> Gatys:
         options: of :class:`Gatys`, such as ``backbone`` or ``style_weight``.
 
     Raises:
-        InputError: for no iterations, or an option out of its range.
+        InputError: for no iterations, or an option that there is not or that is out of its range.
     """
+    check_options("a refinement", REFINED, options)
     if iterations < 1:
         raise InputError(f"refine is {iterations}: must be 1 or more iterations")
     options = {"device": str(getattr(method, "device", "auto")), **options}

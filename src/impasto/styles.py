@@ -16,10 +16,10 @@ from torch import Tensor
 
 from .backbones.weights import load_tensors, save_tensors
 from .errors import InputError
-from .images import fit, resize
-from .statistics import Moments
+from .images import Source, fit, read, resize
+from .statistics import Moments, shares
 
-__all__ = ["SUFFIX", "LayerMoments", "StoredStyle", "Style"]
+__all__ = ["SUFFIX", "LayerMoments", "StoredStyle", "Style", "prepared", "style_shares"]
 
 SUFFIX = ".style"
 KIND = "impasto style"
@@ -163,6 +163,43 @@ class Style:
             for size in sizes
         }
         return StoredStyle(name, backbone, Moments.mix(colors, self.weights), levels)
+
+
+def prepared(
+    styles: Sequence[Source | StoredStyle],
+    weights: Sequence[float] | None,
+    backbone: str,
+    taps: Sequence[str],
+    measure: Measure,
+) -> Style:
+    """One or several styles, whose moments are averaged by ``weights``.
+
+    Args:
+        styles: paintings and stored styles.
+        weights: share of each; None for equal shares.
+        backbone: fingerprint of the backbone behind ``measure``.
+        taps: that a stored style must have.
+        measure: see :class:`Style`.
+
+    Raises:
+        InputError: if a stored style does not fit the backbone or the taps, or the weights do not
+            fit the styles.
+    """
+    parts: list[Tensor | StoredStyle] = []
+    for style in styles:
+        if isinstance(style, StoredStyle):
+            style.check(backbone, taps)
+            parts.append(style)
+        else:
+            parts.append(read(style).rgb)
+    return Style(parts, style_shares(len(parts), weights), measure)
+
+
+def style_shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
+    """As :func:`impasto.statistics.shares`; InputError for negative weights too."""
+    if weights is not None and any(weight < 0 for weight in weights):
+        raise InputError("weights of styles must not be negative")
+    return shares(count, weights)
 
 
 def reduce(picture: Tensor, short_side: int) -> Tensor:

@@ -6,6 +6,7 @@ downloaded; see :mod:`impasto.backbones.weights`.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from collections import Counter
@@ -41,7 +42,7 @@ _CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION}
 
 
 def load_backbone(
-    name: str = "compact",
+    name: str | VGG = "compact",
     weights: Path | None = None,
     *,
     convention: str | None = None,
@@ -54,7 +55,8 @@ def load_backbone(
     """A backbone, ready to give features: frozen, in evaluation mode, float32, on the CPU.
 
     Args:
-        name: ``compact``, ``vgg19`` or ``vgg16``.
+        name: ``compact``, ``vgg19`` or ``vgg16``, or a loaded network, of which a copy is returned
+            and to which the options do not apply.
         weights: a file of weights with torchvision's key names (safetensors or pth); None looks
             in the cache, then downloads. A file that ends early serves the taps that it has.
         convention: ``caffe`` or ``torchvision``: what the file's weights expect of their input.
@@ -68,6 +70,10 @@ def load_backbone(
     Raises:
         InputError: for an unknown name, or weights that cannot be had or do not fit.
     """
+    if isinstance(name, VGG):
+        net = copy.deepcopy(name)
+        net.fingerprint = net.fingerprint or f"{net.name}:{digest(net)}"
+        return net.eval().requires_grad_(False)
     check_options(padding, pooling)
     if name not in NAMES:
         raise InputError(f"backbone {name!r} is unknown: use one of {', '.join(NAMES)}")

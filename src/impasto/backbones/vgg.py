@@ -146,7 +146,7 @@ class VGG(nn.Module):
         for tap in taps:
             if tap in known:
                 continue
-            if re.fullmatch(r"(conv|relu)[1-5]_[1-4]", tap):
+            if re.fullmatch(r"(conv|relu)[1-5]_[1-4]", str(tap)):
                 raise InputError(
                     f"{self.name} has no layer {tap}: these weights serve {', '.join(known)}; "
                     "choose one of these, or other weights"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
+from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,16 @@ from .base import Method, OnStep, Step
 from .gatys import Gatys
 from .wct import WCT
 
-__all__ = ["METHODS", "Method", "OnStep", "Step", "load", "methods", "options_of"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "OnStep",
+    "Step",
+    "check_options",
+    "load",
+    "methods",
+    "options_of",
+]
 
 METHODS: dict[str, type[Method]] = {"adain": AdaIN, "gatys": Gatys, "wct": WCT}
 
@@ -41,12 +51,7 @@ def load(method: str = "gatys", **options: Any) -> Method:
         >>> gatys(torch.rand(3, 40, 50), style).shape
         torch.Size([3, 40, 50])
     """
-    known = options_of(method)
-    for option in options:
-        if option not in known:
-            others = [name for name in METHODS if option in options_of(name)]
-            hint = f": method {' or '.join(others)} has" if others else _hint(option, known)
-            raise InputError(f"method {method} has no option {option!r}{hint}")
+    check_options(f"method {method}", options_of(method), options)
     return METHODS[method](**options)
 
 
@@ -55,6 +60,26 @@ def options_of(method: str) -> list[str]:
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown{_hint(method, METHODS)}")
     return list(inspect.signature(METHODS[method]).parameters)
+
+
+def check_options(
+    who: str,
+    known: Collection[str],
+    given: Iterable[str],
+    spelled: Callable[[str], str] = repr,
+) -> None:
+    """Raise InputError for an option that is not known.
+
+    Args:
+        who: does not know it, for the message.
+        known, given: names of options.
+        spelled: how the message writes such a name.
+    """
+    for option in given:
+        if option not in known:
+            others = [name for name in METHODS if option in options_of(name)]
+            hint = f": method {' or '.join(others)} has" if others else _hint(option, known)
+            raise InputError(f"{who} has no option {spelled(option)}{hint}")
 
 
 class _Room(ModuleType):

@@ -7,7 +7,6 @@ content of the photograph and the statistics of the painting.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
@@ -19,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..backbones import VGG, digest, load_backbone
+from ..backbones import VGG, load_backbone
 from ..device import (
     channels_last,
     check_memory,
@@ -31,8 +30,8 @@ from ..device import (
 from ..errors import InputError
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import content_loss, gram_loss, moments_loss, range_loss, total_variation
-from ..statistics import Moments, shares
-from ..styles import LayerMoments, StoredStyle, Style
+from ..statistics import Moments
+from ..styles import LayerMoments, StoredStyle, Style, prepared
 from .base import OnStep, Step
 
 __all__ = ["Gatys"]
@@ -121,13 +120,9 @@ class Gatys:
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         tune_process()
-        if isinstance(backbone, VGG):
-            net = copy.deepcopy(backbone)  # it will change device and data type
-            net.fingerprint = net.fingerprint or f"{net.name}:{digest(net)}"
-        else:
-            net = load_backbone(
-                backbone, weights_file, convention=convention, padding=padding, pooling=pooling
-            )
+        net = load_backbone(
+            backbone, weights_file, convention=convention, padding=padding, pooling=pooling
+        )
         self.notes: list[str] = []
         self.style_layers = self._layers(net, style_layers, STYLE_LAYERS, every=True)
         self.content_layers = self._layers(net, content_layers, CONTENT_LAYERS, every=False)
@@ -198,22 +193,9 @@ class Gatys:
     def prepare(
         self, styles: Sequence[Source | StoredStyle], weights: Sequence[float] | None = None
     ) -> Style:
-        """Get ready for one or several styles; their moments are averaged by ``weights``.
-
-        Raises:
-            InputError: if a stored style does not fit the backbone or the layers, or the weights
-                do not fit the styles.
-        """
-        parts: list[Tensor | StoredStyle] = []
-        for style in styles:
-            if isinstance(style, StoredStyle):
-                style.check(self.net.fingerprint, list(self.style_layers))
-                parts.append(style)
-            else:
-                parts.append(read(style).rgb)
-        if weights is not None and any(weight < 0 for weight in weights):
-            raise InputError("weights of styles must not be negative")
-        return Style(parts, shares(len(parts), weights), self.measure)
+        """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
+        taps = list(self.style_layers)
+        return prepared(styles, weights, self.net.fingerprint, taps, self.measure)
 
     @torch.no_grad()
     def measure(self, picture: Tensor) -> LayerMoments:

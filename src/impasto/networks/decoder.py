@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["HUANG", "Decoder"]
+from ..errors import InputError
+
+__all__ = ["HUANG", "Decoder", "padded"]
 
 Upsampling = Literal["nearest", "bilinear"]
 
@@ -32,6 +34,9 @@ class Decoder(nn.Module):
             concatenation, at its resolution.
         upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
 
+    Raises:
+        InputError: for widths or an upsampling that there cannot be.
+
     Example:
         >>> decoder = Decoder(8, ((8,), (6, 4)), skips={1: 5})
         >>> decoder(torch.rand(1, 8, 6, 7), {1: torch.rand(1, 5, 12, 14)}).shape
@@ -46,8 +51,10 @@ class Decoder(nn.Module):
         upsampling: Upsampling = "nearest",
     ) -> None:
         super().__init__()
-        if upsampling not in ("nearest", "bilinear"):
-            raise ValueError(f"upsampling {upsampling!r} is unknown: use nearest or bilinear")
+        if upsampling not in get_args(Upsampling):
+            raise InputError(f"upsampling {upsampling!r} is unknown: use nearest or bilinear")
+        if not _whole(widths):
+            raise InputError(f"widths {widths}: give a list of channels, 1 or more, for each block")
         self.upsampling = upsampling
         self.skips = dict(skips or {})
         self.blocks = nn.ModuleList()
@@ -74,11 +81,22 @@ class Decoder(nn.Module):
                 x = torch.cat([x, skips[index]], 1)
             assert isinstance(block, nn.ModuleList)
             for layer in block:
-                x = layer(_padded(x) if isinstance(layer, nn.Conv2d) else x)
-        out: Tensor = self.last(_padded(x))
+                x = layer(padded(x) if isinstance(layer, nn.Conv2d) else x)
+        out: Tensor = self.last(padded(x))
         return out
 
 
-def _padded(x: Tensor) -> Tensor:
+def padded(x: Tensor) -> Tensor:
+    """``x`` with a pixel of reflection around it."""
     alone = min(x.shape[-2:]) == 1  # a picture as small as a cell: there is nothing to reflect
     return F.pad(x, (1, 1, 1, 1), mode="replicate" if alone else "reflect")
+
+
+def _whole(widths: object) -> bool:
+    def lists(value: object) -> bool:
+        return isinstance(value, (list, tuple)) and len(value) > 0
+
+    return lists(widths) and all(
+        lists(block) and all(type(width) is int and width > 0 for width in block)
+        for block in widths  # type: ignore[attr-defined]
+    )

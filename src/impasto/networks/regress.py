@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.vgg import VGG
-from .decoder import Decoder
+from .decoder import Decoder, padded
 
 __all__ = ["choose_channels", "counterparts", "fit_decoder", "fit_layers", "ridge"]
 
@@ -128,10 +128,12 @@ def fit_decoder(
         decoder: mirrors ``encoder`` from ``taps[0]`` on.
         encoder: float32.
         taps: the decoder's block -> tap that it is given.
-        crops: ``(n, 3, H, W)`` in 0..1, sides a multiple of what the encoder halves them to.
+        crops: ``(n, 3, H, W)`` in 0..1; they are cut to whole cells of ``taps[0]``.
     """
     rng = torch.Generator().manual_seed(seed)
     deepest = int(taps[0][4])
+    cell = 2 ** (deepest - 1)
+    crops = crops[..., : crops.shape[-2] // cell * cell, : crops.shape[-1] // cell * cell]
     state = _features(encoder, taps[0], crops)
     for index, block in enumerate(decoder.blocks):
         if index:
@@ -144,16 +146,15 @@ def fit_decoder(
         for conv, (tap, halved) in zip(convs, ways, strict=True):
             target = _features(encoder, tap, crops)
             target = F.max_pool2d(target, 2) if halved else target
-            padded = F.pad(state, (1, 1, 1, 1), mode="reflect")
-            rows, answers = _sample(padded, conv, target, per_crop, rng)
+            around = padded(state)
+            rows, answers = _sample(around, conv, target, per_crop, rng)
             count = min(conv.out_channels, answers.shape[1])
             weight, bias = ridge(rows, answers[:, choose_channels(answers, count)])
             conv.weight[:count] = weight.reshape(count, *conv.weight.shape[1:])
             assert conv.bias is not None
             conv.bias[:count] = bias
-            state = _convolved(padded, conv, F.relu)
-    padded = F.pad(state, (1, 1, 1, 1), mode="reflect")
-    weight, bias = ridge(*_sample(padded, decoder.last, crops, per_crop, rng))
+            state = _convolved(around, conv, F.relu)
+    weight, bias = ridge(*_sample(padded(state), decoder.last, crops, per_crop, rng))
     decoder.last.weight.copy_(weight.reshape(decoder.last.weight.shape))
     assert decoder.last.bias is not None
     decoder.last.bias.copy_(bias)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ __all__ = [
 JUDGED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 
 
-@torch.no_grad()
 def relative_gram_distance(
     judge: VGG,
     out: Tensor,
@@ -33,7 +33,8 @@ def relative_gram_distance(
 ) -> dict[str, float]:
     """``|G(out) - G(style)|^2 / |G(content) - G(style)|^2`` for every tap.
 
-    0 for the style's Gram matrices, 1 for the content left as it is.
+    0 for the style's Gram matrices, 1 for the content left as it is; nan where the content has the
+    style's already, so that there is nothing to be relative to.
 
     Args:
         judge: a backbone in float32.
@@ -43,19 +44,9 @@ def relative_gram_distance(
     Returns:
         The distance by tap; their mean is the figure that the README quotes.
     """
-
-    def grams(picture: Tensor) -> dict[str, Tensor]:
-        features = judge(picture[None], taps)
-        return {tap: Moments.of(features[tap][0]).gram for tap in taps}
-
-    ours, before, aim = grams(out), grams(content), grams(style)
-    return {
-        tap: float((ours[tap] - aim[tap]).square().sum() / (before[tap] - aim[tap]).square().sum())
-        for tap in taps
-    }
+    return _relative(lambda moments: moments.gram, judge, (out, content, style), taps)
 
 
-@torch.no_grad()
 def relative_moments_distance(
     judge: VGG,
     out: Tensor,
@@ -68,16 +59,27 @@ def relative_moments_distance(
     ``(|mu - mu_s|^2 + |sigma - sigma_s|^2)``, relative to the content's own.
     """
 
-    def moments(picture: Tensor) -> dict[str, Tensor]:
-        features = judge(picture[None], taps)
-        each = {tap: Moments.of(features[tap].squeeze(0)) for tap in taps}
-        return {tap: torch.cat([m.mean, m.deviation()]) for tap, m in each.items()}
+    def statistic(moments: Moments) -> Tensor:
+        return torch.cat([moments.mean, moments.deviation()])
 
-    ours, before, aim = moments(out), moments(content), moments(style)
-    return {
-        tap: float((ours[tap] - aim[tap]).square().sum() / (before[tap] - aim[tap]).square().sum())
-        for tap in taps
-    }
+    return _relative(statistic, judge, (out, content, style), taps)
+
+
+@torch.no_grad()
+def _relative(
+    statistic: Callable[[Moments], Tensor],
+    judge: VGG,
+    pictures: tuple[Tensor, Tensor, Tensor],
+    taps: Sequence[str],
+) -> dict[str, float]:
+    """How far the first picture is from the third, relative to the second."""
+    distances = {}
+    seen = [judge(picture[None], taps) for picture in pictures]
+    for tap in taps:
+        ours, before, aim = (statistic(Moments.of(features[tap][0])) for features in seen)
+        whole = float((before - aim).square().sum())
+        distances[tap] = float((ours - aim).square().sum()) / whole if whole else math.nan
+    return distances
 
 
 @torch.no_grad()

@@ -56,10 +56,11 @@ class DistillConfig:
             through them, and a student that only knows natural pictures can be fooled there.
         positions: per crop and tap, at most.
         steps, batch, learning_rate: Adam with a cosine schedule to zero.
-        dreams, rounds: how many pictures are optimised through the student, each time anew at the
-            steps of ``rounds``, and join the bank; half of every batch is then from them. A student
-            that has only seen pictures from outside finds ways of satisfying its own statistics
-            that the teacher does not accept; here it learns what the teacher makes of them.
+        dreams, dream_every: every so many steps, 24 pictures are optimised through the student as
+            it is, and half of every batch is from the latest ``dreams`` of them. A student that has
+            only seen pictures from outside lets its statistics be satisfied in ways that the
+            teacher does not accept, however small its error on those pictures; here it learns
+            again and again what the teacher makes of the latest ones.
         kernel, unit: weights of the kernel loss and of the pull of mean activations to one,
             relative to the map loss.
         seed: of crops, positions, initial weights and order.
@@ -76,7 +77,7 @@ class DistillConfig:
     steps: int = 10000
     batch: int = 8
     dreams: int = 0
-    rounds: tuple[int, ...] = ()
+    dream_every: int = 60
     learning_rate: float = 1e-3
     kernel: float = 1.0
     unit: float = 0.05
@@ -231,35 +232,35 @@ class _Trainee(nn.Module):
         return out
 
 
-def dream(net: VGG, crops: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Pictures on the way of an optimisation through ``net``, ``(count, 3, H, W)`` uint8.
+def dream(net: VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) -> Tensor:
+    """Pictures on the way of an optimisation through ``net``, ``(24, 3, H, W)`` uint8.
 
-    Random crops take the Gram matrices of other random crops (Adam, 24 steps, weak content term);
-    three pictures of each optimisation are kept.
+    Eight random crops take the Gram matrices of eight others at ``taps`` (Adam, 36 steps, weak
+    content term), as in Gatys' method; three pictures of each are kept.
     """
-    taps = net.taps
     net.requires_grad_(False)
     kept: list[Tensor] = []
-    while len(kept) * 8 < count:
-        chosen = torch.randint(len(crops), (2, 8), generator=rng)
-        content, style = (crops[index].float() / 255 for index in chosen)
+    deep = taps[-2]
+    chosen = torch.randint(len(crops), (2, 8), generator=rng)
+    content, style = (crops[index].float() / 255 for index in chosen)
+    with torch.no_grad():
+        seen = net(content, [deep])[deep]
+        aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
+    x = content.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    optimizer = torch.optim.Adam([x], 0.04, betas=(0.9, 0.99))
+    for step in range(1, 37):
+        optimizer.param_groups[0]["lr"] = 0.04 * min(1.0, (37 - step) / 18)
+        features = net(x, taps)
+        losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
+        loss = 100 * torch.stack(losses).mean(0).sum() + content_loss(features[deep], seen)
+        (x.grad,) = torch.autograd.grad(loss, x)
+        optimizer.step()
         with torch.no_grad():
-            seen = net(content, [taps[-2]])[taps[-2]]
-            aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
-        x = content.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-        optimizer = torch.optim.Adam([x], 0.05, betas=(0.9, 0.99))
-        for step in range(1, 25):
-            features = net(x, taps)
-            losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
-            loss = 50 * torch.stack(losses).mean(0).sum() + content_loss(features[taps[-2]], seen)
-            (x.grad,) = torch.autograd.grad(loss, x)
-            optimizer.step()
-            with torch.no_grad():
-                x.clamp_(0, 1)
-            if step % 8 == 0:
-                kept.append((x.detach() * 255).round().to(torch.uint8))
+            x.clamp_(0, 1)
+        if step % 12 == 0:
+            kept.append((x.detach() * 255).round().to(torch.uint8))
     net.requires_grad_(True)
-    return torch.cat(kept)[:count].contiguous()
+    return torch.cat(kept).contiguous()
 
 
 @torch.no_grad()
@@ -322,9 +323,7 @@ def distill(
         optimizer.load_state_dict(state["optimizer"])
         rng.set_state(state["rng"])
         step = state["step"]
-        past = [r for r in config.rounds if r < step]
-        if past:
-            own = Bank(**torch.load(run / f"dreams-{past[-1]}.pt", weights_only=True))
+        own = None if state["own"] is None else Bank(**state["own"])
         log(f"going on at step {step}")
     elif start is not None:
         trainee.start(bank, start, teachers[1:])
@@ -336,8 +335,12 @@ def distill(
             group["lr"] = (
                 config.learning_rate * warm * (1 + math.cos(math.pi * step / config.steps)) / 2
             )
-        if step in config.rounds:
-            own = _dreams(trainee.net, bank, teachers, config, run / f"dreams-{step}.pt", log)
+        if config.dreams and step and step % config.dream_every == 0:
+            latest = _dreams(trainee.net, bank, teachers, config, step)
+            if step % every < config.dream_every:
+                fooled = evaluate(trainee, latest, config.batch)
+                log(_line("  pictures just optimised through it:", fooled))
+            own = latest if own is None else _joined(latest, own, config.dreams)
         losses = trainee.losses(*_batch(bank, own, config.batch, rng))
         total = torch.stack(
             [
@@ -366,6 +369,7 @@ def distill(
                 "optimizer": optimizer.state_dict(),
                 "rng": rng.get_state(),
                 "step": step,
+                "own": None if own is None else vars(own),
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
@@ -373,23 +377,24 @@ def distill(
 
 
 def _dreams(
-    net: VGG,
-    bank: Bank,
-    teachers: Sequence[Teacher],
-    config: DistillConfig,
-    path: Path,
-    log: Callable[[str], None],
+    net: VGG, bank: Bank, teachers: Sequence[Teacher], config: DistillConfig, step: int
 ) -> Bank:
-    """The student's own pictures and what the teachers see in them; kept in ``path``."""
-    if not path.exists():
-        rng = torch.Generator().manual_seed(config.seed + int(path.stem.split("-")[1]))
-        crops = dream(net, bank.crops, config.dreams, rng)
-        own = examine(crops, teachers, config.positions, rng, lambda done, total: None)
-        own.scale = bank.scale
-        torch.save(vars(own), path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-        log(f"{config.dreams} pictures optimised through the student joined the bank")
-    return Bank(**torch.load(path, weights_only=True))
+    """The student's own pictures and what the teachers see in them."""
+    rng = torch.Generator().manual_seed(config.seed + step)
+    crops = dream(net, bank.crops, rng, list(bank.features))
+    own = examine(crops, teachers, config.positions, rng, lambda done, total: None)
+    own.scale = bank.scale
+    return own
+
+
+def _joined(latest: Bank, own: Bank, most: int) -> Bank:
+    """The latest pictures and those before them, ``most`` in all."""
+    return Bank(
+        torch.cat([latest.crops, own.crops])[:most],
+        {tap: torch.cat([p, own.positions[tap]])[:most] for tap, p in latest.positions.items()},
+        {tap: torch.cat([f, own.features[tap]])[:most] for tap, f in latest.features.items()},
+        own.scale,
+    )
 
 
 def _batch(bank: Bank, own: Bank | None, size: int, rng: torch.Generator) -> tuple[Bank, Tensor]:

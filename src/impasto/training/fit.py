@@ -40,11 +40,14 @@ from .sheets import draw_losses, sheet
 
 try:
     import lightning.pytorch as pl
+    import matplotlib  # noqa: F401, used when losses are drawn
+    import tensorboard  # type: ignore[import-untyped]  # noqa: F401, used by its logger
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
     from lightning.pytorch.utilities import rank_zero_only
-except ImportError:
+except ImportError as error:
     raise InputError(
-        "training needs Lightning, which is not here: pip install 'impasto[train]'"
+        "training needs Lightning, TensorBoard and Matplotlib, and "
+        f"{error.name} is not here: pip install 'impasto[train]'"
     ) from None
 
 __all__ = [
@@ -63,7 +66,7 @@ OnProgress = Callable[[int, int, float], bool | None]
 the run, with a checkpoint."""
 
 Optimizer = Literal["adam", "sgd"]
-Schedule = Literal["constant", "inverse", "halving", "plateau"]
+Schedule = Literal["constant", "inverse", "halving", "cosine", "plateau"]
 CHECKPOINT, NETWORK = "last.ckpt", "network.safetensors"
 SHEET = 4  # contents and styles of a sample sheet
 
@@ -73,7 +76,8 @@ class TrainingConfig:
     """How a network is trained; the table ``[training]`` of a recipe.
 
     Attributes:
-        steps: of the optimiser, in all.
+        steps: of the optimiser, in all; a run may go on with others, unless its schedule is
+            ``cosine``.
         batch: pairs in a step, over all processes.
         start: crops that the method's start in closed form is fitted to; 0 starts with the weights
             as they are.
@@ -81,8 +85,9 @@ class TrainingConfig:
         learning_rate: at the start.
         momentum: of SGD.
         schedule: of the learning rate: ``constant``; ``inverse``, divided by ``1 + decay step``
-            (Huang & Belongie); ``halving``, halved every ``every`` steps; ``plateau``, multiplied
-            by ``factor`` when the validation loss has not fallen for ``patience`` validations.
+            (Huang & Belongie); ``halving``, halved every ``every`` steps; ``cosine``, falling to
+            zero over ``steps`` as half a wave; ``plateau``, multiplied by ``factor`` when the
+            validation loss has not fallen for ``patience`` validations.
         decay, every, factor, patience: see ``schedule``.
         clip: greatest norm of the gradient; 0 does not clip.
         average: decay of the moving average of the weights, which then is what is validated and
@@ -135,7 +140,7 @@ class TrainingConfig:
 
 
 # What a run may be gone on with differently: it changes neither what was learnt nor what will be.
-FREE = ("steps", "log_every", "checkpoint_every", "samples_every", "memory", "workers")
+FREE = {"steps", "log_every", "checkpoint_every", "samples_every", "memory", "workers"}
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,9 @@ class Hardware:
         devices: processes on a machine, each with its device; nodes: machines, which must share
             the folder of the run.
         strategy: of Lightning, such as ``ddp``.
+
+    Raises:
+        InputError: for several processes on one numbered device.
     """
 
     device: str = "auto"
@@ -155,6 +163,13 @@ class Hardware:
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"
+
+    def __post_init__(self) -> None:
+        if ":" in self.device and self.devices > 1:
+            raise InputError(
+                f"device {self.device} is one, and --devices {self.devices} are asked for: use "
+                f"--device {self.device.split(':')[0]}, or --devices 1"
+            )
 
 
 class Interrupted(Exception):
@@ -224,6 +239,7 @@ class Fit(pl.LightningModule):
             "constant": lambda step: 1.0,
             "inverse": lambda step: 1 / (1 + config.decay * step),
             "halving": lambda step: 0.5 ** (step // config.every),
+            "cosine": lambda step: (1 + math.cos(math.pi * step / config.steps)) / 2,
         }
         schedule = LambdaLR(optimizer, factors[config.schedule])
         return {
@@ -320,10 +336,6 @@ class Fit(pl.LightningModule):
         """Keep the settings."""
         checkpoint["settings"] = json.dumps(self.settings)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise InputError for a checkpoint of other settings."""
-        _check_settings(self.run, checkpoint["settings"], self.settings)
-
     def evaluate(self, split: Split) -> dict[str, float]:
         """Mean of every term of the loss over pairs of a split, the same pairs every time.
 
@@ -397,12 +409,7 @@ def fit(
         Interrupted: if ``on_progress`` asked for the end.
     """
     hardware = hardware or Hardware()
-    sets = {
-        "photos": len(pairs.photos.train),
-        "paintings": len(pairs.paintings.train) if pairs.paintings else 0,
-    }
-    every = {**asdict(config), **asdict(pairs.config), **sets, **(settings or {})}
-    fixed = {name: value for name, value in every.items() if name not in FREE}
+    fixed = _fixed(config, pairs) | dict(settings or {})
     # As JSON keeps it, so that it can be compared with what was kept.
     module = Fit(method, pairs, config, run, json.loads(json.dumps(fixed)), on_progress, log)
     checkpoint = run / CHECKPOINT
@@ -422,6 +429,7 @@ def fit(
     module.train()
     going_on = resume and checkpoint.exists()
     if going_on:
+        _check_settings(run, _kept_settings(checkpoint), module.settings)
         log(f"{run}: going on from {checkpoint.name}")
     elif config.start:
         contents, styles = default_collate([pairs[i] for i in range(config.start)])
@@ -433,6 +441,7 @@ def fit(
             trainer.fit(module, ckpt_path=checkpoint if going_on else None, weights_only=True)
     except SystemExit:  # Lightning's answer to KeyboardInterrupt
         raise KeyboardInterrupt from None
+    waiting = module.stream.waiting  # before the clock runs on
     device = trainer.strategy.root_device
     module.to(device)
     method.to(device)
@@ -443,7 +452,7 @@ def fit(
     figures: dict[str, object] = {
         "validation": validation,
         "test": test,
-        "waiting": round(module.stream.waiting, 4),
+        "waiting": round(waiting, 4),
         "steps": trainer.global_step,
         "seed": config.seed,
         "machine": f"{trainer.world_size} x {machine}" if trainer.world_size > 1 else machine,
@@ -468,6 +477,34 @@ def check_run(run: Path, resume: bool) -> None:
         raise InputError(
             f"{run}: holds a run; go on with it by --resume, choose another --run, or delete it"
         )
+
+
+def _fixed(config: TrainingConfig, pairs: Pairs) -> dict[str, object]:
+    """What must be the same for a run to go on, named as in the recipe."""
+    free = FREE - {"steps"} if config.schedule == "cosine" else FREE
+    tables = {"training": asdict(config), "data": asdict(pairs.config)}
+    fixed: dict[str, object] = {
+        f"{table}.{name}": value
+        for table, values in tables.items()
+        for name, value in values.items()
+        if name not in free
+    }
+    paintings = len(pairs.paintings.train) if pairs.paintings else 0
+    return {**fixed, "photos": len(pairs.photos.train), "paintings": paintings}
+
+
+def _kept_settings(checkpoint: Path) -> str:
+    """The settings in a checkpoint. Raises InputError if it cannot be read."""
+    try:
+        kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return str(kept["settings"])
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # a broken file can raise anything
+        raise InputError(
+            f"{checkpoint} is damaged or cut off: put a copy of it in its place, or delete "
+            f"{checkpoint.parent} and train anew"
+        ) from error
 
 
 def _check_settings(run: Path, kept: str, settings: Mapping[str, object]) -> None:
@@ -506,7 +543,8 @@ def history(run: Path) -> list[dict[str, float]]:
     for folder in folders:
         if (folder / "metrics.csv").exists():  # else killed before its first entry
             with open(folder / "metrics.csv", newline="") as file:
-                for row in csv.DictReader(file):
+                whole = (line for line in file if line.endswith("\n"))  # a kill may tear the last
+                for row in csv.DictReader(whole):
                     seen = {name: float(value) for name, value in row.items() if value}
                     rows.setdefault(int(row["step"]), {}).update(seen)
     return [rows[step] for step in sorted(rows)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .recipes import build, check, read_toml
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
 
 TABLES = {"options": "table", "data": "table", "training": "table"}
+WEIGHTS = {"encoder": "encoder_weights", "loss_network": "loss_weights"}  # options: network, file
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def train(
         out: the model to write, ``.safetensors``.
         resume: go on with what ``run`` holds.
         steps: instead of the recipe's.
-        vgg, convention: weights of the loss network, where it is VGG, and what they expect.
+        vgg, convention: weights of VGG, where the encoder or the loss network is one, and what
+            they expect.
         hardware, on_progress: see :func:`impasto.training.fit.fit`.
         log: called with a line of progress, in the main process.
 
@@ -122,13 +125,14 @@ def train(
         if len(stages) > 1:
             raise InputError(f"{recipe}: has {len(stages)} stages; set the steps of each in it")
         stages = [replace(stages[0], training=replace(stages[0].training, steps=steps))]
-    stages = _with_vgg(stages, cls, {"loss_weights": vgg, "loss_convention": convention})
+    stages = _with_vgg(stages, cls, vgg, convention)
     folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
     choose_device((hardware or Hardware()).device)  # before the pictures are read
-    check_run(folders[0], resume)
+    for folder in folders:
+        check_run(folder, resume)
     tune_process()
     method, learnt, figures = None, None, []
-    pictures: tuple[DataConfig, PictureSet, PictureSet | None] | None = None
+    pictures: tuple[object, PictureSet, PictureSet | None] | None = None
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True), 1):
         torch.manual_seed(stage.training.seed)
         method = cls.untrained(**stage.options)
@@ -136,8 +140,8 @@ def train(
         if learnt is not None:
             method.network.load_state_dict(learnt)
             training = replace(training, start=0)
-        if pictures is None or pictures[0] != replace(stage.data, size=pictures[0].size):
-            pictures = (stage.data, *_read(photos, paintings, stage.data, log))
+        if pictures is None or pictures[0] != _decoding(stage.data):
+            pictures = (_decoding(stage.data), *_read(photos, paintings, stage.data, log))
         sets = pictures[1:]
         if len(stages) > 1:
             log(f"stage {number} of {len(stages)}")
@@ -153,7 +157,7 @@ def train(
             on_progress=on_progress,
             log=log,
         )
-        recorded = {"options": plain, "data": asdict(stage.data), **asdict(stage.training)}
+        recorded = {"options": plain, "data": asdict(stage.data), **asdict(training)}
         figures.append({**result, "recipe": recorded})
         learnt = method.network.state_dict()
         log(
@@ -174,6 +178,10 @@ def train(
         log(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")
 
 
+# What _read() takes of a DataConfig; where it is the same, so are the pictures.
+_decoding = attrgetter("short_side", "validation", "test", "minimum", "memory")
+
+
 def _read(
     photos: Path, paintings: Path | None, config: DataConfig, log: Callable[[str], None]
 ) -> tuple[PictureSet, PictureSet | None]:
@@ -192,23 +200,27 @@ def _read(
     return contents, None if paintings is None else one("paintings", paintings, 1)
 
 
-def _with_vgg(stages: list[Stage], cls: Any, given: Mapping[str, Any]) -> list[Stage]:
-    """The stages with the weights given for those whose loss network is not the bundled one."""
-    given = {key: value for key, value in given.items() if value is not None}
-    if not given:
+def _with_vgg(
+    stages: list[Stage], cls: Any, vgg: Path | None, convention: str | None
+) -> list[Stage]:
+    """The stages with the weights given for each of their networks that is not the bundled one."""
+    if vgg is None and convention is None:
         return stages
-    parameter = inspect.signature(cls.untrained).parameters.get("loss_network")
-    default = "compact" if parameter is None else parameter.default
-    fitting = [stage.options.get("loss_network", default) != "compact" for stage in stages]
-    if not any(fitting):
+    parameters = inspect.signature(cls.untrained).parameters
+    places = {k: v for k, v in WEIGHTS.items() if k in parameters and v in parameters}
+
+    def given(stage: Stage) -> dict[str, Any]:
+        networks = {k: stage.options.get(k, parameters[k].default) for k in places}
+        files = [places[k] for k, network in networks.items() if network not in (None, "compact")]
+        options = {**dict.fromkeys(files, vgg), "loss_convention": convention} if files else {}
+        return {key: value for key, value in options.items() if value is not None}
+
+    if not any(map(given, stages)):
         raise InputError(
-            "--vgg and --convention are for a loss network that is VGG: set "
-            'loss_network = "vgg19" under [options] in the recipe'
+            "--vgg and --convention are for an encoder or a loss network that is VGG: set "
+            'encoder = "vgg19" or loss_network = "vgg19" under [options] in the recipe'
         )
-    return [
-        replace(stage, options={**stage.options, **given}) if fits else stage
-        for stage, fits in zip(stages, fitting, strict=True)
-    ]
+    return [replace(stage, options={**stage.options, **given(stage)}) for stage in stages]
 
 
 def _merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

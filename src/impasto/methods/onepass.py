@@ -1,0 +1,231 @@
+"""What the methods of one pass share: a model in a file, and the face around it."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import VGG, load_backbone
+from ..backbones.weights import load_tensors, save_tensors
+from ..device import (
+    channels_last,
+    check_memory,
+    choose_device,
+    choose_precision,
+    describe,
+    tune_process,
+)
+from ..errors import InputError
+from ..images import MIN_SIDE, Source, read
+from ..statistics import Moments
+from ..styles import LayerMoments, StoredStyle, Style, prepared
+from .base import OnStep
+
+__all__ = ["MODELS", "Model", "OnePass", "tuples"]
+
+MODELS = Path(__file__).parent.parent / "models"
+AnyModel = TypeVar("AnyModel", bound="Model")
+
+
+class Model(ABC):
+    """A frozen encoder and the network learnt for it: what rendering and training share.
+
+    Attributes:
+        method: its name, which stands in the file.
+        learns_from: stands there too.
+        Config: the dataclass of ``config``; its ``encoder`` names a backbone.
+        name: of the file that it was read from.
+    """
+
+    method: ClassVar[str]
+    learns_from: ClassVar[str]
+    Config: ClassVar[type]
+    name = "untrained"
+
+    def __init__(self, config: Any, encoder: VGG) -> None:
+        self.config = config
+        self.encoder = channels_last(encoder)
+        self.encoder.seamless = True
+        self.network = channels_last(self.build())
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network of ``config``, untrained; InputError if there cannot be one."""
+
+    @property
+    @abstractmethod
+    def taps(self) -> Sequence[str]:
+        """Where the encoder's features are transferred."""
+
+    @abstractmethod
+    def measure(self, pictures: Tensor) -> dict[str, Moments]:
+        """Moments at the taps, one for each picture of a batch."""
+
+    @abstractmethod
+    def __call__(
+        self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
+    ) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` of the contents' size."""
+
+    @abstractmethod
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """Memory that a picture takes for each pixel at most, about (measured at 768 px)."""
+
+    @classmethod
+    def load(
+        cls: type[AnyModel],
+        path: Path | None,
+        encoder_weights: Path | None = None,
+        convention: str | None = None,
+        encoder: VGG | None = None,
+    ) -> AnyModel:
+        """The model in a file, None for the bundled one; InputError if it is none.
+
+        Args:
+            path: written by :meth:`save`.
+            encoder_weights, convention: see :func:`impasto.backbones.load_backbone`.
+            encoder: instead of the one that the file names.
+        """
+        bundled = MODELS / f"{cls.method}.safetensors"
+        if path is None and not bundled.exists():
+            raise InputError(
+                f"{bundled}: the bundled model is not there; install impasto again, or give a "
+                f"model made by `impasto train {cls.method}`"
+            )
+        path = bundled if path is None else Path(path)
+        tensors, header = load_tensors(path)
+        try:
+            if header["method"] != cls.method:
+                raise KeyError
+            config, made_for = json.loads(header["config"]), header["encoder"]
+            net = load_backbone(
+                encoder or config["encoder"], encoder_weights, convention=convention
+            )
+            if made_for != net.fingerprint:
+                raise InputError(
+                    f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "
+                    "train it again, or give its encoder's weights"
+                )
+            model = cls(cls.Config(**{key: tuples(value) for key, value in config.items()}), net)
+            model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
+        except InputError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+            raise InputError(
+                f"{path}: not a model made by `impasto train {cls.method}`; name another file"
+            ) from None
+        model.name = path.name
+        return model
+
+    def save(self, path: Path, figures: Mapping[str, object]) -> None:
+        """Write the network as float16, with its configuration and ``figures`` in the header."""
+        header = {
+            "method": self.method,
+            "config": json.dumps(asdict(self.config)),
+            "encoder": self.encoder.fingerprint,
+            "figures": json.dumps(figures),
+            "format": "1",
+            "licence": "MIT (impasto)",
+            "training data": f"{self.learns_from}, see models/CARD.md",
+        }
+        state = self.network.state_dict()
+        save_tensors(path, {name: t.to(torch.float16) for name, t in state.items()}, header)
+
+
+class OnePass:
+    """A method of one pass, see :class:`impasto.methods.base.Method`.
+
+    Args:
+        model: is frozen and moved.
+        style_scale: size of the style's features relative to the content.
+        device, precision: see :mod:`impasto.device`.
+        settings: further ones, for the record.
+
+    Raises:
+        InputError: for an option out of its range.
+    """
+
+    def __init__(
+        self, model: Model, style_scale: float, device: str, precision: str, **settings: Any
+    ) -> None:
+        if not (math.isfinite(style_scale) and style_scale > 0):
+            raise InputError(f"style-scale is {style_scale}: must be above 0")
+        tune_process()
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        for net in (model.encoder, model.network):
+            net.eval().requires_grad_(False).to(self.device, self.dtype)
+        self.model = model
+        self.style_scale = style_scale
+        self.notes: list[str] = []
+        self.settings: dict[str, Any] = {
+            "method": model.method,
+            "model": model.name,
+            "backbone": model.encoder.fingerprint,
+            **settings,
+            "style_scale": style_scale,
+            "device": describe(self.device, self.dtype),
+        }
+
+    def prepare(
+        self, styles: Sequence[Source | StoredStyle], weights: Sequence[float] | None = None
+    ) -> Style:
+        """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
+        fingerprint = self.model.encoder.fingerprint
+        return prepared(styles, weights, fingerprint, self.model.taps, self.measure)
+
+    @torch.no_grad()
+    def measure(self, picture: Tensor) -> LayerMoments:
+        """Normalised moments of a picture ``(3, H, W)`` at the taps, in float32."""
+        moments = self.model.measure(self._on_device(picture))
+        return {
+            tap: Moments(m.weight[0], m.first[0], m.second[0]).normalised().to(torch.float32)
+            for tap, m in moments.items()
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        content: Source,
+        style: Style,
+        strength: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size and is on the CPU.
+
+        ``strength`` mixes the features with their transferred ones at every tap (paper 3, alpha).
+        Below 1, the same share of what the decoder loses of the picture is put back, so that 0
+        gives the content itself.
+
+        Raises:
+            InputError: if the picture is too small or needs more memory than there is, or
+                ``strength`` is negative.
+        """
+        if not (math.isfinite(strength) and strength >= 0):
+            raise InputError(f"strength is {strength}: must be 0 or more")
+        rgb = read(content).rgb
+        height, width = rgb.shape[-2:]
+        if min(height, width) < MIN_SIDE:
+            raise InputError(
+                f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
+            )
+        check_memory((height, width), self.model.bytes_per_pixel(self.dtype), self.device)
+        aim = style.at(max(MIN_SIDE, round(min(height, width) * self.style_scale)))
+        moments = {tap: aim[tap].to(self.device) for tap in self.model.taps}
+        return self.model(self._on_device(rgb), moments, strength)[0].clamp(0, 1).cpu()
+
+    def _on_device(self, picture: Tensor) -> Tensor:
+        return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
+
+
+def tuples(value: Any) -> Any:
+    """Lists as tuples, all the way down: a configuration does not change."""
+    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
