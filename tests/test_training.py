@@ -79,20 +79,6 @@ def test_a_student_as_wide_as_its_teacher_is_fitted_exactly(teacher):
     assert float((ours - theirs).norm() / theirs.norm()) < 0.1
 
 
-def test_a_strided_student_is_fitted_to_the_maxima(teacher):
-    student = VGG(((16, 16), (24,)), strided=1).requires_grad_(False)
-    crops = torch.stack([photo(32, 32, seed=i) for i in range(12)])
-    taps = ["relu1_1", "relu1_2", "relu2_1"]
-    before = {tap: f.flatten(2).sum(-1).sort(1).values for tap, f in student(crops, taps).items()}
-    fit_layers(student, teacher, crops, per_crop=200)
-    aim = teacher(crops, taps)
-    aim["relu1_2"] = torch.nn.functional.max_pool2d(aim["relu1_2"], 2)
-    for tap, features in student(crops, taps).items():
-        ours = features.flatten(2).sum(-1).sort(1).values
-        theirs = aim[tap].flatten(2).sum(-1).sort(1).values
-        assert float((ours - theirs).norm()) < 0.3 * float((before[tap] - theirs).norm())
-
-
 def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path):
     whole, _ = run(folders, teacher, tmp_path / "whole")
     lines: list[str] = []
@@ -316,11 +302,10 @@ def test_a_decoders_layers_mirror_the_encoders():
     assert _mirrored(encoder, 3, "relu3_1", 2) == [("relu2_2", True)] * 2
 
 
-@pytest.mark.parametrize("strided", [0, 1])
 @pytest.mark.parametrize("skips", [{}, {1: "relu1_1"}])
-def test_a_fitted_decoder_inverts_the_encoder(strided, skips):
+def test_a_fitted_decoder_inverts_the_encoder(skips):
     torch.manual_seed(0)
-    encoder = VGG(((16, 16), (24,)), strided=strided).requires_grad_(False)
+    encoder = VGG(((16, 16), (24,))).requires_grad_(False)
     channels = {block: encoder.channels(tap) for block, tap in skips.items()}
     decoder = Decoder(24, ((16,), (16, 16)), channels)
     crops = torch.stack([make(32, 32, seed=i) for i in range(8) for make in (photo, painting)])

@@ -188,27 +188,6 @@ def test_bfloat16_features_are_close(small_net):
     assert float((coarse.float() - exact).norm() / exact.norm()) < 0.03
 
 
-@pytest.mark.parametrize("size", [(32, 48), (37, 51), (16, 17)])
-def test_strided_blocks_have_the_sizes_of_pooled_ones(size):
-    widths = ((4, 5), (6, 7), (8,))
-    pooled, strided = VGG(widths), VGG(widths, strided=2)
-    taps = ["relu1_1", "relu2_1", "relu3_1"]
-    picture = torch.rand(2, 3, *size)
-    ours, theirs = strided(picture, taps), pooled(picture, taps)
-    assert {tap: ours[tap].shape for tap in taps} == {tap: theirs[tap].shape for tap in taps}
-    halved = strided(picture, ["relu1_2"])["relu1_2"]
-    assert halved.shape == (2, 5, size[0] // 2, size[1] // 2)
-
-
-def test_a_strided_convolution_sees_what_its_pooled_counterpart_sees():
-    net = VGG(((2, 2), (2,)), strided=1).double().requires_grad_(False)
-    picture = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
-    net(picture, ["conv1_2"])["conv1_2"][0, :, 3, 4].sum().backward()
-    rows, columns = picture.grad.abs().sum((0, 1)).nonzero().T
-    # The 2x2 cell (6..7, 8..9), one pixel around it for each of the two layers.
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 9, 6, 11)
-
-
 def test_asking_for_a_convolution_keeps_its_negative_values():
     net = VGG(((4, 4), (6,))).requires_grad_(False)
     features = net(torch.rand(1, 3, 16, 16), ["conv1_2", "relu1_2"])
@@ -217,7 +196,7 @@ def test_asking_for_a_convolution_keeps_its_negative_values():
 
 
 def test_seamless_keeps_flat_flat_and_the_inside_as_it_was():
-    net = VGG(((4, 5), (6, 7), (8,)), strided=1).requires_grad_(False)
+    net = VGG(((4, 5), (6, 7), (8,))).requires_grad_(False)
     taps = ["relu1_1", "relu2_1", "relu3_1"]
     picture = torch.rand(1, 3, 64, 64)
     before = net(picture, taps)

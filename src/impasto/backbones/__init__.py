@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 from ..samples import PHOTOGRAPHS
-from .compact import COMPACT, load_compact
+from .compact import load_compact
 from .vgg import (
     CAFFE,
     TORCHVISION,
@@ -78,7 +78,7 @@ def load_backbone(
     if name not in NAMES:
         raise InputError(f"backbone {name!r} is unknown: use one of {', '.join(NAMES)}")
     if name == "compact":
-        net = load_compact(COMPACT if weights is None else weights, padding, pooling)
+        net = load_compact() if weights is None else load_compact(weights)
     else:
         net = _load_vgg(name, weights, convention, progress)
     # Of the weights as they are in the file: measured means may differ in the last digit.

@@ -25,15 +25,13 @@ def load_compact(
     """The encoder in ``path``: its widths and taps stand in the file's header.
 
     Raises:
-        InputError: if the file is no encoder written by :func:`save_compact`, or for a pooling that
-            a strided encoder does not have.
+        InputError: if the file is no encoder written by :func:`save_compact`.
     """
     tensors, metadata = load_tensors(path)
     try:
         config = json.loads(metadata["config"])
         widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
-        taps, strided = tuple(config["taps"]), int(config.get("strided", 0))
-        net = VGG(widths, PLAIN, padding, pooling, "compact", taps, strided)
+        net = VGG(widths, PLAIN, padding, pooling, "compact", tuple(config["taps"]))
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except InputError:
         raise
@@ -41,22 +39,12 @@ def load_compact(
         raise InputError(
             f"{path}: not an encoder made by `impasto train encoder`; name another file"
         ) from None
-    if strided and pooling != "max":
-        raise InputError(
-            f"pooling {pooling}: compact was trained with max and has layers without pooling; use "
-            "backbone vgg19 or vgg16"
-        )
     return net.requires_grad_(False)
 
 
 def save_compact(net: VGG, path: Path, figures: dict[str, object]) -> None:
     """Write ``net`` as float16 with its configuration and ``figures`` in the header."""
-    config = {
-        "widths": net.widths,
-        "strided": net.strided,
-        "taps": net.taps,
-        "convention": net.convention.name,
-    }
+    config = {"widths": net.widths, "taps": net.taps, "convention": net.convention.name}
     header = {
         "config": json.dumps(config),
         "figures": json.dumps(figures),

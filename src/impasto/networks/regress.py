@@ -9,7 +9,7 @@ Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, reconstruct laye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,7 @@ def fit_layers(
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         if int(name[4]) != block:
-            state = state if block <= student.strided else F.max_pool2d(state, 2)
-            block = int(name[4])
+            state, block = F.max_pool2d(state, 2), int(name[4])
         first = name == "conv1_1"
         padded = F.pad(state, (1, 1, 1, 1), mode="replicate" if first else "constant")
         target: Tensor | None = None
@@ -95,10 +94,8 @@ def fit_layers(
             target = torch.cat(chunks)
         elif targets is not None:
             target = targets.get(name)
-        if target is not None and conv.stride[0] == 2:
-            target = F.max_pool2d(target, 2)  # the teacher's next block sees the maxima
         if target is not None:
-            rows, answers = _sample(padded, conv, target, per_crop, rng)
+            rows, answers = _sample(padded, target, per_crop, rng)
             kept = choose_channels(answers.clamp_min(0), conv.out_channels)
             weight, bias = ridge(rows, answers[:, kept])
             # The chosen channels are the strong ones: bring the dot products of features, divided
@@ -107,7 +104,7 @@ def fit_layers(
             gain = (answers.clamp_min(0).square().mean() / ours.clamp_min(1e-9)).sqrt()
             conv.weight.copy_((gain * weight).reshape(conv.weight.shape))
             conv.bias.copy_(gain * bias)
-        state = _convolved(padded, conv, F.relu)
+        state = _convolved(padded, conv)
 
 
 @torch.no_grad()
@@ -147,14 +144,14 @@ def fit_decoder(
             target = _features(encoder, tap, crops)
             target = F.max_pool2d(target, 2) if halved else target
             around = padded(state)
-            rows, answers = _sample(around, conv, target, per_crop, rng)
+            rows, answers = _sample(around, target, per_crop, rng)
             count = min(conv.out_channels, answers.shape[1])
             weight, bias = ridge(rows, answers[:, choose_channels(answers, count)])
             conv.weight[:count] = weight.reshape(count, *conv.weight.shape[1:])
             assert conv.bias is not None
             conv.bias[:count] = bias
-            state = _convolved(around, conv, F.relu)
-    weight, bias = ridge(*_sample(padded(state), decoder.last, crops, per_crop, rng))
+            state = _convolved(around, conv)
+    weight, bias = ridge(*_sample(padded(state), crops, per_crop, rng))
     decoder.last.weight.copy_(weight.reshape(decoder.last.weight.shape))
     assert decoder.last.bias is not None
     decoder.last.bias.copy_(bias)
@@ -170,7 +167,7 @@ def _mirrored(encoder: VGG, level: int, tap: str | None, count: int) -> list[tup
     ways = [(f"relu{level}_{j}", False) for j in range(last - 1, 0, -1)]
     if level > 1:
         above = f"relu{level - 1}_{len(encoder.widths[level - 2])}"
-        ways.append((above, level - 1 > encoder.strided))
+        ways.append((above, True))
     ways = ways or [("relu1_1", False)]
     return [ways[0]] * (count - len(ways)) + ways[-count:]
 
@@ -183,21 +180,19 @@ def _features(encoder: VGG, tap: str, crops: Tensor) -> Tensor:
         encoder.served = served
 
 
-def _convolved(padded: Tensor, conv: nn.Conv2d, then: Callable[[Tensor], Tensor]) -> Tensor:
+def _convolved(padded: Tensor, conv: nn.Conv2d) -> Tensor:
     chunks = torch.split(padded, 8)
-    return torch.cat(
-        [then(F.conv2d(chunk, conv.weight, conv.bias, conv.stride)) for chunk in chunks]
-    )
+    return torch.cat([F.relu(F.conv2d(chunk, conv.weight, conv.bias)) for chunk in chunks])
 
 
 def _sample(
-    padded: Tensor, conv: nn.Conv2d, target: Tensor, per_crop: int, rng: torch.Generator
+    padded: Tensor, target: Tensor, per_crop: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Patches ``(M, k k C_in)`` and the teacher's answers ``(M, C)`` at random positions."""
+    """3x3 patches ``(M, 9 C_in)`` and the teacher's answers ``(M, C)`` at random positions."""
     rows, answers = [], []
     for picture, answer in zip(padded, target, strict=True):
         height, width = answer.shape[-2:]
-        patches = F.unfold(picture[None], conv.kernel_size, stride=conv.stride)[0]
+        patches = F.unfold(picture[None], 3)[0]  # (9 C_in, H * W)
         index = torch.randperm(height * width, generator=rng)[:per_crop]
         rows.append(patches[:, index].T)
         answers.append(answer.flatten(1)[:, index].T)

@@ -48,7 +48,6 @@ class DistillConfig:
 
     Attributes:
         widths: channels of the student's convolutions, block by block.
-        strided: how many of its blocks end in a strided convolution instead of pooling.
         crops: size of the bank; validation: crops held out of it.
         size: side of a crop, pixels.
         noise, blend: share of the crops with white noise (deviation up to 0.2) added, and of those
@@ -67,7 +66,6 @@ class DistillConfig:
     """
 
     widths: tuple[tuple[int, ...], ...]
-    strided: int = 0
     crops: int = 8000
     validation: int = 200
     size: int = 128
@@ -165,7 +163,7 @@ class _Trainee(nn.Module):
 
     def __init__(self, config: DistillConfig, bank: Bank) -> None:
         super().__init__()
-        self.net = VGG(config.widths, PLAIN, name="compact", strided=config.strided)
+        self.net = VGG(config.widths, PLAIN, name="compact")
         for conv in self.net.convs.values():
             assert isinstance(conv, nn.Conv2d)
             assert conv.bias is not None
