@@ -11,6 +11,7 @@ from impasto.errors import InputError
 from impasto.images import read, resize
 from impasto.losses import gram_loss, total_variation
 from impasto.methods import load
+from impasto.methods.base import Step
 from impasto.methods.gatys import Gatys
 from impasto.statistics import Moments
 
@@ -54,6 +55,15 @@ def test_bundled_backbone_makes_the_distance_fall_to_a_tenth():
     out = run(method, photo(64, 80))
     before = distance(method, photo(64, 80), painting())
     assert distance(method, out, painting()) < 0.1 * before
+
+
+def test_losses_are_of_the_picture_as_it_is_returned(small_net):
+    method = gatys(small_net, iterations=30, content_weight=0.1)
+    white = (0.7 + painting(48, 48)).clamp(max=1)  # pulls many pixels out of range
+    steps: list[Step] = []
+    run(method, None, 1.0, steps.append, style=[white])
+    best = min(steps, key=lambda step: step.loss)
+    assert distance(method, best.picture(), white) == pytest.approx(best.style, rel=1e-3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (33, 47), (16, 90)])

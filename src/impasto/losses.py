@@ -66,7 +66,7 @@ def total_variation(picture: Tensor) -> Tensor:
 def range_loss(picture: Tensor) -> Tensor:
     """Mean squared excess of pixels over 0..1.
 
-    An optimiser that ignores the bounds saturates large areas (paper 3, Fig. 4); this keeps what
-    is clipped at the end too small to see.
+    An optimiser that ignores the bounds saturates large areas (paper 3, Fig. 4). One that sees the
+    picture clipped has no gradient where it is; this brings such pixels back.
     """
     return (picture - picture.clamp(0, 1)).square().mean()

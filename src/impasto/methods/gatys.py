@@ -41,7 +41,7 @@ CONTENT_LAYERS = ("relu4_2", "relu4_1", "relu3_1")
 STARTS = ("content", "content+noise", "noise", "grey")
 OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
 STYLE_LOSSES = {"gram": gram_loss, "moments": moments_loss}
-RANGE_WEIGHT = 100.0
+RANGE_WEIGHT = 1e4  # only to bring pixels back: what lies outside is not seen
 HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
 WINDOW = 10
 RADIUS = 0.025
@@ -317,7 +317,7 @@ class Gatys:
         for name, conv in self.net.convs.items():
             # Each layer keeps its output for the backward pass and passes a gradient of that size.
             assert isinstance(conv, torch.nn.Conv2d)
-            values += 2 * conv.out_channels / 4 ** (int(name[4]) - 1) / conv.stride[0] ** 2
+            values += 2 * conv.out_channels / 4 ** (int(name[4]) - 1)
             if name[4:] == deepest[4:]:
                 break
         return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
@@ -344,10 +344,11 @@ class _Level:
             self.content = method.net(method._on_device(content), method.content_layers)
 
     def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, content and style loss of ``(1, 3, H, W)``."""
+        """Total, content and style loss of ``(1, 3, H, W)``, clipped as the result will be."""
         method = self.method
         taps = set(method.content_layers) | set(method.style_layers)
-        features = method.net(picture, taps)
+        clipped = picture.clamp(0, 1)
+        features = method.net(clipped, taps)
         content = torch.stack(
             [
                 weight * content_loss(features[tap], self.content[tap])
@@ -363,7 +364,7 @@ class _Level:
         total = method.content_weight * content + method.style_weight * style
         total = total + RANGE_WEIGHT * range_loss(picture)
         if method.tv_weight:
-            total = total + method.tv_weight * total_variation(picture)
+            total = total + method.tv_weight * total_variation(clipped)
         return total, content, style
 
     def optimise(
