@@ -10,7 +10,7 @@ BIN := .venv/bin
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
-	$(BIN)/impasto stylize build/demo/coffee.png build/demo/swirls.png -o build/demo/result.png --size 400
+	$(BIN)/impasto stylize build/demo/coffee.png build/demo/swirls.png -o build/demo/result.png --size 400 --method gatys
 	@echo
 	@echo "The picture is $(CURDIR)/build/demo/result.png"
 	@echo "Try your own: $(BIN)/impasto stylize PHOTO PAINTING -o OUT.png"

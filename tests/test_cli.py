@@ -18,9 +18,11 @@ from impasto.backbones.vgg import VGG19
 from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
 from impasto.images import read_settings, write
+from impasto.methods import DEFAULT
 from impasto.methods.adain import AdaIN
 
-FAST = ["--iterations", "3", "--device", "cpu", "--precision", "float32"]
+CPU = ["--device", "cpu", "--precision", "float32"]
+FAST = ["--method", "gatys", "--iterations", "3", *CPU]
 
 
 @pytest.fixture
@@ -57,6 +59,12 @@ def test_stylize_and_show(run, photo_file, painting_file):
     assert "painting" in shown
     code, shown, _ = run("show", "out.png", "--json")
     assert json.loads(shown)["iterations_done"] == 3
+
+
+def test_the_default_is_one_pass(run, photo_file, painting_file):
+    assert run("stylize", photo_file, painting_file, "-o", "out.png", *CPU)[0] == 0
+    made = read_settings(Path("out.png"))
+    assert made["method"] == DEFAULT == "adain"  # written out in cli.py, which loads no torch
 
 
 def test_default_name(run, photo_file, painting_file, tmp_path):
@@ -140,7 +148,10 @@ def test_refinement_takes_the_options_that_the_method_has_not(run, photo_file, p
         (["--method", "adain", "--sizes", "24,0"], "--sizes: method gatys has"),
         (["--method", "adain", "--start", "noise"], "--start: method gatys has"),
         (["--method", "adain", "--levels", "relu4_1"], "--levels: method wct has"),
-        (["--model", "x.safetensors"], "method gatys with a refinement has no option --model"),
+        (
+            ["--method", "gatys", "--model", "x.safetensors"],
+            "method gatys with a refinement has no option --model",
+        ),
     ],
 )
 def test_options_that_neither_method_nor_refinement_has(
@@ -272,7 +283,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         "FOLDER": tmp_path / "folder",
         "STRIP": tmp_path / "strip.png",
     }
-    code, out, said = run("stylize", *[names.get(arg, arg) for arg in args], *FAST)
+    code, out, said = run("stylize", *FAST, *[names.get(arg, arg) for arg in args])
     assert code == 2
     assert out == ""
     complaints = [line for line in said.splitlines() if "CPU, " not in line]
@@ -333,7 +344,18 @@ def test_a_vgg_that_ends_early_says_which_layers_it_uses(run, photo_file, painti
 
 def test_a_picture_that_does_not_converge_is_written_with_a_warning(run, photo_file, painting_file):
     code, _, said = run(
-        *("stylize", photo_file, painting_file, "-o", "o.png", *FAST[2:], "--iterations", "40"),
+        *(
+            "stylize",
+            photo_file,
+            painting_file,
+            "-o",
+            "o.png",
+            *CPU,
+            "--method",
+            "gatys",
+            "--iterations",
+            "40",
+        ),
         *("--optimizer", "adam", "--lr", "100"),
     )
     assert code == 0
@@ -381,7 +403,7 @@ def test_preview_is_written_on_the_way(run, photo_file, painting_file, monkeypat
         return honest(path, *args, **kwargs)
 
     monkeypatch.setattr(images, "write", spy)
-    fast = ["--iterations", "5", *FAST[2:]]
+    fast = ["--method", "gatys", "--iterations", "5", *CPU]
     assert run("stylize", photo_file, painting_file, "-o", "o.png", "--preview", "2", *fast)[0] == 0
     assert written == [{"preview": 2}, {"preview": 4}]
     assert read_settings("o.png")["iterations_done"] == 5
@@ -390,9 +412,9 @@ def test_preview_is_written_on_the_way(run, photo_file, painting_file, monkeypat
 def test_ctrl_c_writes_what_there_is(tmp_path, photo_file, painting_file):
     out = tmp_path / "out.png"
     command = [sys.executable, "-m", "impasto", "stylize", str(photo_file), str(painting_file)]
-    options = ["-o", str(out), "--iterations", "1000000", "--tolerance", "0", "--preview", "1"]
+    options = ["-o", str(out), *FAST, "--iterations", "1000000", "--tolerance", "0"]
     process = subprocess.Popen(
-        [*command, *options, "--device", "cpu", "--precision", "float32"],
+        [*command, *options, "--preview", "1"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

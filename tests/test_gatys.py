@@ -14,6 +14,7 @@ from impasto.methods import load
 from impasto.methods.base import Step
 from impasto.methods.gatys import Gatys
 from impasto.statistics import Moments
+from impasto.styles import StoredStyle
 
 TAPS = ["relu1_1", "relu2_1", "relu3_1"]
 
@@ -90,6 +91,25 @@ def test_every_start(small_net, start):
     assert low <= spread <= high
     if start == "grey":
         torch.testing.assert_close(first[0], torch.full_like(first[0], 0.5))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 1.5])
+def test_the_default_start_has_the_styles_colours(small_net, tmp_path, strength):
+    style = (0.3 + 0.3 * painting()).clamp(0, 1)  # no colour of it is clipped
+    prepared = gatys(small_net).prepare([style])
+    prepared.store("s", "small:1").save(tmp_path / "s.style")
+    first: list[torch.Tensor] = []
+
+    def see(step: Step) -> bool:
+        first.append(step.picture())
+        return True
+
+    for styles in ([style], [StoredStyle.load(tmp_path / "s.style")]):
+        run(gatys(small_net), strength=strength, on_step=see, style=styles)
+    assert torch.equal(*first)
+    share = 0.9 * min(strength, 1)
+    expected = photo().mean((1, 2)).lerp(style.mean((1, 2)), share)
+    torch.testing.assert_close(first[0].mean((1, 2)), expected, atol=0.01, rtol=0)
 
 
 def test_a_picture_as_start(small_net, painting_file):
@@ -222,7 +242,7 @@ def test_a_loss_that_is_not_finite_takes_a_smaller_step(small_net, monkeypatch):
 
 
 def test_a_hopeless_loss_ends_with_a_warning_and_the_best_picture(small_net):
-    method = gatys(small_net, iterations=30)
+    method = gatys(small_net, iterations=30, start="content")
     prepared = method.prepare([painting()])
     method.style_weight = math.nan
     with pytest.warns(UserWarning, match="smaller --lr"):

@@ -19,7 +19,7 @@ from impasto.pipeline import Transfer, refiner, stylize
 
 @pytest.fixture
 def method(small_net):
-    return Gatys(small_net, device="cpu", precision="float32", iterations=8)
+    return Gatys(small_net, device="cpu", precision="float32", iterations=8, start="content")
 
 
 @pytest.mark.parametrize("kind", ["path", "str", "pil", "array", "tensor"])
@@ -179,9 +179,14 @@ def test_previews_are_finished_pictures(method):
 
 def test_the_public_face():
     assert set(impasto.__all__) == {"__version__", "load", "methods", "stylize"}
-    assert impasto.methods().keys() == {"adain", "gatys", "wct"}
+    assert impasto.methods().keys() == {"adain", "gatys", "johnson", "wct"}
     assert callable(impasto.load("gatys", device="cpu"))
-    assert impasto.methods().keys() == {"adain", "gatys", "wct"}  # and now the room is loaded
+    assert impasto.methods().keys() == {
+        "adain",
+        "gatys",
+        "johnson",
+        "wct",
+    }  # and now the room is loaded
     with pytest.raises(AttributeError):
         _ = impasto.nothing
 
@@ -237,7 +242,7 @@ def test_a_method_that_is_stopped_is_not_refined(small_net, method):
 
 def test_options_reach_the_refinement_too():
     options = {"device": "cpu", "precision": "float32", "style_weight": 7.0, "style_scale": 0.5}
-    result = stylize(photo(), painting(), iterations=2, refine=1, **options)
+    result = stylize(photo(), painting(), "gatys", iterations=2, refine=1, **options)
     for made in (result.settings, result.settings["refine"]):
         assert (made["style_weight"], made["style_scale"]) == (7, 0.5)
         assert made["device"].endswith("float32")

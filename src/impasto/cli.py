@@ -173,7 +173,7 @@ def stylize(
             help="File or folder; may use {content} and {style}. A folder for several contents.",
         ),
     ] = "{content}-{style}.png",
-    method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "gatys",
+    method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "adain",
     size: Annotated[
         int | None, typer.Option(help="Short side of the result in pixels. Default: the content's.")
     ] = None,
@@ -236,7 +236,11 @@ def stylize(
     ] = None,
     tv_weight: Annotated[float | None, typer.Option(help="Total variation: smoother.")] = None,
     start: Annotated[
-        str | None, typer.Option(help="content, content+noise, noise, grey, or a picture's path.")
+        str | None,
+        typer.Option(
+            help="recoloured (the content in the style's colours), content, content+noise, noise, "
+            "grey, or a picture's path."
+        ),
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="lbfgs or adam.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -299,7 +303,7 @@ def stylize(
     ready, finer = load_refined(method, refine, options, _flag)
     transfer = Transfer(
         ready,
-        [read_style(source, background) for source in styles],
+        [read_style(source, background, ready) for source in styles],
         _numbers("weights", weights),
         strength,
         size,
@@ -543,6 +547,44 @@ def methods() -> None:
 
 
 @app.command()
+def styles(
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model made by `impasto train johnson`, instead of the bundled one."),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="A picture to write: --photo in every style.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="For the sheet. Default: a free sample photograph.")
+    ] = None,
+) -> None:
+    """List the styles that a network has learnt.
+
+    Examples:
+
+        impasto styles
+
+        impasto styles --sheet styles.png --photo me.jpg
+    """
+    from .methods.johnson import Johnson
+
+    method = Johnson(model)
+    if sheet is not None:
+        from .images import check_output, fit, read, resize, write
+        from .samples import photograph
+        from .study.figures import labelled
+
+        check_output(sheet)
+        rgb = photograph("coffee") if photo is None else read(photo).rgb
+        small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], 256))
+        made = {name: method(small, method.prepare([name])) for name in method.learnt}
+        write(sheet, labelled({"photograph": small, **made}))
+    for name in method.learnt:
+        print(name)
+
+
+@app.command()
 def backbones() -> None:
     """List the backbones: what is installed, where, and how large.
 
@@ -607,6 +649,14 @@ def train_method(
         Path | None,
         typer.Option(help="Folder of paintings, unless the method needs photographs alone."),
     ] = None,
+    style: Annotated[
+        list[Path] | None,
+        typer.Option("--style", "-s", help="Of johnson: a painting to learn; may be repeated."),
+    ] = None,
+    style_size: Annotated[
+        int | None,
+        typer.Option(help="Of johnson: short side to which it is reduced; larger, larger strokes."),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML; see recipes/. Default: the method's defaults.")
     ] = None,
@@ -646,11 +696,14 @@ def train_method(
         impasto train adain --photos photos/ --paintings paintings/ --run runs/mine --resume
 
         impasto train adain --photos photos/ --paintings paintings/ --devices 4 --strategy ddp
+
+        impasto train johnson --photos photos/ --style night.jpg --style wave.jpg
     """
     from .training.fit import Hardware, Interrupted, is_main
     from .training.train import train
 
     run = run or Path("runs") / method
+    given = {"styles": style, "style_size": style_size}
     hardware = Hardware(device or "auto", precision, devices, nodes, strategy)
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(method, total=None, loss="")
@@ -665,6 +718,7 @@ def train_method(
                 *(method, photos, paintings, recipe, run, out or run / f"{method}.safetensors"),
                 resume=resume,
                 steps=steps,
+                options={name: value for name, value in given.items() if value is not None},
                 vgg=vgg,
                 convention=convention,
                 hardware=hardware,

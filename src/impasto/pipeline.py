@@ -19,10 +19,11 @@ from . import __version__
 from . import color as colors
 from .errors import InputError
 from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize, write
-from .methods import Method, OnStep, Step, check_options, load, options_of
+from .methods import DEFAULT, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import Gatys
+from .methods.johnson import Johnson
 from .statistics import Moments
-from .styles import SUFFIX, StoredStyle, style_shares
+from .styles import SUFFIX, LearntStyle, StoredStyle, style_shares
 
 __all__ = [
     "Result",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 StyleSource = Source | StoredStyle
+AnyStyle = Picture | StoredStyle | LearntStyle
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Transfer:
     """
 
     method: Method
-    styles: Sequence[Picture | StoredStyle]
+    styles: Sequence[AnyStyle]
     weights: Sequence[float] | None = None
     strength: float = 1.0
     size: int | None = None
@@ -116,9 +118,10 @@ class Transfer:
             raise InputError(f"color {self.color!r} is unknown: use {', '.join(colors.MODES)}")
         if self.color in ("match", "luminance"):
             for style in self.styles:
-                if isinstance(style, StoredStyle):
+                if not isinstance(style, Picture):
+                    what = "stored" if isinstance(style, StoredStyle) else "learnt"
                     raise InputError(
-                        f"style {style.name}: a stored style cannot be recoloured for color "
+                        f"style {style.name}: a {what} style cannot be recoloured for color "
                         f"{self.color}; give the painting, or use color match-style"
                     )
         if self.color_variant not in get_args(colors.Variant):
@@ -202,19 +205,19 @@ class Transfer:
         """Whether styles take something from the content: they are prepared for each anew."""
         return self.color == "match" or self.match_luminance
 
-    def _paintings(self) -> list[Tensor | StoredStyle]:
+    def _paintings(self) -> list[Tensor | StoredStyle | LearntStyle]:
         """The styles as they are in all colour modes that do not take from the content."""
         grey = self.color == "luminance"
         return [
             style
-            if isinstance(style, StoredStyle)
+            if not isinstance(style, Picture)
             else colors.as_grey(style.rgb)
             if grey
             else style.rgb
             for style in self.styles
         ]
 
-    def _prepare(self, styles: Sequence[Tensor | StoredStyle]) -> tuple[Any, Any]:
+    def _prepare(self, styles: Sequence[Tensor | StoredStyle | LearntStyle]) -> tuple[Any, Any]:
         """The styles as the method sees them, and as the refinement does."""
         finer = None if self.refine is None else self.refine.prepare(styles, self.weights)
         return self.method.prepare(styles, self.weights), finer
@@ -227,7 +230,7 @@ class Transfer:
             return colors.as_grey(content), *self._prepared
         if self.color == "match-style":
             palettes = [
-                style.color if isinstance(style, StoredStyle) else Moments.of(style.rgb.double())
+                Moments.of(style.rgb.double()) if isinstance(style, Picture) else style.color
                 for style in self.styles
             ]
             target = Moments.mix(palettes, self.weights)
@@ -244,8 +247,13 @@ class Transfer:
         return colors.as_grey(content), *self._prepare(recolored)
 
 
-def read_style(source: StyleSource, background: str = "white") -> Picture | StoredStyle:
-    """A painting, or a style stored by ``impasto style``. Raises InputError if it is neither."""
+def read_style(source: StyleSource, background: str = "white", method: Any = None) -> AnyStyle:
+    """A painting, a style stored by ``impasto style``, or one that ``method`` has learnt.
+
+    Raises InputError if it is none of these.
+    """
+    if isinstance(method, Johnson):
+        return method.find(source)
     if isinstance(source, StoredStyle):
         return source
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:
@@ -256,7 +264,7 @@ def read_style(source: StyleSource, background: str = "white") -> Picture | Stor
 def stylize(
     content: Source,
     style: StyleSource | Sequence[StyleSource],
-    method: str | Method = "gatys",
+    method: str | Method = DEFAULT,
     *,
     weights: Sequence[float] | None = None,
     strength: float = 1.0,
@@ -273,7 +281,8 @@ def stylize(
 
     Args:
         content: a path, Pillow image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
-        style: the same, a stored style, or a list of them.
+        style: the same, a stored style, the name of one that the method has learnt, or a list of
+            them.
         method: a name (see :func:`impasto.methods`) or what :func:`impasto.load` returned.
         weights, strength, size, color, color_variant, match_luminance, background: see
             :class:`Transfer`.
@@ -292,7 +301,7 @@ def stylize(
         >>> import numpy as np, impasto
         >>> rng = np.random.default_rng(0)
         >>> photo, painting = rng.random((40, 50, 3)), rng.random((48, 64, 3))
-        >>> impasto.stylize(photo, painting, iterations=5, device="cpu").picture.rgb.shape
+        >>> impasto.stylize(photo, painting, device="cpu").picture.rgb.shape
         torch.Size([3, 40, 50])
     """
     count = refine if isinstance(refine, int) else None
@@ -306,7 +315,7 @@ def stylize(
     sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
     transfer = Transfer(
         ready,
-        [read_style(source, background) for source in sources],
+        [read_style(source, background, ready) for source in sources],
         weights,
         strength,
         size,

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from PIL import Image
 
 from impasto.errors import InputError
 
-__all__ = ["PHOTOGRAPHS", "STYLES", "draw", "write_photographs", "write_samples"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["PHOTOGRAPHS", "STYLES", "draw", "photograph", "write_photographs", "write_samples"]
 
 Array = NDArray[Any]  # float32 fields; counts and indices are integers
 _Bound = float | tuple[float, ...]
@@ -733,10 +736,10 @@ def _keep(path: Path, rgb: Any, settings: dict[str, Any]) -> Path:
     return images.write(path, rgb, settings=settings)
 
 
-def write_photographs(folder: Path) -> list[Path]:
-    """Write scikit-image's free sample photographs as ``<name>.png``; return the paths.
+def photograph(name: str) -> Tensor:
+    """One of scikit-image's free sample photographs (:data:`PHOTOGRAPHS`), ``(3, H, W)`` in 0..1.
 
-    Raises InputError if scikit-image is not installed, or where a file cannot be written.
+    Raises InputError if scikit-image is not installed.
     """
     from impasto import images
 
@@ -746,7 +749,14 @@ def write_photographs(folder: Path) -> list[Path]:
         raise InputError(
             "the sample photographs need scikit-image: pip install scikit-image"
         ) from None
+    return images.read(getattr(data, name)()).rgb
+
+
+def write_photographs(folder: Path) -> list[Path]:
+    """Write all of them as ``<name>.png``; return the paths.
+
+    Raises InputError if scikit-image is not installed, or where a file cannot be written.
+    """
     return [
-        _keep(folder / f"{name}.png", images.read(getattr(data, name)()).rgb, {"sample": name})
-        for name in PHOTOGRAPHS
+        _keep(folder / f"{name}.png", photograph(name), {"sample": name}) for name in PHOTOGRAPHS
     ]

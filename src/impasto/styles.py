@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from .backbones.weights import load_tensors, save_tensors
@@ -19,7 +20,16 @@ from .errors import InputError
 from .images import Source, fit, read, resize
 from .statistics import Moments, shares
 
-__all__ = ["SUFFIX", "LayerMoments", "StoredStyle", "Style", "prepared", "style_shares"]
+__all__ = [
+    "SUFFIX",
+    "LayerMoments",
+    "LearntStyle",
+    "StoredStyle",
+    "Style",
+    "prepared",
+    "reduce",
+    "style_shares",
+]
 
 SUFFIX = ".style"
 KIND = "impasto style"
@@ -109,6 +119,19 @@ class StoredStyle:
         return {tap: Moments.mix([low[tap], high[tap]], [1 - share, share]) for tap in low}
 
 
+@dataclass(frozen=True)
+class LearntStyle:
+    """A painting that a network has learnt; what is left of it here is its name.
+
+    Attributes:
+        name: of the painting.
+        color: moments of its RGB pixels.
+    """
+
+    name: str
+    color: Moments
+
+
 @dataclass
 class Style:
     """One or several styles, by weight, as a method that optimises sees them.
@@ -123,6 +146,15 @@ class Style:
     weights: Sequence[float]
     measure: Measure
     _known: dict[int, LayerMoments] = field(default_factory=dict)
+
+    @property
+    def color(self) -> Moments:
+        """Mixed moments of the RGB pixels."""
+        colors = [
+            part.color if isinstance(part, StoredStyle) else Moments.of(part.double())
+            for part in self.parts
+        ]
+        return Moments.mix(colors, self.weights).to(torch.float32)
 
     def at(self, short_side: int) -> LayerMoments:
         """Mixed moments with every painting reduced to ``short_side`` pixels (never enlarged)."""
@@ -157,16 +189,15 @@ class Style:
             raise InputError("a stored style cannot be stored again: name the paintings")
         limit = min(largest, max(min(p.shape[-2:]) for p in paintings))
         sizes = [size for size in (64, 128, 256, 512, 1024, 2048) if size < limit] + [limit]
-        colors = [Moments.of(painting) for painting in paintings]
         levels = {
             size: {tap: moments.to("cpu") for tap, moments in self.at(size).items()}
             for size in sizes
         }
-        return StoredStyle(name, backbone, Moments.mix(colors, self.weights), levels)
+        return StoredStyle(name, backbone, self.color, levels)
 
 
 def prepared(
-    styles: Sequence[Source | StoredStyle],
+    styles: Sequence[Source | StoredStyle | LearntStyle],
     weights: Sequence[float] | None,
     backbone: str,
     taps: Sequence[str],
@@ -182,14 +213,16 @@ def prepared(
         measure: see :class:`Style`.
 
     Raises:
-        InputError: if a stored style does not fit the backbone or the taps, or the weights do not
-            fit the styles.
+        InputError: if a stored style does not fit the backbone or the taps, the weights do not fit
+            the styles, or a style is known to a network alone.
     """
     parts: list[Tensor | StoredStyle] = []
     for style in styles:
         if isinstance(style, StoredStyle):
             style.check(backbone, taps)
             parts.append(style)
+        elif isinstance(style, LearntStyle):
+            raise InputError(f"style {style.name}: a network has learnt it; give the painting here")
         else:
             parts.append(read(style).rgb)
     return Style(parts, style_shares(len(parts), weights), measure)

@@ -13,9 +13,11 @@ from ..errors import InputError
 from .adain import AdaIN
 from .base import Method, OnStep, Step
 from .gatys import Gatys
+from .johnson import Johnson
 from .wct import WCT
 
 __all__ = [
+    "DEFAULT",
     "METHODS",
     "Method",
     "OnStep",
@@ -26,7 +28,13 @@ __all__ = [
     "options_of",
 ]
 
-METHODS: dict[str, type[Method]] = {"adain": AdaIN, "gatys": Gatys, "wct": WCT}
+METHODS: dict[str, type[Method]] = {
+    "adain": AdaIN,
+    "gatys": Gatys,
+    "johnson": Johnson,
+    "wct": WCT,
+}
+DEFAULT = "adain"
 
 
 def methods() -> dict[str, str]:
@@ -34,7 +42,7 @@ def methods() -> dict[str, str]:
     return {name: (cls.__doc__ or "").strip().split("\n")[0] for name, cls in METHODS.items()}
 
 
-def load(method: str = "gatys", **options: Any) -> Method:
+def load(method: str = DEFAULT, **options: Any) -> Method:
     """A method by name, ready to prepare styles and render pictures.
 
     Args:

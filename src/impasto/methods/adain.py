@@ -24,11 +24,12 @@ from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
 from ..operators.adain import adain, normalise
 from ..statistics import Moments
-from .onepass import Model, OnePass, tuples
+from .onepass import AnyStyle, EncoderModel, tuples
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINTraining"]
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+NEAR = 0.05  # a style as near as this already does not count in full
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class AdaINConfig:
     upsampling: Literal["nearest", "bilinear"] = "nearest"
 
 
-class _Model(Model):
+class _Model(EncoderModel):
     """Encoder, transfer and decoder."""
 
     method = "adain"
@@ -119,7 +120,7 @@ class _Model(Model):
         return 4.9 * torch.finfo(dtype).bits / 8 * channels
 
 
-class AdaIN(OnePass):
+class AdaIN(AnyStyle):
     """Any style in one pass: adaptive instance normalisation (Huang & Belongie 2017).
 
     Args:
@@ -142,7 +143,7 @@ class AdaIN(OnePass):
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        loaded = _Model.load(model, encoder_weights, convention)
+        loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
         super().__init__(loaded, style_scale, device, precision)
 
     @staticmethod
@@ -184,7 +185,9 @@ class AdaINTraining:
     Args:
         model: with a decoder to train.
         judge: the loss network.
-        content_weight, style_weight: of the terms, each relative to its target's size.
+        content_weight, style_weight: of the terms. The style term is the share that is left of the
+            photograph's distance to the style, as results are judged: a distance relative to the
+            style alone is ruled by the few flat crops among the paintings.
         target: of the content term, at the deepest tap: ``adain``, the features after the transfer
             (papers 2 and 3), or ``content``, the photograph's own, instance-normalised, which
             leaves the statistics to the style term alone.
@@ -230,17 +233,27 @@ class AdaINTraining:
         with torch.no_grad():
             given = self.model.measure(styles)
             aim = {tap: Moments.of(f) for tap, f in self.judge(styles, self.layers).items()}
-            wanted = self.judge(contents, [self.content_layer])[self.content_layer]
+            before = self.judge(contents, self.layers)
+        wanted = before[self.content_layer]
         seen = self.judge(self.model(contents, given), self.layers)
         features = seen[self.content_layer]
         if self.target == "adain":
             content = content_loss(features, adain(wanted, aim[self.content_layer]))
         else:
             content = (normalise(features) - normalise(wanted)).square().mean() / 2
-        style = torch.stack(
-            [moments_loss(Moments.of(seen[tap]), aim[tap]) for tap in self.style_layers]
-        ).mean()
-        return {"content": self.content_weight * content, "style": self.style_weight * style}
+        style = torch.stack([self._left(seen, before, aim, tap) for tap in self.style_layers])
+        return {"content": self.content_weight * content, "style": self.style_weight * style.mean()}
+
+    @staticmethod
+    def _left(
+        seen: Mapping[str, Tensor],
+        before: Mapping[str, Tensor],
+        aim: Mapping[str, Moments],
+        tap: str,
+    ) -> Tensor:
+        """What share of the photographs' distance to the styles is left at ``tap``."""
+        now, once = (moments_loss(Moments.of(f[tap]), aim[tap]) for f in (seen, before))
+        return (now / once.clamp_min(NEAR)).mean()
 
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:

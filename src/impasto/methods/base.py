@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..images import Source
-from ..styles import StoredStyle
+from ..styles import LearntStyle, StoredStyle
 
 __all__ = ["Method", "OnStep", "Step", "Trainable"]
 
@@ -55,12 +55,15 @@ class Method(Protocol):
     notes: list[str]
 
     def prepare(
-        self, styles: Sequence[Source | StoredStyle], weights: Sequence[float] | None = None
+        self,
+        styles: Sequence[Source | StoredStyle | LearntStyle],
+        weights: Sequence[float] | None = None,
     ) -> Any:
         """What the method needs to know of the styles.
 
         Args:
-            styles: paintings (whatever :func:`impasto.images.read` takes) and stored styles.
+            styles: paintings (whatever :func:`impasto.images.read` takes), stored styles, and of a
+                method that has learnt styles these, or their names.
             weights: share of each; None for equal shares.
         """
         ...
@@ -84,6 +87,9 @@ class Trainable(Protocol):
 
     Attributes:
         network: what is learnt, and nothing else: its state is what a checkpoint keeps.
+
+    A method that learns from photographs alone may say by ``columns`` how many results of each a
+    sample sheet shows; :meth:`render` is then given each so many times.
     """
 
     network: nn.Module

@@ -26,22 +26,22 @@ from ..device import (
 from ..errors import InputError
 from ..images import MIN_SIDE, Source, read
 from ..statistics import Moments
-from ..styles import LayerMoments, StoredStyle, Style, prepared
+from ..styles import LayerMoments, LearntStyle, StoredStyle, Style, prepared
 from .base import OnStep
 
-__all__ = ["MODELS", "Model", "OnePass", "tuples"]
+__all__ = ["MODELS", "AnyStyle", "EncoderModel", "Model", "OnePass", "tuples"]
 
 MODELS = Path(__file__).parent.parent / "models"
 AnyModel = TypeVar("AnyModel", bound="Model")
 
 
 class Model(ABC):
-    """A frozen encoder and the network learnt for it: what rendering and training share.
+    """A network in a file with its configuration: what rendering and training share.
 
     Attributes:
         method: its name, which stands in the file.
         learns_from: stands there too.
-        Config: the dataclass of ``config``; its ``encoder`` names a backbone.
+        Config: the dataclass of ``config``.
         name: of the file that it was read from.
     """
 
@@ -50,15 +50,92 @@ class Model(ABC):
     Config: ClassVar[type]
     name = "untrained"
 
-    def __init__(self, config: Any, encoder: VGG) -> None:
+    def __init__(self, config: Any) -> None:
         self.config = config
-        self.encoder = channels_last(encoder)
-        self.encoder.seamless = True
         self.network = channels_last(self.build())
 
     @abstractmethod
     def build(self) -> nn.Module:
         """The network of ``config``, untrained; InputError if there cannot be one."""
+
+    @abstractmethod
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """Memory that a picture takes for each pixel at most, about (measured at 768 px)."""
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """All of them, to be moved and frozen."""
+        return [self.network]
+
+    @classmethod
+    def load(cls: type[AnyModel], path: Path | None, **given: Any) -> AnyModel:
+        """The model in a file; InputError if it is none.
+
+        Args:
+            path: written by :meth:`save`; None for the bundled one.
+            given: for :meth:`configured`.
+        """
+        bundled = MODELS / f"{cls.method}.safetensors"
+        if path is None and not bundled.exists():
+            raise InputError(
+                f"{bundled}: the bundled model is not there; install impasto again, or give a "
+                f"model made by `impasto train {cls.method}`"
+            )
+        path = bundled if path is None else Path(path)
+        tensors, header = load_tensors(path)
+        try:
+            if header["method"] != cls.method:
+                raise KeyError
+            config = {key: tuples(value) for key, value in json.loads(header["config"]).items()}
+            model = cls.configured(config, header, str(path), **given)
+            model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
+        except InputError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+            raise InputError(
+                f"{path}: not a model made by `impasto train {cls.method}`; name another file"
+            ) from None
+        model.name = path.name
+        return model
+
+    @classmethod
+    def configured(
+        cls: type[AnyModel], config: dict[str, Any], header: Mapping[str, str], path: str
+    ) -> AnyModel:
+        """The model of a configuration, untrained; InputError, naming ``path``, if it cannot be."""
+        return cls(cls.Config(**config))
+
+    def save(self, path: Path, figures: Mapping[str, object]) -> None:
+        """Write the network as float16, with its configuration and ``figures`` in the header."""
+        header = {
+            "method": self.method,
+            "config": json.dumps(asdict(self.config)),
+            "figures": json.dumps(figures),
+            "format": "1",
+            "licence": "MIT (impasto)",
+            "training data": f"{self.learns_from}, see models/CARD.md",
+            **self.header(),
+        }
+        state = self.network.state_dict()
+        save_tensors(path, {name: t.to(torch.float16) for name, t in state.items()}, header)
+
+    def header(self) -> dict[str, str]:
+        """What else stands in the file's header."""
+        return {}
+
+
+class EncoderModel(Model):
+    """A model whose network goes with a frozen encoder, named by ``config.encoder``.
+
+    Args:
+        config: of the model.
+        encoder: is made seamless.
+    """
+
+    def __init__(self, config: Any, encoder: VGG) -> None:
+        self.encoder = channels_last(encoder)
+        self.encoder.seamless = True
+        super().__init__(config)
 
     @property
     @abstractmethod
@@ -75,135 +152,81 @@ class Model(ABC):
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)`` of the contents' size."""
 
-    @abstractmethod
-    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """Memory that a picture takes for each pixel at most, about (measured at 768 px)."""
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Encoder and network."""
+        return [self.encoder, self.network]
 
     @classmethod
-    def load(
+    def configured(
         cls: type[AnyModel],
-        path: Path | None,
+        config: dict[str, Any],
+        header: Mapping[str, str],
+        path: str,
         encoder_weights: Path | None = None,
         convention: str | None = None,
         encoder: VGG | None = None,
     ) -> AnyModel:
-        """The model in a file, None for the bundled one; InputError if it is none.
+        """See :class:`Model`.
 
         Args:
-            path: written by :meth:`save`.
+            config, header, path: of the file.
             encoder_weights, convention: see :func:`impasto.backbones.load_backbone`.
             encoder: instead of the one that the file names.
         """
-        bundled = MODELS / f"{cls.method}.safetensors"
-        if path is None and not bundled.exists():
+        name, made_for = encoder or config["encoder"], header["encoder"]
+        net = load_backbone(name, encoder_weights, convention=convention)
+        if made_for != net.fingerprint:
             raise InputError(
-                f"{bundled}: the bundled model is not there; install impasto again, or give a "
-                f"model made by `impasto train {cls.method}`"
+                f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "
+                "train it again, or give its encoder's weights"
             )
-        path = bundled if path is None else Path(path)
-        tensors, header = load_tensors(path)
-        try:
-            if header["method"] != cls.method:
-                raise KeyError
-            config, made_for = json.loads(header["config"]), header["encoder"]
-            net = load_backbone(
-                encoder or config["encoder"], encoder_weights, convention=convention
-            )
-            if made_for != net.fingerprint:
-                raise InputError(
-                    f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "
-                    "train it again, or give its encoder's weights"
-                )
-            model = cls(cls.Config(**{key: tuples(value) for key, value in config.items()}), net)
-            model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
-        except InputError:
-            raise
-        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
-            raise InputError(
-                f"{path}: not a model made by `impasto train {cls.method}`; name another file"
-            ) from None
-        model.name = path.name
-        return model
+        return cls(cls.Config(**config), net)  # type: ignore[call-arg]
 
-    def save(self, path: Path, figures: Mapping[str, object]) -> None:
-        """Write the network as float16, with its configuration and ``figures`` in the header."""
-        header = {
-            "method": self.method,
-            "config": json.dumps(asdict(self.config)),
-            "encoder": self.encoder.fingerprint,
-            "figures": json.dumps(figures),
-            "format": "1",
-            "licence": "MIT (impasto)",
-            "training data": f"{self.learns_from}, see models/CARD.md",
-        }
-        state = self.network.state_dict()
-        save_tensors(path, {name: t.to(torch.float16) for name, t in state.items()}, header)
+    def header(self) -> dict[str, str]:
+        """The encoder's fingerprint."""
+        return {"encoder": self.encoder.fingerprint}
 
 
-class OnePass:
+class OnePass(ABC):
     """A method of one pass, see :class:`impasto.methods.base.Method`.
 
     Args:
         model: is frozen and moved.
-        style_scale: size of the style's features relative to the content.
         device, precision: see :mod:`impasto.device`.
         settings: further ones, for the record.
-
-    Raises:
-        InputError: for an option out of its range.
     """
 
-    def __init__(
-        self, model: Model, style_scale: float, device: str, precision: str, **settings: Any
-    ) -> None:
-        if not (math.isfinite(style_scale) and style_scale > 0):
-            raise InputError(f"style-scale is {style_scale}: must be above 0")
+    def __init__(self, model: Model, device: str, precision: str, **settings: Any) -> None:
         tune_process()
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        for net in (model.encoder, model.network):
+        for net in model.networks:
             net.eval().requires_grad_(False).to(self.device, self.dtype)
         self.model = model
-        self.style_scale = style_scale
         self.notes: list[str] = []
         self.settings: dict[str, Any] = {
             "method": model.method,
             "model": model.name,
-            "backbone": model.encoder.fingerprint,
             **settings,
-            "style_scale": style_scale,
             "device": describe(self.device, self.dtype),
         }
 
-    def prepare(
-        self, styles: Sequence[Source | StoredStyle], weights: Sequence[float] | None = None
-    ) -> Style:
-        """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
-        fingerprint = self.model.encoder.fingerprint
-        return prepared(styles, weights, fingerprint, self.model.taps, self.measure)
-
-    @torch.no_grad()
-    def measure(self, picture: Tensor) -> LayerMoments:
-        """Normalised moments of a picture ``(3, H, W)`` at the taps, in float32."""
-        moments = self.model.measure(self._on_device(picture))
-        return {
-            tap: Moments(m.weight[0], m.first[0], m.second[0]).normalised().to(torch.float32)
-            for tap, m in moments.items()
-        }
+    @abstractmethod
+    def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, not clipped, from pictures and a prepared style."""
 
     @torch.no_grad()
     def __call__(
         self,
         content: Source,
-        style: Style,
+        style: Any,
         strength: float = 1.0,
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size and is on the CPU.
 
-        ``strength`` mixes the features with their transferred ones at every tap (paper 3, alpha).
-        Below 1, the same share of what the decoder loses of the picture is put back, so that 0
-        gives the content itself.
+        ``strength``: 0 gives the content itself, 1 the full style.
 
         Raises:
             InputError: if the picture is too small or needs more memory than there is, or
@@ -218,12 +241,62 @@ class OnePass:
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
         check_memory((height, width), self.model.bytes_per_pixel(self.dtype), self.device)
-        aim = style.at(max(MIN_SIDE, round(min(height, width) * self.style_scale)))
-        moments = {tap: aim[tap].to(self.device) for tap in self.model.taps}
-        return self.model(self._on_device(rgb), moments, strength)[0].clamp(0, 1).cpu()
+        return self.render(self._on_device(rgb), style, strength)[0].clamp(0, 1).cpu()
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
+
+
+class AnyStyle(OnePass):
+    """A method of one pass that takes any painting, by the moments of an encoder's features.
+
+    ``strength`` mixes the features with their transferred ones at every tap (paper 3, alpha). Below
+    1, the same share of what the decoder loses of the picture is put back, so that 0 gives the
+    content itself.
+
+    Args:
+        model: is frozen and moved.
+        style_scale: size of the style's features relative to the content.
+        device, precision, settings: see :class:`OnePass`.
+
+    Raises:
+        InputError: for an option out of its range.
+    """
+
+    model: EncoderModel
+
+    def __init__(
+        self, model: EncoderModel, style_scale: float, device: str, precision: str, **settings: Any
+    ) -> None:
+        if not (math.isfinite(style_scale) and style_scale > 0):
+            raise InputError(f"style-scale is {style_scale}: must be above 0")
+        self.style_scale = style_scale
+        settings = {"backbone": model.encoder.fingerprint, **settings, "style_scale": style_scale}
+        super().__init__(model, device, precision, **settings)
+
+    def prepare(
+        self,
+        styles: Sequence[Source | StoredStyle | LearntStyle],
+        weights: Sequence[float] | None = None,
+    ) -> Style:
+        """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
+        fingerprint = self.model.encoder.fingerprint
+        return prepared(styles, weights, fingerprint, self.model.taps, self.measure)
+
+    @torch.no_grad()
+    def measure(self, picture: Tensor) -> LayerMoments:
+        """Normalised moments of a picture ``(3, H, W)`` at the taps, in float32."""
+        moments = self.model.measure(self._on_device(picture))
+        return {
+            tap: Moments(m.weight[0], m.first[0], m.second[0]).normalised().to(torch.float32)
+            for tap, m in moments.items()
+        }
+
+    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+        """See :class:`OnePass`."""
+        aim = style.at(max(MIN_SIDE, round(min(pictures.shape[-2:]) * self.style_scale)))
+        moments = {tap: aim[tap].to(self.device) for tap in self.model.taps}
+        return self.model(pictures, moments, strength)
 
 
 def tuples(value: Any) -> Any:

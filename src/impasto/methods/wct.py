@@ -26,7 +26,7 @@ from ..networks.regress import fit_decoder
 from ..operators.wct import measure, wct
 from ..statistics import Moments
 from ..transport import Variant, check_variant
-from .onepass import Model, OnePass, tuples
+from .onepass import AnyStyle, EncoderModel, tuples
 
 __all__ = ["WCT", "WCTConfig", "WCTTraining", "mirrored"]
 
@@ -54,7 +54,7 @@ class WCTConfig:
     upsampling: Literal["nearest", "bilinear"] = "nearest"
 
 
-class _Model(Model):
+class _Model(EncoderModel):
     """Encoder, transfer and decoders, one for each tap."""
 
     method = "wct"
@@ -132,7 +132,7 @@ class _Model(Model):
         return 1450.0
 
 
-class WCT(OnePass):
+class WCT(AnyStyle):
     """Any style, never learnt: whitening and colouring, deep to shallow (Li et al. 2017).
 
     Args:
@@ -167,7 +167,9 @@ class WCT(OnePass):
         precision: str = "auto",
     ) -> None:
         check_variant(variant)
-        loaded = _Model.load(model, encoder_weights, convention, encoder)
+        loaded = _Model.load(
+            model, encoder_weights=encoder_weights, convention=convention, encoder=encoder
+        )
         loaded.keep(loaded.taps if levels is None else levels)
         loaded.variant = variant
         settings = {"levels": loaded.taps, "variant": variant}

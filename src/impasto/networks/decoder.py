@@ -86,10 +86,10 @@ class Decoder(nn.Module):
         return out
 
 
-def padded(x: Tensor) -> Tensor:
-    """``x`` with a pixel of reflection around it."""
-    alone = min(x.shape[-2:]) == 1  # a picture as small as a cell: there is nothing to reflect
-    return F.pad(x, (1, 1, 1, 1), mode="replicate" if alone else "reflect")
+def padded(x: Tensor, by: int = 1) -> Tensor:
+    """``x`` continued by reflection; by replication where it is too small to reflect."""
+    fits = min(x.shape[-2:]) > by
+    return F.pad(x, (by, by, by, by), mode="reflect" if fits else "replicate")
 
 
 def _whole(widths: object) -> bool:

@@ -314,7 +314,9 @@ class Fit(pl.LightningModule):
         contents, styles = default_collate([self.pairs.of("validation")[i] for i in range(SHEET)])
         alone = self.pairs.paintings is None
         with self._as_saved():
-            picture = sheet(self.method.render, contents, None if alone else styles, self.device)
+            columns = getattr(self.method, "columns", 1)
+            shown = None if alone else styles
+            picture = sheet(self.method.render, contents, shown, self.device, columns)
         write(self.run / f"samples-{self.global_step}.png", picture)
         self._flush()
         draw_losses(history(self.run), self.run / "losses.png")

@@ -19,18 +19,20 @@ def sheet(
     contents: Tensor,
     styles: Tensor | None,
     device: torch.device,
+    columns: int = 1,
 ) -> Tensor:
     """A row for every content, a column for every style: ``(3, H, W)`` in 0..1 on the CPU.
 
     Args:
         render: contents and styles ``(B, 3, H, W)`` on ``device`` to results of that shape.
-        contents, styles: ``(n, 3, H, W)`` and ``(m, 3, H, W)``; without styles there is one column
-            of results, and no row of styles.
+        contents, styles: ``(n, 3, H, W)`` and ``(m, 3, H, W)``; without styles there is no row of
+            them.
+        columns: of results, without styles.
     """
     blank = torch.ones_like(contents[:1])
     rows = [] if styles is None else [torch.cat([blank, styles])]
     for content in contents:
-        against = content[None] if styles is None else styles
+        against = content.expand(columns, *content.shape) if styles is None else styles
         same = content.expand_as(against)
         results = render(same.to(device), against.to(device))
         rows.append(torch.cat([content[None], results.float().cpu().clamp(0, 1)]))

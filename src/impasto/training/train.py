@@ -89,6 +89,7 @@ def train(
     *,
     resume: bool = False,
     steps: int | None = None,
+    options: Mapping[str, Any] | None = None,
     vgg: Path | None = None,
     convention: str | None = None,
     hardware: Hardware | None = None,
@@ -105,6 +106,7 @@ def train(
         out: the model to write, ``.safetensors``.
         resume: go on with what ``run`` holds.
         steps: instead of the recipe's.
+        options: of the method, instead of the recipe's: the paintings that it learns.
         vgg, convention: weights of VGG, where the encoder or the loss network is one, and what
             they expect.
         hardware, on_progress: see :func:`impasto.training.fit.fit`.
@@ -125,6 +127,7 @@ def train(
         if len(stages) > 1:
             raise InputError(f"{recipe}: has {len(stages)} stages; set the steps of each in it")
         stages = [replace(stages[0], training=replace(stages[0].training, steps=steps))]
+    stages = _with_options(stages, cls, name, options or {})
     stages = _with_vgg(stages, cls, vgg, convention)
     folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
     choose_device((hardware or Hardware()).device)  # before the pictures are read
@@ -145,7 +148,7 @@ def train(
         sets = pictures[1:]
         if len(stages) > 1:
             log(f"stage {number} of {len(stages)}")
-        plain = {k: v.name if isinstance(v, Path) else v for k, v in stage.options.items()}
+        plain = {key: _plain(value) for key, value in stage.options.items()}
         result = fit(
             method,
             Pairs(*sets, stage.data, stage.training.seed),
@@ -198,6 +201,24 @@ def _read(
 
     contents = one("photographs", photos, config.minimum)
     return contents, None if paintings is None else one("paintings", paintings, 1)
+
+
+def _with_options(
+    stages: list[Stage], cls: Any, name: str, options: Mapping[str, Any]
+) -> list[Stage]:
+    """The stages with ``options`` of the method in the place of theirs."""
+    unknown = [key for key in options if key not in inspect.signature(cls.untrained).parameters]
+    if unknown:
+        flags = ", ".join(f"--{key.rstrip('s').replace('_', '-')}" for key in unknown)
+        raise InputError(f"method {name} has no option {flags}: leave it out")
+    return [replace(stage, options={**stage.options, **options}) for stage in stages]
+
+
+def _plain(value: Any) -> Any:
+    """An option as it is recorded: files by their names alone."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.name if isinstance(value, Path) else value
 
 
 def _with_vgg(

@@ -1,0 +1,322 @@
+"""One network for a few paintings, learnt once: any photograph in one fast pass.
+
+Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
+ECCV 2016; papers 1 and 4. As in Dumoulin et al., "A Learned Representation for Artistic Style",
+ICLR 2017, one network serves several paintings, each with its own scales and shifts in the
+normalisations; the photograph itself counts as one of them, so that strength, and several styles by
+weights, are mixtures of rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..backbones import VGG, load_backbone
+from ..device import channels_last, tune_process
+from ..errors import InputError
+from ..images import Source, read
+from ..losses import content_loss, gram_loss, total_variation
+from ..networks.transformer import Kind, Transformer
+from ..statistics import Moments
+from ..styles import LearntStyle, StoredStyle, reduce, style_shares
+from .onepass import Model, OnePass, tuples
+
+__all__ = ["Johnson", "JohnsonConfig", "JohnsonTraining"]
+
+# Style layers and content layer: of VGG-16 those of paper 4, of the others what is nearest.
+LAYERS = {
+    "vgg16": (("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"),
+    "vgg19": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
+    "compact": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
+}
+
+
+@dataclass(frozen=True)
+class JohnsonConfig:
+    """What the network is; stands in the header of a model file.
+
+    Attributes:
+        styles: names of the paintings that it has learnt.
+        colors: of each, mean (3 numbers) and raw second moment (9) of its RGB pixels.
+        kind, widths, blocks, expansion: see :class:`impasto.networks.transformer.Transformer`.
+    """
+
+    styles: tuple[str, ...]
+    colors: tuple[tuple[float, ...], ...]
+    kind: Kind = "residual"
+    widths: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 5
+    expansion: float = 1
+
+
+class _Model(Model):
+    """The network; row 0 of its normalisations is the photograph itself."""
+
+    method = "johnson"
+    learns_from = "photographs and the paintings named"
+    Config = JohnsonConfig
+    config: JohnsonConfig
+    network: Transformer
+
+    def build(self) -> Transformer:
+        """See :class:`JohnsonConfig`."""
+        config = self.config
+        if not config.styles or len(set(config.styles)) < len(config.styles):
+            raise InputError("name one painting or several, each with a name of its own")
+        rows = 1 + len(config.styles)
+        return Transformer(config.kind, config.widths, config.blocks, config.expansion, rows)
+
+    def __call__(self, contents: Tensor, shares: Tensor, strength: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size.
+
+        Args:
+            contents: ``(B, 3, H, W)`` in 0..1.
+            shares: of the styles, ``(B or 1, styles)``, rows sum to one.
+            strength: ``(B or 1,)``.
+        """
+        painted = strength[:, None] * shares
+        mix = torch.cat([(1 - strength[:, None]).expand(len(painted), 1), painted], 1)
+        out: Tensor = self.network(contents, mix).float()
+        return out
+
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """In proportion to the channels at the picture's size."""
+        wide = self.config.expansion if self.config.kind == "bottleneck" else 1
+        return 4.5 * torch.finfo(dtype).bits / 8 * self.config.widths[0] * max(1.0, wide)
+
+
+class Johnson(OnePass):
+    """A few paintings, learnt once: one fast pass (Johnson et al. 2016).
+
+    Args:
+        model: a file made by ``impasto train johnson``; None takes the bundled one.
+        device, precision: see :mod:`impasto.device`.
+
+    Attributes:
+        learnt: name -> the style, of every painting that the model has learnt. :meth:`prepare`
+            takes these and their names, and no other painting.
+
+    Raises:
+        InputError: for a file that is no such model.
+    """
+
+    photographs_alone = True  # beside the paintings to learn
+    model: _Model
+
+    def __init__(
+        self, model: Path | None = None, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        super().__init__(_Model.load(model), device, precision)
+        config = self.model.config
+        self.learnt = {
+            name: LearntStyle(name, _moments(color))
+            for name, color in zip(config.styles, config.colors, strict=True)
+        }
+
+    def prepare(
+        self,
+        styles: Sequence[Source | StoredStyle | LearntStyle],
+        weights: Sequence[float] | None = None,
+    ) -> Tensor:
+        """Shares of the learnt styles, ``(1, styles)``.
+
+        Raises:
+            InputError: for a style that the model has not learnt, or weights that do not fit.
+        """
+        shares = torch.zeros(1, len(self.learnt))
+        for style, share in zip(styles, style_shares(len(styles), weights), strict=True):
+            shares[0, list(self.learnt).index(self.find(style).name)] += share
+        return shares
+
+    def find(self, style: object) -> LearntStyle:
+        """A learnt style by its name; InputError for another."""
+        if isinstance(style, LearntStyle):
+            style = style.name
+        name = str(style) if isinstance(style, (str, Path)) else "a picture"
+        if name in self.learnt:
+            return self.learnt[name]
+        close = difflib.get_close_matches(name, self.learnt, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(self.learnt)};"
+        raise InputError(
+            f"{name}: method johnson paints what {self.model.name} has learnt alone: {hint} for "
+            "another painting use method adain, or `impasto train johnson --style PAINTING`"
+        )
+
+    def render(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:
+        """See :class:`OnePass`. Below strength 1, the share that the network loses is put back."""
+        shares, by = style.to(self.device), pictures.new_tensor([strength])
+        out = self.model(pictures, shares, by)
+        if strength < 1:
+            out = out + (1 - strength) * (pictures - self.model(pictures, shares, 0 * by))
+        return out
+
+    @staticmethod
+    def untrained(
+        styles: Sequence[Path] = (),
+        style_size: int = 256,
+        kind: Kind = "residual",
+        widths: Sequence[int] = JohnsonConfig.widths,
+        blocks: int = JohnsonConfig.blocks,
+        expansion: float = JohnsonConfig.expansion,
+        content_weight: float = 1.0,
+        style_weight: float = 100.0,
+        tv_weight: float = 1.0,
+        full: float = 0.75,
+        style_layers: Sequence[str] | None = None,
+        content_layer: str | None = None,
+        loss_network: str = "compact",
+        loss_weights: Path | None = None,
+        loss_convention: str | None = None,
+    ) -> JohnsonTraining:
+        """The method in training, with random weights.
+
+        Args:
+            styles: paintings to learn; their names are those of the files, without the ending.
+            style_size: short side in pixels to which they are reduced: larger makes larger
+                strokes.
+            kind, widths, blocks, expansion: see :class:`JohnsonConfig`.
+            content_weight, style_weight, tv_weight, full: see :class:`JohnsonTraining`.
+            style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
+                and relu3_1 for others.
+            loss_network, loss_weights, loss_convention: see
+                :func:`impasto.backbones.load_backbone`.
+
+        Raises:
+            InputError: for options that do not exist or do not go together, and paintings that
+                cannot be read.
+        """
+        if not styles:
+            raise InputError("name one painting or several to learn: --style PAINTING")
+        if style_size < 32:
+            raise InputError(f"style_size is {style_size}: must be 32 pixels or more")
+        paintings = {Path(path).stem: reduce(read(path).rgb, style_size) for path in styles}
+        if len(paintings) < len(styles):
+            raise InputError("two paintings have the same name: rename one")
+        moments = [Moments.of(painting.double()).normalised() for painting in paintings.values()]
+        colors = [[*m.first.tolist(), *m.second.flatten().tolist()] for m in moments]
+        config = JohnsonConfig(
+            tuple(paintings), tuples(colors), kind, tuples(widths), blocks, expansion
+        )
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        default = LAYERS.get(judge.name, LAYERS["compact"])
+        return JohnsonTraining(
+            _Model(config),
+            judge,
+            list(paintings.values()),
+            content_weight,
+            style_weight,
+            tv_weight,
+            full,
+            default[0] if style_layers is None else style_layers,
+            content_layer or default[1],
+        )
+
+
+class JohnsonTraining:
+    """The method as training sees it, see :class:`impasto.methods.base.Trainable`.
+
+    Every picture of a batch gets a style at random, and a strength: 1, or anything between 0 and 1.
+    The statistics aimed at are mixed accordingly, as :class:`impasto.methods.gatys.Gatys` mixes
+    them; at 0 the photograph itself is what is wanted.
+
+    Args:
+        model: with a network to train.
+        judge: the loss network.
+        paintings: ``(3, H, W)`` each, at the size at which their strokes are wanted.
+        content_weight, style_weight, tv_weight: of the terms. Content and style are relative to
+            their targets, so that one default serves every painting.
+        full: share of the pictures with strength 1.
+        style_layers, content_layer: of ``judge``.
+
+    Raises:
+        InputError: for a layer that does not exist, or a share out of range.
+    """
+
+    def __init__(
+        self,
+        model: _Model,
+        judge: VGG,
+        paintings: Sequence[Tensor],
+        content_weight: float,
+        style_weight: float,
+        tv_weight: float,
+        full: float,
+        style_layers: Sequence[str],
+        content_layer: str,
+    ) -> None:
+        if not style_layers:
+            raise InputError("style_layers: name at least one")
+        if not 0 <= full <= 1:
+            raise InputError(f"full = {full}: must be a share, 0..1")
+        judge.check([*style_layers, content_layer])
+        tune_process()
+        self.model, self.network = model, model.network
+        self.judge = channels_last(judge)
+        self.content_weight, self.style_weight = content_weight, style_weight
+        self.tv_weight, self.full = tv_weight, full
+        self.style_layers, self.content_layer = tuple(style_layers), content_layer
+        self.layers = {*style_layers, content_layer}
+        self.columns = len(paintings)
+        with torch.no_grad():
+            each = [self.judge(painting[None], self.style_layers) for painting in paintings]
+        grams = {tap: [Moments.of(f[tap][0]).gram for f in each] for tap in self.style_layers}
+        self.grams = {tap: torch.stack(of) for tap, of in grams.items()}
+
+    def start(self, crops: Tensor) -> None:
+        """There is none in closed form."""
+
+    def to(self, device: torch.device) -> None:
+        """Move both networks and the paintings' statistics to ``device``."""
+        self.network.to(device)
+        self.judge.to(device)
+        self.grams = {tap: gram.to(device) for tap, gram in self.grams.items()}
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """``content``, ``style`` and ``tv``, weighted; ``styles`` is not used."""
+        count = len(contents)
+        chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
+        drawn = torch.rand(2, count).to(contents.device)
+        strength = torch.where(drawn[0] < self.full, 1.0, drawn[1])
+        with torch.no_grad():
+            wanted = self.judge(contents, self.layers)
+        out = self.model(contents, self._shares(chosen), strength)
+        seen = self.judge(out, self.layers)
+        terms = []
+        for tap in self.style_layers:
+            own, aim = Moments.of(wanted[tap]).gram, self.grams[tap][chosen]
+            mixed = own.lerp(aim, strength[:, None, None])
+            target = Moments(mixed.new_ones(count), mixed.new_zeros(mixed.shape[:-1]), mixed)
+            terms.append(gram_loss(Moments.of(seen[tap]), target).mean())
+        content = content_loss(seen[self.content_layer], wanted[self.content_layer])
+        return {
+            "content": self.content_weight * content,
+            "style": self.style_weight * torch.stack(terms).mean(),
+            "tv": self.tv_weight * total_variation(out),
+        }
+
+    @torch.no_grad()
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in 0..1, in one learnt style after another."""
+        chosen = torch.arange(len(contents), device=contents.device)
+        shares = self._shares(chosen % len(self.model.config.styles))
+        return self.model(contents, shares, shares.new_ones(1)).clamp(0, 1)
+
+    def save(self, path: Path, figures: Mapping[str, object]) -> None:
+        """See :meth:`impasto.methods.onepass.Model.save`."""
+        self.model.save(path, figures)
+
+    def _shares(self, chosen: Tensor) -> Tensor:
+        count = len(self.model.config.styles)
+        return F.one_hot(chosen, count).to(torch.float32)
+
+
+def _moments(color: Sequence[float]) -> Moments:
+    values = torch.tensor(color, dtype=torch.float64)
+    return Moments(torch.ones((), dtype=torch.float64), values[:3], values[3:].reshape(3, 3))

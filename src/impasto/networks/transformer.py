@@ -1,0 +1,127 @@
+"""Johnson's network: a photograph in, a painting out, in one pass.
+
+Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
+ECCV 2016, as in the table of paper 4, and the variant of paper 1 whose blocks are ResBottlenecks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .bottleneck import ResBottleneck
+from .decoder import padded
+from .norm import StyledNorm
+
+__all__ = ["Kind", "Transformer"]
+
+Kind = Literal["residual", "bottleneck"]
+
+
+class Transformer(nn.Module):
+    """Two strided layers down, blocks at a quarter of the size, two upsampled layers up.
+
+    Reflection padding throughout. Every convolution but the last is instance-normalised and has no
+    bias, which the normalisation would take away. Nearest upsampling before a convolution, not a
+    transposed one, avoids the checkerboard.
+
+    Args:
+        kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1).
+        widths: channels at full, half and quarter size.
+        blocks: at quarter size.
+        expansion: of the bottlenecks.
+        rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
+
+    Raises:
+        InputError: for a kind, widths or numbers that there cannot be.
+
+    Example:
+        >>> import torch
+        >>> net = Transformer("bottleneck", (4, 8, 8), blocks=1, rows=2)
+        >>> net(torch.rand(1, 3, 21, 34), torch.tensor([[0.5, 0.5]])).shape
+        torch.Size([1, 3, 21, 34])
+    """
+
+    def __init__(
+        self,
+        kind: Kind = "residual",
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: int = 5,
+        expansion: float = 1,
+        rows: int = 1,
+    ) -> None:
+        super().__init__()
+        if kind not in get_args(Kind):
+            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(get_args(Kind))}")
+        if len(widths) != 3 or min(*widths, blocks, rows) < 1 or not expansion > 0:
+            raise InputError(
+                f"widths {tuple(widths)}, {blocks} blocks, expansion {expansion}, {rows} rows: "
+                "give three widths, and all of them above 0"
+            )
+        full, half, quarter = widths
+
+        def layer(channels: int, out: int, stride: int = 1) -> nn.Module:
+            if kind == "bottleneck":
+                return ResBottleneck(channels, out, expansion, stride, rows)
+            return _Layer(channels, out, 3, stride, rows)
+
+        def block() -> nn.Module:
+            return layer(quarter, quarter) if kind == "bottleneck" else _Residual(quarter, rows)
+
+        self.first = _Layer(3, full, 9, 1, rows)
+        self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
+        self.blocks = nn.ModuleList(block() for _ in range(blocks))
+        self.up = nn.ModuleList([layer(quarter, half), layer(half, full)])
+        self.last = nn.Conv2d(full, 3, 9)
+        assert self.last.bias is not None
+        nn.init.constant_(self.last.bias, 0.5)  # mid-grey
+
+    def forward(self, pictures: Tensor, mix: Tensor | None = None) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, not clipped, of the size of ``pictures``.
+
+        Sides that are no multiple of 4 are continued by replication, and cut again.
+        """
+        height, width = pictures.shape[-2:]
+        x = F.pad(pictures, (0, -width % 4, 0, -height % 4), mode="replicate")
+        x = self.first(x.to(self.last.weight.dtype), mix)
+        for layer in (*self.down, *self.blocks):
+            x = layer(x, mix)
+        for layer in self.up:
+            x = layer(F.interpolate(x, scale_factor=2, mode="nearest"), mix)
+        out: Tensor = self.last(padded(x, 4))
+        return out[..., :height, :width]
+
+
+class _Layer(nn.Module):
+    """Convolution, normalisation, ReLU (unless ``linear``)."""
+
+    def __init__(
+        self, channels: int, out: int, size: int, stride: int, rows: int, linear: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, size, stride, bias=False)
+        self.norm = StyledNorm(out, rows)
+        self.linear = linear
+
+    def forward(self, x: Tensor, mix: Tensor | None) -> Tensor:
+        y: Tensor = self.norm(self.conv(padded(x, self.conv.kernel_size[0] // 2)), mix)
+        return y if self.linear else F.relu(y, inplace=True)
+
+
+class _Residual(nn.Module):
+    """Two layers of which the second is linear, added to the input."""
+
+    def __init__(self, channels: int, rows: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _Layer(channels, channels, 3, 1, rows, linear) for linear in (False, True)
+        )
+
+    def forward(self, x: Tensor, mix: Tensor | None) -> Tensor:
+        first, second = self.layers
+        y: Tensor = second(first(x, mix), mix)
+        return x + y

@@ -1,0 +1,42 @@
+"""Figures: pictures with labels, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+__all__ = ["labelled"]
+
+GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
+
+
+def labelled(pictures: Mapping[str, Tensor], columns: int | None = None) -> Tensor:
+    """A sheet of pictures with their names above them, ``(3, H, W)`` in 0..1.
+
+    A name that is wider than its picture is cut, with an ellipsis.
+
+    Args:
+        pictures: ``(3, H, W)`` in 0..1, all of one size.
+        columns: of the sheet; None makes it about as wide as high.
+    """
+    height, width = next(iter(pictures.values())).shape[-2:]
+    count = columns or math.ceil(math.sqrt(len(pictures) * height / width))
+    rows = math.ceil(len(pictures) / count)
+    size = (count * (width + GAP) + GAP, rows * (height + HEAD + GAP))
+    sheet = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for index, (name, picture) in enumerate(pictures.items()):
+        x = GAP + index % count * (width + GAP)
+        y = index // count * (height + HEAD + GAP)
+        text = name
+        while len(text) > 1 and pen.textlength(text, font) > width:
+            text = text.rstrip("\u2026")[:-1] + "\u2026"
+        pen.text((x, y + 2), text, fill="black", font=font)
+        pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        sheet.paste(Image.fromarray(pixels), (x, y + HEAD))
+    return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1).float() / 255

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from data import painting, photo
+
+from impasto import cli
+from impasto.backbones.weights import save_tensors
+from impasto.errors import InputError
+from impasto.images import read, read_settings, write
+from impasto.losses import gram_loss
+from impasto.methods.johnson import Johnson
+from impasto.pipeline import Transfer, read_style, refiner
+from impasto.statistics import Moments
+
+NARROW = {"widths": [6, 8, 8], "blocks": 1}
+CPU = {"device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two paintings and a model of them, whose rows differ."""
+    folder = tmp_path_factory.mktemp("johnson")
+    write(folder / "night.png", painting())
+    write(folder / "wave.png", painting(seed=5).flip(0))
+    torch.manual_seed(0)
+    training = Johnson.untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
+    for name, parameter in training.network.named_parameters():
+        if name.endswith(("scale", "shift")):
+            torch.nn.init.normal_(parameter, mean=float(name.endswith("scale")))
+    training.save(folder / "model.safetensors", {"steps": 0})
+    return folder
+
+
+@pytest.fixture
+def method(folder):
+    return Johnson(folder / "model.safetensors", **CPU)
+
+
+def render(method, style, weights=None, **options):
+    return method(photo(), method.prepare(style, weights), **options)
+
+
+def test_it_knows_its_styles_by_name(method, folder):
+    assert list(method.learnt) == ["night", "wave"]
+    color = Moments.of(read(folder / "night.png").rgb.double())
+    torch.testing.assert_close(method.learnt["night"].color.mean, color.mean)
+    torch.testing.assert_close(method.learnt["night"].color.covariance, color.covariance)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (33, 50), (48, 17)])
+def test_any_size_comes_back(method, size):
+    assert method(photo(*size), method.prepare(["night"])).shape == (3, *size)
+
+
+def test_strength_zero_is_the_content(method):
+    torch.testing.assert_close(render(method, ["night"], strength=0.0), photo())
+
+
+def test_strength_goes_from_the_content_to_the_style(method):
+    # Between the two the picture changes all the way.
+    steps = [render(method, ["wave"], strength=s) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    for before, after in itertools.pairwise(steps):
+        assert float((before - after).abs().mean()) > 1e-4
+
+
+def test_styles_mix(method):
+    only = render(method, ["night"])
+    torch.testing.assert_close(render(method, ["night", "wave"], [1, 0]), only)
+    torch.testing.assert_close(render(method, ["night", "night"]), only)
+    mixed = render(method, ["night", "wave"], [1, 1])
+    assert float((mixed - only).abs().mean()) > 1e-3
+
+
+def test_other_paintings_are_refused(method):
+    with pytest.raises(InputError, match=r"nigth.*did you mean 'night'"):
+        method.prepare(["nigth"])
+    with pytest.raises(InputError, match=r"a picture: .*knows night, wave"):
+        method.prepare([painting()])
+    with pytest.raises(InputError, match="knows night, wave"):
+        read_style(Path("other/photo.jpg"), method=method)
+
+
+def test_colour_takes_what_a_learnt_style_has(method):
+    style = read_style("night", method=method)
+    result = Transfer(method, [style], color="match-style")(photo())
+    assert result.settings["styles"] == ["night"]
+    for color in ("match", "luminance"):
+        with pytest.raises(InputError, match="a learnt style cannot be recoloured"):
+            Transfer(method, [style], color=color)
+
+
+def test_a_refinement_needs_the_painting(method):
+    finer = refiner(2, method, precision="float32")
+    with pytest.raises(InputError, match="night: a network has learnt it; give the painting"):
+        Transfer(method, [read_style("night", method=method)], refine=finer)
+
+
+@pytest.mark.parametrize("kind", ["residual", "bottleneck"])
+def test_it_learns_every_style(folder, kind):
+    torch.manual_seed(0)
+    paintings = [folder / "night.png", folder / "wave.png"]
+    training = Johnson.untrained(styles=paintings, kind=kind, full=1.0, **NARROW)
+    contents = torch.stack([photo(seed=i) for i in range(4)])
+    optimizer = torch.optim.Adam(training.network.parameters(), 1e-3)
+
+    def distances() -> list[float]:
+        out = training.model(contents[:2], torch.eye(2), torch.ones(2)).detach()
+        seen = training.judge(out, training.style_layers)
+        total = torch.zeros(2)
+        for tap in training.style_layers:
+            moments = Moments.of(seen[tap])
+            aim = training.grams[tap]
+            target = Moments(torch.ones(2), torch.zeros(aim.shape[:-1]), aim)
+            total += gram_loss(moments, target)
+        return total.tolist()
+
+    before = distances()
+    for _ in range(60):
+        terms = training.loss(contents, contents)
+        assert terms.keys() == {"content", "style", "tv"}
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    after = distances()
+    assert all(b < 0.6 * a for a, b in zip(before, after, strict=True))
+    for name, parameter in training.network.named_parameters():
+        assert parameter.grad is not None, name
+    assert not any(p.requires_grad for p in training.judge.parameters())
+
+
+def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
+    training = Johnson.untrained(styles=[folder / "night.png"], full=0.0, **NARROW)
+    monkeypatch.setattr(training.model, "network", lambda contents, mix: contents)
+    contents = torch.stack([photo(), photo(seed=1)])
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.zeros(*shape))  # all strengths
+    terms = training.loss(contents, contents)
+    assert float(terms["content"]) < 1e-6
+    assert float(terms["style"]) < 1e-6
+
+
+def test_sample_sheets_show_every_style(folder):
+    training = Johnson.untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
+    assert training.columns == 2
+    out = training.render(photo().expand(2, 3, 48, 64), photo().expand(2, 3, 48, 64))
+    assert out.shape == (2, 3, 48, 64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"styles": []}, "--style PAINTING"),
+        ({"style_size": 8}, "32 pixels"),
+        ({"full": 2.0}, "share"),
+        ({"style_layers": []}, "at least one"),
+        ({"style_layers": ["relu9_9"]}, "relu9_9"),
+        ({"content_layer": "relu9_9"}, "relu9_9"),
+        ({"kind": "dense"}, "residual or bottleneck"),
+    ],
+)
+def test_bad_options_of_training_are_refused(folder, options, message):
+    with pytest.raises(InputError, match=message):
+        Johnson.untrained(**({"styles": [folder / "night.png"], **NARROW} | options))
+
+
+def test_paintings_that_cannot_be_learnt(folder, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="broken.png"):
+        Johnson.untrained(styles=[tmp_path / "broken.png"])
+    write(tmp_path / "night.png", painting())
+    with pytest.raises(InputError, match="same name"):
+        Johnson.untrained(styles=[folder / "night.png", tmp_path / "night.png"])
+
+
+def test_files_that_are_no_such_model(folder, tmp_path):
+    save_tensors(tmp_path / "other.safetensors", {"a": torch.ones(1)}, {"method": "adain"})
+    with pytest.raises(InputError, match="not a model made by `impasto train johnson`"):
+        Johnson(tmp_path / "other.safetensors")
+    training = Johnson.untrained(styles=[folder / "night.png"], kind="bottleneck", **NARROW)
+    training.model.network = Johnson.untrained(styles=[folder / "night.png"]).network
+    training.save(tmp_path / "mixed.safetensors", {})
+    with pytest.raises(InputError, match=r"mixed.*not a model"):
+        Johnson(tmp_path / "mixed.safetensors")
+
+
+def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
+    monkeypatch.setattr("impasto.device.available_memory", lambda device: 10_000_000)
+    with pytest.raises(InputError, match="--size"):
+        method(torch.rand(3, 600, 800), method.prepare(["night"]))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["impasto", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return command
+
+
+def test_the_command_takes_names(run, folder, photo_file):
+    options = ["--method", "johnson", "--model", folder / "model.safetensors", "--device", "cpu"]
+    code, _, said = run("stylize", photo_file, "night", "wave", "-o", "out.png", *options)
+    assert code == 0, said
+    assert read_settings(Path("out.png"))["styles"] == ["night", "wave"]
+    code, _, said = run("stylize", photo_file, "nihgt", "-o", "out.png", *options)
+    assert code == 2
+    assert "did you mean 'night'" in said
+
+
+def test_styles_are_listed_with_a_sheet(run, folder, photo_file):
+    model = ["--model", folder / "model.safetensors"]
+    code, out, _ = run("styles", *model, "--sheet", "sheet.png", "--photo", photo_file)
+    assert code == 0
+    assert out.split() == ["night", "wave"]
+    assert read(Path("sheet.png")).rgb.shape[-1] > 2 * 256
+
+
+def test_training_by_the_command(run, folder, tmp_path):
+    pytest.importorskip("lightning")
+    for i in range(6):
+        write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
+    Path("recipe.toml").write_text(
+        'method = "johnson"\n[options]\nwidths = [6, 8, 8]\nblocks = 1\n'
+        "[data]\nshort_side = 40\nsize = 32\nvalidation = 0.0\ntest = 0.0\nworkers = 0\n"
+        "minimum = 1\n[training]\nsteps = 2\nbatch = 2\nvalidation = 2\nsamples_every = 2\n"
+    )
+    common = ["train", "johnson", "--photos", "photos", "--recipe", "recipe.toml"]
+    code, _, said = run(*common, "--style", folder / "night.png", "--style-size", "40")
+    assert code == 0, said
+    method = Johnson(Path("runs/johnson/johnson.safetensors"), **CPU)
+    assert list(method.learnt) == ["night"]
+    assert Path("runs/johnson/samples-2.png").exists()
+    code, _, said = run(*common, "--run", "another")
+    assert code == 2
+    assert "--style PAINTING" in said
+    adain = ["train", "adain", "--photos", "photos", "--paintings", "photos"]
+    code, _, said = run(*adain, "--style", folder / "night.png")
+    assert code == 2
+    assert "method adain has no option --style" in said
