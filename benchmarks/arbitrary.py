@@ -10,36 +10,28 @@ and writes benchmarks/arbitrary.md.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from common import judge, judged
 
-from impasto.backbones import load_backbone
 from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods import load
 from impasto.study.metrics import content_distance, luminance_ssim, relative_moments_distance
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--contents", type=Path, required=True)
-    parser.add_argument("--styles", type=Path, required=True)
-    parser.add_argument("--vgg", type=Path, required=True)
-    parser.add_argument("--convention", required=True)
-    parser.add_argument("--photos", type=Path, help="photographs to normalise VGG-19 with")
+    parser = judged(__doc__)
     parser.add_argument("--method", nargs="*", default=["adain", "wct"])
     parser.add_argument("--model", type=Path, help="a model file, with one --method")
     parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--precision", default="float32")
     parser.add_argument("--every", type=int, default=1, help="judge every Nth pair only")
-    parser.add_argument("--pictures", type=Path, help="folder to keep the results in")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
 
-    judge = load_backbone("vgg19", args.vgg, convention=args.convention, photos=args.photos)
+    vgg = judge(args)
     options = {} if args.model is None else {"model": args.model}
     methods = {
         name: load(name, device="cpu", precision=args.precision, **options) for name in args.method
@@ -58,11 +50,11 @@ def main() -> None:
             began = time.perf_counter()
             out = method(content, prepared)
             seconds = time.perf_counter() - began
-            each = relative_moments_distance(judge, out, content, style)
+            each = relative_moments_distance(vgg, out, content, style)
             figures = [
                 *each.values(),
                 statistics.mean(each.values()),
-                content_distance(judge, out, content),
+                content_distance(vgg, out, content),
                 luminance_ssim(out, content),
                 seconds,
             ]

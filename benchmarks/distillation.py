@@ -9,15 +9,15 @@ through each encoder (default: the bundled one). Prints and writes benchmarks/di
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from common import judge, judged
 
-from impasto.backbones import VGG, load_backbone
+from impasto.backbones import load_backbone
 from impasto.backbones.compact import COMPACT
 from impasto.device import choose_device, choose_precision, describe
 from impasto.images import fit, list_pictures, read, resize, write
@@ -38,26 +38,16 @@ def pairs(contents: Path, styles: Path, count: int) -> list[tuple[Path, Path]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--contents", type=Path, required=True)
-    parser.add_argument("--styles", type=Path, required=True)
-    parser.add_argument("--vgg", type=Path, required=True)
-    parser.add_argument("--convention", required=True)
-    parser.add_argument("--photos", type=Path, help="photographs to normalise VGG-19 with")
+    parser = judged(__doc__)
     parser.add_argument("--encoder", type=Path, nargs="*", default=[COMPACT])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--pictures", type=Path, help="folder to keep the results in")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
 
-    def vgg() -> VGG:
-        return load_backbone("vgg19", args.vgg, convention=args.convention, photos=args.photos)
-
-    judge = vgg()
-    nets = {"VGG-19": vgg()}
+    vgg = judge(args)
+    nets = {"VGG-19": judge(args)}
     for path in args.encoder:
         name = "compact" if path == COMPACT else path.stem
         nets[name] = load_backbone("compact", path)
@@ -84,7 +74,7 @@ def main() -> None:
             prepared.at(args.size)
             stamps = [time.perf_counter()]
             out = method(content, prepared, 1.0, lambda _: stamps.append(time.perf_counter()))  # noqa: B023
-            each = relative_gram_distance(judge, out, content, style)
+            each = relative_gram_distance(vgg, out, content, style)
             distances[name].append(statistics.mean(each.values()))
             seconds[name].append(statistics.median(b - a for a, b in itertools.pairwise(stamps)))
             row.append(f"{distances[name][-1]:.4f}")

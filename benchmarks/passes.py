@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import apart, machine, peak_memory
 from skimage import data
 
-from impasto.device import describe
+from impasto.device import choose_device
 from impasto.images import read, resize
 from impasto.methods import load
 from impasto.methods.adain import AdaIN
@@ -37,21 +35,18 @@ def measure(name: str, options: dict[str, Any], size: int) -> None:
     """Render and print the figures as JSON."""
     content = resize(read(data.coffee()).rgb[:, :, 100:500], (size, size))
     style = read(data.chelsea()).rgb
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    method: Any = load(name, **options)
-    prepared = method.prepare([style])
+    device = choose_device(options["device"])
+    figures: dict[str, Any] = {"machine": machine(device)}
     seconds = []
-    for _ in range(6):
-        began = time.perf_counter()
-        method(content, prepared)
-        seconds.append(time.perf_counter() - began)
-    if method.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    machine = describe(method.device, torch.float32).removesuffix(", float32")
+    with peak_memory(figures, device):
+        method: Any = load(name, **options)
+        prepared = method.prepare([style])
+        for _ in range(6):
+            began = time.perf_counter()
+            method(content, prepared)
+            seconds.append(time.perf_counter() - began)
     # The first picture allocates memory and measures the style.
-    print(json.dumps({"seconds": statistics.median(seconds[1:]), "peak": peak, "machine": machine}))
+    print(json.dumps({**figures, "seconds": statistics.median(seconds[1:])}))
 
 
 def main() -> None:
@@ -64,7 +59,8 @@ def main() -> None:
     if args.one:
         measure(args.one[0], json.loads(args.one[1]), int(args.one[2]))
         return
-    rows, machine = [], ""
+    rows: list[str] = []
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         nets: dict[str, tuple[str, dict[str, Any]]] = {
             "adain (compact)": ("adain", {}),
@@ -86,17 +82,15 @@ def main() -> None:
             for size in (512, 1024):
                 for precision in ("float32", "bfloat16"):
                     one = json.dumps(options | {"precision": precision, "device": args.device})
-                    command = [sys.executable, __file__, "--one", name, one, str(size)]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    figures = json.loads(done.stdout.splitlines()[-1])
-                    machine = figures["machine"]
+                    figures = apart(__file__, "--one", name, one, str(size))
                     rows.append(
                         f"| {label} | {size} | {precision} | {figures['seconds']:.2f} | "
                         f"{figures['peak']:.0f} |"
                     )
                     print(rows[-1], flush=True)
+    where = figures["machine"]
     lines = [
-        f"One square picture, the style prepared before ({machine}, torch {torch.__version__}).",
+        f"One square picture, the style prepared before ({where}, torch {torch.__version__}).",
         "",
         "| method | px | precision | seconds | peak MB |",
         "| --- | ---: | --- | ---: | ---: |",

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import apart, machine, peak_memory
 from skimage import data
 
-from impasto.device import choose_device, choose_precision, describe
+from impasto.device import choose_device, choose_precision
 from impasto.images import read, resize, write
 from impasto.methods.gatys import Gatys
 from impasto.samples import draw
@@ -35,28 +33,21 @@ def measure(options: dict[str, Any], painting: Path, out: Path) -> None:
     """Render once and print the figures as JSON."""
     content = resize(read(data.coffee()).rgb[:, :, 100:500], (SIZE, SIZE))
     sources = [read(painting)]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    method = Gatys(**options)
-    style = method.prepare(sources)
+    device = choose_device(options["device"])
+    figures: dict[str, Any] = {"machine": machine(device)}
     steps = []
-    began = time.perf_counter()
-    result = method(
-        content, style, 1.0, lambda step: steps.append((step.size, time.perf_counter()))
-    )
-    seconds = time.perf_counter() - began
+    with peak_memory(figures, device):
+        method = Gatys(**options)
+        style = method.prepare(sources)
+        began = time.perf_counter()
+        result = method(
+            content, style, 1.0, lambda step: steps.append((step.size, time.perf_counter()))
+        )
+        figures["seconds"] = time.perf_counter() - began
     write(out, result)
     finest = [stamp for size, stamp in steps if min(size) == SIZE]
-    if method.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    figures = {
-        "seconds": seconds,
-        "iterations": len(steps),
-        "per_iteration": (finest[-1] - finest[0]) / max(1, len(finest) - 1),
-        "peak": peak,
-        "machine": describe(method.device, torch.float32).removesuffix(", float32"),
-    }
+    figures["iterations"] = len(steps)
+    figures["per_iteration"] = (finest[-1] - finest[0]) / max(1, len(finest) - 1)
     print(json.dumps(figures))
 
 
@@ -85,16 +76,14 @@ def main() -> None:
         }
         if args.vgg_iterations:
             backbones["VGG-19 to relu4_1"]["iterations"] = args.vgg_iterations
-    rows, pictures, machine = [], [], ""
+    rows, pictures = [], []
+    figures: dict[str, Any] = {}
     for name, options in backbones.items():
         for precision in ("float32", "bfloat16"):
             to = HERE.parent / "build" / f"speed-{options['backbone']}-{precision}.png"
             one = json.dumps(options | {"precision": precision, "device": args.device})
             files = ["--painting", str(painting), "--to", str(to)]
-            command = [sys.executable, __file__, "--one", one, *files]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            figures = json.loads(done.stdout.splitlines()[-1])
-            machine = figures["machine"]
+            figures = apart(__file__, "--one", one, *files)
             rows.append(
                 f"| {name} | {precision} | {figures['seconds']:.1f} | {figures['iterations']} | "
                 f"{figures['per_iteration']:.2f} | {figures['peak']:.0f} |"
@@ -102,8 +91,9 @@ def main() -> None:
             print(rows[-1], flush=True)
             pictures.append(read(to).rgb)
     chosen = str(choose_precision("auto", choose_device(args.device))).removeprefix("torch.")
+    where = figures["machine"]
     lines = [
-        f"One {SIZE}x{SIZE} picture, default schedule ({machine}; `auto` chooses {chosen}).",
+        f"One {SIZE}x{SIZE} picture, default schedule ({where}; `auto` chooses {chosen}).",
         "",
         "| backbone | precision | seconds | iterations | s per iteration at 512 px | peak MB |",
         "| --- | --- | ---: | ---: | ---: | ---: |",

@@ -79,8 +79,10 @@ def test_a_student_as_wide_as_its_teacher_is_fitted_exactly(teacher):
     assert float((ours - theirs).norm() / theirs.norm()) < 0.1
 
 
-def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path):
-    whole, _ = run(folders, teacher, tmp_path / "whole")
+@pytest.mark.parametrize("dreams", [{}, {"dreams": 40, "dream_every": 4}], ids=["plain", "dreams"])
+def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path, dreams):
+    config = dataclasses.replace(CONFIG, steps=30, **dreams)
+    whole, _ = run(folders, teacher, tmp_path / "whole", config)
     lines: list[str] = []
 
     class Killed(Exception):
@@ -93,8 +95,8 @@ def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path):
     pictures = PictureSet(folders, short_side=40, held_out=0.2)
     teachers = [lambda p: teacher(p, TAPS)]
     with pytest.raises(Killed):
-        distill(pictures, teachers, CONFIG, tmp_path / "cut", None, log, every=10)
-    resumed, _ = run(folders, teacher, tmp_path / "cut", lines=lines)
+        distill(pictures, teachers, config, tmp_path / "cut", None, log, every=10)
+    resumed, _ = run(folders, teacher, tmp_path / "cut", config, lines)
     assert any("going on at step 10" in line for line in lines)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name])
@@ -114,26 +116,6 @@ def test_the_student_learns_from_pictures_optimised_through_itself(folders, teac
     again, _ = run(folders, teacher, tmp_path / "again", config)
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
-
-
-def test_a_run_interrupted_among_its_dreams_gives_the_same_student(folders, teacher, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=30, dreams=40, dream_every=4)
-    whole, _ = run(folders, teacher, tmp_path / "whole", config)
-
-    class Killed(Exception):
-        pass
-
-    def log(line):
-        if line.startswith("step 20/"):
-            raise Killed
-
-    pictures = PictureSet(folders, short_side=40, held_out=0.2)
-    teachers = [lambda p: teacher(p, TAPS)]
-    with pytest.raises(Killed):
-        distill(pictures, teachers, config, tmp_path / "cut", None, log, every=10)
-    resumed, _ = run(folders, teacher, tmp_path / "cut", config)
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name])
 
 
 def test_dreams_move_towards_the_styles(teacher):
