@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impasto.losses import content_loss, gram_loss, moments_loss, range_loss, total_variation
+from impasto.errors import InputError
+from impasto.losses import (
+    aligned_moments_loss,
+    content_loss,
+    gram_loss,
+    moments_loss,
+    range_loss,
+    total_variation,
+)
 from impasto.statistics import Moments
 
 
@@ -57,3 +65,36 @@ def test_total_variation_and_range():
     assert float(total_variation(torch.ones(3, 4, 4))) == 0
     assert float(range_loss(torch.rand(3, 4, 4))) == 0
     assert float(range_loss(torch.full((3, 4, 4), 1.5))) == 0.25
+
+
+def test_aligned_moments_of_all_channels_are_all_moments():
+    one, two = (Moments.of(torch.rand(2, 5, 8, 9)) for _ in range(2))
+    torch.testing.assert_close(aligned_moments_loss(one, two, 1.0), moments_loss(one, two))
+
+
+def test_aligned_moments_leave_out_the_channels_that_differ_most():
+    style = torch.rand(10, 8, 9)
+    content = style.clone()
+    content[[2, 7]] += 5.0  # as many as are left out
+    assert float(aligned_moments_loss(Moments.of(content), Moments.of(style), 0.8)) < 1e-9
+    content[4] *= 1.5
+    loss = aligned_moments_loss(Moments.of(content), Moments.of(style), 0.8)
+    kept = [0, 1, 3, 4, 5, 6, 8, 9]
+    expected = moments_loss(Moments.of(content[kept]), Moments.of(style[kept]))
+    torch.testing.assert_close(loss, expected)
+
+
+def test_aligned_moments_have_a_gradient_in_the_kept_channels_alone():
+    features = torch.rand(4, 6, 6, dtype=torch.float64, requires_grad=True)
+    target = Moments.of(features.detach() + torch.tensor([0.1, 0.2, 3.0, 0.3])[:, None, None])
+    aligned_moments_loss(Moments.of(features), target, 0.75).backward()
+    assert features.grad is not None
+    moved = features.grad.abs().sum((1, 2)) > 0
+    assert moved.tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("kept", [0.0, -1.0, 1.5])
+def test_a_share_of_channels_that_cannot_be(kept):
+    moments = Moments.of(torch.rand(3, 4, 4))
+    with pytest.raises(InputError, match="share"):
+        aligned_moments_loss(moments, moments, kept)

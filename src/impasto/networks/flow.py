@@ -1,0 +1,269 @@
+"""A reversible network: pictures to features and back without loss.
+
+The flow of Glow (Kingma & Dhariwal, NeurIPS 2018) as ArtFlow (An et al., CVPR 2021) and paper 1,
+section 3.2, use it: no prior, no likelihood, only the way there and the way back. What the transfer
+in between does not touch comes back exactly, so no content leaks away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .decoder import padded
+
+__all__ = ["ActNorm", "Coupling", "Flow", "InvertibleConv", "squeeze", "unsqueeze"]
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """Every 2x2 pixels become the channels of one: ``(B, C, H, W)`` to ``(B, 4C, H/2, W/2)``."""
+    return F.pixel_unshuffle(x, 2)
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """The inverse of :func:`squeeze`."""
+    return F.pixel_shuffle(x, 2)
+
+
+class ActNorm(nn.Module):
+    """``scale (x + bias)`` by channel; the first batch sets both, to mean 0 and deviation 1.
+
+    That this has happened is in the state, so a network read from a file keeps what it has.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same shape."""
+        if not self.initialised:
+            with torch.no_grad():
+                deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
+                self.bias.copy_(-mean)
+                self.scale.copy_(1 / (deviation + 1e-6))
+                self.initialised.fill_(True)
+        return self.scale[:, None, None] * (x + self.bias[:, None, None])
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """What :meth:`forward` was given."""
+        return y / self.scale[:, None, None] - self.bias[:, None, None]
+
+    def log_determinant(self) -> Tensor:
+        """Of the map's Jacobian, for each position."""
+        return self.scale.abs().log().sum()
+
+
+class InvertibleConv(nn.Module):
+    """A 1x1 convolution by a matrix ``P L (U + diag(s))``, whose inverse and determinant are cheap.
+
+    Starts as a random rotation. The permutation ``P`` and the signs of ``s`` stay as they start, so
+    it is invertible whatever it learns. In evaluation the inverse is kept.
+    """
+
+    permutation: Tensor
+    signs: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        rotation, _ = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        self.register_buffer("permutation", permutation.float())
+        self.register_buffer("signs", diagonal.sign().float())
+        self.lower = nn.Parameter(lower.tril(-1).float())
+        self.upper = nn.Parameter(upper.triu(1).float())
+        self.log_scale = nn.Parameter(diagonal.abs().log().float())
+        self._back: Tensor | None = None
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """``P L`` and ``U + diag(s)``."""
+        lower = self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
+        upper = self.upper.triu(1) + torch.diag(self.signs * self.log_scale.exp())
+        return self.permutation @ lower, upper
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same shape."""
+        left, right = self.factors()
+        return F.conv2d(x, (left @ right)[..., None, None])
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """What :meth:`forward` was given."""
+        back = self._back
+        if back is None or self.training or back.dtype != y.dtype or back.device != y.device:
+            left, right = (factor.double() for factor in self.factors())
+            back = torch.linalg.inv(left @ right).to(y.dtype)
+            self._back = None if self.training else back.detach()
+        return F.conv2d(y, back[..., None, None])
+
+    def log_determinant(self) -> Tensor:
+        """Of the matrix, which is the map's Jacobian at each position."""
+        return self.log_scale.sum()
+
+    def train(self, mode: bool = True) -> InvertibleConv:
+        """As every module; what was kept of the inverse is dropped."""
+        self._back = None
+        super().train(mode)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._back = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+class Coupling(nn.Module):
+    """One half of the channels changes the other (paper 1, Eq. 4; with ``swap`` Eq. 5).
+
+    Additive: ``(a, b + NN(a))``. Affine: ``(a, sigmoid(s + 2) b + t)`` with ``s, t = NN(a)``. It
+    starts as no change (additive), because the last layer of NN starts at zero.
+
+    Args:
+        channels: even.
+        hidden: channels within NN.
+        swap: the halves change places.
+        affine: see above.
+    """
+
+    def __init__(
+        self, channels: int, hidden: int = 512, swap: bool = False, affine: bool = False
+    ) -> None:
+        super().__init__()
+        half = channels // 2
+        self.swap, self.affine = swap, affine
+        self.first = nn.Conv2d(half, hidden, 3)
+        self.second = nn.Conv2d(hidden, hidden, 1)
+        self.last = nn.Conv2d(hidden, 2 * half if affine else half, 3)
+        for start in self.last.parameters():
+            nn.init.zeros_(start)
+        self.log_scale = nn.Parameter(torch.zeros(self.last.out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to the same shape."""
+        given, other = self._halves(x)
+        scale, shift = self._change(given)
+        return self._whole(given, other * scale + shift)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """What :meth:`forward` was given."""
+        given, other = self._halves(y)
+        scale, shift = self._change(given)
+        return self._whole(given, (other - shift) / scale)
+
+    def _change(self, given: Tensor) -> tuple[Tensor | float, Tensor]:
+        y = F.relu(self.first(padded(given)), inplace=True)
+        y = F.relu(self.second(y), inplace=True)
+        y = self.last(padded(y)) * self.log_scale.exp()[:, None, None]
+        if not self.affine:
+            return 1.0, y
+        scale, shift = y.chunk(2, 1)
+        return torch.sigmoid(scale + 2), shift
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        one, two = x.chunk(2, 1)
+        return (two, one) if self.swap else (one, two)
+
+    def _whole(self, given: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([other, given] if self.swap else [given, other], 1)
+
+
+class Flow(nn.Module):
+    """Blocks of a squeeze and some steps of ActNorm, invertible 1x1 convolution and coupling.
+
+    The couplings of a block use either half in turn (paper 1, Eq. 4 and 5).
+
+    Args:
+        blocks, steps: paper 1 takes 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
+        hidden: channels within the couplings' networks.
+        affine: see :class:`Coupling`.
+        channels: of the pictures.
+
+    Raises:
+        InputError: for numbers that there cannot be.
+
+    Example:
+        >>> flow = Flow(blocks=2, steps=1, hidden=8)
+        >>> picture = torch.rand(1, 3, 12, 8)
+        >>> features = flow(picture)
+        >>> features.shape
+        torch.Size([1, 48, 3, 2])
+        >>> torch.allclose(flow.inverse(features), picture, atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        blocks: int = 2,
+        steps: int = 8,
+        hidden: int = 512,
+        affine: bool = False,
+        channels: int = 3,
+    ) -> None:
+        super().__init__()
+        if min(blocks, steps, hidden, channels) < 1:
+            raise InputError(
+                f"{blocks} blocks, {steps} steps, {hidden} hidden, {channels} channels: give 1 or "
+                "more of each"
+            )
+        self.blocks = nn.ModuleList()
+        for _ in range(blocks):
+            channels *= 4
+            layers: list[nn.Module] = []
+            for step in range(steps):
+                coupling = Coupling(channels, hidden, step % 2 == 1, affine)
+                layers += [ActNorm(channels), InvertibleConv(channels), coupling]
+            self.blocks.append(nn.ModuleList(layers))
+
+    @property
+    def unit(self) -> int:
+        """Sides of a picture must be multiples of this."""
+        return int(2 ** len(self.blocks))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Features ``(B, C 4^blocks, H / unit, W / unit)`` of pictures ``(B, C, H, W)``.
+
+        Raises:
+            InputError: if a side is no multiple of :attr:`unit`.
+        """
+        if any(side % self.unit for side in pictures.shape[-2:]):
+            raise InputError(
+                f"the picture is {pictures.shape[-1]}x{pictures.shape[-2]}: its sides must be "
+                f"multiples of {self.unit}; continue it by reflection"
+            )
+        x = pictures
+        for block in self.blocks:
+            assert isinstance(block, nn.ModuleList)
+            x = squeeze(x)
+            for layer in block:
+                x = layer(x)
+        return x
+
+    def inverse(
+        self, features: Tensor, before: Callable[[int, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Pictures of features.
+
+        Args:
+            features: as :meth:`forward` gives them.
+            before: called with the number of a block (the last first) and its features before its
+                steps are undone; gives what to go on with. StyleFlow's transfer.
+        """
+        x = features
+        for number in reversed(range(len(self.blocks))):
+            block = self.blocks[number]
+            assert isinstance(block, nn.ModuleList)
+            if before is not None:
+                x = before(number, x)
+            for layer in reversed(block):
+                assert isinstance(layer, (ActNorm, InvertibleConv, Coupling))
+                x = layer.inverse(x)
+            x = unsqueeze(x)
+        return x
