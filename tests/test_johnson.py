@@ -186,6 +186,12 @@ def test_files_that_are_no_such_model(folder, tmp_path):
         Johnson(tmp_path / "mixed.safetensors")
 
 
+def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("impasto.methods.onepass.MODELS", tmp_path)
+    with pytest.raises(InputError, match="no model is bundled; .*`impasto train johnson`"):
+        Johnson()
+
+
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
     monkeypatch.setattr("impasto.device.available_memory", lambda device: 10_000_000)
     with pytest.raises(InputError, match="--size"):

@@ -540,10 +540,13 @@ def methods() -> None:
 
         impasto methods
     """
+    from .methods import METHODS
     from .methods import methods as known
+    from .methods.onepass import OnePass, bundled
 
     for name, what in known().items():
-        print(f"{name:12} {what}")
+        ready = not issubclass(METHODS[name], OnePass) or bundled(name).exists()
+        print(f"{name:12} {what}" + ("" if ready else f" Train it first: impasto train {name}"))
 
 
 @app.command()

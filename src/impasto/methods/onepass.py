@@ -29,10 +29,15 @@ from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style, prepared
 from .base import OnStep
 
-__all__ = ["MODELS", "AnyStyle", "EncoderModel", "Model", "OnePass", "tuples"]
+__all__ = ["MODELS", "AnyStyle", "EncoderModel", "Model", "OnePass", "bundled", "tuples"]
 
 MODELS = Path(__file__).parent.parent / "models"
 AnyModel = TypeVar("AnyModel", bound="Model")
+
+
+def bundled(method: str) -> Path:
+    """Where the model of a method is, if it comes with the package."""
+    return MODELS / f"{method}.safetensors"
 
 
 class Model(ABC):
@@ -75,13 +80,12 @@ class Model(ABC):
             path: written by :meth:`save`; None for the bundled one.
             given: for :meth:`configured`.
         """
-        bundled = MODELS / f"{cls.method}.safetensors"
-        if path is None and not bundled.exists():
+        if path is None and not bundled(cls.method).exists():
             raise InputError(
-                f"{bundled}: the bundled model is not there; install impasto again, or give a "
-                f"model made by `impasto train {cls.method}`"
+                f"method {cls.method}: no model is bundled; give one made by `impasto train "
+                f"{cls.method}`"
             )
-        path = bundled if path is None else Path(path)
+        path = bundled(cls.method) if path is None else Path(path)
         tensors, header = load_tensors(path)
         try:
             if header["method"] != cls.method:

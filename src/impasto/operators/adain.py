@@ -6,6 +6,7 @@ ICCV 2017; paper 3, Eq. 12, and paper 2.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..statistics import Moments
@@ -50,7 +51,6 @@ def adain(
         Features of the shape and data type of ``features``.
 
     Example:
-        >>> import torch
         >>> content, style = torch.rand(3, 8, 8), Moments.of(torch.rand(3, 5, 9))
         >>> out = Moments.of(adain(content, style))
         >>> torch.allclose(out.mean, style.mean, atol=1e-5)
@@ -58,6 +58,11 @@ def adain(
     """
     if strength == 0:
         return features
-    mean, deviation = style.mean[..., None, None], style.deviation(eps)[..., None, None]
-    out = (normalise(features, moments, eps) * deviation + mean).to(features.dtype)
-    return out if strength == 1 else features + strength * (out - features)
+    own = Moments.of(features) if moments is None else moments
+    # One scale and one shift for each channel: one pass over the features.
+    scale = style.deviation(eps) / own.deviation(eps)
+    shift = strength * (style.mean - scale * own.mean)
+    scale = 1 + strength * (scale - 1)
+    return torch.addcmul(shift[..., None, None], features, scale[..., None, None]).to(
+        features.dtype
+    )
