@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from data import painting, photo
 
 from impasto import cli
-from impasto.backbones.weights import save_tensors
+from impasto.backbones.weights import load_tensors, save_tensors
+from impasto.color import to_ycbcr
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.losses import gram_loss
@@ -88,14 +90,16 @@ def test_colour_takes_what_a_learnt_style_has(method):
     style = read_style("night", method=method)
     result = Transfer(method, [style], color="match-style")(photo())
     assert result.settings["styles"] == ["night"]
-    for color in ("match", "luminance"):
+    grey = Transfer(method, [style], color="luminance")(photo()).picture.rgb
+    torch.testing.assert_close(to_ycbcr(grey)[1:], to_ycbcr(photo())[1:], atol=1e-5, rtol=0)
+    for options in ({"color": "match"}, {"color": "luminance", "match_luminance": True}):
         with pytest.raises(InputError, match="a learnt style cannot be recoloured"):
-            Transfer(method, [style], color=color)
+            Transfer(method, [style], **options)
 
 
 def test_a_refinement_needs_the_painting(method):
     finer = refiner(2, method, precision="float32")
-    with pytest.raises(InputError, match="night: a network has learnt it; give the painting"):
+    with pytest.raises(InputError, match="night: a refinement needs the painting"):
         Transfer(method, [read_style("night", method=method)], refine=finer)
 
 
@@ -186,6 +190,15 @@ def test_files_that_are_no_such_model(folder, tmp_path):
         Johnson(tmp_path / "mixed.safetensors")
 
 
+@pytest.mark.parametrize("colors", [[], [[0.5, 0.5]]])
+def test_a_damaged_header_is_refused(folder, tmp_path, colors):
+    tensors, header = load_tensors(folder / "model.safetensors")
+    config = json.loads(header["config"]) | {"colors": colors}
+    save_tensors(tmp_path / "d.safetensors", tensors, header | {"config": json.dumps(config)})
+    with pytest.raises(InputError, match="not a model"):
+        Johnson(tmp_path / "d.safetensors")
+
+
 def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
     monkeypatch.setattr("impasto.methods.onepass.MODELS", tmp_path)
     with pytest.raises(InputError, match="no model is bundled; .*`impasto train johnson`"):
@@ -228,26 +241,66 @@ def test_styles_are_listed_with_a_sheet(run, folder, photo_file):
     assert code == 0
     assert out.split() == ["night", "wave"]
     assert read(Path("sheet.png")).rgb.shape[-1] > 2 * 256
+    before = photo_file.read_bytes()
+    code, _, said = run("styles", *model, "--sheet", photo_file, "--photo", photo_file)
+    assert code == 2
+    assert "would overwrite" in said
+    assert photo_file.read_bytes() == before
+    code, _, said = run("styles", *model, "--photo", photo_file)
+    assert code == 2
+    assert "--sheet" in said
+
+
+RECIPE = (
+    'method = "johnson"\n[options]\nwidths = [6, 8, 8]\nblocks = 1\nSTYLES'
+    "[data]\nshort_side = 40\nsize = 32\nvalidation = 0.0\ntest = 0.0\nworkers = 0\n"
+    "minimum = 1\n[training]\nsteps = 2\nbatch = 2\nvalidation = 2\nsamples_every = 2\n"
+)
+
+
+def test_paintings_may_stand_in_the_recipe_and_stay_the_same(run, folder, tmp_path):
+    pytest.importorskip("lightning")
+    for i in range(6):
+        write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
+    write(tmp_path / "own.png", painting())
+    Path("recipe.toml").write_text(RECIPE.replace("STYLES", 'styles = ["own.png"]\n'))
+    common = ["train", "johnson", "--photos", "photos", "--recipe", "recipe.toml"]
+    code, _, said = run(*common)
+    assert code == 0, said
+    write(tmp_path / "own.png", painting(seed=7).flip(0))
+    code, _, said = run(*common, "--resume", "--steps", "4")
+    assert code == 2
+    assert "runs/johnson" in said
+
+
+def test_a_name_with_a_dot_is_kept(run, folder, tmp_path, photo_file):
+    write(tmp_path / "night.v2.png", painting())
+    training = Johnson.untrained(styles=[tmp_path / "night.v2.png"], **NARROW)
+    training.save(tmp_path / "m.safetensors", {})
+    options = ["--method", "johnson", "--model", "m.safetensors", "--device", "cpu"]
+    assert run("stylize", photo_file, "night.v2", *options)[0] == 0
+    assert Path("photo-night.v2.png").exists()
 
 
 def test_training_by_the_command(run, folder, tmp_path):
     pytest.importorskip("lightning")
     for i in range(6):
         write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
-    Path("recipe.toml").write_text(
-        'method = "johnson"\n[options]\nwidths = [6, 8, 8]\nblocks = 1\n'
-        "[data]\nshort_side = 40\nsize = 32\nvalidation = 0.0\ntest = 0.0\nworkers = 0\n"
-        "minimum = 1\n[training]\nsteps = 2\nbatch = 2\nvalidation = 2\nsamples_every = 2\n"
-    )
+    Path("recipe.toml").write_text(RECIPE.replace("STYLES", ""))
     common = ["train", "johnson", "--photos", "photos", "--recipe", "recipe.toml"]
     code, _, said = run(*common, "--style", folder / "night.png", "--style-size", "40")
     assert code == 0, said
     method = Johnson(Path("runs/johnson/johnson.safetensors"), **CPU)
     assert list(method.learnt) == ["night"]
     assert Path("runs/johnson/samples-2.png").exists()
+    header = load_tensors(Path("runs/johnson/johnson.safetensors"))[1]
+    assert "--style night.png --style-size 40" in json.loads(header["figures"])["command"]
     code, _, said = run(*common, "--run", "another")
     assert code == 2
     assert "--style PAINTING" in said
+    code, _, said = run(*common, "--run", "another", "--paintings", "photos")
+    assert code == 2
+    assert "leave out --paintings" in said
     adain = ["train", "adain", "--photos", "photos", "--paintings", "photos"]
     code, _, said = run(*adain, "--style", folder / "night.png")
     assert code == 2

@@ -47,6 +47,7 @@ def test_gradients_reach_every_parameter():
     for name, parameter in san.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.isfinite().all()), name
+        assert float(parameter.grad.abs().sum()) > 0, name
 
 
 @pytest.mark.parametrize("options", [(0, 5), (4, 0), (4, 5, 0)])

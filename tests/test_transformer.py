@@ -86,6 +86,8 @@ def test_bottleneck_adds_where_shapes_agree():
         ({"kind": "dense"}, "residual or bottleneck"),
         ({"widths": (8, 8)}, "three widths"),
         ({"blocks": 0}, "above 0"),
+        ({"widths": (6.5, 8, 8)}, "whole numbers"),
+        ({"widths": ("a", 8, 8)}, "whole numbers"),
         ({"expansion": 0}, "above 0"),
         ({"rows": 0}, "above 0"),
     ],

@@ -447,7 +447,8 @@ def _targets(contents: list[Path], styles: list[Path], out: str) -> dict[Path, P
     taken: dict[str, Path] = {}
     for content in contents:
         name = pattern.replace("{content}", content.stem)
-        path = Path(name.replace("{style}", "+".join(style.stem for style in styles)))
+        names = (style.stem if style.exists() else style.name for style in styles)
+        path = Path(name.replace("{style}", "+".join(names)))
         check_output(path)
         if os.path.realpath(path) in inputs:
             raise InputError(f"{path}: would overwrite a picture that is read; choose another -o")
@@ -572,6 +573,10 @@ def styles(
     """
     from .methods.johnson import Johnson
 
+    if photo is not None and sheet is None:
+        raise InputError("--photo is for the sheet: name one, --sheet OUT")
+    if sheet is not None and photo is not None and sheet.resolve() == photo.resolve():
+        raise InputError(f"{sheet}: would overwrite the photograph; choose another --sheet")
     method = Johnson(model)
     if sheet is not None:
         from .images import check_output, fit, read, resize, write

@@ -21,7 +21,6 @@ from .errors import InputError
 from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize, write
 from .methods import DEFAULT, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import Gatys
-from .methods.johnson import Johnson
 from .statistics import Moments
 from .styles import SUFFIX, LearntStyle, StoredStyle, style_shares
 
@@ -116,14 +115,22 @@ class Transfer:
     def __post_init__(self) -> None:
         if self.color not in (None, *colors.MODES):
             raise InputError(f"color {self.color!r} is unknown: use {', '.join(colors.MODES)}")
-        if self.color in ("match", "luminance"):
-            for style in self.styles:
-                if not isinstance(style, Picture):
-                    what = "stored" if isinstance(style, StoredStyle) else "learnt"
-                    raise InputError(
-                        f"style {style.name}: a {what} style cannot be recoloured for color "
-                        f"{self.color}; give the painting, or use color match-style"
-                    )
+        for style in self.styles:
+            if isinstance(style, StoredStyle) and self.color in ("match", "luminance"):
+                raise InputError(
+                    f"style {style.name}: a stored style cannot be recoloured for color "
+                    f"{self.color}; give the painting, or use color match-style"
+                )
+            if isinstance(style, LearntStyle) and self._recolors:
+                raise InputError(
+                    f"style {style.name}: a learnt style cannot be recoloured; use color "
+                    "match-style or luminance, without match-luminance"
+                )
+            if isinstance(style, LearntStyle) and self.refine is not None:
+                raise InputError(
+                    f"style {style.name}: a refinement needs the painting, which a network that "
+                    "has learnt it has not; leave refine out, or use method adain"
+                )
         if self.color_variant not in get_args(colors.Variant):
             known = ", ".join(get_args(colors.Variant))
             raise InputError(f"color-variant {self.color_variant!r} is unknown: use {known}")
@@ -252,8 +259,10 @@ def read_style(source: StyleSource, background: str = "white", method: Any = Non
 
     Raises InputError if it is none of these.
     """
-    if isinstance(method, Johnson):
-        return method.find(source)
+    find = getattr(method, "find", None)
+    if find is not None:
+        learnt: LearntStyle = find(source)
+        return learnt
     if isinstance(source, StoredStyle):
         return source
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:

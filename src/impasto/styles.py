@@ -222,7 +222,9 @@ def prepared(
             style.check(backbone, taps)
             parts.append(style)
         elif isinstance(style, LearntStyle):
-            raise InputError(f"style {style.name}: a network has learnt it; give the painting here")
+            raise InputError(
+                f"style {style.name}: known to a network alone; give the painting here"
+            )
         else:
             parts.append(read(style).rgb)
     return Style(parts, style_shares(len(parts), weights), measure)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from .vgg import PLAIN, VGG, Padding, Pooling
+from .vgg import PLAIN, VGG
 from .weights import load_tensors, save_tensors
 
 __all__ = ["COMPACT", "load_compact", "save_compact"]
@@ -19,9 +19,7 @@ __all__ = ["COMPACT", "load_compact", "save_compact"]
 COMPACT = Path(__file__).parent.parent / "models" / "compact.safetensors"
 
 
-def load_compact(
-    path: Path = COMPACT, padding: Padding = "replicate", pooling: Pooling = "max"
-) -> VGG:
+def load_compact(path: Path = COMPACT) -> VGG:
     """The encoder in ``path``: its widths and taps stand in the file's header.
 
     Raises:
@@ -31,7 +29,7 @@ def load_compact(
     try:
         config = json.loads(metadata["config"])
         widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
-        net = VGG(widths, PLAIN, padding, pooling, "compact", tuple(config["taps"]))
+        net = VGG(widths, PLAIN, name="compact", served=tuple(config["taps"]))
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except InputError:
         raise

@@ -49,6 +49,9 @@ class Method(Protocol):
     Attributes:
         settings: the options in force, as plain values, for the record in the picture.
         notes: lines that people should see once, such as layers that were replaced.
+
+    A method that has learnt its styles has ``find(name)``, which gives the
+    :class:`impasto.styles.LearntStyle` of that name.
     """
 
     settings: dict[str, Any]

@@ -70,6 +70,8 @@ class _Model(Model):
         config = self.config
         if not config.styles or len(set(config.styles)) < len(config.styles):
             raise InputError("name one painting or several, each with a name of its own")
+        if list(map(len, config.colors)) != [12] * len(config.styles):
+            raise ValueError("colours")
         rows = 1 + len(config.styles)
         return Transformer(config.kind, config.widths, config.blocks, config.expansion, rows)
 
@@ -87,9 +89,11 @@ class _Model(Model):
         return out
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """In proportion to the channels at the picture's size."""
-        wide = self.config.expansion if self.config.kind == "bottleneck" else 1
-        return 4.5 * torch.finfo(dtype).bits / 8 * self.config.widths[0] * max(1.0, wide)
+        """The last layer's: its input at the picture's size, several times over, and its output."""
+        full, half, _ = self.config.widths
+        bottleneck = self.config.kind == "bottleneck"
+        times = 6.3 * max(1.0, self.config.expansion) if bottleneck else 4.2
+        return torch.finfo(dtype).bits / 8 * (times * half + full)
 
 
 class Johnson(OnePass):

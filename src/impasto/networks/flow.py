@@ -31,7 +31,7 @@ def unsqueeze(x: Tensor) -> Tensor:
 
 
 class ActNorm(nn.Module):
-    """``scale (x + bias)`` by channel; the first batch sets both, to mean 0 and deviation 1.
+    """``scale (x + bias)`` by channel; the first batch in training makes it mean 0, deviation 1.
 
     That this has happened is in the state, so a network read from a file keeps what it has.
     """
@@ -46,7 +46,7 @@ class ActNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
-        if not self.initialised:
+        if self.training and not self.initialised:
             with torch.no_grad():
                 deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
                 self.bias.copy_(-mean)
@@ -67,7 +67,7 @@ class InvertibleConv(nn.Module):
     """A 1x1 convolution by a matrix ``P L (U + diag(s))``, whose inverse and determinant are cheap.
 
     Starts as a random rotation. The permutation ``P`` and the signs of ``s`` stay as they start, so
-    it is invertible whatever it learns. In evaluation the inverse is kept.
+    it is invertible whatever it learns. In evaluation, without gradients, the inverse is kept.
     """
 
     permutation: Tensor
@@ -99,10 +99,10 @@ class InvertibleConv(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         """What :meth:`forward` was given."""
         back = self._back
-        if back is None or self.training or back.dtype != y.dtype or back.device != y.device:
+        if back is None or torch.is_grad_enabled() or back.dtype != y.dtype:
             left, right = (factor.double() for factor in self.factors())
             back = torch.linalg.inv(left @ right).to(y.dtype)
-            self._back = None if self.training else back.detach()
+            self._back = None if self.training or torch.is_grad_enabled() else back
         return F.conv2d(y, back[..., None, None])
 
     def log_determinant(self) -> Tensor:
@@ -238,12 +238,13 @@ class Flow(nn.Module):
                 f"the picture is {pictures.shape[-1]}x{pictures.shape[-2]}: its sides must be "
                 f"multiples of {self.unit}; continue it by reflection"
             )
-        x = pictures
-        for block in self.blocks:
-            assert isinstance(block, nn.ModuleList)
-            x = squeeze(x)
-            for layer in block:
-                x = layer(x)
+        with torch.autocast(pictures.device.type, enabled=False):  # the way back would be lost
+            x = pictures
+            for block in self.blocks:
+                assert isinstance(block, nn.ModuleList)
+                x = squeeze(x)
+                for layer in block:
+                    x = layer(x)
         return x
 
     def inverse(
@@ -262,8 +263,9 @@ class Flow(nn.Module):
             assert isinstance(block, nn.ModuleList)
             if before is not None:
                 x = before(number, x)
-            for layer in reversed(block):
-                assert isinstance(layer, (ActNorm, InvertibleConv, Coupling))
-                x = layer.inverse(x)
+            with torch.autocast(x.device.type, enabled=False):
+                for layer in reversed(block):
+                    assert isinstance(layer, (ActNorm, InvertibleConv, Coupling))
+                    x = layer.inverse(x)
             x = unsqueeze(x)
         return x

@@ -57,10 +57,11 @@ class Transformer(nn.Module):
         super().__init__()
         if kind not in get_args(Kind):
             raise InputError(f"kind {kind!r} is unknown: use {' or '.join(get_args(Kind))}")
-        if len(widths) != 3 or min(*widths, blocks, rows) < 1 or not expansion > 0:
+        whole = all(type(count) is int and count > 0 for count in (*widths, blocks, rows))
+        if len(widths) != 3 or not whole or not expansion > 0:
             raise InputError(
                 f"widths {tuple(widths)}, {blocks} blocks, expansion {expansion}, {rows} rows: "
-                "give three widths, and all of them above 0"
+                "give three widths; whole numbers above 0"
             )
         full, half, quarter = widths
 

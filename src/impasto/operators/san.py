@@ -53,7 +53,7 @@ class SAN(nn.Module):
             raise InputError(
                 f"SAN of {channels} channels, code {code}, {wide} wide: give 1 or more"
             )
-        self.conv = nn.Conv2d(channels, channels, 3)
+        self.conv = nn.Conv2d(channels, channels, 3, bias=False)
         self.bend = nn.PReLU()
         self.content = nn.Sequential(
             nn.Linear(channels, wide), nn.PReLU(), nn.Linear(wide, 2 * channels), nn.PReLU()

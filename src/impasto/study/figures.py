@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from ..images import Picture, read
 
 __all__ = ["labelled"]
 
@@ -37,6 +37,5 @@ def labelled(pictures: Mapping[str, Tensor], columns: int | None = None) -> Tens
         while len(text) > 1 and pen.textlength(text, font) > width:
             text = text.rstrip("\u2026")[:-1] + "\u2026"
         pen.text((x, y + 2), text, fill="black", font=font)
-        pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        sheet.paste(Image.fromarray(pixels), (x, y + HEAD))
-    return torch.from_numpy(np.asarray(sheet).copy()).permute(2, 0, 1).float() / 255
+        sheet.paste(Picture(picture, None, name).to_pil(), (x, y + HEAD))
+    return read(sheet).rgb

@@ -9,8 +9,9 @@ last's weights: a model may begin with a cheap loss network and small crops and 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def read_recipe(recipe: Path | None, name: str) -> list[Stage]:
         check(tables["options"], options, f"{where} [options]")
         data = build(DataConfig, tables["data"], f"{where} [data]")
         training = build(TrainingConfig, tables["training"], f"{where} [training]")
-        chosen = {k: Path(v) if "Path" in options[k] else v for k, v in tables["options"].items()}
+        chosen = {k: _paths(v) if "Path" in options[k] else v for k, v in tables["options"].items()}
         stages.append(Stage(chosen, data, training))
     return stages
 
@@ -123,6 +124,8 @@ def train(
         raise InputError(f"{out}: the name of a model ends in .safetensors")
     if paintings is None and not getattr(cls, "photographs_alone", False):
         raise InputError(f"method {name} learns from paintings too: name a folder, --paintings DIR")
+    if paintings is not None and "styles" in inspect.signature(cls.untrained).parameters:
+        raise InputError(f"method {name} learns the paintings of --style: leave out --paintings")
     if steps is not None:
         if len(stages) > 1:
             raise InputError(f"{recipe}: has {len(stages)} stages; set the steps of each in it")
@@ -173,6 +176,10 @@ def train(
         command = f"impasto train {name} --photos PHOTOS"
         command += " --paintings PAINTINGS" if paintings else ""
         command += f" --recipe {recipe.name}" if recipe else ""
+        command += f" --steps {steps}" if steps else ""
+        for key, value in (options or {}).items():
+            values = value if isinstance(value, list) else [value]
+            command += "".join(f" {_flag(key)} {_short(each)}" for each in values)
         counts = [len(s.train) for s in pictures[1:] if s is not None]
         header = {"command": command, "pictures": counts, **figures[-1]}
         if len(figures) > 1:
@@ -209,16 +216,41 @@ def _with_options(
     """The stages with ``options`` of the method in the place of theirs."""
     unknown = [key for key in options if key not in inspect.signature(cls.untrained).parameters]
     if unknown:
-        flags = ", ".join(f"--{key.rstrip('s').replace('_', '-')}" for key in unknown)
+        flags = ", ".join(map(_flag, unknown))
         raise InputError(f"method {name} has no option {flags}: leave it out")
     return [replace(stage, options={**stage.options, **options}) for stage in stages]
 
 
-def _plain(value: Any) -> Any:
-    """An option as it is recorded: files by their names alone."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+def _flag(option: str) -> str:
+    """As it is typed."""
+    return {"styles": "--style"}.get(option, f"--{option.replace('_', '-')}")
+
+
+def _short(value: Any) -> Any:
     return value.name if isinstance(value, Path) else value
+
+
+def _paths(value: Any) -> Any:
+    """A file's path, or those of several."""
+    return [Path(each) for each in value] if isinstance(value, list) else Path(value)
+
+
+def _plain(value: Any) -> Any:
+    """An option as it is recorded: a file by its name, paintings to learn with a digest too.
+
+    A run that goes on must see what it has seen, not another painting of the same name.
+    """
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value] if not _files(value) else list(map(_known, value))
+    return value.name if isinstance(value, Path) else value
+
+
+def _files(value: Sequence[Any]) -> bool:
+    return bool(value) and all(isinstance(each, Path) for each in value)
+
+
+def _known(path: Path) -> str:
+    return f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def _with_vgg(
