@@ -177,6 +177,8 @@ def train(
         command += " --paintings PAINTINGS" if paintings else ""
         command += f" --recipe {recipe.name}" if recipe else ""
         command += f" --steps {steps}" if steps else ""
+        command += f" --vgg {vgg.name}" if vgg else ""
+        command += f" --convention {convention}" if convention else ""
         for key, value in (options or {}).items():
             values = value if isinstance(value, list) else [value]
             command += "".join(f" {_flag(key)} {_short(each)}" for each in values)
