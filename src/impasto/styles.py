@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -147,7 +148,7 @@ class Style:
     measure: Measure
     _known: dict[int, LayerMoments] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def color(self) -> Moments:
         """Mixed moments of the RGB pixels."""
         colors = [

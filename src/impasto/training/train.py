@@ -9,7 +9,7 @@ last's weights: a model may begin with a cheap loss network and small crops and 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from operator import attrgetter
@@ -181,7 +181,7 @@ def train(
         command += f" --convention {convention}" if convention else ""
         for key, value in (options or {}).items():
             values = value if isinstance(value, list) else [value]
-            command += "".join(f" {_flag(key)} {_short(each)}" for each in values)
+            command += "".join(f" {_flag(key)} {getattr(v, 'name', v)}" for v in values)
         counts = [len(s.train) for s in pictures[1:] if s is not None]
         header = {"command": command, "pictures": counts, **figures[-1]}
         if len(figures) > 1:
@@ -228,10 +228,6 @@ def _flag(option: str) -> str:
     return {"styles": "--style"}.get(option, f"--{option.replace('_', '-')}")
 
 
-def _short(value: Any) -> Any:
-    return value.name if isinstance(value, Path) else value
-
-
 def _paths(value: Any) -> Any:
     """A file's path, or those of several."""
     return [Path(each) for each in value] if isinstance(value, list) else Path(value)
@@ -243,12 +239,8 @@ def _plain(value: Any) -> Any:
     A run that goes on must see what it has seen, not another painting of the same name.
     """
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value] if not _files(value) else list(map(_known, value))
+        return [_known(each) if isinstance(each, Path) else _plain(each) for each in value]
     return value.name if isinstance(value, Path) else value
-
-
-def _files(value: Sequence[Any]) -> bool:
-    return bool(value) and all(isinstance(each, Path) for each in value)
 
 
 def _known(path: Path) -> str:
