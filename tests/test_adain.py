@@ -6,9 +6,12 @@ from data import painting, photo
 
 from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
+from impasto.images import read
+from impasto.losses import moments_loss
 from impasto.methods.adain import AdaIN
 from impasto.networks.decoder import HUANG, Decoder
-from impasto.operators.adain import adain, normalise
+from impasto.operators.adain import adain, normalise, overshot
+from impasto.samples import draw
 from impasto.statistics import Moments
 
 NARROW = ((24,), (24,), (24,), (12,))
@@ -75,6 +78,60 @@ def test_a_flat_channel_stays_finite():
     flat = torch.full((2, 4, 4), 0.3)
     assert torch.isfinite(adain(flat, Moments.of(torch.rand(2, 4, 4)))).all()
     assert float(normalise(flat).abs().max()) < 1e-3
+
+
+def test_overshot_asks_for_what_was_missed():
+    """A decoder that answers with 0.8 of what is asked for would give what is wanted."""
+    wanted = Moments.uncorrelated(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0]))
+    got = Moments.uncorrelated(wanted.mean - 0.2, 0.8 * wanted.deviation())
+    asked = overshot(wanted, wanted, got)
+    torch.testing.assert_close(asked.mean, wanted.mean + 0.2)
+    torch.testing.assert_close(0.8 * asked.deviation(), wanted.deviation(), rtol=1e-4, atol=1e-4)
+    none = Moments.uncorrelated(wanted.mean, torch.zeros(2))
+    assert float((overshot(wanted, wanted, none).deviation() / wanted.deviation()).max()) < 2.01
+
+
+def test_feedback_brings_the_statistics_nearer():
+    content, style = photo(96, 120)[None], read(draw("swirls", 96)).rgb[None]
+    model = AdaIN(device="cpu", precision="float32").model
+    wanted = model.measure(style)
+
+    def off(aim):
+        got = model.measure(model(content, aim).clamp(0, 1))
+        return sum(float(moments_loss(got[tap], wanted[tap])) for tap in model.taps)
+
+    asked = model.beyond(wanted, content, wanted)
+    assert off(asked) < 0.9 * off(wanted)
+
+
+@pytest.mark.parametrize("side", [48, 256])
+def test_feedback_is_kept_in_the_file_and_used(model, tmp_path, side):
+    plain = AdaIN(model, device="cpu", precision="float32")
+    training = AdaIN.untrained(widths=NARROW, feedback=True)
+    training.network.load_state_dict(plain.model.network.state_dict())
+    training.save(tmp_path / "model.safetensors", {})
+    method = AdaIN(tmp_path / "model.safetensors", device="cpu", precision="float32")
+    content, style = photo(side, side + 3), painting(60, 50)
+    out = render(method, content, style)
+    assert out.shape == content.shape
+    assert float((out - render(plain, content, style)).abs().mean()) > 1e-3
+    torch.testing.assert_close(render(method, content, style, strength=0.0), content)
+
+
+def test_recolored_paintings_are_seen_while_training_alone():
+    torch.manual_seed(0)
+    contents = torch.stack([photo(32, 32, seed=i) for i in range(4)])
+    styles = torch.stack([painting(32, 32, seed=i) for i in range(4)])
+
+    def loss(share, train):
+        method = AdaIN.untrained(widths=NARROW, recolored=share)
+        method.network.load_state_dict(state)
+        method.network.train(train)
+        return float(method.loss(contents, styles)["style"].detach())
+
+    state = AdaIN.untrained(widths=NARROW).network.state_dict()
+    assert loss(1.0, True) != loss(0.0, True)
+    assert loss(1.0, False) == loss(0.0, False) == loss(0.0, True)
 
 
 def test_normalise_gives_mean_zero_and_deviation_one():

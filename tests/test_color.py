@@ -307,6 +307,30 @@ def test_restore_chroma_gives_the_content_back() -> None:
     torch.testing.assert_close(color.luminance_of(free), wanted, rtol=0, atol=1e-6)
 
 
+def test_recolored_pictures_keep_their_luminance_order_and_range() -> None:
+    torch.manual_seed(0)
+    pictures = 0.25 + torch.rand(8, 3, 12, 10) / 2
+    out = color.recolored(pictures, 1.0)
+    assert out.shape == pictures.shape
+    assert 0 <= float(out.min()) <= float(out.max()) <= 1
+    for before, after in zip(pictures.mean(1), out.mean(1), strict=True):
+        both = torch.stack([before.flatten(), after.flatten()])
+        assert float(torch.corrcoef(both)[0, 1]) > 0.95  # the grey axis is not turned
+    hues = (pictures - pictures.mean(1, keepdim=True)).flatten(1)
+    turned = (out - out.mean(1, keepdim=True)).flatten(1)
+    assert float(torch.cosine_similarity(hues, turned).min()) < 0  # some hues are opposite now
+
+
+def test_recolored_leaves_grey_grey_and_the_others_alone() -> None:
+    grey = torch.rand(4, 1, 6, 6).expand(-1, 3, -1, -1)
+    out = color.recolored(grey, 1.0)
+    torch.testing.assert_close(out, out.mean(1, keepdim=True).expand_as(out), atol=1e-5, rtol=0)
+    pictures = torch.rand(200, 3, 2, 2)
+    assert torch.equal(color.recolored(pictures, 0.0), pictures)
+    same = (color.recolored(pictures, 0.5) == pictures).flatten(1).all(1).float().mean()
+    assert 0.35 < float(same) < 0.65
+
+
 @pytest.mark.parametrize("call", [color.match, lambda a, b, v: color.transfer_matrix(a, b, v)])
 def test_unknown_variant(call) -> None:  # type: ignore[no-untyped-def]
     pictures = correlated(0), correlated(1)

@@ -92,6 +92,15 @@ def test_tensors_come_back():
         Moments.from_tensors(m.tensors("a"), "b")
 
 
+def test_uncorrelated_channels_have_what_they_are_given():
+    mean, deviation = torch.randn(2, 5), torch.rand(2, 5) + 0.1
+    moments = Moments.uncorrelated(mean, deviation)
+    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.deviation(0), deviation, atol=1e-5, rtol=1e-5)
+    off = moments.covariance - torch.diag_embed(deviation.square())
+    assert float(off.abs().max()) < 1e-5
+
+
 def test_bfloat16_features_are_summed_in_float32():
     f = (features(8, 64, 64) + 1).float()
     exact, coarse = Moments.of(f), Moments.of(f.bfloat16())

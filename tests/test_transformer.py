@@ -71,6 +71,38 @@ def test_norm_is_its_definition():
     torch.testing.assert_close(norm(x), norm(x, torch.tensor([[1.0, 0.0]])))
 
 
+@pytest.mark.parametrize("mix", [[[1.0, 0.0]], [[0.2, 0.8], [1.0, 0.0], [0.5, 0.5]]])
+def test_gradients_of_the_norm_match_finite_differences(mix):
+    norm, x = StyledNorm(4, rows=2).double(), torch.rand(3, 4, 5, 6, dtype=torch.float64)
+    torch.nn.init.normal_(norm.scale)
+    mix = torch.tensor(mix, dtype=torch.float64)
+
+    def out(x, scale, shift):
+        values = {"scale": scale, "shift": shift}
+        return torch.func.functional_call(norm, values, (x, mix))
+
+    scale, shift = (p.detach().clone().requires_grad_() for p in (norm.scale, norm.shift))
+    assert torch.autograd.gradcheck(out, (x.requires_grad_(), scale, shift))
+
+
+def test_channels_last_features_stay_so_and_have_the_same_norm():
+    norm, x = StyledNorm(4), torch.rand(2, 4, 5, 6)
+    last = norm(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, norm(x))
+
+
+def test_a_constant_channel_is_normalised_to_its_shift():
+    out = StyledNorm(2)(torch.full((1, 2, 40, 40), 0.7))
+    torch.testing.assert_close(out, torch.zeros_like(out), atol=2e-2, rtol=0)
+
+
+def test_the_untrained_picture_is_grey():
+    """From noise of full range, learning a painting would begin with unlearning it."""
+    out = small("residual")(torch.rand(1, 3, 40, 40)).detach()
+    assert float((out - 0.5).abs().max()) < 0.25
+
+
 def test_bottleneck_adds_where_shapes_agree():
     x = torch.rand(1, 6, 8, 10)
     same = ResBottleneck(6, 6)

@@ -11,6 +11,8 @@ results have the picture's dtype.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ __all__ = [
     "luminance_of",
     "match",
     "match_luminance",
+    "recolored",
     "restore_chroma",
     "to_ycbcr",
     "transfer_matrix",
@@ -173,3 +176,29 @@ def _apply(picture: Tensor, target: Moments, variant: Variant, clip: bool) -> Te
     matrix, offset = transfer_matrix(Moments.of(picture), target, variant)
     result = (matrix @ picture.flatten(1) + offset[:, None]).reshape(picture.shape)
     return result.clamp(0, 1) if clip else result
+
+
+def recolored(pictures: Tensor, share: float) -> Tensor:
+    """Some pictures of a batch in random other colours: an augmentation of training.
+
+    Their hues are turned by any angle, their saturation multiplied by 0.6 to 1.6, their contrast by
+    0.8 to 1.3, their brightness moved by at most 0.1.
+
+    Args:
+        pictures: ``(B, 3, H, W)`` in 0..1; random numbers are torch's global ones.
+        share: of the pictures, 0..1, on average.
+
+    Returns:
+        Pictures of the same shape, in 0..1.
+    """
+    drawn = torch.rand(5, len(pictures), 1, 1).to(pictures)
+    angle, saturation, contrast = 2 * math.pi * drawn[0], 0.6 + drawn[1], 0.8 + drawn[2] / 2
+    grey = pictures.new_full((3, 3), 1 / 3)  # projects onto the axis that hues turn around
+    across = torch.linalg.cross(pictures.new_ones(3, 3) / math.sqrt(3), torch.eye(3).to(pictures))
+    turn = angle.cos() * (torch.eye(3).to(grey) - grey) + angle.sin() * across.T
+    colors = grey + saturation * turn
+    mean = pictures.mean((-2, -1))[..., None]
+    shift = colors @ mean - contrast * (colors @ mean) + 0.2 * (drawn[3] - 0.5)
+    changed = (contrast * colors) @ pictures.flatten(-2) + shift
+    chosen = (drawn[4] < share)[..., None]
+    return torch.where(chosen, changed.reshape(pictures.shape).clamp(0, 1), pictures)

@@ -144,6 +144,12 @@ class Moments:
             second=torch.stack([m.second * share for m, share in each]).sum(0),
         )
 
+    @classmethod
+    def uncorrelated(cls, mean: Tensor, deviation: Tensor) -> Moments:
+        """Normalised moments of channels that have no covariances, of ``(..., C)`` each."""
+        second = torch.diag_embed(deviation.square()) + mean[..., :, None] * mean[..., None, :]
+        return cls(mean.new_ones(mean.shape[:-1]), mean, second)
+
     def __add__(self, other: Moments) -> Moments:
         return Moments(
             self.weight + other.weight, self.first + other.first, self.second + other.second

@@ -17,18 +17,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbones import VGG, load_backbone
+from ..color import recolored
 from ..device import channels_last, tune_process
 from ..errors import InputError
 from ..losses import content_loss, moments_loss
 from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
-from ..operators.adain import adain, normalise
+from ..operators.adain import adain, normalise, overshot
 from ..statistics import Moments
+from ..styles import Style
 from .onepass import AnyStyle, EncoderModel, tuples
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINTraining"]
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+HALVED = 256  # short side in pixels from which the first picture of the feedback is halved
 NEAR = 0.05  # a style as near as this already does not count in full
 
 
@@ -42,12 +45,15 @@ class AdaINConfig:
             the way, with the style's statistics too: the detail that deep features have lost.
         widths: of the decoder's convolutions, block by block, deep to shallow.
         upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
+        feedback: a first picture, of half the size, is measured, and what it misses of the style's
+            statistics is asked for in addition, see :func:`impasto.operators.adain.overshot`.
     """
 
     encoder: str = "compact"
     taps: tuple[str, ...] = ("relu4_1", "relu3_1", "relu2_1")
     widths: tuple[tuple[int, ...], ...] = ((128,), (128, 64), (64, 32), (24,))
     upsampling: Literal["nearest", "bilinear"] = "nearest"
+    feedback: bool = False
 
 
 class _Model(EncoderModel):
@@ -87,6 +93,17 @@ class _Model(EncoderModel):
         """Moments at the taps, one for each picture of a batch."""
         features = self.encoder(pictures, self.taps)
         return {tap: Moments.of(features[tap]) for tap in self.taps}
+
+    @torch.no_grad()
+    def beyond(
+        self,
+        aim: Mapping[str, Moments],
+        contents: Tensor,
+        style: Mapping[str, Moments],
+    ) -> dict[str, Moments]:
+        """``aim``, moved by what pictures of ``contents`` miss of ``style``; for each of them."""
+        got = self.measure(self(contents, style).clamp(0, 1))
+        return {tap: overshot(aim[tap], style[tap], got[tap]) for tap in self.taps}
 
     def __call__(
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
@@ -134,6 +151,8 @@ class AdaIN(AnyStyle):
         InputError: for a file that is no such model, or an option out of its range.
     """
 
+    model: _Model
+
     def __init__(
         self,
         model: Path | None = None,
@@ -146,12 +165,22 @@ class AdaIN(AnyStyle):
         loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
         super().__init__(loaded, style_scale, device, precision)
 
+    def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
+        """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""
+        aim = super().aim(pictures, style)
+        if not self.model.config.feedback:
+            return aim
+        if min(pictures.shape[-2:]) >= HALVED:
+            pictures = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", antialias=True)
+        return self.model.beyond(aim, pictures, super().aim(pictures, style))
+
     @staticmethod
     def untrained(
         encoder: str = "compact",
         taps: Sequence[str] = AdaINConfig.taps,
         widths: Sequence[Sequence[int]] = AdaINConfig.widths,
         upsampling: Literal["nearest", "bilinear"] = "nearest",
+        feedback: bool = False,
         encoder_weights: Path | None = None,
         content_weight: float = 1.0,
         style_weight: float = 1.0,
@@ -160,23 +189,27 @@ class AdaIN(AnyStyle):
         loss_network: str = "compact",
         loss_weights: Path | None = None,
         loss_convention: str | None = None,
+        recolored: float = 0.0,
     ) -> AdaINTraining:
         """The method in training, with random weights.
 
         Args:
-            encoder, taps, widths, upsampling: see :class:`AdaINConfig`.
+            encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
             encoder_weights: see the class.
-            content_weight, style_weight, target, style_layers: see :class:`AdaINTraining`.
+            content_weight, style_weight, target, style_layers, recolored: see
+                :class:`AdaINTraining`.
             loss_network, loss_weights, loss_convention: the network whose features are compared;
                 see :func:`impasto.backbones.load_backbone`.
 
         Raises:
             InputError: for options that do not exist or do not go together.
         """
-        config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling)
+        config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
         model = _Model(config, load_backbone(encoder, encoder_weights, convention=loss_convention))
         judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-        return AdaINTraining(model, judge, content_weight, style_weight, target, style_layers)
+        return AdaINTraining(
+            model, judge, content_weight, style_weight, target, style_layers, recolored
+        )
 
 
 class AdaINTraining:
@@ -192,9 +225,11 @@ class AdaINTraining:
             (papers 2 and 3), or ``content``, the photograph's own, instance-normalised, which
             leaves the statistics to the style term alone.
         style_layers: of the style term: mean and deviation of every channel.
+        recolored: share (0..1) of the paintings that are seen in other colours while training, see
+            :func:`impasto.color.recolored`: a small set knows few palettes.
 
     Raises:
-        InputError: for a target or a layer that does not exist.
+        InputError: for a target or a layer that does not exist, or a share out of range.
     """
 
     def __init__(
@@ -205,7 +240,10 @@ class AdaINTraining:
         style_weight: float = 1.0,
         target: Literal["adain", "content"] = "content",
         style_layers: Sequence[str] = STYLE_LAYERS,
+        recolored: float = 0.0,
     ) -> None:
+        if not 0 <= recolored <= 1:
+            raise InputError(f"recolored = {recolored}: must be a share, 0..1")
         if target not in ("adain", "content"):
             raise InputError(f"target {target!r} is unknown: use adain or content")
         if not style_layers:
@@ -217,6 +255,7 @@ class AdaINTraining:
         self.judge = channels_last(judge)
         self.content_weight, self.style_weight = content_weight, style_weight
         self.target, self.style_layers = target, tuple(style_layers)
+        self.recolored = recolored
         self.layers = {*style_layers, self.content_layer}
 
     def start(self, crops: Tensor) -> None:
@@ -230,8 +269,10 @@ class AdaINTraining:
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """``content`` and ``style``, weighted."""
+        if self.network.training and self.recolored:
+            styles = recolored(styles, self.recolored)
         with torch.no_grad():
-            given = self.model.measure(styles)
+            given = self._asked(contents, styles)
             aim = {tap: Moments.of(f) for tap, f in self.judge(styles, self.layers).items()}
             before = self.judge(contents, self.layers)
         wanted = before[self.content_layer]
@@ -258,7 +299,11 @@ class AdaINTraining:
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
-        return self.model(contents, self.model.measure(styles)).clamp(0, 1)
+        return self.model(contents, self._asked(contents, styles)).clamp(0, 1)
+
+    def _asked(self, contents: Tensor, styles: Tensor) -> dict[str, Moments]:
+        style = self.model.measure(styles)
+        return self.model.beyond(style, contents, style) if self.model.config.feedback else style
 
     def save(self, path: Path, figures: Mapping[str, object]) -> None:
         """See :meth:`impasto.methods.onepass.Model.save`."""

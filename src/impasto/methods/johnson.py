@@ -91,8 +91,7 @@ class _Model(Model):
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """The last layer's: its input at the picture's size, several times over, and its output."""
         full, half, _ = self.config.widths
-        bottleneck = self.config.kind == "bottleneck"
-        times = 6.3 * max(1.0, self.config.expansion) if bottleneck else 4.2
+        times = 6.3 if self.config.kind == "bottleneck" else 4.2
         return torch.finfo(dtype).bits / 8 * (times * half + full)
 
 
@@ -170,7 +169,7 @@ class Johnson(OnePass):
         blocks: int = JohnsonConfig.blocks,
         expansion: float = JohnsonConfig.expansion,
         content_weight: float = 1.0,
-        style_weight: float = 100.0,
+        style_weight: float = 20.0,
         tv_weight: float = 1.0,
         full: float = 0.75,
         style_layers: Sequence[str] | None = None,

@@ -296,11 +296,14 @@ class AnyStyle(OnePass):
             for tap, m in moments.items()
         }
 
+    def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
+        """The moments to give to ``pictures``: those of the style at their size."""
+        layers = style.at(max(MIN_SIDE, round(min(pictures.shape[-2:]) * self.style_scale)))
+        return {tap: layers[tap].to(self.device) for tap in self.model.taps}
+
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        aim = style.at(max(MIN_SIDE, round(min(pictures.shape[-2:]) * self.style_scale)))
-        moments = {tap: aim[tap].to(self.device) for tap in self.model.taps}
-        return self.model(pictures, moments, strength)
+        return self.model(pictures, self.aim(pictures, style), strength)
 
 
 def tuples(value: Any) -> Any:

@@ -8,11 +8,51 @@ mixing rows mixes manners.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 __all__ = ["StyledNorm"]
+
+EPS = 1e-5
+
+
+class _Normalise(torch.autograd.Function):
+    """``scale (x - mean) / deviation + shift``, of ``(B, C, H, W)`` with ``(B or 1, C)``.
+
+    Torch's own instance normalisation copies channels-last features to and fro; in sums and one
+    multiply-add for each of both ways it takes a quarter of the time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        count = x.shape[-1] * x.shape[-2]
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean = x.sum((-2, -1), dtype=wide) / count
+        variance = x.to(wide).square().sum((-2, -1)) / count - mean.square()
+        inverse = (variance.clamp_min(0) + EPS).rsqrt()
+        ctx.save_for_backward(x, scale, mean, inverse)
+        factor = scale * inverse
+        return _scaled(x, factor, shift - mean * factor)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (grad,) = grads
+        x, scale, mean, inverse = ctx.saved_tensors
+        count = x.shape[-1] * x.shape[-2]
+        total = grad.sum((-2, -1), dtype=mean.dtype)
+        along = inverse * ((grad * x).sum((-2, -1), dtype=mean.dtype) - mean * total)
+        factor = scale * inverse
+        slope = -factor * inverse * along / count
+        rest = _scaled(x, slope, -factor * total / count - slope * mean)
+        rest = rest.addcmul_(grad, factor[..., None, None].to(grad.dtype))
+        return rest, along.sum_to_size(scale.shape), total.sum_to_size(scale.shape)
+
+
+def _scaled(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    factor, shift = factor.to(x.dtype), shift.to(x.dtype)
+    return torch.addcmul(shift[..., None, None], x, factor[..., None, None])
 
 
 class StyledNorm(nn.Module):
@@ -43,6 +83,5 @@ class StyledNorm(nn.Module):
         rows = mix.to(self.scale.dtype) if mix is not None else None
         scale = self.scale[:1] if rows is None else rows @ self.scale
         shift = self.shift[:1] if rows is None else rows @ self.shift
-        if len(scale) == 1:  # the whole in one pass over the features
-            return F.instance_norm(x, weight=scale[0], bias=shift[0])
-        return torch.addcmul(shift[..., None, None], F.instance_norm(x), scale[..., None, None])
+        out: Tensor = _Normalise.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+        return out

@@ -20,6 +20,9 @@ from .norm import StyledNorm
 __all__ = ["Kind", "Transformer"]
 
 Kind = Literal["residual", "bottleneck"]
+# Of the last layer, whose thousands of inputs would swing the picture from one end of its range to
+# the other in one step of Adam at the rates that the other layers need.
+GAIN = 0.05
 
 
 class Transformer(nn.Module):
@@ -33,7 +36,8 @@ class Transformer(nn.Module):
         kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1).
         widths: channels at full, half and quarter size.
         blocks: at quarter size.
-        expansion: of the bottlenecks.
+        expansion: of the bottlenecks at quarter size; those that change the size, where it would
+            cost most, have none.
         rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
 
     Raises:
@@ -67,19 +71,19 @@ class Transformer(nn.Module):
 
         def layer(channels: int, out: int, stride: int = 1) -> nn.Module:
             if kind == "bottleneck":
-                return ResBottleneck(channels, out, expansion, stride, rows)
+                return ResBottleneck(channels, out, 1, stride, rows)
             return _Layer(channels, out, 3, stride, rows)
 
         def block() -> nn.Module:
-            return layer(quarter, quarter) if kind == "bottleneck" else _Residual(quarter, rows)
+            if kind == "bottleneck":
+                return ResBottleneck(quarter, quarter, expansion, 1, rows)
+            return _Residual(quarter, rows)
 
         self.first = _Layer(3, full, 9, 1, rows)
         self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
         self.blocks = nn.ModuleList(block() for _ in range(blocks))
         self.up = nn.ModuleList([layer(quarter, half), layer(half, full)])
         self.last = nn.Conv2d(full, 3, 9)
-        assert self.last.bias is not None
-        nn.init.constant_(self.last.bias, 0.5)  # mid-grey
 
     def forward(self, pictures: Tensor, mix: Tensor | None = None) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the size of ``pictures``.
@@ -93,7 +97,7 @@ class Transformer(nn.Module):
             x = layer(x, mix)
         for layer in self.up:
             x = layer(F.interpolate(x, scale_factor=2, mode="nearest"), mix)
-        out: Tensor = self.last(padded(x, 4))
+        out: Tensor = 0.5 + GAIN * self.last(padded(x, 4))
         return out[..., :height, :width]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..statistics import Moments
 
-__all__ = ["adain", "normalise"]
+__all__ = ["adain", "normalise", "overshot"]
 
 EPS = 1e-5
 
@@ -66,3 +66,20 @@ def adain(
     return torch.addcmul(shift[..., None, None], features, scale[..., None, None]).to(
         features.dtype
     )
+
+
+def overshot(aim: Moments, wanted: Moments, got: Moments, limit: float = 2.0) -> Moments:
+    """``aim``, moved by what ``got`` misses of ``wanted``: what to ask a decoder for.
+
+    The difference of means is added, the deviation multiplied by the quotient of deviations.
+
+    Args:
+        aim, wanted, got: moments of which mean and deviation count.
+        limit: of the quotient, and of its inverse.
+
+    Returns:
+        Moments of uncorrelated channels, of the shape of all three together.
+    """
+    quotient = (wanted.deviation() / got.deviation()).clamp(1 / limit, limit)
+    mean = aim.mean + wanted.mean - got.mean
+    return Moments.uncorrelated(mean, aim.deviation() * quotient)
