@@ -282,14 +282,14 @@ def test_the_loss_falls_and_reaches_every_parameter(target):
 
 def test_frozen_networks_stay_frozen():
     method = AdaIN.untrained(widths=NARROW)
-    nets = (method.model.encoder, method.judge)
+    nets = (method.model.encoder, method.perceptual.judge)
     assert not any(p.requires_grad for net in nets for p in net.parameters())
 
 
 def test_it_moves_between_devices():
     method = AdaIN.untrained(widths=NARROW)
     method.to(torch.device("meta"))
-    nets = (method.model.encoder, method.network, method.judge)
+    nets = (method.model.encoder, method.network, method.perceptual.judge)
     assert all(p.is_meta for net in nets for p in net.parameters())
 
 

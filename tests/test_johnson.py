@@ -201,8 +201,18 @@ def test_a_damaged_header_is_refused(folder, tmp_path, colors):
 
 def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
     monkeypatch.setattr("impasto.methods.onepass.MODELS", tmp_path)
-    with pytest.raises(InputError, match="no model is bundled; .*`impasto train johnson`"):
-        Johnson()
+    for kind in (None, "residual", "bottleneck"):
+        with pytest.raises(InputError, match="no model is bundled; .*`impasto train johnson`"):
+            Johnson(kind=kind)
+
+
+def test_a_model_is_of_its_kind(folder):
+    model = folder / "model.safetensors"
+    assert Johnson(model, "residual", **CPU).settings["kind"] == "residual"
+    with pytest.raises(InputError, match="holds a residual network, not a bottleneck one"):
+        Johnson(model, "bottleneck", **CPU)
+    with pytest.raises(InputError, match="residual or bottleneck"):
+        Johnson(model, "dense", **CPU)
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):

@@ -131,6 +131,9 @@ OnePooling = Annotated[str | None, typer.Option(help="max or average.")]
 StyleLayers = Annotated[
     str | None, typer.Option(help="Such as relu1_1,relu2_1 or with weights, relu1_1=2,relu2_1.")
 ]
+Kind = Annotated[
+    str | None, typer.Option(help="Of johnson: residual or bottleneck (faster, smaller).")
+]
 Weights = Annotated[
     str | None, typer.Option(help="Shares of several styles, such as 2,1. Default: equal.")
 ]
@@ -214,6 +217,7 @@ def stylize(
         Path | None,
         typer.Option(help="A model made by `impasto train`, instead of the bundled one."),
     ] = None,
+    kind: Kind = None,
     levels: Annotated[
         str | None, typer.Option(help="Of wct, such as relu4_1,relu2_1. Default: all.")
     ] = None,
@@ -270,6 +274,7 @@ def stylize(
         "device": device,
         "precision": precision,
         "model": model,
+        "kind": kind,
         "levels": None if levels is None else [level.strip() for level in levels.split(",")],
         "variant": variant,
         "backbone": backbone,
@@ -556,6 +561,7 @@ def styles(
         Path | None,
         typer.Option(help="A model made by `impasto train johnson`, instead of the bundled one."),
     ] = None,
+    kind: Kind = None,
     sheet: Annotated[
         Path | None, typer.Option(help="A picture to write: --photo in every style.")
     ] = None,
@@ -577,7 +583,7 @@ def styles(
         raise InputError("--photo is for the sheet: name one, --sheet OUT")
     if sheet is not None and photo is not None and sheet.resolve() == photo.resolve():
         raise InputError(f"{sheet}: would overwrite the photograph; choose another --sheet")
-    method = Johnson(model)
+    method = Johnson(model, kind)  # type: ignore[arg-type]
     if sheet is not None:
         from .images import check_output, fit, read, resize, write
         from .samples import photograph

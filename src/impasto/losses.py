@@ -15,7 +15,7 @@ from .errors import InputError
 from .statistics import Moments
 
 __all__ = [
-    "aligned_moments_loss",
+    "aligned_channels",
     "content_loss",
     "gram_loss",
     "moments_loss",
@@ -53,38 +53,39 @@ def gram_loss(moments: Moments, target: Moments) -> Tensor:
     return (moments.gram - aim).square().sum((-2, -1)) / (aim.square().sum((-2, -1)) + EPS)
 
 
-def moments_loss(moments: Moments, target: Moments) -> Tensor:
+def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = None) -> Tensor:
     """Squared distance of channel means and deviations, relative to the target's.
 
     The style loss of AdaIN (Huang & Belongie 2017; paper 3, Eq. 14). One value for each picture of
     a batch.
+
+    Args:
+        moments, target: of the same leading shape, or of one that broadcasts to it.
+        channels: indices ``(..., n)`` of those that count, for each picture; None for all.
     """
     mean, deviation = target.mean, target.deviation()
     distance = (moments.mean - mean).square() + (moments.deviation() - deviation).square()
-    return distance.sum(-1) / ((mean.square() + deviation.square()).sum(-1) + EPS)
+    size = (mean.square() + deviation.square()).expand_as(distance)
+    if channels is not None:
+        distance, size = distance.gather(-1, channels), size.gather(-1, channels)
+    return distance.sum(-1) / (size.sum(-1) + EPS)
 
 
-def aligned_moments_loss(moments: Moments, target: Moments, kept: float = 0.8) -> Tensor:
-    """As :func:`moments_loss`, of the channels alone that can follow: StyleFlow's aligned style.
+def aligned_channels(moments: Moments, target: Moments, kept: float = 0.8) -> Tensor:
+    """The channels that can follow the target: StyleFlow's aligned style.
 
     Where content and style differ too much, forcing every channel spoils the picture. The share
-    ``kept`` of channels with the smallest squared difference of means counts, the same channels
-    for the deviation. One value for each picture of a batch, relative to the target's channels
-    that count.
+    ``kept`` of channels with the smallest squared difference of means counts. See
+    :func:`moments_loss`, whose ``channels`` they are.
 
     Raises:
         InputError: for a share outside of 0..1 or of nothing.
     """
     if not 0 < kept <= 1:
         raise InputError(f"kept is {kept}: must be a share above 0, at most 1")
-    off = (moments.mean - target.mean).square()
+    off = (moments.mean.detach() - target.mean.detach()).square()
     count = max(1, round(kept * moments.channels))
-    chosen = off.detach().topk(count, -1, largest=False).indices
-    deviation = target.deviation()
-    distance = off + (moments.deviation() - deviation).square()
-    size = target.mean.square() + deviation.square()
-    size = size.expand_as(distance)
-    return distance.gather(-1, chosen).sum(-1) / (size.gather(-1, chosen).sum(-1) + EPS)
+    return off.topk(count, -1, largest=False).indices
 
 
 def total_variation(picture: Tensor) -> Tensor:

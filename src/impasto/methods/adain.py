@@ -16,23 +16,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones import VGG, load_backbone
+from ..backbones import load_backbone
 from ..color import recolored
-from ..device import channels_last, tune_process
+from ..device import tune_process
 from ..errors import InputError
-from ..losses import content_loss, moments_loss
 from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
-from ..operators.adain import adain, normalise, overshot
+from ..operators.adain import adain, overshot
 from ..statistics import Moments
 from ..styles import Style
 from .onepass import AnyStyle, EncoderModel, tuples
+from .perceptual import STYLE_LAYERS, Perceptual, Target
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINTraining"]
 
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 HALVED = 256  # short side in pixels from which the first picture of the feedback is halved
-NEAR = 0.05  # a style as near as this already does not count in full
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class AdaIN(AnyStyle):
         encoder_weights: Path | None = None,
         content_weight: float = 1.0,
         style_weight: float = 1.0,
-        target: Literal["adain", "content"] = "content",
+        target: Target = "content",
         style_layers: Sequence[str] = STYLE_LAYERS,
         loss_network: str = "compact",
         loss_weights: Path | None = None,
@@ -196,8 +194,10 @@ class AdaIN(AnyStyle):
         Args:
             encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
             encoder_weights: see the class.
-            content_weight, style_weight, target, style_layers, recolored: see
-                :class:`AdaINTraining`.
+            content_weight, style_weight, target, style_layers: see
+                :class:`impasto.methods.perceptual.Perceptual`; the content layer is the deepest
+                tap.
+            recolored: see :class:`AdaINTraining`.
             loss_network, loss_weights, loss_convention: the network whose features are compared;
                 see :func:`impasto.backbones.load_backbone`.
 
@@ -207,9 +207,10 @@ class AdaIN(AnyStyle):
         config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
         model = _Model(config, load_backbone(encoder, encoder_weights, convention=loss_convention))
         judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-        return AdaINTraining(
-            model, judge, content_weight, style_weight, target, style_layers, recolored
+        perceptual = Perceptual(
+            judge, config.taps[0], content_weight, style_weight, target, style_layers
         )
+        return AdaINTraining(model, perceptual, recolored)
 
 
 class AdaINTraining:
@@ -217,46 +218,20 @@ class AdaINTraining:
 
     Args:
         model: with a decoder to train.
-        judge: the loss network.
-        content_weight, style_weight: of the terms. The style term is the share that is left of the
-            photograph's distance to the style, as results are judged: a distance relative to the
-            style alone is ruled by the few flat crops among the paintings.
-        target: of the content term, at the deepest tap: ``adain``, the features after the transfer
-            (papers 2 and 3), or ``content``, the photograph's own, instance-normalised, which
-            leaves the statistics to the style term alone.
-        style_layers: of the style term: mean and deviation of every channel.
+        perceptual: the loss.
         recolored: share (0..1) of the paintings that are seen in other colours while training, see
             :func:`impasto.color.recolored`: a small set knows few palettes.
 
     Raises:
-        InputError: for a target or a layer that does not exist, or a share out of range.
+        InputError: for a share out of range.
     """
 
-    def __init__(
-        self,
-        model: _Model,
-        judge: VGG,
-        content_weight: float = 1.0,
-        style_weight: float = 1.0,
-        target: Literal["adain", "content"] = "content",
-        style_layers: Sequence[str] = STYLE_LAYERS,
-        recolored: float = 0.0,
-    ) -> None:
+    def __init__(self, model: _Model, perceptual: Perceptual, recolored: float = 0.0) -> None:
         if not 0 <= recolored <= 1:
             raise InputError(f"recolored = {recolored}: must be a share, 0..1")
-        if target not in ("adain", "content"):
-            raise InputError(f"target {target!r} is unknown: use adain or content")
-        if not style_layers:
-            raise InputError("style_layers: name at least one")
-        self.content_layer = model.taps[0]
-        judge.check([*style_layers, self.content_layer])
         tune_process()
         self.model, self.network = model, model.network
-        self.judge = channels_last(judge)
-        self.content_weight, self.style_weight = content_weight, style_weight
-        self.target, self.style_layers = target, tuple(style_layers)
-        self.recolored = recolored
-        self.layers = {*style_layers, self.content_layer}
+        self.perceptual, self.recolored = perceptual, recolored
 
     def start(self, crops: Tensor) -> None:
         """Fit the decoder so that it inverts the encoder, see :func:`fit_decoder`."""
@@ -264,46 +239,26 @@ class AdaINTraining:
 
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
-        for net in (self.model.encoder, self.network, self.judge):
+        for net in (self.model.encoder, self.network, self.perceptual.judge):
             net.to(device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """``content`` and ``style``, weighted."""
         if self.network.training and self.recolored:
             styles = recolored(styles, self.recolored)
-        with torch.no_grad():
-            given = self._asked(contents, styles)
-            aim = {tap: Moments.of(f) for tap, f in self.judge(styles, self.layers).items()}
-            before = self.judge(contents, self.layers)
-        wanted = before[self.content_layer]
-        seen = self.judge(self.model(contents, given), self.layers)
-        features = seen[self.content_layer]
-        if self.target == "adain":
-            content = content_loss(features, adain(wanted, aim[self.content_layer]))
-        else:
-            content = (normalise(features) - normalise(wanted)).square().mean() / 2
-        style = torch.stack([self._left(seen, before, aim, tap) for tap in self.style_layers])
-        return {"content": self.content_weight * content, "style": self.style_weight * style.mean()}
-
-    @staticmethod
-    def _left(
-        seen: Mapping[str, Tensor],
-        before: Mapping[str, Tensor],
-        aim: Mapping[str, Moments],
-        tap: str,
-    ) -> Tensor:
-        """What share of the photographs' distance to the styles is left at ``tap``."""
-        now, once = (moments_loss(Moments.of(f[tap]), aim[tap]) for f in (seen, before))
-        return (now / once.clamp_min(NEAR)).mean()
+        return self.perceptual(self._painted(contents, styles), contents, styles)
 
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
-        return self.model(contents, self._asked(contents, styles)).clamp(0, 1)
+        return self._painted(contents, styles).clamp(0, 1)
 
-    def _asked(self, contents: Tensor, styles: Tensor) -> dict[str, Moments]:
-        style = self.model.measure(styles)
-        return self.model.beyond(style, contents, style) if self.model.config.feedback else style
+    def _painted(self, contents: Tensor, styles: Tensor) -> Tensor:
+        with torch.no_grad():
+            style = self.model.measure(styles)
+            feedback = self.model.config.feedback
+            asked = self.model.beyond(style, contents, style) if feedback else style
+        return self.model(contents, asked)
 
     def save(self, path: Path, figures: Mapping[str, object]) -> None:
         """See :meth:`impasto.methods.onepass.Model.save`."""

@@ -13,6 +13,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from ..losses import content_loss, gram_loss, total_variation
 from ..networks.transformer import Kind, Transformer
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, reduce, style_shares
-from .onepass import Model, OnePass, tuples
+from .onepass import Model, OnePass, bundled, tuples
 
 __all__ = ["Johnson", "JohnsonConfig", "JohnsonTraining"]
 
@@ -99,7 +100,9 @@ class Johnson(OnePass):
     """A few paintings, learnt once: one fast pass (Johnson et al. 2016).
 
     Args:
-        model: a file made by ``impasto train johnson``; None takes the bundled one.
+        model: a file made by ``impasto train johnson``; None takes the bundled one of the ``kind``.
+        kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1); None takes what the file holds,
+            and of the bundled ones the residual.
         device, precision: see :mod:`impasto.device`.
 
     Attributes:
@@ -107,16 +110,27 @@ class Johnson(OnePass):
             takes these and their names, and no other painting.
 
     Raises:
-        InputError: for a file that is no such model.
+        InputError: for a file that is no such model, or not of the kind.
     """
 
     photographs_alone = True  # beside the paintings to learn
     model: _Model
 
     def __init__(
-        self, model: Path | None = None, device: str = "auto", precision: str = "auto"
+        self,
+        model: Path | None = None,
+        kind: Kind | None = None,
+        device: str = "auto",
+        precision: str = "auto",
     ) -> None:
-        super().__init__(_Model.load(model), device, precision)
+        if kind not in (None, *get_args(Kind)):
+            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(get_args(Kind))}")
+        if model is None:
+            model = bundled("johnson-bottleneck" if kind == "bottleneck" else "johnson")
+        loaded = _Model.load(model)
+        if kind not in (None, loaded.config.kind):
+            raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
+        super().__init__(loaded, device, precision, kind=loaded.config.kind)
         config = self.model.config
         self.learnt = {
             name: LearntStyle(name, _moments(color))

@@ -80,12 +80,12 @@ class Model(ABC):
             path: written by :meth:`save`; None for the bundled one.
             given: for :meth:`configured`.
         """
-        if path is None and not bundled(cls.method).exists():
+        path = bundled(cls.method) if path is None else Path(path)
+        if path.parent == MODELS and not path.exists():
             raise InputError(
                 f"method {cls.method}: no model is bundled; give one made by `impasto train "
                 f"{cls.method}`"
             )
-        path = bundled(cls.method) if path is None else Path(path)
         tensors, header = load_tensors(path)
         try:
             if header["method"] != cls.method:
