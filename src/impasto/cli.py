@@ -218,6 +218,14 @@ def stylize(
         typer.Option(help="A model made by `impasto train`, instead of the bundled one."),
     ] = None,
     kind: Kind = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(help="Of artflow: adain, wct or rbmad; of styleflow: san or rbmad."),
+    ] = None,
+    shifts: Annotated[
+        int | None,
+        typer.Option(help="Of artflow and styleflow: 1, 2 or 4 passes, against their faint grid."),
+    ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Of wct, such as relu4_1,relu2_1. Default: all.")
     ] = None,
@@ -275,6 +283,8 @@ def stylize(
         "precision": precision,
         "model": model,
         "kind": kind,
+        "operator": operator,
+        "shifts": shifts,
         "levels": None if levels is None else [level.strip() for level in levels.split(",")],
         "variant": variant,
         "backbone": backbone,

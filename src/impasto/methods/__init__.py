@@ -11,9 +11,11 @@ from typing import Any
 
 from ..errors import InputError
 from .adain import AdaIN
+from .artflow import ArtFlow
 from .base import Method, OnStep, Step
 from .gatys import Gatys
 from .johnson import Johnson
+from .styleflow import StyleFlow
 from .wct import WCT
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
 
 METHODS: dict[str, type[Method]] = {
     "adain": AdaIN,
+    "artflow": ArtFlow,
     "gatys": Gatys,
     "johnson": Johnson,
+    "styleflow": StyleFlow,
     "wct": WCT,
 }
 DEFAULT = "adain"

@@ -29,7 +29,16 @@ from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style, prepared
 from .base import OnStep
 
-__all__ = ["MODELS", "AnyStyle", "EncoderModel", "Model", "OnePass", "bundled", "tuples"]
+__all__ = [
+    "MODELS",
+    "AnyStyle",
+    "EncoderModel",
+    "Model",
+    "OnePass",
+    "StyleModel",
+    "bundled",
+    "tuples",
+]
 
 MODELS = Path(__file__).parent.parent / "models"
 AnyModel = TypeVar("AnyModel", bound="Model")
@@ -48,12 +57,14 @@ class Model(ABC):
         learns_from: stands there too.
         Config: the dataclass of ``config``.
         name: of the file that it was read from.
+        reversible: whether the network is run backwards, which takes float32.
     """
 
     method: ClassVar[str]
     learns_from: ClassVar[str]
     Config: ClassVar[type]
     name = "untrained"
+    reversible = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -128,7 +139,31 @@ class Model(ABC):
         return {}
 
 
-class EncoderModel(Model):
+class StyleModel(Model):
+    """A model that knows a style by the moments of some features."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Whose features they are: stored styles of another one are refused."""
+
+    @property
+    @abstractmethod
+    def taps(self) -> Sequence[str]:
+        """The features' names."""
+
+    @abstractmethod
+    def measure(self, pictures: Tensor) -> dict[str, Moments]:
+        """Moments at the taps, one for each picture of a batch."""
+
+    @abstractmethod
+    def __call__(
+        self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
+    ) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` of the contents' size."""
+
+
+class EncoderModel(StyleModel):
     """A model whose network goes with a frozen encoder, named by ``config.encoder``.
 
     Args:
@@ -142,19 +177,9 @@ class EncoderModel(Model):
         super().__init__(config)
 
     @property
-    @abstractmethod
-    def taps(self) -> Sequence[str]:
-        """Where the encoder's features are transferred."""
-
-    @abstractmethod
-    def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, one for each picture of a batch."""
-
-    @abstractmethod
-    def __call__(
-        self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
-    ) -> Tensor:
-        """Pictures ``(B, 3, H, W)`` of the contents' size."""
+    def fingerprint(self) -> str:
+        """The encoder's."""
+        return self.encoder.fingerprint
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -189,7 +214,7 @@ class EncoderModel(Model):
 
     def header(self) -> dict[str, str]:
         """The encoder's fingerprint."""
-        return {"encoder": self.encoder.fingerprint}
+        return {"encoder": self.fingerprint}
 
 
 class OnePass(ABC):
@@ -204,7 +229,14 @@ class OnePass(ABC):
     def __init__(self, model: Model, device: str, precision: str, **settings: Any) -> None:
         tune_process()
         self.device = choose_device(device)
+        if model.reversible and precision == "auto":
+            precision = "float32"
         self.dtype = choose_precision(precision, self.device)
+        if model.reversible and self.dtype != torch.float32:
+            raise InputError(
+                f"method {model.method} reverses its network, and in {precision} it does not come "
+                "back: use --precision float32"
+            )
         for net in model.networks:
             net.eval().requires_grad_(False).to(self.device, self.dtype)
         self.model = model
@@ -252,7 +284,7 @@ class OnePass(ABC):
 
 
 class AnyStyle(OnePass):
-    """A method of one pass that takes any painting, by the moments of an encoder's features.
+    """A method of one pass that takes any painting, by the moments of its features.
 
     ``strength`` mixes the features with their transferred ones at every tap (paper 3, alpha). Below
     1, the same share of what the decoder loses of the picture is put back, so that 0 gives the
@@ -267,15 +299,15 @@ class AnyStyle(OnePass):
         InputError: for an option out of its range.
     """
 
-    model: EncoderModel
+    model: StyleModel
 
     def __init__(
-        self, model: EncoderModel, style_scale: float, device: str, precision: str, **settings: Any
+        self, model: StyleModel, style_scale: float, device: str, precision: str, **settings: Any
     ) -> None:
         if not (math.isfinite(style_scale) and style_scale > 0):
             raise InputError(f"style-scale is {style_scale}: must be above 0")
         self.style_scale = style_scale
-        settings = {"backbone": model.encoder.fingerprint, **settings, "style_scale": style_scale}
+        settings = {"backbone": model.fingerprint, **settings, "style_scale": style_scale}
         super().__init__(model, device, precision, **settings)
 
     def prepare(
@@ -284,8 +316,8 @@ class AnyStyle(OnePass):
         weights: Sequence[float] | None = None,
     ) -> Style:
         """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
-        fingerprint = self.model.encoder.fingerprint
-        return prepared(styles, weights, fingerprint, self.model.taps, self.measure)
+        model = self.model
+        return prepared(styles, weights, model.fingerprint, model.taps, self.measure)
 
     @torch.no_grad()
     def measure(self, picture: Tensor) -> LayerMoments:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..networks.bottleneck import ResBottleneck
 from ..networks.decoder import padded
 from ..statistics import Moments
 from .adain import normalise
@@ -38,6 +39,7 @@ class SAN(nn.Module):
         channels: of the content's features.
         code: length of the style's code, see :func:`style_code`.
         wide: of the content branch's inner layer.
+        bottleneck: a ResBottleneck selects from the content before (paper 1, section 4.7).
 
     Raises:
         InputError: for numbers that there cannot be.
@@ -47,12 +49,13 @@ class SAN(nn.Module):
         torch.Size([2, 6, 5, 8])
     """
 
-    def __init__(self, channels: int, code: int, wide: int = 768) -> None:
+    def __init__(self, channels: int, code: int, wide: int = 768, bottleneck: bool = False) -> None:
         super().__init__()
         if min(channels, code, wide) < 1:
             raise InputError(
                 f"SAN of {channels} channels, code {code}, {wide} wide: give 1 or more"
             )
+        self.select = ResBottleneck(channels, channels, 2) if bottleneck else nn.Identity()
         self.conv = nn.Conv2d(channels, channels, 3, bias=False)
         self.bend = nn.PReLU()
         self.content = nn.Sequential(
@@ -79,7 +82,8 @@ class SAN(nn.Module):
         """
         if strength == 0:
             return x
-        seen = self.bend(normalise(self.conv(padded(x)))).mean((-2, -1))
+        seen = self.conv(padded(self.select(x)))
+        seen = self.bend(normalise(seen)).mean((-2, -1))
         both = torch.cat([self.content(seen), self.style(code).expand(len(x), -1)], -1)
         mean, deviation = (head(both)[..., None, None] for head in (self.mean, self.deviation))
         out: Tensor = deviation * normalise(x) + mean

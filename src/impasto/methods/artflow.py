@@ -1,0 +1,199 @@
+"""A reversible network around a transfer: what the transfer leaves alone comes back exactly.
+
+An et al., "ArtFlow: Unbiased Image Style Transfer via Reversible Neural Flows", CVPR 2021; paper 1,
+sections 3.2 and 4.4, and 4.5 with RBMAD. The network is encoder and decoder in one, so it has no
+decoder's errors, and the content does not leak away from round to round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import load_backbone
+from ..errors import InputError
+from ..networks.flow import Flow
+from ..operators import wct as whitening
+from ..operators.adain import adain
+from ..operators.rbmad import RBMAD
+from ..statistics import Moments
+from .flows import FlowStyle, FlowTraining, whole
+from .onepass import StyleModel, bundled
+from .perceptual import Perceptual
+
+__all__ = ["ArtFlow", "ArtFlowConfig", "Operator"]
+
+Operator = Literal["adain", "wct", "rbmad"]
+LATENT = "latent"
+
+
+@dataclass(frozen=True)
+class ArtFlowConfig:
+    """What the network is; stands in the header of a model file.
+
+    Attributes:
+        operator: the transfer that it was trained with.
+        blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; by default those of
+            paper 1 (6.5 M parameters).
+        expansion: of RBMAD's bottlenecks.
+    """
+
+    operator: Operator = "adain"
+    blocks: int = 2
+    steps: int = 8
+    hidden: int = 512
+    affine: bool = False
+    expansion: float = 2
+
+
+class _Model(StyleModel):
+    """Flow and transfer, once, on the deepest features."""
+
+    method = "artflow"
+    learns_from = "photographs and paintings"
+    Config = ArtFlowConfig
+    config: ArtFlowConfig
+    network: nn.ModuleDict
+    reversible = True
+    operator: Operator
+
+    def build(self) -> nn.ModuleDict:
+        """See :class:`ArtFlowConfig`."""
+        config = self.config
+        self.operator = checked(config.operator)
+        self.flow = Flow(config.blocks, config.steps, config.hidden, config.affine)
+        parts: dict[str, nn.Module] = {"flow": self.flow}
+        if config.operator == "rbmad":
+            self.rbmad = RBMAD(3 * 4**config.blocks, config.expansion)
+            parts["rbmad"] = self.rbmad
+        return nn.ModuleDict(parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights: the network is its own encoder."""
+        digest = sha256()
+        for tensor in self.network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return f"artflow-{digest.hexdigest()[:12]}"
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """One: the features."""
+        return (LATENT,)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """``(B, 3 unit^2, ceil(H / unit), ceil(W / unit))``."""
+        return self.flow(whole(pictures, self.flow.unit))  # type: ignore[no-any-return]
+
+    def measure(self, pictures: Tensor) -> dict[str, Moments]:
+        """Moments of the features, or with RBMAD of what it makes of them."""
+        features = self.features(pictures)
+        if self.operator == "rbmad":
+            return {LATENT: self.rbmad.measure(features)}
+        return {LATENT: whitening.measure(features)}
+
+    def __call__(
+        self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
+    ) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size."""
+        height, width = contents.shape[-2:]
+        features, aim = self.features(contents), style[LATENT]
+        if self.operator == "rbmad":
+            features = self.rbmad(features, aim, strength)
+        elif self.operator == "wct":
+            features = whitening.wct(features, aim, strength)
+        else:
+            features = adain(features, aim.to(features.dtype), strength)
+        return self.flow.inverse(features)[..., :height, :width]
+
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """The couplings' inner features at half the picture's size, twice, and some of its own."""
+        return torch.finfo(dtype).bits / 8 * (2 * self.config.hidden / 4 + 60)
+
+
+class ArtFlow(FlowStyle):
+    """Any style by a reversible network, which loses nothing of the content (An et al. 2021).
+
+    Args:
+        model: a file made by ``impasto train artflow``; None takes the bundled one of the
+            ``operator``.
+        operator: ``adain``, ``wct`` (with a network trained for ``adain``) or ``rbmad`` (paper 1);
+            None takes what the network was trained with, and of the bundled ones that for
+            ``adain``.
+        shifts: see :class:`impasto.methods.flows.FlowStyle`.
+        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        device, precision: see :mod:`impasto.device`; the precision must be float32.
+
+    Raises:
+        InputError: for a file that is no such model, or an option out of its range.
+    """
+
+    model: _Model
+
+    def __init__(
+        self,
+        model: Path | None = None,
+        operator: Operator | None = None,
+        shifts: int = 2,
+        style_scale: float = 1.0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        wanted = None if operator is None else checked(operator)
+        if model is None:
+            model = bundled("artflow-rbmad" if wanted == "rbmad" else "artflow")
+        loaded = _Model.load(model)
+        trained = loaded.config.operator
+        if wanted is not None and (wanted == "rbmad") != (trained == "rbmad"):
+            raise InputError(f"{model}: was trained with operator {trained}, not {wanted}")
+        loaded.operator = wanted or trained
+        super().__init__(loaded, shifts, style_scale, device, precision, operator=loaded.operator)
+
+    @staticmethod
+    def untrained(
+        operator: Operator = "adain",
+        blocks: int = ArtFlowConfig.blocks,
+        steps: int = ArtFlowConfig.steps,
+        hidden: int = ArtFlowConfig.hidden,
+        affine: bool = ArtFlowConfig.affine,
+        expansion: float = ArtFlowConfig.expansion,
+        content_weight: float = 1.0,
+        style_weight: float = 4.0,
+        tv_weight: float = 0.0,
+        kept: float = 1.0,
+        loss_network: str = "compact",
+        loss_weights: Path | None = None,
+        loss_convention: str | None = None,
+    ) -> FlowTraining:
+        """The method in training, with random weights.
+
+        Args:
+            operator, blocks, steps, hidden, affine, expansion: see :class:`ArtFlowConfig`.
+            content_weight, style_weight, kept: see
+                :class:`impasto.methods.perceptual.Perceptual`.
+            tv_weight: see :class:`impasto.methods.flows.FlowTraining`.
+            loss_network, loss_weights, loss_convention: see
+                :func:`impasto.backbones.load_backbone`.
+
+        Raises:
+            InputError: for options that do not exist or do not go together.
+        """
+        model = _Model(ArtFlowConfig(operator, blocks, steps, hidden, affine, expansion))
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        perceptual = Perceptual(
+            judge, content_weight=content_weight, style_weight=style_weight, kept=kept
+        )
+        return FlowTraining(model, perceptual, tv_weight)
+
+
+def checked(operator: Operator) -> Operator:
+    """Raise InputError for an operator that does not exist."""
+    if operator not in get_args(Operator):
+        raise InputError(f"operator {operator!r} is unknown: use {', '.join(get_args(Operator))}")
+    return operator

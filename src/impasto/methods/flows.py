@@ -1,0 +1,121 @@
+"""What ArtFlow and StyleFlow share: a reversible network's face, its training, and its grid.
+
+Paper 1, sections 3.2 to 3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..device import tune_process
+from ..errors import InputError
+from ..losses import total_variation
+from ..styles import Style
+from .onepass import AnyStyle, StyleModel
+from .perceptual import Perceptual
+
+__all__ = ["SHIFTS", "FlowStyle", "FlowTraining", "whole"]
+
+# Down and to the right, in pixels. A squeeze treats pixels by where they stand in a cell of 2 or 4;
+# here each row and each column of a cell comes once.
+SHIFTS = ((0, 0), (2, 1), (1, 3), (3, 2))
+
+
+class FlowStyle(AnyStyle):
+    """A method of a reversible network.
+
+    Args:
+        model: is frozen and moved.
+        shifts: 1, 2 or 4 results of pictures shifted by some pixels are averaged, which removes the
+            faint grid of the network's squeezes, at so many times the work.
+        style_scale, device, precision, settings: see :class:`impasto.methods.onepass.AnyStyle`.
+
+    Raises:
+        InputError: for an option out of its range.
+    """
+
+    def __init__(
+        self,
+        model: StyleModel,
+        shifts: int,
+        style_scale: float,
+        device: str,
+        precision: str,
+        **settings: object,
+    ) -> None:
+        if shifts not in (1, 2, 4):
+            raise InputError(f"shifts = {shifts}: use 1, 2 or 4")
+        self.shifts = SHIFTS[:shifts]
+        super().__init__(model, style_scale, device, precision, **settings, shifts=shifts)
+
+    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+        """See :class:`OnePass`."""
+        height, width = pictures.shape[-2:]
+        aim, total = self.aim(pictures, style), torch.zeros_like(pictures)
+        for down, right in self.shifts:
+            moved = _continued(pictures, (right, 0, down, 0))
+            out = self.model(moved, aim, strength)
+            total += out[..., down : down + height, right : right + width]
+        return total / len(self.shifts)
+
+
+class FlowTraining:
+    """A flow as training sees it, see :class:`impasto.methods.base.Trainable`.
+
+    Args:
+        model: with a flow to train.
+        perceptual: the loss.
+        tv_weight: of total variation.
+    """
+
+    def __init__(self, model: StyleModel, perceptual: Perceptual, tv_weight: float = 0.0) -> None:
+        tune_process()
+        self.model, self.network = model, model.network
+        self.perceptual, self.tv_weight = perceptual, tv_weight
+
+    def start(self, crops: Tensor) -> None:
+        """Let the first batch set the activation normalisations."""
+        training = self.network.training
+        self.network.train()
+        with torch.no_grad():
+            self.model(crops, self.model.measure(crops))
+        self.network.train(training)
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks to ``device``."""
+        for net in (*self.model.networks, self.perceptual.judge):
+            net.to(device)
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """``content`` and ``style``, and ``tv`` if it counts, weighted."""
+        out = self.model(contents, self.model.measure(styles))
+        terms = self.perceptual(out, contents, styles)
+        if self.tv_weight:
+            terms["tv"] = self.tv_weight * total_variation(out)
+        return terms
+
+    @torch.no_grad()
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
+        return self.model(contents, self.model.measure(styles)).clamp(0, 1)
+
+    def save(self, path: Path, figures: Mapping[str, object]) -> None:
+        """See :meth:`impasto.methods.onepass.Model.save`."""
+        self.model.save(path, figures)
+
+
+def whole(pictures: Tensor, unit: int) -> Tensor:
+    """Pictures continued by reflection to sides that are multiples of ``unit``."""
+    height, width = pictures.shape[-2:]
+    return _continued(pictures, (0, -width % unit, 0, -height % unit))
+
+
+def _continued(pictures: Tensor, by: tuple[int, int, int, int]) -> Tensor:
+    """By reflection; by replication where they are too small to reflect."""
+    fits = max(by) < min(pictures.shape[-2:])
+    return F.pad(pictures, by, mode="reflect" if fits else "replicate")

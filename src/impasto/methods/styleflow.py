@@ -1,0 +1,180 @@
+"""A reversible network whose way back is styled, block by block.
+
+Fan et al., "StyleFlow for Content-Fixed Image to Image Translation", 2022; paper 1, sections 4.6
+and 4.7. Before the steps of each block are undone, SAN foretells from content and style what mean
+and deviation the features get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import load_backbone
+from ..errors import InputError
+from ..networks.flow import Flow
+from ..operators.san import SAN, style_code
+from ..statistics import Moments
+from .flows import FlowStyle, FlowTraining, whole
+from .onepass import EncoderModel, bundled
+from .perceptual import STYLE_LAYERS, Perceptual
+
+__all__ = ["StyleFlow", "StyleFlowConfig"]
+
+
+@dataclass(frozen=True)
+class StyleFlowConfig:
+    """What the network is; stands in the header of a model file.
+
+    Attributes:
+        encoder: ``compact`` or ``vgg19``: it measures styles.
+        rbmad: a ResBottleneck selects from the content's features before SAN reads them (paper 1,
+            section 4.7: on the content alone).
+        blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; by default those of
+            paper 1.
+        wide: of SAN's inner layers.
+    """
+
+    encoder: str = "compact"
+    rbmad: bool = False
+    blocks: int = 2
+    steps: int = 15
+    hidden: int = 512
+    affine: bool = False
+    wide: int = 768
+
+
+class _Model(EncoderModel):
+    """Flow, and one SAN for each of its blocks."""
+
+    method = "styleflow"
+    learns_from = "photographs and paintings"
+    Config = StyleFlowConfig
+    config: StyleFlowConfig
+    network: nn.ModuleDict
+    reversible = True
+
+    def build(self) -> nn.ModuleDict:
+        """See :class:`StyleFlowConfig`."""
+        config, encoder = self.config, self.encoder
+        encoder.check(self.taps)
+        code = 2 * sum(encoder.channels(tap) for tap in self.taps)
+        self.flow = Flow(config.blocks, config.steps, config.hidden, config.affine)
+        sizes = [3 * 4 ** (block + 1) for block in range(config.blocks)]
+        self.sans = nn.ModuleList(SAN(size, code, config.wide, config.rbmad) for size in sizes)
+        return nn.ModuleDict({"flow": self.flow, "sans": self.sans})
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Those of the style's code."""
+        return STYLE_LAYERS
+
+    def measure(self, pictures: Tensor) -> dict[str, Moments]:
+        """Moments at the taps, one for each picture of a batch."""
+        with torch.no_grad():
+            features = self.encoder(pictures, self.taps)
+            return {tap: Moments.of(features[tap]) for tap in self.taps}
+
+    def __call__(
+        self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
+    ) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size."""
+        height, width = contents.shape[-2:]
+        code = style_code({tap: style[tap] for tap in self.taps}).to(contents.dtype)
+        code = code.reshape(-1, code.shape[-1])
+
+        def before(number: int, features: Tensor) -> Tensor:
+            out: Tensor = self.sans[number](features, code, strength)
+            return out
+
+        features = self.flow(whole(contents, self.flow.unit))
+        return self.flow.inverse(features, before)[..., :height, :width]
+
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """The couplings' inner features at half the picture's size, twice, and some of its own."""
+        return torch.finfo(dtype).bits / 8 * (2 * self.config.hidden / 4 + 60)
+
+
+class StyleFlow(FlowStyle):
+    """Any style by a reversible network styled block by block (Fan et al. 2022).
+
+    Args:
+        model: a file made by ``impasto train styleflow``; None takes the bundled one.
+        operator: ``san`` (Fan et al.) or ``rbmad`` (paper 1); None takes what the network was
+            trained with, and of the bundled ones ``san``.
+        encoder_weights, convention: weights of the encoder, if it is VGG-19; see
+            :func:`impasto.backbones.load_backbone`.
+        shifts: see :class:`impasto.methods.flows.FlowStyle`.
+        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        device, precision: see :mod:`impasto.device`; the precision must be float32.
+
+    Raises:
+        InputError: for a file that is no such model, or an option out of its range.
+    """
+
+    model: _Model
+
+    def __init__(
+        self,
+        model: Path | None = None,
+        operator: str | None = None,
+        encoder_weights: Path | None = None,
+        convention: str | None = None,
+        shifts: int = 2,
+        style_scale: float = 1.0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        if operator not in (None, "san", "rbmad"):
+            raise InputError(f"operator {operator!r} is unknown: use san or rbmad")
+        if model is None:
+            model = bundled("styleflow-rbmad" if operator == "rbmad" else "styleflow")
+        loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
+        trained = "rbmad" if loaded.config.rbmad else "san"
+        if operator not in (None, trained):
+            raise InputError(f"{model}: was trained with operator {trained}, not {operator}")
+        super().__init__(loaded, shifts, style_scale, device, precision, operator=trained)
+
+    @staticmethod
+    def untrained(
+        encoder: str = "compact",
+        rbmad: bool = False,
+        blocks: int = StyleFlowConfig.blocks,
+        steps: int = StyleFlowConfig.steps,
+        hidden: int = StyleFlowConfig.hidden,
+        affine: bool = StyleFlowConfig.affine,
+        wide: int = StyleFlowConfig.wide,
+        encoder_weights: Path | None = None,
+        content_weight: float = 1.0,
+        style_weight: float = 4.0,
+        tv_weight: float = 1.0,
+        kept: float = 0.8,
+        loss_network: str = "compact",
+        loss_weights: Path | None = None,
+        loss_convention: str | None = None,
+    ) -> FlowTraining:
+        """The method in training, with random weights.
+
+        Args:
+            encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
+            encoder_weights: see the class.
+            content_weight, style_weight, kept: see
+                :class:`impasto.methods.perceptual.Perceptual`.
+            tv_weight: see :class:`impasto.methods.flows.FlowTraining`.
+            loss_network, loss_weights, loss_convention: see
+                :func:`impasto.backbones.load_backbone`.
+
+        Raises:
+            InputError: for options that do not exist or do not go together.
+        """
+        config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
+        model = _Model(config, load_backbone(encoder, encoder_weights, convention=loss_convention))
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        perceptual = Perceptual(
+            judge, content_weight=content_weight, style_weight=style_weight, kept=kept
+        )
+        return FlowTraining(model, perceptual, tv_weight)
