@@ -223,3 +223,33 @@ def test_rbmad_learns_everywhere():
 def test_rbmad_needs_an_even_number_of_channels(channels):
     with pytest.raises(InputError, match="even"):
         RBMAD(channels)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (41, 3), (17, 1)])
+@pytest.mark.parametrize("affine", [False, True])
+def test_strips_are_exact(monkeypatch, size, affine):
+    """At the seams and at the picture's edges, to the bit of rounding."""
+    torch.manual_seed(0)
+    coupling = Coupling(6, hidden=5, affine=affine)
+    for parameter in coupling.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x = torch.rand(2, 6, *size)
+    with torch.no_grad():
+        whole = coupling(x)
+        monkeypatch.setattr("impasto.networks.flow.STRIP", 1)
+        torch.testing.assert_close(coupling(x), whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(coupling.inverse(whole), x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_picture_in_strips_is_the_picture_in_one_piece(monkeypatch):
+    torch.manual_seed(0)
+    flow = Flow(blocks=2, steps=3, hidden=8).eval()
+    for parameter in flow.parameters():
+        if not bool(parameter.any()):
+            torch.nn.init.normal_(parameter, std=0.1)
+    picture = torch.rand(1, 3, 96, 60)
+    with torch.no_grad():
+        whole = flow(picture)
+        monkeypatch.setattr("impasto.networks.flow.STRIP", 1)
+        torch.testing.assert_close(flow(picture), whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(flow.inverse(whole), picture, atol=1e-5, rtol=1e-5)

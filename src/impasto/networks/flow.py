@@ -19,6 +19,8 @@ from .decoder import padded
 
 __all__ = ["ActNorm", "Coupling", "Flow", "InvertibleConv", "squeeze", "unsqueeze"]
 
+STRIP = 16_000_000  # numbers in the inner features of a coupling at a time: 64 MB
+
 
 def squeeze(x: Tensor) -> Tensor:
     """Every 2x2 pixels become the channels of one: ``(B, C, H, W)`` to ``(B, 4C, H/2, W/2)``."""
@@ -52,11 +54,11 @@ class ActNorm(nn.Module):
                 self.bias.copy_(-mean)
                 self.scale.copy_(1 / (deviation + 1e-6))
                 self.initialised.fill_(True)
-        return self.scale[:, None, None] * (x + self.bias[:, None, None])
+        return torch.addcmul((self.scale * self.bias)[:, None, None], x, self.scale[:, None, None])
 
     def inverse(self, y: Tensor) -> Tensor:
         """What :meth:`forward` was given."""
-        return y / self.scale[:, None, None] - self.bias[:, None, None]
+        return torch.addcdiv(-self.bias[:, None, None], y, self.scale[:, None, None])
 
     def log_determinant(self) -> Tensor:
         """Of the map's Jacobian, for each position."""
@@ -159,13 +161,40 @@ class Coupling(nn.Module):
         return self._whole(given, (other - shift) / scale)
 
     def _change(self, given: Tensor) -> tuple[Tensor | float, Tensor]:
-        y = F.relu(self.first(padded(given)), inplace=True)
-        y = F.relu(self.second(y), inplace=True)
-        y = self.last(padded(y)) * self.log_scale.exp()[:, None, None]
+        y = self._strips(given) * self.log_scale.exp()[:, None, None]
         if not self.affine:
             return 1.0, y
         scale, shift = y.chunk(2, 1)
         return torch.sigmoid(scale + 2), shift
+
+    def _strips(self, given: Tensor) -> Tensor:
+        """NN without its scale; where no gradient is wanted, a strip of rows at a time.
+
+        Its inner features are many times what it is given. With two rows more on either side, from
+        the picture's own, a strip is exactly what it is in the whole.
+        """
+        height, width = given.shape[-2:]
+        rows = max(8, STRIP // (len(given) * self.first.out_channels * width))
+        around = padded(given)
+        if torch.is_grad_enabled() or rows >= height:
+            return self.last(padded(self._inner(around)))  # type: ignore[no-any-return]
+        out = given.new_empty(len(given), self.last.out_channels, height, width)
+        reflect = width > 1  # as padded() does
+        for top in range(0, height, rows):
+            low, high = max(top - 1, 0), min(top + rows + 1, height)
+            y = self._inner(around[..., low : high + 2, :])
+            y = F.pad(y, (1, 1, 0, 0), mode="reflect" if reflect else "replicate")
+            if top == 0:
+                y = torch.cat([y[..., reflect : reflect + 1, :], y], -2)
+            if top + rows >= height:
+                edge = y.shape[-2] - 1 - reflect
+                y = torch.cat([y, y[..., edge : edge + 1, :]], -2)
+            out[..., top : top + rows, :] = self.last(y)
+        return out
+
+    def _inner(self, around: Tensor) -> Tensor:
+        y = F.relu(self.first(around), inplace=True)
+        return F.relu(self.second(y), inplace=True)
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         one, two = x.chunk(2, 1)
