@@ -1,0 +1,117 @@
+"""Johnson's network in both kinds: what each costs, how it learnt, and what it makes.
+
+    python benchmarks/johnson.py [--runs residual=RUN bottleneck=RUN]
+
+Parameters, multiply-adds, time of a 512x512 picture and the losses on validation of each bundled
+model go to benchmarks/johnson.md; photographs of scikit-image's in every style to docs/johnson.jpg,
+and strengths from 0 to 1 to docs/johnson-strength.jpg. With the folders of both trainings, their
+losses are drawn to docs/johnson-losses.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from common import machine
+from gallery import DOCS, beside, photo
+from matplotlib.figure import Figure
+from torch.utils.flop_counter import FlopCounterMode
+
+from impasto import load
+from impasto.backbones.weights import load_tensors
+from impasto.images import fit, resize, write
+from impasto.methods.johnson import Johnson
+from impasto.methods.onepass import bundled
+from impasto.training.fit import history
+
+KINDS = {"residual": bundled("johnson"), "bottleneck": bundled("johnson-bottleneck")}
+PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
+SIZE = 256  # short side of a result on the sheets
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def row(kind: str, method: Johnson, path: Path) -> str:
+    """Of the table."""
+    network = method.model.network
+    count = sum(p.numel() for p in network.parameters())
+    picture = torch.rand(3, 512, 512)
+    style = method.prepare([next(iter(method.learnt))])
+    with FlopCounterMode(display=False) as counter:
+        method(picture, style)
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        method(picture, style)
+        seconds.append(time.perf_counter() - began)
+    figures = json.loads(load_tensors(path)[1]["figures"])
+    losses = figures["validation"]
+    return (
+        f"| {kind} | {count / 1e6:.2f} M | {counter.get_total_flops() / 2e9:.1f} G | "
+        f"{1000 * statistics.median(seconds[1:]):.0f} | {path.stat().st_size / 1e6:.1f} | "
+        f"{figures['steps']} | {losses['content']:.2f} | {losses['style']:.2f} | "
+        f"{sum(losses.values()):.2f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", nargs="*", default=[], help="KIND=FOLDER of a training")
+    args = parser.parse_args()
+    methods = {
+        kind: load("johnson", kind=kind, precision="float32")
+        for kind, path in KINDS.items()
+        if path.exists()
+    }
+    rows, sheets = [], []
+    contents = [photo(name) for name in PHOTOS]
+    shape = fit(contents[0].shape[-2], contents[0].shape[-1], SIZE)
+    contents = [resize(content, shape) for content in contents]
+    device = torch.device("cpu")
+    for kind, method in methods.items():
+        assert isinstance(method, Johnson)
+        device = method.device
+        rows.append(row(kind, method, KINDS[kind]))
+        print(rows[-1], flush=True)
+        for content in contents:
+            made = [method(content, method.prepare([name])) for name in method.learnt]
+            sheets.append(beside([content, *made]))
+    write(DOCS / "johnson.jpg", beside(sheets, -2), quality=85)
+    method = next(iter(methods.values()))
+    assert isinstance(method, Johnson)
+    strengths = [
+        beside([method(content, method.prepare([name]), strength=a) for a in STRENGTHS])
+        for content, name in zip(contents, method.learnt, strict=False)
+    ]
+    write(DOCS / "johnson-strength.jpg", beside(strengths, -2), quality=85)
+    lines = [
+        f"A 512x512 picture ({machine(device)}, float32, torch {torch.__version__}); weighted "
+        "losses on photographs held out.",
+        "",
+        "| kind | parameters | multiply-adds | ms | file, MB | steps | content | style | loss |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *rows,
+    ]
+    Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if args.runs:
+        figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
+        axes = figure.add_subplot()
+        for given in args.runs:
+            kind, run = given.split("=", 1)
+            seen = [entry for entry in history(Path(run)) if "train" in entry]
+            for term in ("content", "style"):
+                values = [entry[f"train/{term}"] for entry in seen]
+                axes.plot([entry["step"] for entry in seen], values, label=f"{kind}, {term}")
+        axes.set_xlabel("steps")
+        axes.set_ylabel("weighted loss of a batch")
+        axes.set_yscale("log")
+        axes.legend()
+        figure.savefig(DOCS / "johnson-losses.png")
+
+
+if __name__ == "__main__":
+    main()
