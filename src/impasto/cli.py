@@ -602,10 +602,78 @@ def styles(
         check_output(sheet)
         rgb = photograph("coffee") if photo is None else read(photo).rgb
         small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], 256))
-        made = {name: method(small, method.prepare([name])) for name in method.learnt}
-        write(sheet, labelled({"photograph": small, **made}))
+        made = [(name, method(small, method.prepare([name]))) for name in method.learnt]
+        write(sheet, labelled([("photograph", small), *made]))
     for name in method.learnt:
         print(name)
+
+
+@app.command()
+def compare(
+    contents: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    styles: Annotated[Path, typer.Option(help="Folder of paintings.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    methods: Annotated[
+        str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
+    ] = "all",
+    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
+    judge: Annotated[
+        str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
+    ] = "compact",
+    judge_weights: BackboneWeights = None,
+    convention: Convention = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to bring VGG to unit mean with.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Every method on every pair of pictures: figures, a sheet, a scatter and a page of it all.
+
+    What OUT holds is not made again: an interrupted comparison goes on, and further methods or
+    pictures join it.
+
+    Examples:
+
+        impasto compare --contents photos/ --styles paintings/ -o comparison/
+
+        impasto compare --contents photos/ --styles paintings/ -o comparison/ --methods adain,wct
+    """
+    from .backbones import load_backbone
+    from .study import compare as study
+
+    names = None if methods == "all" else [name.strip() for name in methods.split(",")]
+    chosen = study.available(names)
+    net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
+    left_out: list[str] = []
+
+    def warn(line: str) -> None:
+        left_out.append(line)
+        say.print(f"impasto: {line}")
+
+    with _interrupts("finishing this picture") as interrupted, _bar() as bar:
+        task = bar.add_task("comparing", total=None, loss="")
+
+        def on_progress(done: int, total: int, name: str) -> bool:
+            bar.update(task, completed=done, total=total, loss=f"{done}/{total}  {name}")
+            return interrupted()
+
+        where = device or "auto"
+        means = study.compare(
+            *(contents, styles, out, chosen, net),
+            size=size,
+            device=where,
+            on_progress=on_progress,
+            warn=warn,
+        )
+        stopped = interrupted()
+    if means:
+        print((out / "table.md").read_text(encoding="utf-8"))
+        say.print(str(out / "index.html"))
+    if stopped:
+        say.print("impasto: interrupted; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+    if left_out:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -15,7 +15,9 @@ from ..operators.adain import normalise
 from ..statistics import Moments
 
 __all__ = [
+    "color_distance",
     "content_distance",
+    "feature_distance",
     "luminance_ssim",
     "relative_gram_distance",
     "relative_moments_distance",
@@ -96,6 +98,51 @@ def content_distance(judge: VGG, out: Tensor, content: Tensor, tap: str = "relu4
     """
     ours, theirs = (normalise(judge(picture[None], [tap])[tap]) for picture in (out, content))
     return float((ours - theirs).square().mean() / 2)
+
+
+@torch.no_grad()
+def feature_distance(
+    judge: VGG, out: Tensor, content: Tensor, taps: Sequence[str] = JUDGED
+) -> float:
+    """How different two pictures look to a network: 0 for the same, at most 4.
+
+    Features of each position scaled to length one, squared difference, mean over positions and
+    ``taps`` (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018, without
+    its learnt weights).
+
+    Args:
+        judge: a backbone in float32.
+        out, content: ``(3, H, W)`` in 0..1, of the same size.
+        taps: layers to judge.
+    """
+    seen = [judge(picture[None], taps) for picture in (out, content)]
+    each = []
+    for tap in taps:
+        one, two = (torch.nn.functional.normalize(features[tap], dim=1) for features in seen)
+        each.append(float((one - two).square().sum(1).mean()))
+    return sum(each) / len(each)
+
+
+def color_distance(out: Tensor, style: Tensor) -> float:
+    """How far the colours of two pictures are from each other, in units of RGB, 0..1.
+
+    The Wasserstein distance between the Gaussians of their pixels: of means and covariances.
+
+    Args:
+        out, style: ``(3, H, W)`` in 0..1, of any sizes.
+    """
+    one, two = (Moments.of(picture.double()) for picture in (out, style))
+    half = _root(one.covariance)
+    both = _root(half @ two.covariance @ half)
+    spread = (one.covariance + two.covariance - 2 * both).trace()
+    return math.sqrt(max(0.0, float((one.mean - two.mean).square().sum() + spread)))
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """Square root of a symmetric matrix without negative eigenvalues."""
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
+    return root
 
 
 def luminance_ssim(out: Tensor, content: Tensor) -> float:
