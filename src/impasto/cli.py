@@ -69,6 +69,10 @@ Examples:
 """,
 )
 app.add_typer(train_app, name="train")
+study_app = typer.Typer(
+    no_args_is_help=True, help="Experiments of the papers, made again on your pictures."
+)
+app.add_typer(study_app, name="study")
 say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130
@@ -674,6 +678,49 @@ def compare(
         raise typer.Exit(INTERRUPTED)
     if left_out:
         raise typer.Exit(1)
+
+
+@study_app.command()
+def leak(
+    content: Annotated[Path, typer.Argument(help="A photograph.")],
+    styles: Annotated[Path, typer.Option(help="Folder of paintings, taken in turn.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    methods: Annotated[str, typer.Option(help="all, or some of them: adain,wct.")] = "all",
+    rounds: Annotated[int, typer.Option(help="How often it is stylised.", min=1)] = 10,
+    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
+    device: Device = None,
+) -> None:
+    """Stylise a photograph again and again: how much of it is left, by method.
+
+    Example:
+
+        impasto study leak photo.jpg --styles paintings/ -o leak/ --methods adain,wct
+    """
+    from .study.compare import available
+    from .study.leak import leak as study
+
+    names = None if methods == "all" else [name.strip() for name in methods.split(",")]
+    chosen = available(names)
+    with _interrupts("ending; nothing is written") as interrupted, _bar() as bar:
+        task = bar.add_task("leak", total=None, loss="")
+
+        def on_progress(done: int, total: int, name: str) -> bool:
+            bar.update(task, completed=done, total=total, loss=f"{done}/{total}  {name}")
+            return interrupted()
+
+        where = device or "auto"
+        curves = study(
+            *(content, styles, out, chosen),
+            rounds=rounds,
+            size=size,
+            device=where,
+            on_progress=on_progress,
+        )
+        if interrupted():
+            raise typer.Exit(INTERRUPTED)
+    for name, values in curves.items():
+        print(f"{name:20} " + " ".join(f"{value:.3f}" for value in values))
+    say.print(str(out / "leak.png"))
 
 
 @app.command()

@@ -33,7 +33,7 @@ from ..errors import InputError
 from ..images import check_output, fit, list_pictures, read, resize, write
 from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
-from .figures import labelled
+from .figures import labelled, save, save_figure
 from .metrics import (
     color_distance,
     content_distance,
@@ -159,7 +159,7 @@ def compare(
         write(_place(out, label, f"{content.stem} {style.stem}"), picture)
         names = dict(zip(KEY, (content.stem, style.stem, label), strict=True))
         rows.append({**names, **row, "megabytes": megabytes})
-        _write(out / "results.csv", _csv([*KEY, *MEASURES], rows))
+        save(out / "results.csv", _csv([*KEY, *MEASURES], rows))
     else:
         on_progress(len(todo), len(todo), "")
     place = describe(getattr(method, "device", torch.device("cpu")), torch.float32)
@@ -242,7 +242,7 @@ def _resumed(
             "folder, or delete it"
         )
     everything = {**settings, "methods": {**known, **options}}
-    _write(file, json.dumps(everything, indent=2, default=str))
+    save(file, json.dumps(everything, indent=2, default=str))
     return rows
 
 
@@ -342,7 +342,7 @@ def _report(
         | {f"{m}_error": own[m][1] for m in MEASURES}
         for label, own in means.items()
     ]
-    _write(out / "table.csv", _csv(["method", "pairs", *heads], flat))
+    save(out / "table.csv", _csv(["method", "pairs", *heads], flat))
     caption = (
         f"Mean and standard error, {size} px short side, judged by {judge.name} ({where}, torch "
         f"{torch.__version__}, impasto {__version__})."
@@ -357,7 +357,7 @@ def _report(
         cells = [f"{_short(entry[m])} ± {_short(entry[f'{m}_error'])}" for m in MEASURES]
         lines.append(f"| {entry['method']} | {entry['pairs']} | {' | '.join(cells)} |")
     lines += ["", *(f"- {name}: {what}" for name, what in MEASURES.items())]
-    _write(out / "table.md", "\n".join(lines) + "\n")
+    save(out / "table.md", "\n".join(lines) + "\n")
     _draw(out / "scatter.png", rows, means, judge.name)
     pairs = list(dict.fromkeys((row[KEY[0]], row[KEY[1]]) for row in rows))
     every = max(1, math.ceil(len(pairs) / ROWS))
@@ -370,7 +370,7 @@ def _report(
             thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
             thumbs.append((name, thumb))
     write(out / "sheet.png", labelled(thumbs, columns=2 + len(means)))
-    _write(out / "index.html", _page(out, rows, means, caption, pairs))
+    save(out / "index.html", _page(out, rows, means, caption, pairs))
 
 
 def _draw(
@@ -380,28 +380,23 @@ def _draw(
     judge: str,
 ) -> None:
     """Content against style distance: a dot for each result, a cross for each mean, the front."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("the scatter needs Matplotlib: pip install 'impasto[study]'") from None
-    figure = Figure(figsize=(7.5, 5.5), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    for index, (label, own) in enumerate(means.items()):
-        colour = f"C{index % 10}"
-        dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
-        axes.plot(*zip(*dots, strict=True), ".", color=colour, ms=4, alpha=0.35)
-        (x, dx), (y, dy) = own["content"], own["style"]
-        axes.errorbar(x, y, dy, dx, fmt="o", color=colour, ms=7, capsize=3, label=label)
     points = {label: (own["content"][0], own["style"][0]) for label, own in means.items()}
     best = [points[label] for label in front(points)]
-    axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
-    axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
-    axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")
-    axes.set_ylim(0, 1.05 * min(2.0, max(row["style"] for row in rows)))
-    axes.legend()
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    _write(path, stream.getvalue())
+
+    def draw(axes: Any) -> None:
+        for index, (label, own) in enumerate(means.items()):
+            colour = f"C{index % 10}"
+            dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
+            axes.plot(*zip(*dots, strict=True), ".", color=colour, ms=4, alpha=0.35)
+            (x, dx), (y, dy) = own["content"], own["style"]
+            axes.errorbar(x, y, dy, dx, fmt="o", color=colour, ms=7, capsize=3, label=label)
+        axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
+        axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
+        axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")
+        axes.set_ylim(0, 1.05 * min(2.0, max(row["style"] for row in rows)))
+        axes.legend()
+
+    save_figure(path, draw)
 
 
 PAGE = """<!doctype html>
@@ -495,11 +490,3 @@ def _csv(heads: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     table.writeheader()
     table.writerows(rows)
     return stream.getvalue()
-
-
-def _write(path: Path, what: str | bytes) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(what.encode("utf-8") if isinstance(what, str) else what)
-    part.replace(path)

@@ -1,16 +1,20 @@
-"""Figures: pictures with labels, side by side."""
+"""Figures: pictures with labels side by side, and curves."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..errors import InputError
 from ..images import Picture, read
 
-__all__ = ["labelled"]
+__all__ = ["labelled", "save", "save_figure"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
 
@@ -39,3 +43,28 @@ def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None)
         pen.text((x, y + 2), text, fill="black", font=font)
         sheet.paste(Picture(picture, None, name).to_pil(), (x, y + HEAD))
     return read(sheet).rgb
+
+
+def save(path: Path, what: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(what.encode("utf-8") if isinstance(what, str) else what)
+    part.replace(path)
+
+
+def save_figure(path: Path, draw: Callable[[Any], None]) -> None:
+    """Write what ``draw`` puts on Matplotlib's axes as PNG.
+
+    Raises:
+        InputError: if Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # drawn without a window, whatever the system has
+    except ImportError:
+        raise InputError("figures need Matplotlib: pip install 'impasto[study]'") from None
+    figure = Figure(figsize=(7.5, 5.5), dpi=110, layout="constrained")
+    draw(figure.add_subplot())
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    save(path, stream.getvalue())

@@ -18,6 +18,7 @@ __all__ = [
     "color_distance",
     "content_distance",
     "feature_distance",
+    "grid_energy",
     "luminance_ssim",
     "relative_gram_distance",
     "relative_moments_distance",
@@ -143,6 +144,31 @@ def _root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     root: Tensor = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
     return root
+
+
+def grid_energy(picture: Tensor, window: int = 32) -> float:
+    """How strong a pattern repeats every 2 or 4 pixels: its rms in luminance, 0..1.
+
+    In each window, the luminance less the mean of its 4x4 cell is averaged over all cells: what
+    stays is what all of them share. A flow's squeezes print such a pattern; a photograph's own
+    value, from what it shows, is the measure of it.
+
+    Args:
+        picture: ``(3, H, W)`` in 0..1, ``window`` pixels or more on each side.
+        window: side of a window, a multiple of 4: small enough that a pattern has one phase in it.
+
+    Raises:
+        InputError: for a picture smaller than a window.
+    """
+    height, width = (side // window * window for side in picture.shape[-2:])
+    if not (height and width):
+        raise InputError(f"the picture is smaller than {window}x{window}: give a larger one")
+    grey = luminance_of(picture.double())[0, :height, :width]
+    rows, columns, cells = height // window, width // window, window // 4
+    split = grey.reshape(rows, cells, 4, columns, cells, 4)
+    split = split - split.mean((2, 5), keepdim=True)  # each cell less its mean
+    pattern = split.mean((1, 4))  # (rows, 4, columns, 4)
+    return math.sqrt(float(pattern.square().mean()))
 
 
 def luminance_ssim(out: Tensor, content: Tensor) -> float:

@@ -1,0 +1,129 @@
+"""Content leak: what is left of a photograph after being stylised again and again.
+
+An et al., "ArtFlow", CVPR 2021, section 3; paper 1. A method that loses a little of the content
+each time loses all of it in ten rounds; a reversible one should not. And a transfer back, with the
+photograph's own statistics as the style, should bring the photograph back.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import InputError
+from ..images import fit, list_pictures, read, resize, write
+from ..methods import load, options_of
+from .compare import Methods
+from .figures import labelled, save, save_figure
+from .metrics import luminance_ssim
+
+__all__ = ["leak"]
+
+SHOWN = (1, 2, 5, 10)  # rounds on the sheet
+
+OnProgress = Callable[[int, int, str], bool | None]
+"""Called with the pictures made, those in all, and what comes next; True ends the work."""
+
+
+def leak(
+    content: Path,
+    styles: Path,
+    out: Path,
+    methods: Methods,
+    *,
+    rounds: int = 10,
+    size: int = 384,
+    device: str = "auto",
+    on_progress: OnProgress = lambda done, total, name: None,
+) -> dict[str, list[float]]:
+    """Stylise a photograph round after round, each result the next one's content.
+
+    Writes ``leak.csv`` (SSIM of luminance to the photograph, by method and round), ``leak.png``
+    (the curves), ``rounds.png`` (the pictures) and ``back.png`` (photograph, stylised, and back).
+
+    Args:
+        content: a photograph.
+        styles: a folder of paintings, taken in turn by name.
+        out: the folder to write to.
+        methods: see :func:`impasto.study.compare.available`. Of a network that has learnt styles,
+            these are taken in turn, and nothing comes back.
+        rounds: 1 or more.
+        size: short side in pixels of all pictures.
+        device: see :mod:`impasto.device`.
+        on_progress: see :data:`OnProgress`.
+
+    Returns:
+        Method -> SSIM after each round.
+
+    Raises:
+        InputError: for pictures that cannot be read, or no rounds.
+    """
+    if rounds < 1:
+        raise InputError(f"rounds = {rounds}: must be 1 or more")
+    paintings = [_at(path, size) for path in list_pictures(styles)]
+    if not paintings:
+        raise InputError(f"{styles}: no picture in this folder; name another")
+    first = _at(content, size)
+    curves: dict[str, list[float]] = {}
+    sheet: list[tuple[str, Tensor]] = []
+    back: list[tuple[str, Tensor]] = []
+    shown = [number for number in SHOWN if number <= rounds]
+    for order, (label, (name, own)) in enumerate(methods.items()):
+        where = {"device": device} if "device" in options_of(name) else {}
+        method: Any = load(name, **where, **own)
+        learnt = list(getattr(method, "learnt", []))
+        picture, values = first, []
+        row = [("photograph", first)]
+        for number in range(1, rounds + 1):
+            if on_progress(order * rounds + number - 1, len(methods) * rounds, label):
+                return curves
+            style = (learnt or paintings)[(number - 1) % len(learnt or paintings)]
+            picture = method(picture, method.prepare([style]))
+            values.append(luminance_ssim(picture, first))
+            if number in shown:
+                row.append((f"{label}, {number}: {values[-1]:.2f}", picture))
+            if number == 1 and not learnt:
+                again = method(picture, method.prepare([first]))
+                likeness = luminance_ssim(again, first)
+                back += [("photograph", first), (label, picture)]
+                back.append((f"and back: {likeness:.2f}", again))
+        curves[label] = values
+        sheet += row
+    on_progress(len(methods) * rounds, len(methods) * rounds, "")
+    _csv(out / "leak.csv", curves)
+    _draw(out / "leak.png", curves)
+    write(out / "rounds.png", labelled(sheet, columns=1 + len(shown)))
+    if back:
+        write(out / "back.png", labelled(back, columns=3))
+    return curves
+
+
+def _at(path: Path, size: int) -> Tensor:
+    rgb = read(path).rgb
+    return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+
+
+def _csv(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
+    stream = io.StringIO()
+    table = csv.writer(stream)
+    table.writerow(["round", *curves])
+    for number, values in enumerate(zip(*curves.values(), strict=True), 1):
+        table.writerow([number, *values])
+    save(path, stream.getvalue())
+
+
+def _draw(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
+    def draw(axes: Any) -> None:
+        for label, values in curves.items():
+            axes.plot(range(1, len(values) + 1), values, "o-", ms=4, label=label)
+        axes.set_xlabel("round")
+        axes.set_ylabel("SSIM of luminance to the photograph")
+        axes.set_ylim(0, 1)
+        axes.legend()
+
+    save_figure(path, draw)
