@@ -153,7 +153,7 @@ def test_vgg_goes_to_every_network_that_is_vgg(options, filled):
 
 
 def test_every_recipe_in_the_repository_is_valid():
-    for path in Path(__file__).parent.parent.glob("recipes/*.toml"):
+    for path in Path(__file__).parent.parent.glob("recipes/**/*.toml"):
         method = read_toml(path).get("method")
         if method is not None:
             assert read_recipe(path, method)

@@ -680,6 +680,74 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def sweep(
+    content: Annotated[Path, typer.Argument(help="A photograph.")],
+    style: Annotated[Path, typer.Argument(help="A painting.")],
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            help="OPTION=VALUE,VALUE; may be repeated: every combination is made. A list joins its "
+            "parts by +, layers give weights behind a colon."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "gatys",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="OPTION=VALUE, the same for all; may be repeated."),
+    ] = None,
+) -> None:
+    """One picture under every combination of some options: a sheet, a table, the losses' curves.
+
+    Options are those of `impasto stylize`. What OUT holds is not made again: an interrupted sweep
+    goes on, and further values join it.
+
+    Examples:
+
+        impasto sweep photo.jpg night.jpg --vary lr=0.001,0.1,1 --vary optimizer=lbfgs,adam -o lr/
+
+        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --set size=256 -m adain -o strength/
+
+        impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
+    """
+    from .study import sweep as study
+
+    varied: dict[str, list[Any]] = {}
+    for text in vary:
+        name, values = study.parse(text)
+        varied[name] = varied.get(name, []) + values
+    same = {}
+    for text in option or []:
+        name, values = study.parse(text)
+        same[name] = values[0]
+        if len(values) > 1:
+            raise InputError(f"--set {text!r}: give one value, or use --vary")
+    with _interrupts("ending without this picture") as interrupted, _bar() as bar:
+        task = bar.add_task("sweep", total=None, loss="")
+
+        def on_progress(done: int, total: int, name: str, step: Step | None) -> bool:
+            part = step.share if step else 0.0
+            bar.update(task, completed=done + part, total=total, loss=f"{done}/{total}  {name}")
+            return interrupted()
+
+        rows = study.sweep(
+            *(content, style, out, varied), method=method, options=same, on_progress=on_progress
+        )
+        stopped = interrupted()
+    for row in rows:
+        loss = "" if row.get("loss") is None else f"  loss {row['loss']:.4g}"
+        print(
+            row["label"] + (f"  {row['fault']}" if row["fault"] else f"  {row['seconds']} s{loss}")
+        )
+    if stopped:
+        say.print("impasto: interrupted; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+    say.print(str(out / "sheet.png"))
+    if any(row["fault"] for row in rows):
+        raise typer.Exit(1)
+
+
 @study_app.command()
 def leak(
     content: Annotated[Path, typer.Argument(help="A photograph.")],

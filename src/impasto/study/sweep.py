@@ -1,0 +1,220 @@
+"""One picture under every combination of some options: the grids of papers 3 and 5.
+
+A sweep is a folder: a picture for each combination, ``results.json``, and what is made of them:
+``results.csv``, ``sheet.png`` and, for methods that optimise, ``curves.png``. What is there already
+is not made again, so an interrupted sweep goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..errors import InputError
+from ..images import fit, read, resize, write
+from ..methods import Step
+from ..pipeline import stylize
+from .figures import labelled, save, save_figure
+
+__all__ = ["parse", "sweep"]
+
+THUMB = 200  # short side of a picture on the sheet, in pixels
+
+OnProgress = Callable[[int, int, str, Step | None], bool | None]
+"""Called with the pictures done, those in all, the one at work and its latest step; True ends."""
+
+
+def parse(text: str) -> tuple[str, list[Any]]:
+    """``"lr=0.1,1"`` is ``("lr", [0.1, 1])``: an option, and its values.
+
+    Values are separated by commas; a value that is a list joins its parts by ``+``, and one of
+    layers with weights gives these behind a colon: ``style-layers=relu1_1,relu1_1+relu2_1:0.5``.
+
+    Raises:
+        InputError: for anything else.
+    """
+    name, equals, values = text.partition("=")
+    if not (name.strip() and equals and values.strip()):
+        raise InputError(f"--vary {text!r}: write OPTION=VALUE,VALUE")
+    return name.strip().replace("-", "_"), [_value(value.strip()) for value in values.split(",")]
+
+
+def _value(text: str) -> Any:
+    if "+" in text or ":" in text:
+        parts = [part.partition(":") for part in text.split("+")]
+        if any(weight for _, _, weight in parts):
+            return {name: float(_one(weight or "1")) for name, _, weight in parts}
+        return [_one(name) for name, _, _ in parts]
+    return _one(text)
+
+
+def _one(text: str) -> Any:
+    """A number, true, false, none, or the text."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def sweep(
+    content: Path,
+    style: Path,
+    out: Path,
+    vary: Mapping[str, Sequence[Any]],
+    *,
+    method: str = "gatys",
+    options: Mapping[str, Any] | None = None,
+    on_progress: OnProgress = lambda done, total, name, step: None,
+) -> list[dict[str, Any]]:
+    """Render ``content`` under every combination that ``out`` does not hold yet, and draw them all.
+
+    Args:
+        content, style: a photograph and a painting.
+        out: the sweep's folder.
+        vary: option of the method or control (such as ``strength`` or ``color``) -> its values.
+        method, options: what stays the same, see :func:`impasto.stylize`.
+        on_progress: see :data:`OnProgress`; the picture at work when it ends is not kept.
+
+    Returns:
+        A row for each combination: ``label``, the varied options, ``seconds``, ``iterations``,
+        ``loss``, ``content`` and ``style`` at the end (None for methods of one pass), ``losses``,
+        and ``fault``, a line where it could not be made.
+
+    Raises:
+        InputError: if nothing varies, a picture cannot be read, or ``out`` holds another sweep.
+    """
+    if not vary or not all(vary.values()):
+        raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
+    same = dict(options or {})
+    twice = sorted(set(vary) & set(same))
+    if twice:
+        raise InputError(f"{', '.join(twice)}: varies, and is given too; leave one of them out")
+    photo, painting = read(content), read(style)
+    settings = {
+        "impasto": __version__,
+        "content": photo.name,
+        "style": painting.name,
+        "method": method,
+        "options": json.loads(json.dumps(same, default=str)),
+    }
+    rows = _resumed(out, settings)
+    combinations = [
+        dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
+    ]
+    labels = [", ".join(f"{k}={_shown(v)}" for k, v in each.items()) for each in combinations]
+    for number, (label, chosen) in enumerate(zip(labels, combinations, strict=True)):
+        if label in rows:
+            continue
+        stopped = bool(on_progress(number, len(labels), label, None))
+
+        def on_step(step: Step, number: int = number, label: str = label) -> bool:
+            nonlocal stopped
+            stopped = bool(on_progress(number, len(labels), label, step))
+            return stopped
+
+        if stopped:
+            break
+        row: dict[str, Any] = {"label": label, **{k: _shown(v) for k, v in chosen.items()}}
+        try:
+            result = stylize(
+                photo.to_pil(), painting.to_pil(), method, on_step=on_step, **same, **chosen
+            )
+        except InputError as error:
+            row |= {"fault": str(error), "picture": None, "losses": []}
+        else:
+            if stopped:
+                break
+            name = f"{len(rows):03d} {_safe(label)}.png"
+            result.save(out / name)
+            ends = (result.losses, result.content_losses, result.style_losses)
+            last = [values[-1] if values else None for values in ends]
+            row |= dict(zip(("loss", "content", "style"), last, strict=True))
+            row |= {"seconds": result.settings["seconds"], "iterations": len(result.losses)}
+            row |= {"losses": result.losses, "picture": name, "fault": None}
+        rows[label] = row
+        save(out / "results.json", json.dumps({**settings, "rows": list(rows.values())}, indent=1))
+    on_progress(len(labels), len(labels), "", None)
+    if rows:
+        _report(out, list(rows.values()), len(list(vary.values())[-1]))
+    return list(rows.values())
+
+
+def _resumed(out: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Label -> row of what ``out`` holds, after a check that it was made alike."""
+    file = out / "results.json"
+    if not file.exists():
+        return {}
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        rows = {row["label"]: row for row in before["rows"]}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{file}: is no sweep that can go on; name another folder") from None
+    other = [key for key in settings if before.get(key) != settings[key]]
+    if other:
+        raise InputError(
+            f"{out}: holds another sweep ({', '.join(other)} differ); name another folder, or "
+            "delete it"
+        )
+    return rows
+
+
+def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int) -> None:
+    """Table, sheet and curves."""
+    heads = [key for key in rows[0] if key not in ("losses", "label")]
+    heads += [key for row in rows for key in row if key not in (*heads, "losses", "label")]
+    heads = list(dict.fromkeys(heads))
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, heads, extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    save(out / "results.csv", stream.getvalue())
+    thumbs = {row["label"]: _thumb(out / row["picture"]) for row in rows if row["picture"]}
+    if thumbs:
+        blank = torch.full_like(next(iter(thumbs.values())), 0.9)
+        cells = [(row["label"], thumbs.get(row["label"], blank)) for row in rows]
+        write(out / "sheet.png", labelled(cells, columns))
+    curves = {row["label"]: row["losses"] for row in rows if row["losses"]}
+    if curves:
+
+        def draw(axes: Any) -> None:
+            for label, losses in curves.items():
+                axes.plot(range(1, len(losses) + 1), losses, lw=1.2, label=label)
+            axes.set_xlabel("iteration")
+            axes.set_ylabel("loss, by its own weights")
+            axes.set_yscale("log")
+            if len(curves) <= 16:
+                axes.legend(fontsize=8)
+
+        save_figure(out / "curves.png", draw)
+
+
+def _thumb(path: Path) -> torch.Tensor:
+    rgb = read(path).rgb
+    return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], min(THUMB, *rgb.shape[-2:])))
+
+
+def _shown(value: Any) -> str:
+    """As it is typed."""
+    if isinstance(value, Mapping):
+        return "+".join(f"{name}:{weight:g}" for name, weight in value.items())
+    if isinstance(value, (list, tuple)):
+        return "+".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _safe(label: str) -> str:
+    """As part of a file's name, on every system."""
+    return "".join(c if c.isalnum() or c in "=,.+- _" else "-" for c in label)[:120]

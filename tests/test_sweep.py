@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from data import painting, photo
+
+from impasto import cli
+from impasto.errors import InputError
+from impasto.images import read, read_settings, write
+from impasto.study.sweep import parse, sweep
+
+FAST = {"iterations": 2, "device": "cpu", "size": 32}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "photo.png", photo(40, 52))
+    write(tmp_path / "wave.png", painting(48, 60))
+    return tmp_path
+
+
+def run(folder, vary, **options):
+    places = (folder / "photo.png", folder / "wave.png", folder / "out")
+    return sweep(*places, vary, **{"options": FAST, **options})
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "values"),
+    [
+        ("lr=1e-3,1,10", "lr", [0.001, 1, 10]),
+        ("optimizer=lbfgs, adam", "optimizer", ["lbfgs", "adam"]),
+        ("match-luminance=true,false", "match_luminance", [True, False]),
+        ("sizes=0,64+0", "sizes", [0, [64, 0]]),
+        (
+            "style-layers=relu1_1,relu1_1+relu2_1:0.5",
+            "style_layers",
+            ["relu1_1", {"relu1_1": 1.0, "relu2_1": 0.5}],
+        ),
+        ("color=none,match", "color", [None, "match"]),
+    ],
+)
+def test_what_is_typed(text, option, values):
+    assert parse(text) == (option, values)
+
+
+@pytest.mark.parametrize("text", ["lr", "lr=", "=1", ""])
+def test_what_cannot_be_read(text):
+    with pytest.raises(InputError, match="OPTION=VALUE"):
+        parse(text)
+
+
+def test_every_combination_is_made(folder):
+    rows = run(folder, {"strength": [0.5, 1.0], "optimizer": ["lbfgs", "adam"]})
+    assert [row["label"] for row in rows] == [
+        "strength=0.5, optimizer=lbfgs",
+        "strength=0.5, optimizer=adam",
+        "strength=1, optimizer=lbfgs",
+        "strength=1, optimizer=adam",
+    ]
+    for row in rows:
+        made = read_settings(folder / "out" / row["picture"])
+        assert made["strength"] == float(row["strength"])
+        assert made["optimizer"] == row["optimizer"]
+        assert row["iterations"] == len(row["losses"]) == 2
+        assert row["loss"] == row["losses"][-1]
+    with open(folder / "out" / "results.csv", newline="", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["optimizer"] for row in table] == ["lbfgs", "adam"] * 2
+    assert float(table[1]["loss"]) == pytest.approx(rows[1]["loss"])
+    for name in ("sheet.png", "curves.png"):
+        assert read(folder / "out" / name).rgb.shape[-1] > 60
+
+
+def test_it_goes_on_and_takes_further_values(folder):
+    ended = run(folder, {"strength": [0.5, 1.0]}, on_progress=lambda done, *rest: done == 1)
+    assert [row["label"] for row in ended] == ["strength=0.5"]
+    picture = (folder / "out" / ended[0]["picture"]).read_bytes()
+    seen = []
+    rows = run(
+        folder,
+        {"strength": [0.5, 1.0, 1.5]},
+        on_progress=lambda d, t, name, step: seen.append(name),
+    )
+    assert set(seen) == {"strength=1", "strength=1.5", ""}
+    assert len(rows) == 3
+    assert (folder / "out" / ended[0]["picture"]).read_bytes() == picture
+    with pytest.raises(InputError, match=r"another sweep \(method differ\)"):
+        run(folder, {"strength": [1.0]}, method="wct", options=FAST)
+    (folder / "out" / "results.json").write_text("[]")
+    with pytest.raises(InputError, match="no sweep that can go on"):
+        run(folder, {"strength": [1.0]})
+
+
+def test_one_pass_has_no_curves(folder):
+    rows = run(folder, {"strength": [0.0, 1.0]}, method="adain", options={"device": "cpu"})
+    assert [row["loss"] for row in rows] == [None, None]
+    assert not (folder / "out" / "curves.png").exists()
+
+
+def test_what_cannot_be_made_is_a_row_with_its_fault(folder):
+    rows = run(folder, {"optimizer": ["lbfgs", "newton"]})
+    assert rows[0]["fault"] is None
+    assert "newton" in rows[1]["fault"]
+    assert json.loads((folder / "out" / "results.json").read_text())["rows"][1]["picture"] is None
+
+
+def test_what_does_not_go_together(folder):
+    with pytest.raises(InputError, match="name what varies"):
+        run(folder, {})
+    with pytest.raises(InputError, match="leave one of them out"):
+        run(folder, {"size": [32, 40]})
+
+
+def test_by_the_command(folder, monkeypatch, capsys):
+    words = ["sweep", folder / "photo.png", folder / "wave.png", "-o", folder / "out"]
+    words += ["--vary", "strength=0,1", "--set", "device=cpu", "-m", "adain"]
+
+    def command(*more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["impasto", *map(str, words), *more])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    code, listed, _ = command()
+    assert code == 0
+    assert listed.splitlines()[0].startswith("strength=0  ")
+    code, listed, _ = command("--vary", "strength=-1")
+    assert code == 1
+    assert "strength is -1" in listed
+    code, _, said = command("--set", "size=1,2")
+    assert code == 2
+    assert "give one value" in said
