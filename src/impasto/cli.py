@@ -707,7 +707,7 @@ def sweep(
 
         impasto sweep photo.jpg night.jpg --vary lr=0.001,0.1,1 --vary optimizer=lbfgs,adam -o lr/
 
-        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --set size=256 -m adain -o strength/
+        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --set size=256 -o s/
 
         impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
     """

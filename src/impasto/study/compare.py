@@ -128,7 +128,7 @@ def compare(
     check_output(out / "sheet.png")
     settings = {"impasto": __version__, "size": size, "judge": judge.fingerprint}
     options = {label: {"method": name, **own} for label, (name, own) in methods.items()}
-    rows = _resumed(out, settings, options)
+    rows = _resumed(out, settings, json.loads(json.dumps(options, default=str)))
     done = {tuple(row[key] for key in KEY) for row in rows}
     todo = [
         (label, content, style)
@@ -242,7 +242,7 @@ def _resumed(
             "folder, or delete it"
         )
     everything = {**settings, "methods": {**known, **options}}
-    save(file, json.dumps(everything, indent=2, default=str))
+    save(file, json.dumps(everything, indent=2))
     return rows
 
 
@@ -285,16 +285,15 @@ def _render_alone(
     method: tuple[str, Mapping[str, Any]], device: str, content: Any, style: Path, size: int
 ) -> float:
     name, own = method
-    before = _most_memory()
-    where = {"device": device} if "device" in options_of(name) else {}
-    ready: Any = load(name, **where, **own)
-    given: Any = style.stem
+    before, known = _most_memory(), options_of(name)
+    # The first iterations are like the others.
+    given = {"device": device, "iterations": 2}
+    ready: Any = load(name, **{k: v for k, v in given.items() if k in known} | dict(own))
+    painting: Any = style.stem
     if not hasattr(ready, "learnt"):
         rgb = read(style).rgb
-        given = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
-    if "iterations" in options_of(name):  # the first is like the others
-        ready = load(name, **where, **{**own, "iterations": 2})
-    ready(torch.from_numpy(content), ready.prepare([given]))
+        painting = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+    ready(torch.from_numpy(content), ready.prepare([painting]))
     if getattr(ready, "device", torch.device("cpu")).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return (_most_memory() - before) / 2**20
