@@ -748,6 +748,81 @@ def sweep(
         raise typer.Exit(1)
 
 
+@app.command()
+def reconstruct(
+    picture: Annotated[Path, typer.Argument(help="To be seen by the network.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
+    kind: Annotated[str, typer.Option(help="content or style.")] = "content",
+    backbone: Annotated[str, typer.Option(help="compact (bundled), vgg19 or vgg16.")] = "compact",
+    weights: Annotated[
+        str,
+        typer.Option(help="A row for each: trained, random, or a file of the backbone's weights."),
+    ] = "trained,random",
+    convention: Convention = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to bring weights to unit mean with.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Such as relu2_1,relu4_1. Default: relu1_1 to relu5_1.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Short side in pixels.", min=32)] = 224,
+    iterations: Annotated[int, typer.Option(help="For each picture.", min=1)] = 200,
+    optimizer: Annotated[str, typer.Option(help="lbfgs or adam.")] = "lbfgs",
+    lr: Annotated[float | None, typer.Option(help="Learning rate; paper 5: adam, 0.05.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise and of random weights.", min=0)] = 0,
+    device: Device = None,
+) -> None:
+    """What each layer knows of a picture, from noise: a sheet of all layers by all weights.
+
+    Examples:
+
+        impasto reconstruct photo.jpg -o content.png
+
+        impasto reconstruct night.jpg --kind style --layers relu1_1,relu2_1,relu3_1 -o style.png
+    """
+    from .backbones import load_backbone, randomised
+    from .images import check_output, write
+    from .study.reconstruct import reconstruct as study
+
+    check_output(out)
+    if out.exists() and picture.exists() and out.samefile(picture):
+        raise InputError(f"{out}: would overwrite the picture; choose another -o")
+    nets = {}
+    for given in (word.strip() for word in weights.split(",")):
+        file = None if given in ("trained", "random") else Path(given)
+        net = load_backbone(backbone, file, convention=convention, photos=photos)
+        nets[given if file is None else file.stem] = (
+            randomised(net, seed, photos) if given == "random" else net
+        )
+    with _interrupts("finishing with the pictures so far") as interrupted, _bar() as bar:
+        task = bar.add_task("reconstructing", total=None, loss="")
+
+        def on_progress(done: int, total: int, name: str, step: Step) -> bool:
+            bar.update(
+                task, completed=done + step.share, total=total, loss=f"{done}/{total}  {name}"
+            )
+            return interrupted()
+
+        names = None if layers is None else [layer.strip() for layer in layers.split(",")]
+        sheet = study(
+            *(picture, nets, kind, names),  # type: ignore[arg-type]
+            size=size,
+            iterations=iterations,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            lr=lr,
+            seed=seed,
+            device=device or "auto",
+            on_progress=on_progress,
+        )
+        stopped = interrupted()
+    settings: dict[str, Any] = {"reconstruction": kind, "content": picture.name}
+    settings |= {"backbone": backbone, "weights": list(nets), "iterations": iterations}
+    write(out, sheet, settings=settings | {"optimizer": optimizer, "seed": seed})
+    say.print(str(out))
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
 @study_app.command()
 def leak(
     content: Annotated[Path, typer.Argument(help="A photograph.")],

@@ -34,7 +34,7 @@ from .vgg import (
 )
 from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
 
-__all__ = ["NAMES", "VGG", "build_vgg", "digest", "load_backbone", "photographs"]
+__all__ = ["NAMES", "VGG", "build_vgg", "digest", "load_backbone", "photographs", "randomised"]
 
 NAMES = ("compact", "vgg19", "vgg16")
 _WIDTHS = {"vgg19": VGG19, "vgg16": VGG16}
@@ -120,6 +120,32 @@ def _load_vgg(
             "or torchvision"
         )
     return build_vgg(name, tensors, _CONVENTIONS[convention], source=str(path))
+
+
+def randomised(net: VGG, seed: int = 0, photos: Path | None = None) -> VGG:
+    """A copy of ``net`` that has learnt nothing: random weights, brought to unit mean.
+
+    He's initialisation, no biases. Paper 5 reconstructs with such networks.
+
+    Args:
+        net: gives the layers.
+        seed: of the weights.
+        photos: see :func:`load_backbone`.
+    """
+    other = copy.deepcopy(net)
+    other.served = None
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for conv in other.convs.values():
+            assert isinstance(conv, torch.nn.Conv2d) and conv.bias is not None
+            fan = conv.in_channels * 9
+            weight = torch.randn(conv.weight.shape, generator=rng) * (2 / fan) ** 0.5
+            conv.weight.copy_(weight)
+            conv.bias.zero_()
+    other.scale_(other.unit_means(photographs(photos)))
+    other.served, other.name = net.served, "random"
+    other.fingerprint = f"random:{net.name}:{digest(other)}"
+    return other.eval().requires_grad_(False)
 
 
 def build_vgg(

@@ -1,0 +1,104 @@
+"""What a layer knows: pictures made from noise by its features, or by its statistics, alone.
+
+Papers 4 and 5 (Figures 3.2 and 3.3), after Mahendran & Vedaldi, CVPR 2015. A shallow layer brings
+the picture back, a deep one its objects without their colours; the Gram matrices up to a layer
+bring back the texture without the layout. And random weights show what training adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from ..backbones import VGG
+from ..errors import InputError
+from ..images import Source, fit, read, resize
+from ..methods import Step
+from ..methods.gatys import Gatys
+from .figures import labelled
+
+__all__ = ["LAYERS", "Kind", "reconstruct"]
+
+Kind = Literal["content", "style"]
+LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+OnProgress = Callable[[int, int, str, Step], bool | None]
+"""Called with the pictures done, those in all, the one at work and its latest step; True ends."""
+
+
+def reconstruct(
+    picture: Source,
+    nets: Mapping[str, VGG],
+    kind: Kind = "content",
+    layers: Sequence[str] | None = None,
+    *,
+    size: int = 224,
+    iterations: int = 200,
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs",
+    lr: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: OnProgress = lambda done, total, name, step: None,
+) -> Tensor:
+    """A sheet ``(3, H, W)`` in 0..1: a row for each network, a column for each layer.
+
+    Args:
+        picture: to be seen.
+        nets: name -> network.
+        kind: ``content``: the features of the layer itself; ``style``: the Gram matrices of it and
+            of all that are named before it.
+        layers: shallow to deep; None takes those of :data:`LAYERS` that all networks have.
+        size: short side in pixels.
+        iterations: for each picture.
+        optimizer, lr: see :class:`impasto.methods.gatys.Gatys`; paper 5 takes Adam at 0.05.
+        seed: of the noise, the same for all.
+        device: see :mod:`impasto.device`.
+        on_progress: see :data:`OnProgress`; what was made until it ends is on the sheet.
+
+    Raises:
+        InputError: for a kind or a layer that does not exist, or a picture that cannot be read.
+    """
+    if kind not in get_args(Kind):
+        raise InputError(f"kind {kind!r} is unknown: use content or style")
+    if layers is None:
+        layers = [layer for layer in LAYERS if all(layer in net.taps for net in nets.values())]
+    if not (nets and layers):
+        raise InputError("name at least one network and one layer")
+    for net in nets.values():
+        net.check(layers)
+    rgb = read(picture).rgb
+    rgb = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+    common: dict[str, Any] = {
+        "start": "noise",
+        "sizes": [0],
+        "iterations": iterations,
+        "tolerance": 0,
+        "optimizer": optimizer,
+        "lr": lr,
+        "seed": seed,
+        "device": device,
+    }
+    cells: list[tuple[str, Tensor]] = []
+    total, stopped = len(nets) * len(layers), False
+    for row, (name, net) in enumerate(nets.items()):
+        cells.append(("picture", rgb))
+        for column, layer in enumerate(layers):
+            done, label = row * len(layers) + column, f"{name}, {layer}"
+            if kind == "content":
+                own: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
+            else:
+                own = {"style_layers": list(layers[: column + 1]), "content_weight": 0}
+            if stopped:
+                cells.append(("", rgb.new_ones(rgb.shape)))
+                continue
+            method = Gatys(net, **common, **own)
+
+            def on_step(step: Step, done: int = done, label: str = label) -> bool:
+                nonlocal stopped
+                stopped = bool(on_progress(done, total, label, step))
+                return stopped
+
+            cells.append((label, method(rgb, method.prepare([rgb]), 1.0, on_step)))
+    return labelled(cells, columns=1 + len(layers))

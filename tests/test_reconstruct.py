@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from data import painting, photo
+
+from impasto import cli
+from impasto.backbones import load_backbone, randomised
+from impasto.errors import InputError
+from impasto.images import read, read_settings, write
+from impasto.losses import gram_loss
+from impasto.methods.gatys import Gatys
+from impasto.statistics import Moments
+from impasto.study import reconstruct as study
+from impasto.study.reconstruct import reconstruct
+
+
+@pytest.fixture(scope="module")
+def compact():
+    return load_backbone("compact")
+
+
+def cells(monkeypatch) -> list:
+    """What is put on the sheet."""
+    seen: list = []
+    whole = study.labelled
+
+    def keep(pictures, columns=None):
+        seen.extend(pictures)
+        return whole(pictures, columns)
+
+    monkeypatch.setattr(study, "labelled", keep)
+    return seen
+
+
+def test_shallow_features_bring_the_picture_back(compact, monkeypatch):
+    made = cells(monkeypatch)
+    content = photo(40, 52)
+    sheet = reconstruct(
+        content,
+        {"compact": compact},
+        layers=["relu1_1", "relu4_1"],
+        size=40,
+        iterations=40,
+        device="cpu",
+    )
+    assert [name for name, _ in made] == ["picture", "compact, relu1_1", "compact, relu4_1"]
+    assert sheet.shape[-1] > 3 * 52
+    off = [float((picture - content).square().mean()) for _, picture in made]
+    noise = 1 / 12 + float((content - 0.5).square().mean())
+    assert off[1] < 0.3 * noise
+    assert off[1] < off[2]
+
+
+def test_style_has_the_texture_and_not_the_layout(compact, monkeypatch):
+    made = cells(monkeypatch)
+    picture = painting(48, 60)
+    reconstruct(
+        picture,
+        {"compact": compact},
+        "style",
+        ["relu1_1", "relu2_1"],
+        size=48,
+        iterations=30,
+        device="cpu",
+    )
+    _, (_, first), (_, both) = made
+
+    def off(out, tap):
+        one, two = (Moments.of(compact(p[None], [tap])[tap][0]) for p in (out, picture))
+        return float(gram_loss(one, two))
+
+    assert off(first, "relu1_1") < 0.05
+    assert off(both, "relu2_1") < off(first, "relu2_1")
+    assert float((both - picture).abs().mean()) > 0.05
+
+
+def test_random_weights_are_seeded_and_of_unit_mean(compact):
+    one, again, other = (randomised(compact, seed) for seed in (0, 0, 1))
+    picture = photo(48, 64)[None]
+    features = one(picture, ["relu3_1"])["relu3_1"]
+    assert torch.equal(features, again(picture, ["relu3_1"])["relu3_1"])
+    assert not torch.equal(features, other(picture, ["relu3_1"])["relu3_1"])
+    assert one.taps == compact.taps
+    assert len({net.fingerprint for net in (one, other, compact)}) == 3
+    assert 0.2 < float(features.mean()) < 5
+
+
+def test_it_ends_when_asked_with_what_there_is(compact, monkeypatch):
+    made = cells(monkeypatch)
+    nets = {"a": compact, "b": compact}
+    reconstruct(
+        photo(),
+        nets,
+        layers=["relu1_1", "relu2_1"],
+        size=36,
+        iterations=3,
+        device="cpu",
+        on_progress=lambda *given: True,
+    )
+    assert [name for name, _ in made] == ["picture", "a, relu1_1", "", "picture", "", ""]
+
+
+def test_what_does_not_exist_is_refused(compact):
+    with pytest.raises(InputError, match="content or style"):
+        reconstruct(photo(), {"compact": compact}, "colour")
+    with pytest.raises(InputError, match="relu9_1"):
+        reconstruct(photo(), {"compact": compact}, layers=["relu9_1"])
+    with pytest.raises(InputError, match="at least one"):
+        reconstruct(photo(), {}, layers=["relu1_1"])
+
+
+def test_layers_that_all_networks_have(compact, monkeypatch):
+    made = cells(monkeypatch)
+    shallow = load_backbone("compact")
+    shallow.served = ("relu1_1", "relu2_1")
+    asked = []
+    monkeypatch.setattr(Gatys, "__call__", lambda self, content, *rest: asked.append(0) or content)
+    reconstruct(photo(), {"a": compact, "b": shallow}, size=36, device="cpu")
+    assert len(asked) == 4
+    assert len(made) == 6
+
+
+def test_by_the_command(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "photo.png", photo())
+    words = ["reconstruct", tmp_path / "photo.png", "--layers", "relu1_1", "--size", "36"]
+    words += ["--iterations", "2", "--device", "cpu"]
+
+    def command(*more: object) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["impasto", *map(str, [*words, *more])])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    assert command("-o", tmp_path / "sheet.png")[0] == 0
+    assert read_settings(tmp_path / "sheet.png")["weights"] == ["trained", "random"]
+    assert read(tmp_path / "sheet.png").rgb.shape[-2] > 2 * 36
+    code, said = command("-o", tmp_path / "photo.png")
+    assert code == 2
+    assert "would overwrite" in said
+    code, said = command("-o", tmp_path / "x.png", "--weights", tmp_path / "none.safetensors")
+    assert code == 2
+    assert "none.safetensors" in said
