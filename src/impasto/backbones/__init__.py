@@ -123,9 +123,10 @@ def _load_vgg(
 
 
 def randomised(net: VGG, seed: int = 0, photos: Path | None = None) -> VGG:
-    """A copy of ``net`` that has learnt nothing: random weights, brought to unit mean.
+    """A copy of ``net`` that has learnt nothing: random weights, every layer brought to unit mean.
 
-    He's initialisation, no biases. Paper 5 reconstructs with such networks.
+    He's initialisation, no biases. A layer is scaled as a whole: random channels that hardly ever
+    fire would drown the others. Paper 5 reconstructs with such networks.
 
     Args:
         net: gives the layers.
@@ -142,7 +143,8 @@ def randomised(net: VGG, seed: int = 0, photos: Path | None = None) -> VGG:
             weight = torch.randn(conv.weight.shape, generator=rng) * (2 / fan) ** 0.5
             conv.weight.copy_(weight)
             conv.bias.zero_()
-    other.scale_(other.unit_means(photographs(photos)))
+    means = other.unit_means(photographs(photos))
+    other.scale_({tap: mean.mean().expand_as(mean) for tap, mean in means.items()})
     other.served, other.name = net.served, "random"
     other.fingerprint = f"random:{net.name}:{digest(other)}"
     return other.eval().requires_grad_(False)
