@@ -25,11 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from impasto import load
 from impasto.backbones.weights import load_tensors
 from impasto.images import fit, resize, write
-from impasto.methods.johnson import Johnson
-from impasto.methods.onepass import bundled
+from impasto.methods.johnson import FILES, Johnson
 from impasto.training.fit import history
 
-KINDS = {"residual": bundled("johnson"), "bottleneck": bundled("johnson-bottleneck")}
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
 SIZE = 256  # short side of a result on the sheets
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -64,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     methods = {
         kind: load("johnson", kind=kind, precision="float32")
-        for kind, path in KINDS.items()
+        for kind, path in FILES.items()
         if path.exists()
     }
     rows, sheets = [], []
@@ -75,7 +73,7 @@ def main() -> None:
     for kind, method in methods.items():
         assert isinstance(method, Johnson)
         device = method.device
-        rows.append(row(kind, method, KINDS[kind]))
+        rows.append(row(kind, method, FILES[kind]))
         print(rows[-1], flush=True)
         for content in contents:
             made = [method(content, method.prepare([name])) for name in method.learnt]

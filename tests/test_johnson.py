@@ -12,11 +12,13 @@ from impasto import cli
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.color import to_ycbcr
 from impasto.errors import InputError
-from impasto.images import read, read_settings, write
+from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
-from impasto.methods.johnson import Johnson
+from impasto.methods.johnson import FILES, Johnson
 from impasto.pipeline import Transfer, read_style, refiner
+from impasto.samples import photograph
 from impasto.statistics import Moments
+from impasto.study.metrics import luminance_ssim
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
 CPU = {"device": "cpu", "precision": "float32"}
@@ -201,6 +203,8 @@ def test_a_damaged_header_is_refused(folder, tmp_path, colors):
 
 def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
     monkeypatch.setattr("impasto.methods.onepass.MODELS", tmp_path)
+    absent = dict.fromkeys(FILES, tmp_path / "johnson.safetensors")
+    monkeypatch.setattr("impasto.methods.johnson.FILES", absent)
     for kind in (None, "residual", "bottleneck"):
         with pytest.raises(InputError, match="no model is bundled; .*`impasto train johnson`"):
             Johnson(kind=kind)
@@ -213,6 +217,31 @@ def test_a_model_is_of_its_kind(folder):
         Johnson(model, "bottleneck", **CPU)
     with pytest.raises(InputError, match="residual or bottleneck"):
         Johnson(model, "dense", **CPU)
+
+
+BUNDLED = [kind for kind, path in FILES.items() if path.exists()]
+
+
+@pytest.mark.parametrize("kind", BUNDLED)
+def test_the_bundled_networks_paint(kind):
+    method = Johnson(kind=kind, **CPU)
+    assert {"starry_night", "great_wave", "stained_glass", "woodcut"} <= set(method.learnt)
+    content = read(photograph("chelsea")).rgb
+    content = resize(content, fit(*content.shape[-2:], 128))
+    for name, style in method.learnt.items():
+        out = method(content, method.prepare([name]))
+        before, after = (
+            float((Moments.of(picture.double()).mean - style.color.mean).norm())
+            for picture in (content, out)
+        )
+        assert after < max(0.15, 0.7 * before)  # the painting's palette
+        assert luminance_ssim(out, content) > 0.2  # of this photograph
+    torch.testing.assert_close(method(content, method.prepare(["woodcut"]), strength=0.0), content)
+
+
+def test_the_bundled_networks_are_small():
+    assert "residual" in BUNDLED
+    assert sum(FILES[kind].stat().st_size for kind in BUNDLED) < 20e6
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):

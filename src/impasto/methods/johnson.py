@@ -13,7 +13,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -36,6 +35,11 @@ LAYERS = {
     "vgg16": (("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"),
     "vgg19": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
     "compact": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
+}
+
+FILES: dict[str, Path] = {
+    "residual": bundled("johnson"),
+    "bottleneck": bundled("johnson-bottleneck"),
 }
 
 
@@ -123,10 +127,10 @@ class Johnson(OnePass):
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        if kind not in (None, *get_args(Kind)):
-            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(get_args(Kind))}")
+        if kind not in (None, *FILES):
+            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(FILES)}")
         if model is None:
-            model = bundled("johnson-bottleneck" if kind == "bottleneck" else "johnson")
+            model = FILES[kind or "residual"]
         loaded = _Model.load(model)
         if kind not in (None, loaded.config.kind):
             raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
