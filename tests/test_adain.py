@@ -104,7 +104,7 @@ def test_feedback_brings_the_statistics_nearer():
     assert off(asked) < 0.9 * off(wanted)
 
 
-@pytest.mark.parametrize("side", [48, 256])
+@pytest.mark.parametrize("side", [48, 512])
 def test_feedback_is_kept_in_the_file_and_used(model, tmp_path, side):
     plain = AdaIN(model, device="cpu", precision="float32")
     training = AdaIN.untrained(widths=NARROW, feedback=True)

@@ -30,7 +30,7 @@ from .perceptual import STYLE_LAYERS, Perceptual, Target
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINTraining"]
 
-HALVED = 256  # short side in pixels from which the first picture of the feedback is halved
+HALVED = 512  # short side in pixels from which the first picture of the feedback is halved
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class AdaINConfig:
             the way, with the style's statistics too: the detail that deep features have lost.
         widths: of the decoder's convolutions, block by block, deep to shallow.
         upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
-        feedback: a first picture, of half the size, is measured, and what it misses of the style's
-            statistics is asked for in addition, see :func:`impasto.operators.adain.overshot`.
+        feedback: a first picture (of half the size, if it is large) is measured, and what it misses
+            of the style's statistics is asked for in addition, see
+            :func:`impasto.operators.adain.overshot`.
     """
 
     encoder: str = "compact"
