@@ -31,8 +31,8 @@ class FlowStyle(AnyStyle):
 
     Args:
         model: is frozen and moved.
-        shifts: 1, 2 or 4 results of pictures shifted by some pixels are averaged, which removes the
-            faint grid of the network's squeezes, at so many times the work.
+        shifts: 1, 2 or 4 results of pictures shifted by some pixels are averaged, against the faint
+            grid of the network's squeezes, at so many times the work.
         style_scale, device, precision, settings: see :class:`impasto.methods.onepass.AnyStyle`.
 
     Raises:
