@@ -179,7 +179,8 @@ def test_previews_are_finished_pictures(method):
 
 def test_the_public_face():
     assert set(impasto.__all__) == {"__version__", "load", "methods", "stylize"}
-    assert impasto.methods().keys() == {"adain", "gatys", "johnson", "wct"}
+    known = {"adain", "artflow", "gatys", "johnson", "styleflow", "wct"}
+    assert impasto.methods().keys() == known
     assert callable(impasto.load("gatys", device="cpu"))
     assert impasto.methods().keys() == {
         "adain",
