@@ -63,6 +63,10 @@ def test_a_network_that_has_learnt_styles_takes_these(folder):
 def test_it_ends_when_asked_and_refuses_what_it_cannot_do(folder):
     assert run(folder, {"wct": ("wct", {})}, on_progress=lambda *given: True) == {}
     assert not (folder / "out").exists()
+    two = {"wct": ("wct", {}), "adain": ("adain", {})}
+    kept = run(folder, two, rounds=2, on_progress=lambda done, total, name: done == 3)
+    assert list(kept) == ["wct"]  # the second method was not through
+    assert (folder / "out" / "leak.csv").read_text().splitlines()[0] == "round,wct"
     with pytest.raises(InputError, match="rounds = 0"):
         run(folder, {"wct": ("wct", {})}, rounds=0)
     (folder / "styles" / "0.png").unlink()

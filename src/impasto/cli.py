@@ -160,6 +160,8 @@ Examples:
     impasto stylize photo.jpg painting.jpg -o '{content}_by_{style}.png' --backbone vgg19
 
     impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
+
+    impasto stylize photo.jpg starry_night -o out.png --method johnson
 """
 
 
@@ -645,8 +647,7 @@ def compare(
     from .backbones import load_backbone
     from .study import compare as study
 
-    names = None if methods == "all" else [name.strip() for name in methods.split(",")]
-    chosen = study.available(names)
+    chosen = study.available(_names(methods))
     net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
     left_out: list[str] = []
 
@@ -842,9 +843,8 @@ def leak(
     from .study.compare import available
     from .study.leak import leak as study
 
-    names = None if methods == "all" else [name.strip() for name in methods.split(",")]
-    chosen = available(names)
-    with _interrupts("ending; nothing is written") as interrupted, _bar() as bar:
+    chosen = available(_names(methods))
+    with _interrupts("ending with the methods that are done") as interrupted, _bar() as bar:
         task = bar.add_task("leak", total=None, loss="")
 
         def on_progress(done: int, total: int, name: str) -> bool:
@@ -859,11 +859,13 @@ def leak(
             device=where,
             on_progress=on_progress,
         )
-        if interrupted():
-            raise typer.Exit(INTERRUPTED)
+        stopped = interrupted()
     for name, values in curves.items():
         print(f"{name:20} " + " ".join(f"{value:.3f}" for value in values))
-    say.print(str(out / "leak.png"))
+    if curves:
+        say.print(str(out / "leak.png"))
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -1049,6 +1051,11 @@ def _flag(option: str) -> str:
     """As it is typed: the option of a method that stands behind it may be called otherwise."""
     name = {"weights_file": "backbone-weights", "encoder_weights": "backbone-weights"}.get(option)
     return f"--{name or option.replace('_', '-')}"
+
+
+def _names(methods: str) -> list[str] | None:
+    """None for all."""
+    return None if methods == "all" else [name.strip() for name in methods.split(",")]
 
 
 def _layers(option: str, text: str | None) -> dict[str, float] | None:

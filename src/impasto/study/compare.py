@@ -33,7 +33,7 @@ from ..errors import InputError
 from ..images import check_output, fit, list_pictures, read, resize, write
 from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
-from .figures import labelled, save, save_figure
+from .figures import labelled, matplotlib_figure, save, save_figure
 from .metrics import (
     color_distance,
     content_distance,
@@ -124,6 +124,7 @@ def compare(
     Raises:
         InputError: if there is nothing to compare, or ``out`` holds another comparison.
     """
+    matplotlib_figure()
     pairs, pictures = _pairs(contents, styles, size, warn)
     check_output(out / "sheet.png")
     settings = {"impasto": __version__, "size": size, "judge": judge.fingerprint}

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..images import Picture, read
 
-__all__ = ["labelled", "save", "save_figure"]
+__all__ = ["labelled", "matplotlib_figure", "save", "save_figure"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
 
@@ -53,17 +53,21 @@ def save(path: Path, what: str | bytes) -> None:
     part.replace(path)
 
 
-def save_figure(path: Path, draw: Callable[[Any], None]) -> None:
-    """Write what ``draw`` puts on Matplotlib's axes as PNG.
+def matplotlib_figure() -> Any:
+    """Matplotlib's class of figures, which are drawn without a window; InputError if it is absent.
 
-    Raises:
-        InputError: if Matplotlib is not installed.
+    Experiments ask for it before their work, not after.
     """
     try:
-        from matplotlib.figure import Figure  # drawn without a window, whatever the system has
+        from matplotlib.figure import Figure
     except ImportError:
         raise InputError("figures need Matplotlib: pip install 'impasto[study]'") from None
-    figure = Figure(figsize=(7.5, 5.5), dpi=110, layout="constrained")
+    return Figure
+
+
+def save_figure(path: Path, draw: Callable[[Any], None]) -> None:
+    """Write what ``draw`` puts on Matplotlib's axes as PNG."""
+    figure = matplotlib_figure()(figsize=(7.5, 5.5), dpi=110, layout="constrained")
     draw(figure.add_subplot())
     stream = io.BytesIO()
     figure.savefig(stream, format="png")

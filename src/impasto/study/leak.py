@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..images import fit, list_pictures, read, resize, write
 from ..methods import load, options_of
 from .compare import Methods
-from .figures import labelled, save, save_figure
+from .figures import labelled, matplotlib_figure, save, save_figure
 from .metrics import luminance_ssim
 
 __all__ = ["leak"]
@@ -27,7 +27,8 @@ __all__ = ["leak"]
 SHOWN = (1, 2, 5, 10)  # rounds on the sheet
 
 OnProgress = Callable[[int, int, str], bool | None]
-"""Called with the pictures made, those in all, and what comes next; True ends the work."""
+"""Called with the pictures made, those in all, and what comes next; True ends the work with the
+methods that are done."""
 
 
 def leak(
@@ -65,6 +66,7 @@ def leak(
     """
     if rounds < 1:
         raise InputError(f"rounds = {rounds}: must be 1 or more")
+    matplotlib_figure()
     paintings = [_at(path, size) for path in list_pictures(styles)]
     if not paintings:
         raise InputError(f"{styles}: no picture in this folder; name another")
@@ -78,10 +80,10 @@ def leak(
         method: Any = load(name, **where, **own)
         learnt = list(getattr(method, "learnt", []))
         picture, values = first, []
-        row = [("photograph", first)]
+        row, pair = [("photograph", first)], []
         for number in range(1, rounds + 1):
             if on_progress(order * rounds + number - 1, len(methods) * rounds, label):
-                return curves
+                break
             style = (learnt or paintings)[(number - 1) % len(learnt or paintings)]
             picture = method(picture, method.prepare([style]))
             values.append(luminance_ssim(picture, first))
@@ -90,11 +92,16 @@ def leak(
             if number == 1 and not learnt:
                 again = method(picture, method.prepare([first]))
                 likeness = luminance_ssim(again, first)
-                back += [("photograph", first), (label, picture)]
-                back.append((f"and back: {likeness:.2f}", again))
+                pair = [("photograph", first), (label, picture)]
+                pair.append((f"and back: {likeness:.2f}", again))
+        if len(values) < rounds:
+            break
         curves[label] = values
-        sheet += row
-    on_progress(len(methods) * rounds, len(methods) * rounds, "")
+        sheet, back = sheet + row, back + pair
+    else:
+        on_progress(len(methods) * rounds, len(methods) * rounds, "")
+    if not curves:
+        return curves
     _csv(out / "leak.csv", curves)
     _draw(out / "leak.png", curves)
     write(out / "rounds.png", labelled(sheet, columns=1 + len(shown)))

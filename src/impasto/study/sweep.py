@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..images import fit, read, resize, write
 from ..methods import Step
 from ..pipeline import stylize
-from .figures import labelled, save, save_figure
+from .figures import labelled, matplotlib_figure, save, save_figure
 
 __all__ = ["parse", "sweep"]
 
@@ -98,6 +98,7 @@ def sweep(
     """
     if not vary or not all(vary.values()):
         raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
+    matplotlib_figure()
     same = dict(options or {})
     twice = sorted(set(vary) & set(same))
     if twice:
@@ -173,9 +174,8 @@ def _resumed(out: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]
 
 def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int) -> None:
     """Table, sheet and curves."""
-    heads = [key for key in rows[0] if key not in ("losses", "label")]
-    heads += [key for row in rows for key in row if key not in (*heads, "losses", "label")]
-    heads = list(dict.fromkeys(heads))
+    shown = (key for row in rows for key in row if key not in ("losses", "label"))
+    heads = list(dict.fromkeys(shown))
     stream = io.StringIO()
     table = csv.DictWriter(stream, heads, extrasaction="ignore")
     table.writeheader()
