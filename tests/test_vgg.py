@@ -6,7 +6,8 @@ from data import photo
 from torch import nn
 
 from impasto.backbones import build_vgg
-from impasto.backbones.vgg import CAFFE, PLAIN, TORCHVISION, VGG, VGG16, VGG19
+from impasto.backbones.base import CAFFE, PLAIN, TORCHVISION
+from impasto.backbones.vgg import VGG, VGG16, VGG19
 from impasto.errors import InputError
 from impasto.losses import gram_loss
 from impasto.statistics import Moments

@@ -252,18 +252,17 @@ def test_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_records() -> None:
-    assert set(RECORDS) == {
-        "vgg19-caffe",
-        "vgg16-caffe",
-        "vgg19-torchvision",
-        "vgg16-torchvision",
-    }
+    vggs = {f"{vgg}-{family}" for vgg in ("vgg19", "vgg16") for family in ("caffe", "torchvision")}
+    resnets = {f"{net}-{k}" for net in ("resnet50", "resnet18") for k in ("torchvision", "robust")}
+    assert set(RECORDS) == vggs | resnets
     for name, known in RECORDS.items():
-        assert name == known.name == f"{known.backbone}-{known.convention}"
+        kind = "robust" if known.kind == "robust" else known.convention
+        assert name == known.name == f"{known.backbone}-{kind}"
         assert known.address.startswith("https://")
         assert known.address.endswith(known.filename)
-        assert known.sha256
-        assert f"-{known.sha256[:8]}." in known.filename
+        if known.kind == "imagenet":
+            assert known.sha256
+            assert f"-{known.sha256[:8]}." in known.filename
         assert known.licence
 
 

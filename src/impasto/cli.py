@@ -119,9 +119,14 @@ def _common(
 
 
 # Options that several commands share.
-Backbone = Annotated[str | None, typer.Option(help="compact (bundled), vgg19 or vgg16.")]
+Backbone = Annotated[
+    str | None, typer.Option(help="compact (bundled), vgg19, vgg16, resnet50 or resnet18.")
+]
 BackboneWeights = Annotated[
-    Path | None, typer.Option(help="A file of weights for the backbone, instead of the cache's.")
+    Path | None,
+    typer.Option(
+        help="A file of weights for the backbone, or imagenet (default), robust or random."
+    ),
 ]
 Convention = Annotated[
     str | None, typer.Option(help="What that file expects of its input: caffe or torchvision.")
@@ -132,6 +137,13 @@ OnePadding = Annotated[
     str | None, typer.Option(help="Of the first layer: replicate, reflect or zero.")
 ]
 OnePooling = Annotated[str | None, typer.Option(help="max or average.")]
+Smooth = Annotated[
+    str | None,
+    typer.Option(
+        help="Against the peaky activations of a ResNet: none, scale or softmax, or by stage, such "
+        "as rb3=softmax,rb4=softmax."
+    ),
+]
 StyleLayers = Annotated[
     str | None, typer.Option(help="Such as relu1_1,relu2_1 or with weights, relu1_1=2,relu2_1.")
 ]
@@ -243,6 +255,7 @@ def stylize(
     convention: Convention = None,
     padding: OnePadding = None,
     pooling: OnePooling = None,
+    smooth: Smooth = None,
     content_layers: Annotated[
         str | None, typer.Option(help="Such as relu4_1 or relu3_1=0.3,relu4_1=0.7.")
     ] = None,
@@ -298,6 +311,7 @@ def stylize(
         "convention": convention,
         "padding": padding,
         "pooling": pooling,
+        "smooth": _smooth(smooth),
         "content_layers": _layers("content-layers", content_layers),
         "style_layers": _layers("style-layers", style_layers),
         "content_weight": content_weight,
@@ -493,6 +507,7 @@ def style(
     convention: Convention = None,
     padding: OnePadding = None,
     pooling: OnePooling = None,
+    smooth: Smooth = None,
     style_layers: StyleLayers = None,
     device: Device = None,
 ) -> None:
@@ -518,6 +533,7 @@ def style(
         "convention": convention,
         "padding": padding,
         "pooling": pooling,
+        "smooth": _smooth(smooth),
         "style_layers": _layers("style-layers", style_layers),
         "device": device,
         "precision": "float32",
@@ -644,11 +660,11 @@ def compare(
 
         impasto compare --contents photos/ --styles paintings/ -o comparison/ --methods adain,wct
     """
-    from .backbones import load_backbone
+    from .backbones import load_vgg
     from .study import compare as study
 
     chosen = study.available(_names(methods))
-    net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
+    net = load_vgg(judge, judge_weights, convention=convention, photos=photos)
     left_out: list[str] = []
 
     def warn(line: str) -> None:
@@ -1056,6 +1072,14 @@ def _flag(option: str) -> str:
 def _names(methods: str) -> list[str] | None:
     """None for all."""
     return None if methods == "all" else [name.strip() for name in methods.split(",")]
+
+
+def _smooth(text: str | None) -> Any:
+    """One word for all stages, or stage -> word."""
+    if text is None or "=" not in text:
+        return text
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {stage.strip(): how.strip() for stage, _, how in pairs}
 
 
 def _layers(option: str, text: str | None) -> dict[str, float] | None:

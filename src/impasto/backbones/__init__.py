@@ -1,7 +1,7 @@
 """Pretrained perceptual networks, by name.
 
-``compact`` is bundled. ``vgg19`` and ``vgg16`` are read from a file, found in the cache, or
-downloaded; see :mod:`impasto.backbones.weights`.
+``compact`` is bundled. ``vgg19``, ``vgg16``, ``resnet50`` and ``resnet18`` are read from a file,
+found in the cache, or downloaded, see :mod:`impasto.backbones.weights`; or they are random.
 """
 
 from __future__ import annotations
@@ -10,123 +10,193 @@ import copy
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 from ..samples import PHOTOGRAPHS
-from .compact import load_compact
-from .vgg import (
+from .base import (
     CAFFE,
+    PLAIN,
     TORCHVISION,
-    VGG,
-    VGG16,
-    VGG19,
+    Backbone,
     InputConvention,
     Padding,
     Pooling,
     check_options,
 )
+from .compact import load_compact
+from .resnet import RESNETS, ResNet, Smooth
+from .vgg import VGG, VGG16, VGG19
 from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
 
-__all__ = ["NAMES", "VGG", "build_vgg", "digest", "load_backbone", "photographs", "randomised"]
+__all__ = [
+    "KINDS",
+    "NAMES",
+    "VGG",
+    "Backbone",
+    "ResNet",
+    "build_resnet",
+    "build_vgg",
+    "digest",
+    "load_backbone",
+    "load_vgg",
+    "photographs",
+    "randomised",
+]
 
-NAMES = ("compact", "vgg19", "vgg16")
 _WIDTHS = {"vgg19": VGG19, "vgg16": VGG16}
-_CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION}
+NAMES = ("compact", *_WIDTHS, *RESNETS)
+KINDS = ("imagenet", "robust", "random")  # of weights, besides files
+_CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION, "plain": PLAIN}
 
 
 def load_backbone(
-    name: str | VGG = "compact",
-    weights: Path | None = None,
+    name: str | Backbone = "compact",
+    weights: Path | str | None = None,
     *,
     convention: str | None = None,
     padding: Padding = "replicate",
     pooling: Pooling = "max",
+    smooth: Smooth | Mapping[str, Smooth] = "none",
     normalise: bool = True,
     photos: Path | None = None,
+    seed: int = 0,
     progress: bool = True,
-) -> VGG:
+) -> Backbone:
     """A backbone, ready to give features: frozen, in evaluation mode, float32, on the CPU.
 
     Args:
-        name: ``compact``, ``vgg19`` or ``vgg16``, or a loaded network, of which a copy is returned
-            and to which the options do not apply.
-        weights: a file of weights with torchvision's key names (safetensors or pth); None looks
-            in the cache, then downloads. A file that ends early serves the taps that it has.
-        convention: ``caffe`` or ``torchvision``: what the file's weights expect of their input.
-            None reads it from the file's header or knows it from the file's name.
+        name: one of :data:`NAMES`, or a loaded network, of which a copy is returned and to which
+            the options do not apply.
+        weights: a file of weights with torchvision's key names (safetensors or pth), or one of
+            :data:`KINDS`: ``imagenet`` and ``robust`` (ResNet-50 trained against perturbations of
+            L2 norm 3) look in the cache, then download, ``random`` has learnt nothing. None stands
+            for ``imagenet``. A file that ends early serves the taps that it has.
+        convention: ``caffe``, ``torchvision`` or ``plain``: what the file's weights expect of their
+            input. None reads it from the file's header or knows it from the file's name.
         padding, pooling: see :class:`VGG`.
-        normalise: bring every channel to unit mean activation over photographs, so that loss
-            weights carry over between layers and networks; measured once and kept in the cache.
+        smooth: of a ResNet, see :class:`ResNet`.
+        normalise: bring every channel (of a ResNet, every layer) to unit mean activation over
+            photographs, so that loss weights carry over between layers and networks; measured once
+            and kept in the cache.
         photos: folder of photographs to normalise with; None takes scikit-image's samples.
+        seed: of random weights.
         progress: show the download.
 
     Raises:
         InputError: for an unknown name, or weights that cannot be had or do not fit.
     """
-    if isinstance(name, VGG):
+    if isinstance(name, Backbone):
         net = copy.deepcopy(name)
         net.fingerprint = net.fingerprint or f"{net.name}:{digest(net)}"
         return net.eval().requires_grad_(False)
     check_options(padding, pooling)
     if name not in NAMES:
         raise InputError(f"backbone {name!r} is unknown: use one of {', '.join(NAMES)}")
+    if name not in RESNETS and smooth != "none":
+        raise InputError(f"--smooth is for resnet50 and resnet18, not for {name}: leave it out")
+    if weights is not None and str(weights) in KINDS:
+        weights = str(weights)
+    if name == "compact" and weights in ("imagenet", "robust"):
+        raise InputError(f"there are no {weights} weights of compact: it is bundled, or random")
     if name == "compact":
-        net = load_compact() if weights is None else load_compact(weights)
+        net = load_compact() if weights in (None, "random") else load_compact(Path(weights))
+    elif weights == "random":
+        net = _untrained(name)
     else:
-        net = _load_vgg(name, weights, convention, progress)
+        net = _load(name, weights, convention, progress)
+    net.padding, net.pooling = padding, pooling
+    if isinstance(net, ResNet):
+        net.smooth = net.smoothing(smooth)
+    if weights == "random":
+        return randomised(net, seed, photos)
     # Of the weights as they are in the file: measured means may differ in the last digit.
     net.fingerprint = f"{name}:{padding}:{pooling}:{digest(net)}"
+    if isinstance(net, ResNet):
+        net.fingerprint += f":{','.join(net.smooth.values())}"
     if name != "compact" and normalise:
         scaled_by = "samples" if photos is None else _folder_digest(photos)
         net.scale_(_unit_means(net, photos, scaled_by))
         net.fingerprint += f":{scaled_by}"
-    net.padding, net.pooling = padding, pooling
     return net.eval().requires_grad_(False)
 
 
-def _load_vgg(
-    name: str,
-    weights: Path | None,
-    convention: str | None,
-    progress: bool,
-) -> VGG:
+def load_vgg(name: str | Backbone = "compact", weights: Path | None = None, **options: Any) -> VGG:
+    """As :func:`load_backbone`, for what goes by VGG's layers.
+
+    Raises:
+        InputError: also for a backbone of another shape.
+    """
+    if name in RESNETS:
+        raise InputError(f"{name} has other layers than are wanted here: use compact, vgg19, vgg16")
+    net = load_backbone(name, weights, **options)
+    assert isinstance(net, VGG)
+    return net
+
+
+def _untrained(name: str) -> Backbone:
+    """With whatever weights torch starts with."""
+    if name in RESNETS:
+        return ResNet(*RESNETS[name], name=name)
+    return VGG(_WIDTHS[name], TORCHVISION, name=name)
+
+
+def _load(
+    name: str, weights: Path | str | None, convention: str | None, progress: bool
+) -> Backbone:
+    """From a file, the cache or the network."""
     if convention not in (None, *_CONVENTIONS):
-        raise InputError(f"convention {convention!r} is unknown: use caffe or torchvision")
+        raise InputError(
+            f"convention {convention!r} is unknown: use one of {', '.join(_CONVENTIONS)}"
+        )
     records = [
         record
         for record in RECORDS.values()
         if record.backbone == name and convention in (None, record.convention)
     ]
-    if weights is None:
+    if weights in (None, *KINDS):
+        kind = weights or "imagenet"
+        records = [record for record in records if record.kind == kind]
+        if not records:
+            raise InputError(f"there are no {kind} weights of {name}: see `impasto backbones`")
         record = next((record for record in records if find(record)), records[0])
         path = fetch(record, progress=progress)
         convention = record.convention
     else:
-        path = Path(weights)
+        path = Path(weights or "")
     tensors, metadata = load_tensors(path)
     if convention is None:
         known = {record.filename: record.convention for record in records}
         convention = metadata.get("convention") or known.get(path.name)
+    if convention not in _CONVENTIONS and name in RESNETS:
+        convention = "torchvision"  # all that are about
     if convention not in _CONVENTIONS:
         raise InputError(
             f"{path}: say what input these weights expect: convention caffe (Oxford's own) "
             "or torchvision"
         )
+    if name in RESNETS:
+        return build_resnet(name, tensors, _CONVENTIONS[convention], str(path))
     return build_vgg(name, tensors, _CONVENTIONS[convention], source=str(path))
 
 
-def randomised(net: VGG, seed: int = 0, photos: Path | None = None) -> VGG:
+AnyBackbone = TypeVar("AnyBackbone", bound=Backbone)
+
+
+@torch.no_grad()
+def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> AnyBackbone:
     """A copy of ``net`` that has learnt nothing: random weights, every layer brought to unit mean.
 
     He's initialisation, no biases. A layer is scaled as a whole: random channels that hardly ever
-    fire would drown the others. Paper 5 reconstructs with such networks.
+    fire would drown the others. A ResNet's normalisations take the statistics of photographs. Paper
+    5 reconstructs with such networks.
 
     Args:
         net: gives the layers.
@@ -136,18 +206,73 @@ def randomised(net: VGG, seed: int = 0, photos: Path | None = None) -> VGG:
     other = copy.deepcopy(net)
     other.served = None
     rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for conv in other.convs.values():
-            assert isinstance(conv, torch.nn.Conv2d) and conv.bias is not None
-            fan = conv.in_channels * 9
-            weight = torch.randn(conv.weight.shape, generator=rng) * (2 / fan) ** 0.5
-            conv.weight.copy_(weight)
-            conv.bias.zero_()
-    means = other.unit_means(photographs(photos))
-    other.scale_({tap: mean.mean().expand_as(mean) for tap, mean in means.items()})
+    for module in other.modules():
+        if isinstance(module, nn.Conv2d):
+            gain = (2 / module.weight[0].numel()) ** 0.5
+            module.weight.copy_(torch.randn(module.weight.shape, generator=rng) * gain)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+            module.momentum = None  # the mean of all pictures
+    pictures = list(photographs(photos))
+    if isinstance(other, ResNet):
+        other.train()
+        for picture in pictures:
+            for _ in other.stages(other.normalised(picture)):
+                pass
+        other.eval()
+    means = other.unit_means(pictures)
+    if isinstance(other, VGG):
+        means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
+    other.scale_(means)
     other.served, other.name = net.served, "random"
-    other.fingerprint = f"random:{net.name}:{digest(other)}"
+    how = ",".join(other.smooth.values()) if isinstance(other, ResNet) else ""
+    other.fingerprint = f"random:{net.name}:{digest(other)}{how}"
     return other.eval().requires_grad_(False)
+
+
+def build_resnet(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    convention: InputConvention = TORCHVISION,
+    source: str = "weights",
+) -> ResNet:
+    """A ResNet from tensors with torchvision's names, as many stages as there are.
+
+    Names may begin with ``module.`` or ``module.model.``, as those of networks trained on several
+    GPUs and of the robust ones do.
+
+    Raises:
+        InputError: if the first layer is missing or a shape is not the network's.
+    """
+    stem = next((key for key in tensors if key in _stems("conv1.weight")), None)
+    if stem is None:
+        raise InputError(f"{source}: not {name} weights (no conv1.weight); see `impasto backbones`")
+    prefix = stem.removesuffix("conv1.weight")
+    found = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    net = ResNet(*RESNETS[name], convention, name=name)
+    state = net.state_dict()
+    taps = ["conv1"]
+    for tap in net.every_tap[1:]:
+        own = [key for key in state if key.startswith(f"layer{tap[2:]}.")]
+        if not all(key in found or key.endswith("num_batches_tracked") for key in own):
+            break
+        taps.append(tap)
+    for key, wanted in state.items():
+        served = not key.startswith("layer") or f"rb{key[5]}" in taps
+        if not served or key.endswith("num_batches_tracked"):
+            continue
+        if key not in found or found[key].shape != wanted.shape:
+            raise InputError(f"{source}: {key} does not fit {name}; use other weights")
+        state[key] = found[key].float()
+    net.load_state_dict(state)
+    net.served = None if len(taps) == len(net.every_tap) else tuple(taps)
+    return net.eval().requires_grad_(False)
+
+
+def _stems(key: str) -> list[str]:
+    return [prefix + key for prefix in ("", "module.", "model.", "module.model.")]
 
 
 def build_vgg(
@@ -216,10 +341,10 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
         yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
 
 
-def _unit_means(net: VGG, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:
+def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:
     """Measured with max pooling and replicated edges, whatever is used afterwards; kept."""
     path = home() / f"unit-means-{net.name}-{digest(net)}-{scaled_by}.safetensors"
-    wanted = {tap for tap in net.taps if tap.startswith("relu")}
+    wanted = {tap for tap in net.taps if not tap.startswith("conv") or tap == "conv1"}
     with suppress(InputError):  # absent or damaged: measured anew
         means = load_tensors(path)[0]
         if set(means) == wanted:
@@ -230,12 +355,12 @@ def _unit_means(net: VGG, photos: Path | None, scaled_by: str) -> dict[str, Tens
     return means
 
 
-def digest(net: VGG) -> str:
+def digest(net: Backbone) -> str:
     """A few hex digits that stand for the weights and what they expect of their input."""
     sha = hashlib.sha256(repr(net.convention).encode())
-    for name, parameter in net.named_parameters():
+    for name, tensor in net.state_dict().items():
         sha.update(name.encode())
-        sha.update(parameter.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+        sha.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
     return sha.hexdigest()[:12]
 
 

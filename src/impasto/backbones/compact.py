@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from .vgg import PLAIN, VGG
+from .base import PLAIN
+from .vgg import VGG
 from .weights import load_tensors, save_tensors
 
 __all__ = ["COMPACT", "load_compact", "save_compact"]

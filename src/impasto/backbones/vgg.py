@@ -9,63 +9,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from .base import (
+    AVERAGE_POOL_GAIN,
+    PLAIN,
+    Backbone,
+    InputConvention,
+    Padding,
+    Pooling,
+    check_options,
+    floored,
+)
 
-__all__ = [
-    "CAFFE",
-    "PLAIN",
-    "TORCHVISION",
-    "VGG",
-    "VGG16",
-    "VGG19",
-    "InputConvention",
-    "check_options",
-]
-
-Padding = Literal["replicate", "reflect", "zero"]
-Pooling = Literal["max", "average"]
+__all__ = ["VGG", "VGG16", "VGG19"]
 
 VGG19: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
 VGG16: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
 
 
-@dataclass(frozen=True)
-class InputConvention:
-    """What a family of weights expects of its input: ``(x[order] * scale - mean) / std``.
-
-    Attributes:
-        name: how files name it.
-        bgr: True if channels come blue first.
-        scale: factor that takes RGB in 0..1 to the network's range.
-        mean, std: per channel, in the network's order and range.
-    """
-
-    name: str
-    bgr: bool
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-CAFFE = InputConvention("caffe", True, 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
-TORCHVISION = InputConvention(
-    "torchvision", False, 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-)
-PLAIN = InputConvention("plain", False, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-
-# How much the mean activation of 2x2 maxima exceeds that of 2x2 averages: average pooling is
-# rescaled by it so that deeper layers still see the magnitudes they were trained on.
-AVERAGE_POOL_GAIN = 2.0
-
-
-class VGG(nn.Module):
+class VGG(Backbone):
     """A VGG-shaped network that returns the features at the taps it is asked for.
 
     Args:
@@ -90,6 +58,11 @@ class VGG(nn.Module):
         [(1, 4, 16, 24), (1, 8, 8, 12)]
     """
 
+    style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0
+    )
+    content_layers: ClassVar[tuple[str, ...]] = ("relu4_2", "relu4_1", "relu3_1")
+
     def __init__(
         self,
         widths: tuple[tuple[int, ...], ...],
@@ -99,16 +72,12 @@ class VGG(nn.Module):
         name: str = "vgg",
         served: tuple[str, ...] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(convention, name, served)
         check_options(padding, pooling)
         self.widths = widths
-        self.convention = convention
         self.padding = padding
         self.pooling = pooling
-        self.name = name
-        self.served = served
         self.seamless = False
-        self.fingerprint = ""
         self.convs = nn.ModuleDict()
         previous = 3
         for block, block_widths in enumerate(widths, 1):
@@ -120,10 +89,9 @@ class VGG(nn.Module):
                 previous = width
 
     @property
-    def taps(self) -> list[str]:
-        """Every tap served, shallow to deep: ``conv1_1, relu1_1, conv1_2, ...``."""
-        every = [kind + name[4:] for name in self.convs for kind in ("conv", "relu")]
-        return every if self.served is None else [tap for tap in every if tap in self.served]
+    def every_tap(self) -> list[str]:
+        """``conv1_1, relu1_1, conv1_2, ...``."""
+        return [kind + name[4:] for name in self.convs for kind in ("conv", "relu")]
 
     def channels(self, tap: str) -> int:
         """Number of channels at ``tap``."""
@@ -131,37 +99,23 @@ class VGG(nn.Module):
         assert isinstance(conv, nn.Conv2d)
         return conv.out_channels
 
-    def check(self, taps: Iterable[str]) -> None:
-        """Raise InputError if one of ``taps`` does not exist here."""
-        known = self.taps
-        for tap in taps:
-            if tap in known:
-                continue
-            if re.fullmatch(r"(conv|relu)[1-5]_[1-4]", str(tap)):
-                raise InputError(
-                    f"{self.name} has no layer {tap}: these weights serve {', '.join(known)}; "
-                    "choose one of these, or other weights"
-                )
-            raise InputError(f"layer {tap!r} is unknown to {self.name}: use one like {known[-1]}")
+    def numbers_per_pixel(self, tap: str) -> float:
+        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+        values = 0.0
+        for name, conv in self.convs.items():
+            # Each layer keeps its output for the backward pass and passes a gradient of that size.
+            assert isinstance(conv, nn.Conv2d)
+            values += 2 * conv.out_channels / 4 ** (int(name[4]) - 1)
+            if name[4:] == tap[4:]:
+                break
+        return values
 
-    def normalised(self, picture: Tensor) -> Tensor:
-        """``picture`` ``(B, 3, H, W)``, RGB in 0..1, as the weights expect it."""
-        x = picture.flip(-3) if self.convention.bgr else picture
-        mean = x.new_tensor(self.convention.mean).view(3, 1, 1)
-        std = x.new_tensor(self.convention.std).view(3, 1, 1)
-        return (x * self.convention.scale - mean) / std
+    def is_name(self, tap: str) -> bool:
+        """Whether a VGG has such a tap."""
+        return re.fullmatch(r"(conv|relu)[1-5]_[1-4]", tap) is not None
 
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
-        """Features of ``picture`` at ``taps``; nothing deeper than the deepest is computed.
-
-        Args:
-            picture: ``(B, 3, H, W)``, RGB in 0..1, float32 or float64. The features have the data
-                type of the weights, so a bfloat16 network takes a float32 picture.
-            taps: names such as ``relu3_1``.
-
-        Raises:
-            InputError: for a tap that this network or its weights do not have.
-        """
+        """See :class:`Backbone`."""
         wanted = set(taps)
         self.check(wanted)
         x = self.normalised(picture).to(next(self.parameters()).dtype)
@@ -211,12 +165,7 @@ class VGG(nn.Module):
 
     @torch.no_grad()
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Mean activation of every channel over ``pictures`` (each ``(B, 3, H, W)``, 0..1).
-
-        Give them to :meth:`scale_` for the normalised form: features of unit mean, in which loss
-        weights carry over between layers and networks. A channel that never fires counts as one
-        hundredth of its layer's mean, so that it is not blown up.
-        """
+        """See :class:`Backbone`."""
         relus = [tap for tap in self.taps if tap.startswith("relu")]
         sums: dict[str, Tensor] = {}
         pixels: dict[str, int] = dict.fromkeys(relus, 0)
@@ -226,18 +175,7 @@ class VGG(nn.Module):
                 pixels[tap] += features.shape[0] * features.shape[2] * features.shape[3]
         if not sums:
             raise InputError("no photographs to normalise with: give a folder that has some")
-        means = {tap: sums[tap] / pixels[tap] for tap in relus}
-        return {
-            tap: m.clamp_min(0.01 * float(m.mean()) + 1e-12).float() for tap, m in means.items()
-        }
-
-
-def check_options(padding: str, pooling: str) -> None:
-    """Raise InputError for a padding or pooling that does not exist."""
-    if padding not in ("replicate", "reflect", "zero"):
-        raise InputError(f"padding {padding!r} is unknown: use replicate, reflect or zero")
-    if pooling not in ("max", "average"):
-        raise InputError(f"pooling {pooling!r} is unknown: use max or average")
+        return {tap: floored(sums[tap] / pixels[tap]) for tap in relus}
 
 
 def _average_pool(x: Tensor, size: int) -> Tensor:

@@ -43,13 +43,14 @@ class WeightRecord:
 
     Attributes:
         name: how people ask for it, such as ``vgg19-caffe``.
-        backbone: ``vgg19`` or ``vgg16``.
+        backbone: ``vgg19``, ``vgg16``, ``resnet50`` or ``resnet18``.
         filename: its name in the cache folder.
         address: where it is.
         size: bytes, if known.
         sha256: the digest or its first eight or more hex digits, if known.
         convention: what it expects of its input, ``caffe`` or ``torchvision``.
         licence: of the weights.
+        kind: ``imagenet``, or ``robust`` for those trained against adversarial perturbations.
     """
 
     name: str
@@ -60,9 +61,22 @@ class WeightRecord:
     sha256: str | None
     convention: str
     licence: str
+    kind: str = "imagenet"
 
 
-def _torchvision(backbone: str, size: int, sha256: str) -> WeightRecord:
+def _robust(backbone: str) -> WeightRecord:
+    # L2 perturbations up to 3 (Salman et al., "Do Adversarially Robust ImageNet Models Transfer
+    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike.
+    filename = f"{backbone}_l2_eps3.ckpt"
+    address = "https://huggingface.co/madrylab/robust-imagenet-models/resolve/main/" + filename
+    licence = "MIT (Salman et al.), trained on ImageNet"
+    name = f"{backbone}-robust"
+    return WeightRecord(
+        name, backbone, filename, address, None, None, "torchvision", licence, "robust"
+    )
+
+
+def _torchvision(backbone: str, size: int | None, sha256: str) -> WeightRecord:
     filename = f"{backbone}-{sha256[:8]}.pth"
     address = "https://download.pytorch.org/models/" + filename
     licence = "BSD-3-Clause (torchvision), trained on ImageNet"
@@ -91,6 +105,10 @@ RECORDS: dict[str, WeightRecord] = {
         _torchvision(
             "vgg16", 553433881, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
         ),
+        _torchvision("resnet50", None, "0676ba61"),
+        _torchvision("resnet18", None, "f37072fd"),
+        _robust("resnet50"),
+        _robust("resnet18"),
     )
 }
 
@@ -209,8 +227,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors in a file, on the CPU, and its metadata (only .safetensors has any).
 
     Args:
-        path: ``.safetensors``, or ``.pt`` or ``.pth`` with a flat state dict of tensors, which may
-            lie under the key ``state_dict``. Other pickled objects are refused, not run.
+        path: ``.safetensors``, or ``.pt``, ``.pth`` or ``.ckpt`` with a flat state dict of tensors,
+            which may lie under the key ``state_dict`` or ``model``. Other pickled objects are
+            refused, not run.
 
     Raises:
         InputError: if it is no such file.
@@ -228,7 +247,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"cannot read {path} ({_words(error)}): check the path") from error
     if empty:
         raise InputError(f"{path} is empty: download or copy it again")
-    if suffix not in (".safetensors", ".style", ".pt", ".pth"):
+    if suffix not in (".safetensors", ".style", ".pt", ".pth", ".ckpt"):
         raise InputError(f"{path} is no file of weights: give a .safetensors, .pt or .pth file")
     try:
         if suffix in (".safetensors", ".style"):
@@ -246,8 +265,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 "give a file with nothing but a state dict"
             ) from error
         raise InputError(f"{path} is damaged or cut off: download or copy it again") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded:
         raise InputError(f"{path} holds no state dict: save a dict of names and tensors")
     for name, value in loaded.items():

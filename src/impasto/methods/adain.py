@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones import load_backbone
+from ..backbones import load_vgg
 from ..color import recolored
 from ..device import tune_process
 from ..errors import InputError
@@ -142,7 +142,7 @@ class AdaIN(AnyStyle):
     Args:
         model: a file made by ``impasto train adain``; None takes the bundled one.
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
-            :func:`impasto.backbones.load_backbone`.
+            :func:`impasto.backbones.load_vgg`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`.
 
@@ -200,14 +200,14 @@ class AdaIN(AnyStyle):
                 tap.
             recolored: see :class:`AdaINTraining`.
             loss_network, loss_weights, loss_convention: the network whose features are compared;
-                see :func:`impasto.backbones.load_backbone`.
+                see :func:`impasto.backbones.load_vgg`.
 
         Raises:
             InputError: for options that do not exist or do not go together.
         """
         config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
-        model = _Model(config, load_backbone(encoder, encoder_weights, convention=loss_convention))
-        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        model = _Model(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
+        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
         perceptual = Perceptual(
             judge, config.taps[0], content_weight, style_weight, target, style_layers
         )

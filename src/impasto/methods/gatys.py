@@ -18,7 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..backbones import VGG, load_backbone
+from ..backbones import Backbone, load_backbone
+from ..backbones.resnet import Smooth
 from ..color import match
 from ..device import (
     channels_last,
@@ -37,8 +38,6 @@ from .base import OnStep, Step
 
 __all__ = ["Gatys"]
 
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-CONTENT_LAYERS = ("relu4_2", "relu4_1", "relu3_1")
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
 STYLE_LOSSES = {"gram": gram_loss, "moments": moments_loss}
@@ -56,11 +55,13 @@ class Gatys:
     defaults serve any backbone, layers and size.
 
     Args:
-        backbone: ``compact`` (bundled), ``vgg19`` or ``vgg16``, or a loaded :class:`VGG`, to which
-            the next four do not apply.
-        weights_file, convention, padding, pooling: see :func:`impasto.backbones.load_backbone`.
-        content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes
-            relu4_2 (relu4_1 for ``compact``) and relu1_1..relu5_1, or those that the weights have.
+        backbone: ``compact`` (bundled), ``vgg19``, ``vgg16``, ``resnet50`` or ``resnet18``, or a
+            loaded :class:`Backbone`, to which the next five do not apply.
+        weights_file, convention, padding, pooling, smooth: see
+            :func:`impasto.backbones.load_backbone`.
+        content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes the
+            backbone's, or those of them that the weights have: relu4_2 (relu4_1 for ``compact``)
+            and relu1_1..relu5_1; of a ResNet rb3 and, with paper 5's weights, rb1..rb4.
         content_weight, style_weight: alpha and beta of paper 3, Eq. 4.
         style_loss: ``gram`` (Gatys) or ``moments`` (mean and deviation).
         tv_weight: total variation, for smoother pictures.
@@ -87,11 +88,12 @@ class Gatys:
 
     def __init__(
         self,
-        backbone: str | VGG = "compact",
-        weights_file: Path | None = None,
+        backbone: str | Backbone = "compact",
+        weights_file: Path | str | None = None,
         convention: str | None = None,
         padding: Literal["replicate", "reflect", "zero"] = "replicate",
         pooling: Literal["max", "average"] = "max",
+        smooth: Smooth | Mapping[str, Smooth] = "none",
         content_layers: Sequence[str] | Mapping[str, float] | None = None,
         style_layers: Sequence[str] | Mapping[str, float] | None = None,
         content_weight: float = 1.0,
@@ -123,11 +125,17 @@ class Gatys:
         self.dtype = choose_precision(precision, self.device)
         tune_process()
         net = load_backbone(
-            backbone, weights_file, convention=convention, padding=padding, pooling=pooling
+            *(backbone, weights_file),
+            convention=convention,
+            padding=padding,
+            pooling=pooling,
+            smooth=smooth,
         )
         self.notes: list[str] = []
-        self.style_layers = self._layers(net, style_layers, STYLE_LAYERS, every=True)
-        self.content_layers = self._layers(net, content_layers, CONTENT_LAYERS, every=False)
+        self.style_layers = self._layers(net, style_layers, net.style_layers, every=True)
+        self.content_layers = self._layers(
+            net, content_layers, dict.fromkeys(net.content_layers, 1.0), every=False
+        )
         self.net = channels_last(net.to(self.device, self.dtype))
         self.content_weight = content_weight
         self.style_weight = style_weight
@@ -167,30 +175,31 @@ class Gatys:
 
     def _layers(
         self,
-        net: VGG,
+        net: Backbone,
         given: Sequence[str] | Mapping[str, float] | None,
-        default: tuple[str, ...],
+        default: Mapping[str, float],
         every: bool,
     ) -> dict[str, float]:
         """Layers with weights that sum to one; the defaults fall back to what ``net`` has."""
         if given is not None:
             weights = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
             net.check(weights)
-            total = sum(weights.values())
-            if not weights or total <= 0 or min(weights.values()) < 0:
+            if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
                 raise InputError("layer weights must not be negative and not all zero")
-            return {tap: weight / total for tap, weight in weights.items()}
-        there = [tap for tap in default if tap in net.taps]
-        chosen = there if every else there[:1]
-        if not chosen:
-            raise InputError(f"{net.name} has none of the default layers: name layers it has")
-        wanted = default if every else default[:1]
-        if net.served is None and tuple(chosen) != wanted:
-            self.notes.append(
-                f"{net.name}'s weights end at {net.taps[-1]}: "
-                f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
-            )
-        return dict.fromkeys(chosen, 1 / len(chosen))
+        else:
+            there = [tap for tap in default if tap in net.taps]
+            chosen = there if every else there[:1]
+            if not chosen:
+                raise InputError(f"{net.name} has none of the default layers: name layers it has")
+            wanted = list(default) if every else list(default)[:1]
+            if net.name != "compact" and chosen != wanted:
+                self.notes.append(
+                    f"{net.name}'s weights end at {net.taps[-1]}: "
+                    f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
+                )
+            weights = {tap: default[tap] for tap in chosen}
+        total = sum(weights.values())
+        return {tap: weight / total for tap, weight in weights.items()}
 
     def prepare(
         self,
@@ -321,13 +330,7 @@ class Gatys:
         """Memory that the optimisation takes for each pixel, about (within a third, measured)."""
         taps = set(self.style_layers) | set(self.content_layers)
         deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
-        values = 0.0
-        for name, conv in self.net.convs.items():
-            # Each layer keeps its output for the backward pass and passes a gradient of that size.
-            assert isinstance(conv, torch.nn.Conv2d)
-            values += 2 * conv.out_channels / 4 ** (int(name[4]) - 1)
-            if name[4:] == deepest[4:]:
-                break
+        values = self.net.numbers_per_pixel(deepest)
         return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones import VGG, load_backbone
+from ..backbones import VGG, load_vgg
 from ..device import channels_last, tune_process
 from ..errors import InputError
 from ..images import Source, read
@@ -207,7 +207,7 @@ class Johnson(OnePass):
             style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
                 and relu3_1 for others.
             loss_network, loss_weights, loss_convention: see
-                :func:`impasto.backbones.load_backbone`.
+                :func:`impasto.backbones.load_vgg`.
 
         Raises:
             InputError: for options that do not exist or do not go together, and paintings that
@@ -225,7 +225,7 @@ class Johnson(OnePass):
         config = JohnsonConfig(
             tuple(paintings), tuples(colors), kind, tuples(widths), blocks, expansion
         )
-        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
         default = LAYERS.get(judge.name, LAYERS["compact"])
         return JohnsonTraining(
             _Model(config),

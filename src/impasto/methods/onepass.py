@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..backbones import VGG, load_backbone
+from ..backbones import VGG, load_vgg
 from ..backbones.weights import load_tensors, save_tensors
 from ..device import (
     channels_last,
@@ -200,11 +200,11 @@ class EncoderModel(StyleModel):
 
         Args:
             config, header, path: of the file.
-            encoder_weights, convention: see :func:`impasto.backbones.load_backbone`.
+            encoder_weights, convention: see :func:`impasto.backbones.load_vgg`.
             encoder: instead of the one that the file names.
         """
         name, made_for = encoder or config["encoder"], header["encoder"]
-        net = load_backbone(name, encoder_weights, convention=convention)
+        net = load_vgg(name, encoder_weights, convention=convention)
         if made_for != net.fingerprint:
             raise InputError(
                 f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "

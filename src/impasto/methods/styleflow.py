@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..backbones import load_backbone
+from ..backbones import load_vgg
 from ..errors import InputError
 from ..networks.flow import Flow
 from ..operators.san import SAN, style_code
@@ -107,7 +107,7 @@ class StyleFlow(FlowStyle):
         operator: ``san`` (Fan et al.) or ``rbmad`` (paper 1); None takes what the network was
             trained with, and of the bundled ones ``san``.
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
-            :func:`impasto.backbones.load_backbone`.
+            :func:`impasto.backbones.load_vgg`.
         shifts: see :class:`impasto.methods.flows.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
@@ -166,14 +166,14 @@ class StyleFlow(FlowStyle):
                 :class:`impasto.methods.perceptual.Perceptual`.
             tv_weight: see :class:`impasto.methods.flows.FlowTraining`.
             loss_network, loss_weights, loss_convention: see
-                :func:`impasto.backbones.load_backbone`.
+                :func:`impasto.backbones.load_vgg`.
 
         Raises:
             InputError: for options that do not exist or do not go together.
         """
         config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
-        model = _Model(config, load_backbone(encoder, encoder_weights, convention=loss_convention))
-        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        model = _Model(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
+        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
         perceptual = Perceptual(
             judge, content_weight=content_weight, style_weight=style_weight, kept=kept
         )

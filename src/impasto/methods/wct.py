@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbones import VGG, load_backbone
+from ..backbones import VGG, load_vgg
 from ..device import tune_process
 from ..errors import InputError
 from ..losses import content_loss
@@ -142,7 +142,7 @@ class WCT(AnyStyle):
         variant: see :func:`impasto.transport.transport`: ``monge`` keeps the content best,
             ``eigenvalue`` is Li et al.'s.
         encoder: that the model was made for; None loads the one that it names, with the next two.
-        encoder_weights, convention: see :func:`impasto.backbones.load_backbone`.
+        encoder_weights, convention: see :func:`impasto.backbones.load_vgg`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`. Features may be bfloat16; statistics and the
             transform are not.
@@ -190,7 +190,7 @@ class WCT(AnyStyle):
 
         Args:
             encoder, encoder_weights, loss_convention: see
-                :func:`impasto.backbones.load_backbone`; the encoder is the loss network too.
+                :func:`impasto.backbones.load_vgg`; the encoder is the loss network too.
             taps: one decoder for each; None for every ``relu*_1`` that the encoder has.
             widths: see :class:`WCTConfig`; taps that are not named, and None, mirror the encoder.
             upsampling: of the decoders.
@@ -199,7 +199,7 @@ class WCT(AnyStyle):
         Raises:
             InputError: for options that do not exist or do not go together.
         """
-        net = load_backbone(encoder, encoder_weights, convention=loss_convention)
+        net = load_vgg(encoder, encoder_weights, convention=loss_convention)
         if taps is None:
             taps = [tap for tap in net.taps if tap.startswith("relu") and tap.endswith("_1")]
         net.check(taps)

@@ -71,6 +71,8 @@ class SAN(nn.Module):
             )
             for _ in range(2)
         )
+        # A flow's features have deviation 1 at first: it starts near what it is given.
+        nn.init.ones_(self.deviation.get_parameter("2.bias"))
 
     def forward(self, x: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
         """Features of the shape of ``x``.

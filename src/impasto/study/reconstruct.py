@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from ..backbones import VGG
+from ..backbones import Backbone
 from ..errors import InputError
 from ..images import Source, fit, read, resize
 from ..methods import Step
@@ -23,6 +23,7 @@ __all__ = ["LAYERS", "Kind", "reconstruct"]
 
 Kind = Literal["content", "style"]
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+STAGES = ("conv1", "rb1", "rb2", "rb3", "rb4")
 
 OnProgress = Callable[[int, int, str, Step], bool | None]
 """Called with the pictures done, those in all, the one at work and its latest step; True ends."""
@@ -30,7 +31,7 @@ OnProgress = Callable[[int, int, str, Step], bool | None]
 
 def reconstruct(
     picture: Source,
-    nets: Mapping[str, VGG],
+    nets: Mapping[str, Backbone],
     kind: Kind = "content",
     layers: Sequence[str] | None = None,
     *,
@@ -49,7 +50,8 @@ def reconstruct(
         nets: name -> network.
         kind: ``content``: the features of the layer itself; ``style``: the Gram matrices of it and
             of all that are named before it.
-        layers: shallow to deep; None takes those of :data:`LAYERS` that all networks have.
+        layers: shallow to deep; None takes those of :data:`LAYERS` that all networks have, or of a
+            ResNet all of its stages.
         size: short side in pixels.
         iterations: for each picture.
         optimizer, lr: see :class:`impasto.methods.gatys.Gatys`; paper 5 takes Adam at 0.05.
@@ -63,7 +65,9 @@ def reconstruct(
     if kind not in get_args(Kind):
         raise InputError(f"kind {kind!r} is unknown: use content or style")
     if layers is None:
-        layers = [layer for layer in LAYERS if all(layer in net.taps for net in nets.values())]
+        every = {tap: None for net in nets.values() for tap in net.taps}
+        wanted = [tap for tap in every if tap in LAYERS or tap in STAGES]
+        layers = [tap for tap in wanted if all(tap in net.taps for net in nets.values())]
     if not (nets and layers):
         raise InputError("name at least one network and one layer")
     for net in nets.values():

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbones.vgg import PLAIN, VGG
+from ..backbones.base import PLAIN
+from ..backbones.vgg import VGG
 from ..device import channels_last
 from ..errors import InputError
 from ..losses import content_loss, gram_loss

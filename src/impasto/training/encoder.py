@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..backbones import load_backbone
+from ..backbones import load_vgg
 from ..backbones.compact import save_compact
 from ..device import channels_last, tune_process
 from ..errors import InputError
@@ -58,7 +58,7 @@ def train(
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
     tune_process()
-    vgg = channels_last(load_backbone("vgg19", teacher, convention=convention, photos=photos))
+    vgg = channels_last(load_vgg("vgg19", teacher, convention=convention, photos=photos))
     taps = [tap for tap in TAPS if tap in vgg.taps]
 
     def first(picture: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,164 @@
+"""What every perceptual network has: named taps, and what its weights expect of a picture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+__all__ = [
+    "AVERAGE_POOL_GAIN",
+    "CAFFE",
+    "PLAIN",
+    "TORCHVISION",
+    "Backbone",
+    "InputConvention",
+    "Padding",
+    "Pooling",
+    "check_options",
+    "floored",
+]
+
+Padding = Literal["replicate", "reflect", "zero"]
+Pooling = Literal["max", "average"]
+
+# How much the mean activation of 2x2 maxima exceeds that of 2x2 averages: average pooling is
+# rescaled by it so that deeper layers still see the magnitudes they were trained on.
+AVERAGE_POOL_GAIN = 2.0
+
+
+@dataclass(frozen=True)
+class InputConvention:
+    """What a family of weights expects of its input: ``(x[order] * scale - mean) / std``.
+
+    Attributes:
+        name: how files name it.
+        bgr: True if channels come blue first.
+        scale: factor that takes RGB in 0..1 to the network's range.
+        mean, std: per channel, in the network's order and range.
+    """
+
+    name: str
+    bgr: bool
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+CAFFE = InputConvention("caffe", True, 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
+TORCHVISION = InputConvention(
+    "torchvision", False, 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+)
+PLAIN = InputConvention("plain", False, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+class Backbone(nn.Module, ABC):
+    """A network that returns the features at the taps it is asked for.
+
+    Attributes:
+        style_layers, content_layers: taps that optimisation uses by default (of the content layers
+            the first that the weights have), with the style layers' weights.
+        convention: what the weights expect of their input.
+        name: for messages and stored styles.
+        served: the taps that may be asked for; None means all.
+        fingerprint: of the weights and how they are used; stored styles carry it.
+    """
+
+    style_layers: ClassVar[Mapping[str, float]]
+    content_layers: ClassVar[tuple[str, ...]]
+    padding: Padding
+    pooling: Pooling
+
+    def __init__(
+        self, convention: InputConvention, name: str, served: tuple[str, ...] | None = None
+    ) -> None:
+        super().__init__()
+        self.convention, self.name, self.served = convention, name, served
+        self.fingerprint = ""
+
+    @property
+    @abstractmethod
+    def every_tap(self) -> list[str]:
+        """Those of the network, shallow to deep, whether its weights go so deep or not."""
+
+    @property
+    def taps(self) -> list[str]:
+        """Every tap served, shallow to deep."""
+        every = self.every_tap
+        return every if self.served is None else [tap for tap in every if tap in self.served]
+
+    @abstractmethod
+    def channels(self, tap: str) -> int:
+        """Number of channels at ``tap``."""
+
+    @abstractmethod
+    def numbers_per_pixel(self, tap: str) -> float:
+        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+
+    @abstractmethod
+    def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
+        """Features of ``picture`` at ``taps``; nothing deeper than the deepest is computed.
+
+        Args:
+            picture: ``(B, 3, H, W)``, RGB in 0..1, float32 or float64. The features have the data
+                type of the weights, so a bfloat16 network takes a float32 picture.
+            taps: names such as ``relu3_1``.
+
+        Raises:
+            InputError: for a tap that this network or its weights do not have.
+        """
+
+    @abstractmethod
+    def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Mean activation of every channel over ``pictures`` (each ``(B, 3, H, W)``, 0..1).
+
+        Give them to :meth:`scale_` for the normalised form, in which loss weights carry over
+        between layers and networks. A channel that never fires counts as one hundredth of its
+        layer's mean, so that it is not blown up.
+        """
+
+    @abstractmethod
+    def scale_(self, means: Mapping[str, Tensor]) -> Backbone:
+        """Make activations relative to ``means`` (tap -> ``(C,)``), in place."""
+
+    def check(self, taps: Iterable[str]) -> None:
+        """Raise InputError if one of ``taps`` does not exist here."""
+        known = self.taps
+        for tap in taps:
+            if tap in known:
+                continue
+            if tap in self.every_tap or self.is_name(str(tap)):
+                raise InputError(
+                    f"{self.name} has no layer {tap}: these weights serve {', '.join(known)}; "
+                    "choose one of these, or other weights"
+                )
+            raise InputError(f"layer {tap!r} is unknown to {self.name}: use one like {known[-1]}")
+
+    def is_name(self, tap: str) -> bool:
+        """Whether another network of this family might have such a tap."""
+        return False
+
+    def normalised(self, picture: Tensor) -> Tensor:
+        """``picture`` ``(B, 3, H, W)``, RGB in 0..1, as the weights expect it."""
+        x = picture.flip(-3) if self.convention.bgr else picture
+        mean = x.new_tensor(self.convention.mean).view(3, 1, 1)
+        std = x.new_tensor(self.convention.std).view(3, 1, 1)
+        return (x * self.convention.scale - mean) / std
+
+
+def check_options(padding: str, pooling: str) -> None:
+    """Raise InputError for a padding or pooling that does not exist."""
+    if padding not in ("replicate", "reflect", "zero"):
+        raise InputError(f"padding {padding!r} is unknown: use replicate, reflect or zero")
+    if pooling not in ("max", "average"):
+        raise InputError(f"pooling {pooling!r} is unknown: use max or average")
+
+
+def floored(mean: Tensor) -> Tensor:
+    """Means of the channels of a layer, none under a hundredth of the layer's."""
+    return mean.clamp_min(0.01 * float(mean.mean()) + 1e-12).float()

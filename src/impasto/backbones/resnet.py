@@ -1,0 +1,232 @@
+"""Residual networks with a tap after every stage: ResNet-50 and ResNet-18.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; style transfer with them:
+paper 5. Their activations are *peaky*: a residual sum lets a few channels grow far above the rest,
+which then rule the Gram matrix (Wang, Li & Vasconcelos, "Rethinking and Improving the Robustness of
+Image Style Transfer", CVPR 2021). Smoothing the features cures it, even with random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .base import (
+    AVERAGE_POOL_GAIN,
+    TORCHVISION,
+    Backbone,
+    InputConvention,
+    Padding,
+    Pooling,
+    check_options,
+    floored,
+)
+
+__all__ = ["RESNETS", "ResNet", "Smooth"]
+
+Smooth = Literal["none", "scale", "softmax"]
+
+# Blocks of each stage, and whether they are bottlenecks.
+RESNETS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet50": ((3, 4, 6, 3), True),
+}
+
+
+class _Block(nn.Module):
+    """A residual block: two 3x3 convolutions, or a 3x3 one between two of 1x1 (bottleneck)."""
+
+    def __init__(self, channels: int, width: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+        out = 4 * width if bottleneck else width
+        if bottleneck:
+            self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+            self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+            self.conv3 = nn.Conv2d(width, out, 1, bias=False)
+            self.bn3 = nn.BatchNorm2d(out)
+        else:
+            self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+            self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels != out:
+            conv = nn.Conv2d(channels, out, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        if self.bottleneck:
+            y = self.bn3(self.conv3(F.relu(y, inplace=True)))
+        rest = x if self.downsample is None else self.downsample(x)
+        return F.relu(y + rest, inplace=True)
+
+
+class ResNet(Backbone):
+    """ResNet with taps ``conv1`` (after its ReLU) and ``rb1`` to ``rb4``, the stages' outputs.
+
+    Modules have torchvision's names, so its files fit. Features are relative to the layer's mean
+    activation, see :meth:`scale_`.
+
+    Args:
+        depths: blocks of each stage.
+        bottleneck: which kind they are.
+        convention: what the weights expect of their input.
+        padding: of the first convolution; the others pad with zeros as trained.
+        pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude.
+        smooth: what is done about peaky activations at the taps, for all or stage -> what:
+            ``none``; ``scale``, every channel has unit mean, instead of the layer as a whole;
+            ``softmax`` over the channels of every position, times their number, so that no position
+            and no channel outweighs the others.
+        name: for messages and stored styles.
+        served: the taps that may be asked for; None means all.
+        width: channels of the first stage.
+
+    Raises:
+        InputError: for an option that does not exist.
+
+    Example:
+        >>> net = ResNet((1, 1, 1, 1), bottleneck=False, width=4).eval()
+        >>> features = net(torch.rand(1, 3, 64, 96), ["conv1", "rb2"])
+        >>> [tuple(features[tap].shape) for tap in ("conv1", "rb2")]
+        [(1, 4, 32, 48), (1, 8, 8, 12)]
+    """
+
+    # Paper 5, section 3.1: 1e5, 1e4, 1e3, 1e2 for the four stages.
+    style_layers: ClassVar[Mapping[str, float]] = {
+        "rb1": 1000.0,
+        "rb2": 100.0,
+        "rb3": 10.0,
+        "rb4": 1.0,
+    }
+    content_layers: ClassVar[tuple[str, ...]] = ("rb3", "rb2")
+
+    def __init__(
+        self,
+        depths: tuple[int, ...],
+        bottleneck: bool,
+        convention: InputConvention = TORCHVISION,
+        padding: Padding = "replicate",
+        pooling: Pooling = "max",
+        smooth: Smooth | Mapping[str, Smooth] = "none",
+        name: str = "resnet",
+        served: tuple[str, ...] | None = None,
+        width: int = 64,
+    ) -> None:
+        super().__init__(convention, name, served)
+        check_options(padding, pooling)
+        self.padding, self.pooling = padding, pooling
+        self.conv1 = nn.Conv2d(3, width, 7, 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.sizes = {"conv1": width}
+        channels = width
+        for number, depth in enumerate(depths):
+            inner = width * 2**number
+            blocks = []
+            for index in range(depth):
+                stride = 2 if number and not index else 1
+                blocks.append(_Block(channels, inner, stride, bottleneck))
+                channels = 4 * inner if bottleneck else inner
+            setattr(self, f"layer{number + 1}", nn.Sequential(*blocks))
+            self.sizes[f"rb{number + 1}"] = channels
+        self.smooth = self.smoothing(smooth)
+        self.means = {tap: torch.ones(size) for tap, size in self.sizes.items()}
+
+    def smoothing(self, smooth: Smooth | Mapping[str, Smooth]) -> dict[str, Smooth]:
+        """What is done at every tap; see the class."""
+        given = dict.fromkeys(self.sizes, smooth) if isinstance(smooth, str) else dict(smooth)
+        if not isinstance(smooth, str):
+            self.check(given)
+        for how in given.values():
+            if how not in get_args(Smooth):
+                raise InputError(f"smooth {how!r} is unknown: use none, scale or softmax")
+        return {tap: given.get(tap, "none") for tap in self.sizes}
+
+    @property
+    def every_tap(self) -> list[str]:
+        """``conv1``, ``rb1`` and so on."""
+        return list(self.sizes)
+
+    def channels(self, tap: str) -> int:
+        """Number of channels at ``tap``."""
+        return self.sizes[tap]
+
+    def is_name(self, tap: str) -> bool:
+        """Whether a ResNet has such a tap."""
+        return tap in ("conv1", "rb1", "rb2", "rb3", "rb4")
+
+    def stage(self, tap: str) -> nn.Module:
+        """The blocks that end at ``rb1`` to ``rb4``."""
+        return self.get_submodule(f"layer{tap[2:]}")
+
+    def numbers_per_pixel(self, tap: str) -> float:
+        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+        # Convolution, normalisation and ReLU in place keep two outputs and pass one gradient.
+        values = 3 * self.conv1.out_channels / 4
+        for number, name in enumerate(self.every_tap[1:], 2):
+            if self.every_tap.index(tap) < number - 1:
+                break
+            convs = (m for m in self.stage(name).modules() if isinstance(m, nn.Conv2d))
+            values += 3 * sum(conv.out_channels for conv in convs) / 4**number
+        return values
+
+    def stages(self, x: Tensor) -> Iterable[tuple[str, Tensor]]:
+        """Tap and features, shallow to deep, of a normalised picture; not scaled, not smoothed."""
+        mode = "constant" if self.padding == "zero" else self.padding
+        x = F.relu(self.bn1(self.conv1(F.pad(x, (3, 3, 3, 3), mode=mode))), inplace=True)
+        yield "conv1", x
+        if self.pooling == "max":
+            x = F.max_pool2d(x, 3, 2, 1)
+        else:
+            x = AVERAGE_POOL_GAIN * F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+        for tap in self.every_tap[1:]:
+            x = self.stage(tap)(x)
+            yield tap, x
+
+    def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
+        """See :class:`Backbone`."""
+        wanted = set(taps)
+        self.check(wanted)
+        features: dict[str, Tensor] = {}
+        for tap, x in self.stages(self.normalised(picture).to(self.conv1.weight.dtype)):
+            if tap in wanted:
+                features[tap] = self._smoothed(tap, x)
+            if len(features) == len(wanted):
+                break
+        return features
+
+    def _smoothed(self, tap: str, x: Tensor) -> Tensor:
+        means, how = self.means[tap].to(x), self.smooth[tap]
+        if how == "scale":
+            return x / means[:, None, None]
+        x = x / means.mean()
+        return x if how == "none" else x.softmax(-3) * x.shape[-3]
+
+    def scale_(self, means: Mapping[str, Tensor]) -> ResNet:
+        """Take ``means`` (``rb1 -> (C,)``) for the mean activations that features are relative to.
+
+        In a network with residual sums they cannot go into the weights, as in VGG's normalised
+        form, so the features are divided where they are read.
+        """
+        self.means = {tap: means[tap].clone() for tap in self.sizes if tap in means}
+        return self
+
+    @torch.no_grad()
+    def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
+        """See :class:`Backbone`."""
+        sums: dict[str, Tensor] = {}
+        pixels: dict[str, int] = {}
+        for picture in pictures:
+            for tap, x in self.stages(self.normalised(picture)):
+                if self.served is None or tap in self.served:
+                    sums[tap] = sums.get(tap, 0) + x.double().sum((0, 2, 3))
+                    pixels[tap] = pixels.get(tap, 0) + x.shape[0] * x.shape[2] * x.shape[3]
+        if not sums:
+            raise InputError("no photographs to normalise with: give a folder that has some")
+        return {tap: floored(sums[tap] / pixels[tap]) for tap in sums}
