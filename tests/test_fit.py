@@ -18,11 +18,11 @@ from PIL import Image
 
 from impasto import cli
 from impasto.backbones.weights import load_tensors, save_tensors
-from impasto.errors import InputError
+from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.methods import METHODS
 from impasto.training.data import DataConfig, Pairs, PictureSet
-from impasto.training.fit import Fit, Hardware, Interrupted, TrainingConfig, finished, fit, history
+from impasto.training.fit import Fit, Hardware, TrainingConfig, finished, fit, history
 from impasto.training.sheets import draw_losses, sheet
 
 CPU = Hardware("cpu", "float32")

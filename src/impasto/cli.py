@@ -770,18 +770,25 @@ def reconstruct(
     picture: Annotated[Path, typer.Argument(help="To be seen by the network.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
     kind: Annotated[str, typer.Option(help="content or style.")] = "content",
-    backbone: Annotated[str, typer.Option(help="compact (bundled), vgg19 or vgg16.")] = "compact",
+    backbone: Annotated[
+        str, typer.Option(help="compact (bundled), vgg19, vgg16, resnet50 or resnet18.")
+    ] = "compact",
     weights: Annotated[
         str,
-        typer.Option(help="A row for each: trained, random, or a file of the backbone's weights."),
+        typer.Option(
+            help="A row for each: trained, random, imagenet, robust, compact, or a file of the "
+            "backbone's weights."
+        ),
     ] = "trained,random",
     convention: Convention = None,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photographs to bring weights to unit mean with.")
     ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Such as relu2_1,relu4_1. Default: relu1_1 to relu5_1.")
+        str | None,
+        typer.Option(help="Such as relu2_1,relu4_1. Default: relu1_1 to relu5_1, or conv1 to rb4."),
     ] = None,
+    smooth: Smooth = None,
     size: Annotated[int, typer.Option(help="Short side in pixels.", min=32)] = 224,
     iterations: Annotated[int, typer.Option(help="For each picture.", min=1)] = 200,
     optimizer: Annotated[str, typer.Option(help="lbfgs or adam.")] = "lbfgs",
@@ -796,8 +803,10 @@ def reconstruct(
         impasto reconstruct photo.jpg -o content.png
 
         impasto reconstruct night.jpg --kind style --layers relu1_1,relu2_1,relu3_1 -o style.png
+
+        impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
-    from .backbones import load_backbone, randomised
+    from .backbones import KINDS, load_backbone
     from .images import check_output, write
     from .study.reconstruct import reconstruct as study
 
@@ -806,10 +815,14 @@ def reconstruct(
         raise InputError(f"{out}: would overwrite the picture; choose another -o")
     nets = {}
     for given in (word.strip() for word in weights.split(",")):
-        file = None if given in ("trained", "random") else Path(given)
-        net = load_backbone(backbone, file, convention=convention, photos=photos)
-        nets[given if file is None else file.stem] = (
-            randomised(net, seed, photos) if given == "random" else net
+        known: dict[str, Any] = {"trained": None, "compact": None} | dict.fromkeys(KINDS, given)
+        nets[given if given in known else Path(given).stem] = load_backbone(
+            "compact" if given == "compact" else backbone,
+            known.get(given, Path(given)),
+            convention=convention,
+            smooth="none" if given == "compact" else _smooth(smooth) or "none",
+            photos=photos,
+            seed=seed,
         )
     with _interrupts("finishing with the pictures so far") as interrupted, _bar() as bar:
         task = bar.add_task("reconstructing", total=None, loss="")
@@ -999,7 +1012,8 @@ def train_method(
 
         impasto train johnson --photos photos/ --style night.jpg --style wave.jpg
     """
-    from .training.fit import Hardware, Interrupted, is_main
+    from .errors import Interrupted
+    from .training.fit import Hardware, is_main
     from .training.train import train
 
     run = run or Path("runs") / method
@@ -1034,33 +1048,94 @@ def train_method(
 
 @train_app.command("encoder")
 def train_encoder(
-    photos: Annotated[Path, typer.Option(help="Folder of photographs.")],
-    paintings: Annotated[Path, typer.Option(help="Folder of paintings.")],
-    teacher: Annotated[
-        Path, typer.Option(help="VGG-19 weights with torchvision's names, to relu4_1 or deeper.")
-    ],
-    recipe: Annotated[Path, typer.Option(help="TOML; see recipes/compact.toml.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
+    backbone: Annotated[
+        str, typer.Option(help="compact, distilled from VGG-19; or resnet18, resnet50, by labels.")
+    ] = "compact",
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML; see recipes/compact.toml. A ResNet needs none.")
+    ] = None,
     run: Annotated[
-        Path, typer.Option(help="Folder of checkpoints; an interrupted run goes on from there.")
-    ] = Path("runs/compact"),
+        Path | None,
+        typer.Option(help="Folder of checkpoints (default runs/BACKBONE); a run goes on from it."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    photos: Annotated[Path | None, typer.Option(help="Compact: folder of photographs.")] = None,
+    paintings: Annotated[Path | None, typer.Option(help="Compact: folder of paintings.")] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Compact: VGG-19 weights with torchvision's names, to relu4_1 or more."),
+    ] = None,
     convention: Convention = None,
     teacher_relu5: Annotated[
         Path | None,
-        typer.Option(help="A 16-times-smaller VGG-19 for relu5_1, if the teacher ends before."),
+        typer.Option(
+            help="Compact: a 16-times-smaller VGG-19 for relu5_1, if the teacher ends before."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="ResNet: a folder with a folder for each class, or with files named "
+            "CLASS_NUMBER.jpg; may be repeated."
+        ),
+    ] = None,
+    adversarial: Annotated[
+        bool | None,
+        typer.Option(help="ResNet: learn from attacked pictures, for robust weights (Madry)."),
+    ] = None,
+    device: Device = None,
 ) -> None:
-    """Distil the bundled encoder from VGG-19.
+    """Distil the bundled encoder from VGG-19, or train a ResNet, standard or robust.
 
-    Example:
+    Examples:
 
         impasto train encoder --photos photos/ --paintings paintings/ --teacher vgg19.safetensors
         --convention caffe --recipe recipes/compact.toml -o compact.safetensors
-    """
-    from .training.encoder import train
 
-    train(photos, paintings, teacher, convention, teacher_relu5, recipe, run, out, steps, say.print)
+        impasto train encoder --backbone resnet18 --pictures labelled/ --adversarial
+        -o robust.safetensors
+    """
+    run = run or Path("runs") / backbone
+    if backbone == "compact":
+        if pictures or adversarial is not None:
+            raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
+        wanted = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
+        missing = [flag for flag, given in (wanted | {"--recipe": recipe}).items() if not given]
+        if missing:
+            raise InputError(f"the encoder compact is distilled: give {', '.join(missing)} too")
+        from .training.encoder import train
+
+        train(
+            *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
+            *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
+        )
+        return
+    if not pictures:
+        raise InputError(f"{backbone} learns from labelled pictures: name a folder, --pictures DIR")
+    from .errors import Interrupted
+    from .training.classify import classify
+
+    with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
+        task = bar.add_task(backbone, total=None, loss="")
+
+        def on_progress(step: int, total: int, loss: float) -> bool:
+            shown = f"{step}/{total}  loss {loss:.4g}"
+            bar.update(task, completed=step, total=total, loss=shown)
+            return interrupted()
+
+        try:
+            classify(
+                *(backbone, pictures, recipe, run, out),
+                adversarial=adversarial,
+                steps=steps,
+                device=device or "auto",
+                on_progress=on_progress,
+                log=say.print,
+            )
+        except Interrupted as stopped:
+            say.print(f"impasto: stopped at step {stopped}; go on by the same command")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _flag(option: str) -> str:

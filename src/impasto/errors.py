@@ -1,6 +1,6 @@
-"""The one error that people see."""
+"""The one error that people see, and the end of a run that they asked for."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "Interrupted"]
 
 
 class InputError(ValueError):
@@ -8,3 +8,7 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and ends with exit code 2.
     """
+
+
+class Interrupted(Exception):
+    """The run was asked to end; its checkpoint is of the last step. Holds the steps done."""

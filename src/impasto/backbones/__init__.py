@@ -153,9 +153,7 @@ def _load(
 ) -> Backbone:
     """From a file, the cache or the network."""
     if convention not in (None, *_CONVENTIONS):
-        raise InputError(
-            f"convention {convention!r} is unknown: use one of {', '.join(_CONVENTIONS)}"
-        )
+        raise InputError(f"convention {convention!r} is unknown: use caffe or torchvision")
     records = [
         record
         for record in RECORDS.values()

@@ -21,7 +21,16 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 
-__all__ = ["DataConfig", "Pairs", "PictureSet", "Split", "Stream", "random_crop", "seed_of"]
+__all__ = [
+    "DataConfig",
+    "Pairs",
+    "PictureSet",
+    "Split",
+    "Stream",
+    "decode",
+    "random_crop",
+    "seed_of",
+]
 
 Split = Literal["train", "validation", "test"]
 
@@ -104,7 +113,7 @@ class _Pool(Sequence[Tensor]):
             if self.broken[position]:
                 continue
             try:
-                return _decode(item, self.short_side)
+                return decode(item, self.short_side)
             except InputError as error:
                 self.broken[position] = True
                 self.warn(f"skipped: {error}")
@@ -151,7 +160,7 @@ class PictureSet:
                 pool.items.append(path)
                 continue
             try:
-                picture = _decode(path, short_side)
+                picture = decode(path, short_side)
             except InputError as error:
                 warn(f"skipped: {error}")
                 self._unreadable += 1
@@ -308,7 +317,8 @@ def seed_of(*what: object) -> int:
     return int.from_bytes(sha256(repr(what).encode()).digest()[:8], "big") >> 1
 
 
-def _decode(path: Path, short_side: int) -> Tensor:
+def decode(path: Path, short_side: int) -> Tensor:
+    """A picture ``(3, H, W)`` uint8 of that short side."""
     rgb = read(path).rgb
     small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
     return (small * 255).round().to(torch.uint8)

@@ -32,7 +32,7 @@ from torch.utils.data import default_collate
 from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
 from ..device import channels_last, choose_device, choose_precision, describe
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
@@ -53,7 +53,6 @@ except ImportError as error:
 __all__ = [
     "Fit",
     "Hardware",
-    "Interrupted",
     "OnProgress",
     "TrainingConfig",
     "fit",
@@ -170,10 +169,6 @@ class Hardware:
                 f"device {self.device} is one, and --devices {self.devices} are asked for: use "
                 f"--device {self.device.split(':')[0]}, or --devices 1"
             )
-
-
-class Interrupted(Exception):
-    """The run was asked to end; its checkpoint is of the last step. Holds the steps done."""
 
 
 class Fit(pl.LightningModule):

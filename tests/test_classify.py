@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from impasto import cli
+from impasto.backbones import ResNet, load_backbone
+from impasto.backbones.weights import load_tensors
+from impasto.errors import InputError, Interrupted
+from impasto.images import write
+from impasto.training import classify as training
+from impasto.training.classify import (
+    Classifier,
+    ClassifyConfig,
+    Labelled,
+    attack,
+    classify,
+    labels_of,
+)
+
+SMALL = ((1, 1), False)
+CONFIG = {"batch": 12, "size": 32, "short_side": 32, "checkpoint_every": 10, "attacks": 2}
+
+
+def stripes(across: bool, seed: int, side: int = 32) -> torch.Tensor:
+    """Faint stripes of random phase and colour in noise."""
+    rng = torch.Generator().manual_seed(seed)
+    phase = torch.rand((), generator=rng) * 6.28
+    wave = torch.sin(torch.arange(side) * 0.8 + phase)
+    grid = wave.expand(side, side) if across else wave.expand(side, side).T
+    noise = torch.randn(3, side, side, generator=rng)
+    return (0.5 + 0.12 * grid + 0.05 * noise).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labelled")
+    for number in range(12):
+        write(folder / "across" / f"{number}.png", stripes(True, number))
+        write(folder / "down" / f"{number}.png", stripes(False, 100 + number))
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A ResNet-18 in all but its size."""
+
+    class Small(ResNet):
+        def __init__(self, *depths, name="resnet"):
+            super().__init__(*SMALL, name=name, width=8)
+
+    monkeypatch.setattr(training, "ResNet", Small)
+    return Small
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def make(**more):
+        lines = (f"{k} = {str(v).lower()}\n" for k, v in (CONFIG | more).items())
+        (tmp_path / "recipe.toml").write_text("".join(lines))
+        return tmp_path / "recipe.toml"
+
+    return make
+
+
+def test_classes_are_folders_or_the_beginnings_of_names(tmp_path, folder):
+    assert {k: len(v) for k, v in labels_of([folder]).items()} == {"across": 12, "down": 12}
+    for name in ("old_oak_001", "old_oak_002", "elm_001"):
+        write(tmp_path / f"{name}.png", stripes(True, 0))
+    assert {k: len(v) for k, v in labels_of([tmp_path]).items()} == {"elm": 1, "old_oak": 2}
+    assert len(labels_of([folder, tmp_path])) == 4
+    with pytest.raises(InputError, match="1 classes"):
+        labels_of([folder / "across"][:0] or [single(tmp_path)])
+
+
+def single(tmp_path):
+    write(tmp_path / "only" / "elm_1.png", stripes(True, 0))
+    return tmp_path / "only"
+
+
+def test_the_split_is_stable_and_leaves_pictures_to_learn_from(folder, tmp_path):
+    config = ClassifyConfig(**CONFIG, validation=0.3)
+    sets = [Labelled(labels_of([folder]), config, print) for _ in range(2)]
+    assert [len(own) for own in sets[0].train] == [len(own) for own in sets[1].train]
+    assert 0 < len(sets[0].validation) < 24
+    crops, labels = sets[0].batch(torch.Generator().manual_seed(0))
+    assert crops.shape == (12, 3, 32, 32)
+    assert set(labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.5])
+def test_an_attack_raises_the_loss_within_its_radius(radius):
+    torch.manual_seed(0)
+    model = Classifier(ResNet(*SMALL, width=8), 2).train()
+    pictures, labels = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])
+    attacked = attack(model, pictures, labels, radius, 4)
+    assert model.training
+    change = (attacked - pictures).flatten(1).norm(dim=1)
+    assert (change <= radius * 1.0001).all()
+    assert (change > 0.1 * radius).all()
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    model.eval()
+    before, after = (F.cross_entropy(model(x), labels) for x in (pictures, attacked))
+    assert after > before
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_robust_weights_withstand_attacks_that_fool_standard_ones(folder, recipe, small, tmp_path):
+    figures = {}
+    for adversarial in (False, True):
+        figures[adversarial] = classify(
+            *("resnet18", [folder], recipe(epsilon=14.0, validation=0.4)),
+            *(tmp_path / f"run{adversarial}", tmp_path / f"{adversarial}.safetensors"),
+            adversarial=adversarial,
+            steps=60,
+            device="cpu",
+            log=lambda line: None,
+        )
+    assert figures[False]["clean"] > 0.8
+    assert figures[True]["attacked"] > figures[False]["attacked"] + 0.1
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(folder, recipe, small, tmp_path):
+    def run(name, end=None):
+        file = tmp_path / f"{name}.safetensors"
+        classify(
+            *("resnet18", [folder], recipe(), tmp_path / name, file),
+            steps=8,
+            device="cpu",
+            on_progress=lambda step, steps, loss: step == end,
+            log=lambda line: None,
+        )
+        return load_tensors(file)
+
+    whole, header = run("whole")
+    with pytest.raises(Interrupted, match="3"):
+        run("halved", end=3)
+    assert not (tmp_path / "halved.safetensors").exists()
+    resumed, _ = run("halved")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert json.loads(header["figures"]).keys() == {"clean", "attacked"}
+    assert header["convention"] == "torchvision"
+
+
+def test_errors(folder, recipe, small, tmp_path):
+    with pytest.raises(InputError, match="unknown key"):
+        classify("resnet18", [folder], recipe(speed=3), tmp_path / "r", tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"ends in \.safetensors"):
+        classify("resnet18", [folder], None, tmp_path / "r", tmp_path / "a.pt")
+    with pytest.raises(InputError, match="give resnet18"):
+        classify("vgg19", [folder], None, tmp_path / "r", tmp_path / "a.safetensors")
+    for wrong in ({"size": 8}, {"epsilon": 0.0}, {"batch": 0}, {"validation": 1.0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            ClassifyConfig(**wrong)
+    assert dataclasses.replace(ClassifyConfig(), size=112).radius == pytest.approx(1.5)
+
+
+def test_the_command_line_makes_weights_that_serve(folder, recipe, tmp_path, monkeypatch):
+    out = tmp_path / "w.safetensors"
+    args = ["train", "encoder", "--backbone", "resnet18", "--pictures", folder, "--adversarial"]
+    args += ["--recipe", recipe(), "--steps", 1, "--run", tmp_path / "run", "-o", out]
+    monkeypatch.setattr("sys.argv", ["impasto", *map(str, args), "--device", "cpu"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    net = load_backbone("resnet18", out)
+    assert net.taps == ["conv1", "rb1", "rb2", "rb3", "rb4"]
+    assert json.loads(load_tensors(out)[1]["recipe"])["adversarial"] is True
