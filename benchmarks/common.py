@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from impasto.backbones import VGG, load_backbone
+from impasto.backbones import VGG, load_vgg
 from impasto.device import describe
 
 __all__ = ["apart", "judge", "judged", "machine", "peak_memory"]
@@ -35,7 +35,7 @@ def judged(description: str) -> argparse.ArgumentParser:
 
 def judge(args: argparse.Namespace) -> VGG:
     """VGG-19 as :func:`judged`'s arguments name it."""
-    return load_backbone("vgg19", args.vgg, convention=args.convention, photos=args.photos)
+    return load_vgg("vgg19", args.vgg, convention=args.convention, photos=args.photos)
 
 
 def apart(script: str, *words: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from data import painting, photo
@@ -9,7 +10,8 @@ from data import painting, photo
 from impasto import cli
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
-from impasto.study.sweep import parse, sweep
+from impasto.methods import options_of
+from impasto.study.sweep import parse, read_recipe, sweep
 
 FAST = {"iterations": 2, "device": "cpu", "size": 32}
 
@@ -133,3 +135,49 @@ def test_by_the_command(folder, monkeypatch, capsys):
     code, _, said = command("--set", "size=1,2")
     assert code == 2
     assert "give one value" in said
+
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "sweeps").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_name_what_there_is(recipe):
+    method, same, vary = read_recipe(recipe)
+    known = set(options_of(method)) | {"size", "color", "color_variant"}
+    assert vary
+    assert set(same) | set(vary) <= known
+
+
+def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        'method = "adain"\n[set]\ndevice = "cpu"\nstrength = 0.5\n'
+        '[vary]\nsize = [32, 40]\ncolor = ["none", "match"]\n'
+    )
+    words = ["sweep", folder / "photo.png", folder / "wave.png", "-o", folder / "out"]
+    words += ["--recipe", recipe, "--set", "size=36", "--set", "strength=1"]
+    monkeypatch.setattr("sys.argv", ["impasto", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        *("color=None", "color=match"),
+    ]
+    made = read_settings(next((folder / "out").glob("000*.png")))
+    assert made["strength"] == 1
+    assert made["method"] == "adain"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("speed = 3", "unknown key"),
+        ("[vary]\nlr = 3", "list of values"),
+        ("[vary]\nlr = []", "list of values"),
+        ("vary = 3", "not of type"),
+    ],
+)
+def test_recipes_that_are_none(folder, text, words):
+    (folder / "recipe.toml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_recipe(folder / "recipe.toml")

@@ -701,15 +701,21 @@ def compare(
 def sweep(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
     style: Annotated[Path, typer.Argument(help="A painting.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
     vary: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="OPTION=VALUE,VALUE; may be repeated: every combination is made. A list joins its "
             "parts by +, layers give weights behind a colon."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "gatys",
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="TOML with all this; see recipes/sweeps/. --vary and --set go before."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="See `impasto methods`. Default: gatys.")
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--set", help="OPTION=VALUE, the same for all; may be repeated."),
@@ -727,19 +733,28 @@ def sweep(
         impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --set size=256 -o s/
 
         impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
+
+        impasto sweep photo.jpg night.jpg --recipe recipes/sweeps/learning-rate.toml -o rates/
     """
     from .study import sweep as study
 
     varied: dict[str, list[Any]] = {}
-    for text in vary:
+    for text in vary or []:
         name, values = study.parse(text)
         varied[name] = varied.get(name, []) + values
-    same = {}
+    same: dict[str, Any] = {}
+    if recipe is not None:
+        of_recipe, same, further = study.read_recipe(recipe)
+        method = method or of_recipe
+        same = {name: value for name, value in same.items() if name not in varied}
+        varied = {**further, **varied}
     for text in option or []:
         name, values = study.parse(text)
         same[name] = values[0]
         if len(values) > 1:
             raise InputError(f"--set {text!r}: give one value, or use --vary")
+        if recipe is not None:
+            varied.pop(name, None)
     with _interrupts("ending without this picture") as interrupted, _bar() as bar:
         task = bar.add_task("sweep", total=None, loss="")
 
@@ -749,7 +764,10 @@ def sweep(
             return interrupted()
 
         rows = study.sweep(
-            *(content, style, out, varied), method=method, options=same, on_progress=on_progress
+            *(content, style, out, varied),
+            method=method or "gatys",
+            options=same,
+            on_progress=on_progress,
         )
         stopped = interrupted()
     for row in rows:

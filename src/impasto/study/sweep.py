@@ -22,9 +22,10 @@ from ..errors import InputError
 from ..images import fit, read, resize, write
 from ..methods import Step
 from ..pipeline import stylize
+from ..training.recipes import check, read_toml
 from .figures import labelled, matplotlib_figure, save, save_figure
 
-__all__ = ["parse", "sweep"]
+__all__ = ["parse", "read_recipe", "sweep"]
 
 THUMB = 200  # short side of a picture on the sheet, in pixels
 
@@ -67,6 +68,28 @@ def _one(text: str) -> Any:
         except ValueError:
             pass
     return text
+
+
+def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
+    """Method, what stays the same and what varies: ``method`` and the tables ``[set]``, ``[vary]``.
+
+    The word ``none`` stands for no value, as it does when typed.
+
+    Raises:
+        InputError: for another file, or unknown keys.
+    """
+    values = read_toml(path)
+    check(values, {"method": "str", "set": "table", "vary": "table"}, str(path))
+    for name, each in values.get("vary", {}).items():
+        if not (isinstance(each, list) and each):
+            raise InputError(f"{path} [vary]: {name} = {each!r}: give a list of values")
+    same = {name: _plain(value) for name, value in values.get("set", {}).items()}
+    vary = {name: [_plain(v) for v in each] for name, each in values.get("vary", {}).items()}
+    return values.get("method", "gatys"), same, vary
+
+
+def _plain(value: Any) -> Any:
+    return None if value == "none" else value
 
 
 def sweep(

@@ -225,7 +225,8 @@ def attack(model: nn.Module, pictures: Tensor, labels: Tensor, radius: float, st
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    return norm
 
 
 def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> dict[str, float]:
