@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import psutil
 import pytest
 import torch
 
@@ -40,3 +41,23 @@ def test_memory_and_description():
     assert device.available_memory(torch.device("cpu")) > 2**20
     assert "CPU" in device.describe(torch.device("cpu"), torch.float32)
     device.tune_process()
+
+
+@pytest.mark.parametrize("pixels", [1, 10**8])
+def test_sparing_ends_whatever_happens_in_it(pixels):
+    with pytest.raises(KeyError), device.sparing(pixels):
+        assert torch.rand(300, 1000).sum() > 0
+        raise KeyError
+    assert torch.rand(300, 1000).sum() > 0
+
+
+@pytest.mark.skipif(device._glibc() is None, reason="needs glibc")
+def test_sparing_gives_freed_blocks_back():
+    device.tune_process()
+    process = psutil.Process()
+    with device.sparing(10**8):
+        before = process.memory_info().rss
+        block = torch.ones(50_000_000)
+        assert process.memory_info().rss > before + 150e6
+        del block
+        assert process.memory_info().rss < before + 50e6

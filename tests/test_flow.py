@@ -6,9 +6,11 @@ from data import painting, photo
 
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
+from impasto.networks.bottleneck import ResBottleneck
 from impasto.networks.flow import ActNorm, Coupling, Flow, InvertibleConv, squeeze, unsqueeze
 from impasto.operators.adain import normalise
 from impasto.operators.rbmad import RBMAD
+from impasto.operators.san import SAN
 
 
 def flow(blocks: int = 2, steps: int = 3, affine: bool = False, dtype=torch.float32) -> Flow:
@@ -253,3 +255,37 @@ def test_a_picture_in_strips_is_the_picture_in_one_piece(monkeypatch):
         monkeypatch.setattr("impasto.networks.flow.STRIP", 1)
         torch.testing.assert_close(flow(picture), whole, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(flow.inverse(whole), picture, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("affine", [False, True], ids=["additive", "affine"])
+def test_without_gradients_nothing_given_is_changed(affine):
+    net, picture = flow(affine=affine), photo(24, 32)[None]
+    given = picture.clone()
+    features = net(picture)
+    kept = features.clone()
+    with torch.no_grad():
+        assert torch.allclose(net(picture), features, atol=1e-5)
+        back = net.inverse(features)
+        net.blocks[0][2](kept[:, :12])
+    assert torch.equal(picture, given)
+    assert torch.equal(features, kept)
+    assert torch.allclose(back, picture, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(net.inverse(features, inplace=True), back)
+
+
+@pytest.mark.parametrize("size", [(41, 7), (16, 30), (2, 9), (1, 5), (30, 1)])
+def test_operators_in_strips_are_those_in_one_piece(monkeypatch, size):
+    torch.manual_seed(1)
+    bottleneck, operator, san = ResBottleneck(6, 6, 2), RBMAD(6), SAN(6, code=10, bottleneck=True)
+    content, code = torch.randn(2, 6, *size), torch.randn(1, 10)
+    style = operator.measure(torch.randn(1, 6, 9, 8))
+    whole = [bottleneck(content), operator(content, style), san(content, code, 0.7)]
+    for room in ("networks.bottleneck", "operators.san"):
+        monkeypatch.setattr(f"impasto.{room}.STRIP", 1)
+    with torch.no_grad():
+        strips = [bottleneck(content), operator(content, style), san(content, code, 0.7)]
+        owned = content.clone()
+        assert san(owned, code, 0.7, inplace=True).data_ptr() == owned.data_ptr()
+    for one, other in zip(whole, strips, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)

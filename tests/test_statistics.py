@@ -149,3 +149,12 @@ def test_channels_last_features_have_the_same_moments_and_gradients():
         (Moments.of(x).gram.square().sum() + Moments.of(x).mean.sum()).backward()
         grads.append(x.grad)
     torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_moments_of_a_linear_map():
+    torch.manual_seed(0)
+    features, matrix = torch.rand(2, 4, 5, 6), torch.rand(3, 4)
+    mapped = Moments.of(features).mapped(matrix)
+    whole = Moments.of(torch.einsum("dc,bchw->bdhw", matrix, features))
+    for one, other in zip(vars(mapped).values(), vars(whole).values(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-5)

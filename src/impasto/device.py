@@ -6,6 +6,8 @@ import ctypes
 import functools
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psutil
@@ -20,10 +22,12 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "describe",
+    "sparing",
     "tune_process",
 ]
 
 Module = TypeVar("Module", bound=torch.nn.Module)
+LARGE = 4_000_000  # pixels
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -147,3 +151,22 @@ def tune_process() -> None:
     if libc is not None:
         libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is not given back unasked
+
+
+@contextmanager
+def sparing(pixels: int) -> Iterator[None]:
+    """For a large picture the contrary of :func:`tune_process`: large blocks go back when freed.
+
+    Blocks as large as a picture leave holes in the heap that the next ones do not fit into.
+    """
+    libc = _glibc() if pixels > LARGE else None
+    if libc is None:
+        yield
+        return
+    libc.malloc_trim(0)
+    libc.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+    libc.mallopt(-4, 1 << 16)  # M_MMAP_MAX
+    try:
+        yield
+    finally:
+        libc.mallopt(-4, 0)

@@ -101,9 +101,14 @@ class Picture:
 
     def to_pil(self) -> Image.Image:
         """The picture with 8 bits a channel: mode RGBA if it has an alpha, RGB otherwise."""
-        planes = self.rgb if self.alpha is None else torch.cat([self.rgb, self.alpha])
-        levels = planes.detach().cpu().clamp(0, 1).mul(255).round().to(torch.uint8)
-        return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+        parts = [self.rgb] if self.alpha is None else [self.rgb, self.alpha]
+        channels, (height, width) = sum(map(len, parts)), self.rgb.shape[-2:]
+        levels = torch.empty(height, width, channels, dtype=torch.uint8)
+        for top in range(0, height, 256):  # a large picture as floats once more would be too much
+            rows = torch.cat([part[:, top : top + 256].detach().cpu() for part in parts])
+            rows = rows.clamp(0, 1).mul_(255).round_()
+            levels[top : top + 256] = rows.permute(1, 2, 0)
+        return Image.fromarray(levels.numpy())
 
 
 Source: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Picture
@@ -178,7 +183,7 @@ def write(
     rgb = rgb.detach().cpu().float()
     if rgb.numel() == 0 or rgb.shape[-3:-2] != (3,) or rgb.shape[:-3] not in ((), (1,)):
         raise InputError(f"{_label(path)}: cannot write shape {tuple(rgb.shape)}; give (3, H, W)")
-    if not rgb.isfinite().all():
+    if not all(value.isfinite() for value in rgb.aminmax()):
         raise InputError(f"{_label(path)}: the picture to write holds NaN or infinity; correct it")
     rgb = rgb.reshape(3, *rgb.shape[-2:])
     if alpha is not None:
@@ -442,7 +447,7 @@ def _scaled(values: Tensor, dtype: str, label: str) -> Tensor:
         return values / whites[dtype]
     if "float" not in dtype:
         raise InputError(f"{label}: its type is {dtype}; give float in 0..1, or uint8")
-    if not values.isfinite().all():
+    if not all(value.isfinite() for value in values.aminmax()):
         raise InputError(f"{label}: it holds NaN or infinity; replace them by numbers in 0..1")
     low, high = values.min().item(), values.max().item()
     if low < -1e-4 or high > 1 + 1e-4:  # rounding aside

@@ -171,7 +171,8 @@ class Transfer:
             return colors.restore_chroma(out, rgb) if self.color == "luminance" else out
 
         seen, style, finer = self._controlled(rgb)
-        out = self.method(seen, style, self.strength, watch)
+        # As a Picture, for a method makes no copy of one.
+        out = self.method(Picture(seen, None, picture.name), style, self.strength, watch)
         refine = None if stopped else self.refine
         if refine is not None:
             losses.clear()

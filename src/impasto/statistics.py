@@ -155,6 +155,15 @@ class Moments:
             self.weight + other.weight, self.first + other.first, self.second + other.second
         )
 
+    def mapped(self, matrix: Tensor) -> Moments:
+        """The moments of ``matrix @ F``, without making it.
+
+        Args:
+            matrix: ``(D, C)``.
+        """
+        first = self.first @ matrix.transpose(-1, -2)
+        return Moments(self.weight, first, matrix @ self.second @ matrix.transpose(-1, -2))
+
     def normalised(self) -> Moments:
         """The same moments per unit of weight."""
         return Moments(torch.ones_like(self.weight), self.mean, self.gram)

@@ -13,7 +13,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from ..backbones import load_vgg
@@ -23,8 +22,8 @@ from ..operators import wct as whitening
 from ..operators.adain import adain
 from ..operators.rbmad import RBMAD
 from ..statistics import Moments
-from .flows import FlowStyle, FlowTraining, whole
-from .onepass import StyleModel, bundled
+from .flows import FlowModel, FlowStyle, FlowTraining, whole
+from .onepass import bundled
 from .perceptual import Perceptual
 
 __all__ = ["ArtFlow", "ArtFlowConfig", "Operator"]
@@ -52,7 +51,7 @@ class ArtFlowConfig:
     expansion: float = 2
 
 
-class _Model(StyleModel):
+class _Model(FlowModel):
     """Flow and transfer, once, on the deepest features."""
 
     method = "artflow"
@@ -60,7 +59,6 @@ class _Model(StyleModel):
     Config = ArtFlowConfig
     config: ArtFlowConfig
     network: nn.ModuleDict
-    reversible = True
     operator: Operator
 
     def build(self) -> nn.ModuleDict:
@@ -103,18 +101,16 @@ class _Model(StyleModel):
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size."""
         height, width = contents.shape[-2:]
-        features, aim = self.features(contents), style[LATENT]
-        if self.operator == "rbmad":
-            features = self.rbmad(features, aim, strength)
-        elif self.operator == "wct":
-            features = whitening.wct(features, aim, strength)
-        else:
-            features = adain(features, aim.to(features.dtype), strength)
-        return self.flow.inverse(features)[..., :height, :width]
+        out = self.flow.inverse(self._changed(contents, style[LATENT], strength), inplace=True)
+        return out[..., :height, :width]
 
-    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """The couplings' inner features at half the picture's size, twice, and some of its own."""
-        return torch.finfo(dtype).bits / 8 * (2 * self.config.hidden / 4 + 60)
+    def _changed(self, contents: Tensor, aim: Moments, strength: float) -> Tensor:
+        features = self.features(contents)
+        if self.operator == "rbmad":
+            return self.rbmad(features, aim, strength)  # type: ignore[no-any-return]
+        if self.operator == "wct":
+            return whitening.wct(features, aim, strength)
+        return adain(features, aim.to(features.dtype), strength)
 
 
 class ArtFlow(FlowStyle):

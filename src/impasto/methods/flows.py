@@ -12,18 +12,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..device import tune_process
+from ..device import sparing, tune_process
 from ..errors import InputError
 from ..losses import total_variation
+from ..networks.flow import Flow
+from ..statistics import Moments
 from ..styles import Style
 from .onepass import AnyStyle, StyleModel
 from .perceptual import Perceptual
 
-__all__ = ["SHIFTS", "FlowStyle", "FlowTraining", "whole"]
+__all__ = ["SHIFTS", "FlowModel", "FlowStyle", "FlowTraining", "whole"]
 
 # Down and to the right, in pixels. A squeeze treats pixels by where they stand in a cell of 2 or 4;
 # here each row and each column of a cell comes once.
 SHIFTS = ((0, 0), (2, 1), (1, 3), (3, 2))
+
+
+class FlowModel(StyleModel):
+    """A model with a flow."""
+
+    reversible = True
+    flow: Flow
+
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """Six of the picture: all but some rows of a coupling's work is done in place."""
+        return torch.finfo(dtype).bits / 8 * 3 * 6
 
 
 class FlowStyle(AnyStyle):
@@ -39,9 +52,11 @@ class FlowStyle(AnyStyle):
         InputError: for an option out of its range.
     """
 
+    model: FlowModel
+
     def __init__(
         self,
-        model: StyleModel,
+        model: FlowModel,
         shifts: int,
         style_scale: float,
         device: str,
@@ -55,13 +70,27 @@ class FlowStyle(AnyStyle):
 
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
+        aim = self.aim(pictures, style)
+        with sparing(pictures.shape[-2] * pictures.shape[-1]):
+            total = self._shifted(pictures, aim, strength, self.shifts[0])
+            for shift in self.shifts[1:]:
+                total.add_(self._shifted(pictures, aim, strength, shift))
+        return total if len(self.shifts) == 1 else total.div_(len(self.shifts))
+
+    def _shifted(
+        self,
+        pictures: Tensor,
+        aim: Mapping[str, Moments],
+        strength: float,
+        shift: tuple[int, int],
+    ) -> Tensor:
         height, width = pictures.shape[-2:]
-        aim, total = self.aim(pictures, style), torch.zeros_like(pictures)
-        for down, right in self.shifts:
-            moved = _continued(pictures, (right, 0, down, 0))
-            out = self.model(moved, aim, strength)
-            total += out[..., down : down + height, right : right + width]
-        return total / len(self.shifts)
+        down, right = shift
+        moved = whole(pictures, self.model.flow.unit, down, right)
+        return self.model(moved, aim, strength)[..., down : down + height, right : right + width]
+
+    def _on_device(self, picture: Tensor) -> Tensor:
+        return picture[None].to(self.device)  # its memory: a flow begins with a copy
 
 
 class FlowTraining:
@@ -109,13 +138,15 @@ class FlowTraining:
         self.model.save(path, figures)
 
 
-def whole(pictures: Tensor, unit: int) -> Tensor:
-    """Pictures continued by reflection to sides that are multiples of ``unit``."""
+def whole(pictures: Tensor, unit: int, down: int = 0, right: int = 0) -> Tensor:
+    """Pictures moved and continued by reflection, to sides that are multiples of ``unit``."""
     height, width = pictures.shape[-2:]
-    return _continued(pictures, (0, -width % unit, 0, -height % unit))
+    return _continued(pictures, (right, -(width + right) % unit, down, -(height + down) % unit))
 
 
 def _continued(pictures: Tensor, by: tuple[int, int, int, int]) -> Tensor:
     """By reflection; by replication where they are too small to reflect."""
+    if not any(by):
+        return pictures
     fits = max(by) < min(pictures.shape[-2:])
     return F.pad(pictures, by, mode="reflect" if fits else "replicate")

@@ -277,7 +277,7 @@ class OnePass(ABC):
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
         check_memory((height, width), self.model.bytes_per_pixel(self.dtype), self.device)
-        return self.render(self._on_device(rgb), style, strength)[0].clamp(0, 1).cpu()
+        return self.render(self._on_device(rgb), style, strength)[0].clamp_(0, 1).cpu()
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..networks.flow import Flow
 from ..operators.san import SAN, style_code
 from ..statistics import Moments
-from .flows import FlowStyle, FlowTraining, whole
+from .flows import FlowModel, FlowStyle, FlowTraining, whole
 from .onepass import EncoderModel, bundled
 from .perceptual import STYLE_LAYERS, Perceptual
 
@@ -48,7 +48,7 @@ class StyleFlowConfig:
     wide: int = 768
 
 
-class _Model(EncoderModel):
+class _Model(FlowModel, EncoderModel):
     """Flow, and one SAN for each of its blocks."""
 
     method = "styleflow"
@@ -56,7 +56,6 @@ class _Model(EncoderModel):
     Config = StyleFlowConfig
     config: StyleFlowConfig
     network: nn.ModuleDict
-    reversible = True
 
     def build(self) -> nn.ModuleDict:
         """See :class:`StyleFlowConfig`."""
@@ -88,15 +87,12 @@ class _Model(EncoderModel):
         code = code.reshape(-1, code.shape[-1])
 
         def before(number: int, features: Tensor) -> Tensor:
-            out: Tensor = self.sans[number](features, code, strength)
+            out: Tensor = self.sans[number](features, code, strength, inplace=True)
             return out
 
-        features = self.flow(whole(contents, self.flow.unit))
-        return self.flow.inverse(features, before)[..., :height, :width]
-
-    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """The couplings' inner features at half the picture's size, twice, and some of its own."""
-        return torch.finfo(dtype).bits / 8 * (2 * self.config.hidden / 4 + 60)
+        unit = self.flow.unit
+        out = self.flow.inverse(self.flow(whole(contents, unit)), before, inplace=True)
+        return out[..., :height, :width]
 
 
 class StyleFlow(FlowStyle):

@@ -6,13 +6,16 @@ depthwise one looks around, a 1x1 one narrows again; each is instance-normalised
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .decoder import padded
+from .decoder import padded, padded_rows
 from .norm import StyledNorm
 
 __all__ = ["ResBottleneck"]
+
+STRIP = 4_000_000  # numbers between the layers at a time: 16 MB
 
 
 class ResBottleneck(nn.Module):
@@ -44,7 +47,33 @@ class ResBottleneck(nn.Module):
     def forward(self, x: Tensor, mix: Tensor | None = None) -> Tensor:
         """Features ``(B, out, ceil(H / stride), ceil(W / stride))``; see :class:`StyledNorm`."""
         first, second, last = self.norms
+        wide = len(x) * self.expand.out_channels * x.shape[-1]
+        if self.adds and not torch.is_grad_enabled() and wide * x.shape[-2] > STRIP:
+            return self._in_strips(x, mix, max(8, STRIP // wide))
         y: Tensor = F.relu6(first(self.expand(x), mix), inplace=True)
         y = F.relu6(second(self.depthwise(padded(y)), mix), inplace=True)
         y = last(self.project(y), mix)
         return x + y if self.adds else y
+
+    def _in_strips(self, x: Tensor, mix: Tensor | None, rows: int) -> Tensor:
+        """The same, so many rows at a time; each pass measures what the next normalises by.
+
+        What is wide is made anew in every pass, and never there as a whole.
+        """
+        height = x.shape[-2]
+        ends = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+        norms = [norm for norm in self.norms if isinstance(norm, StyledNorm)]
+        one = norms[0].measured((self.expand(x[..., top:end, :]) for top, end in ends), mix)
+
+        def seen(top: int, end: int) -> Tensor:
+            # What is done to each pixel alone may as well be done to the padded ones.
+            y = one(self.expand(padded_rows(x, top - 1, end + 1, height)))
+            return self.depthwise(F.relu6(y, inplace=True))  # type: ignore[no-any-return]
+
+        two = norms[1].measured((seen(*each) for each in ends), mix)
+        out = torch.empty_like(x)
+        for top, end in ends:
+            y = F.relu6(two(seen(top, end)), inplace=True)
+            out[..., top:end, :] = self.project(y)
+        three = norms[2].measured((out[..., top:end, :] for top, end in ends), mix)
+        return three(out).add_(x)

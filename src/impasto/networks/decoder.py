@@ -92,6 +92,25 @@ def padded(x: Tensor, by: int = 1) -> Tensor:
     return F.pad(x, (by, by, by, by), mode="reflect" if fits else "replicate")
 
 
+def padded_rows(x: Tensor, low: int, high: int, height: int, first: int = 0) -> Tensor:
+    """Rows ``low`` to ``high`` of ``padded(x)``, with its columns; row 0 is the first of ``x``.
+
+    Args:
+        x: features, or their rows from ``first`` on.
+        low, high: from -1 to ``height + 1``.
+        height: of the whole features.
+        first: see ``x``.
+    """
+    reflect = min(x.shape[-1], height) > 1
+    rows = torch.arange(low, high, device=x.device)
+    if reflect:
+        rows = rows.abs()
+        rows = torch.where(rows < height, rows, 2 * (height - 1) - rows)
+    rows = rows.clamp(0, height - 1) - first
+    inside = x.index_select(-2, rows)
+    return F.pad(inside, (1, 1, 0, 0), mode="reflect" if reflect else "replicate")
+
+
 def _whole(widths: object) -> bool:
     def lists(value: object) -> bool:
         return isinstance(value, (list, tuple)) and len(value) > 0

@@ -7,7 +7,7 @@ in between does not touch comes back exactly, so no content leaks away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .decoder import padded
+from .decoder import padded, padded_rows
 
 __all__ = ["ActNorm", "Coupling", "Flow", "InvertibleConv", "squeeze", "unsqueeze"]
 
-STRIP = 16_000_000  # numbers in the inner features of a coupling at a time: 64 MB
+STRIP = 4_000_000  # numbers in the inner features of a coupling at a time: 16 MB
 
 
 def squeeze(x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class ActNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels))
         self.register_buffer("initialised", torch.tensor(False))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
         if self.training and not self.initialised:
             with torch.no_grad():
@@ -54,11 +54,13 @@ class ActNorm(nn.Module):
                 self.bias.copy_(-mean)
                 self.scale.copy_(1 / (deviation + 1e-6))
                 self.initialised.fill_(True)
-        return torch.addcmul((self.scale * self.bias)[:, None, None], x, self.scale[:, None, None])
+        shift, scale = (self.scale * self.bias)[:, None, None], self.scale[:, None, None]
+        return torch.addcmul(shift, x, scale, out=x if inplace else None)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, inplace: bool = False) -> Tensor:
         """What :meth:`forward` was given."""
-        return torch.addcdiv(-self.bias[:, None, None], y, self.scale[:, None, None])
+        shift, scale = -self.bias[:, None, None], self.scale[:, None, None]
+        return torch.addcdiv(shift, y, scale, out=y if inplace else None)
 
     def log_determinant(self) -> Tensor:
         """Of the map's Jacobian, for each position."""
@@ -93,19 +95,19 @@ class InvertibleConv(nn.Module):
         upper = self.upper.triu(1) + torch.diag(self.signs * self.log_scale.exp())
         return self.permutation @ lower, upper
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
         left, right = self.factors()
-        return F.conv2d(x, (left @ right)[..., None, None])
+        return _mixed(x, left @ right, inplace)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, inplace: bool = False) -> Tensor:
         """What :meth:`forward` was given."""
         back = self._back
         if back is None or torch.is_grad_enabled() or back.dtype != y.dtype:
             left, right = (factor.double() for factor in self.factors())
             back = torch.linalg.inv(left @ right).to(y.dtype)
             self._back = None if self.training or torch.is_grad_enabled() else back
-        return F.conv2d(y, back[..., None, None])
+        return _mixed(y, back, inplace)
 
     def log_determinant(self) -> Tensor:
         """Of the matrix, which is the map's Jacobian at each position."""
@@ -148,49 +150,62 @@ class Coupling(nn.Module):
             nn.init.zeros_(start)
         self.log_scale = nn.Parameter(torch.zeros(self.last.out_channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
+        if torch.is_grad_enabled():
+            given, other = self._halves(x)
+            scale, shift = self._change(self._whole(given))
+            changed = other * scale + shift
+            return torch.cat([changed, given] if self.swap else [given, changed], 1)
+        x = x if inplace else x.clone()
         given, other = self._halves(x)
-        scale, shift = self._change(given)
-        return self._whole(given, other * scale + shift)
+        for rows, y in self._strips(given):
+            scale, shift = self._change(y)
+            other[..., rows, :].mul_(scale).add_(shift)
+        return x
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, inplace: bool = False) -> Tensor:
         """What :meth:`forward` was given."""
+        if torch.is_grad_enabled():
+            given, other = self._halves(y)
+            scale, shift = self._change(self._whole(given))
+            changed = (other - shift) / scale
+            return torch.cat([changed, given] if self.swap else [given, changed], 1)
+        y = y if inplace else y.clone()
         given, other = self._halves(y)
-        scale, shift = self._change(given)
-        return self._whole(given, (other - shift) / scale)
+        for rows, out in self._strips(given):
+            scale, shift = self._change(out)
+            other[..., rows, :].sub_(shift).div_(scale)
+        return y
 
-    def _change(self, given: Tensor) -> tuple[Tensor | float, Tensor]:
-        y = self._strips(given) * self.log_scale.exp()[:, None, None]
+    def _change(self, y: Tensor) -> tuple[Tensor | float, Tensor]:
+        """Scale and shift of the other half, from what NN gives."""
+        y = y * self.log_scale.exp()[:, None, None]
         if not self.affine:
             return 1.0, y
         scale, shift = y.chunk(2, 1)
         return torch.sigmoid(scale + 2), shift
 
-    def _strips(self, given: Tensor) -> Tensor:
-        """NN without its scale; where no gradient is wanted, a strip of rows at a time.
+    def _whole(self, given: Tensor) -> Tensor:
+        """NN without its scale."""
+        return self.last(padded(self._inner(padded(given))))  # type: ignore[no-any-return]
+
+    def _strips(self, given: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """NN without its scale, a strip of rows at a time: the rows, and what it gives there.
 
         Its inner features are many times what it is given. With two rows more on either side, from
         the picture's own, a strip is exactly what it is in the whole.
         """
         height, width = given.shape[-2:]
-        rows = max(8, STRIP // (len(given) * self.first.out_channels * width))
-        around = padded(given)
-        if torch.is_grad_enabled() or rows >= height:
-            return self.last(padded(self._inner(around)))  # type: ignore[no-any-return]
-        out = given.new_empty(len(given), self.last.out_channels, height, width)
-        reflect = width > 1  # as padded() does
-        for top in range(0, height, rows):
-            low, high = max(top - 1, 0), min(top + rows + 1, height)
-            y = self._inner(around[..., low : high + 2, :])
-            y = F.pad(y, (1, 1, 0, 0), mode="reflect" if reflect else "replicate")
-            if top == 0:
-                y = torch.cat([y[..., reflect : reflect + 1, :], y], -2)
-            if top + rows >= height:
-                edge = y.shape[-2] - 1 - reflect
-                y = torch.cat([y, y[..., edge : edge + 1, :]], -2)
-            out[..., top : top + rows, :] = self.last(y)
-        return out
+        most = max(8, STRIP // (len(given) * self.first.out_channels * width))
+        if most >= height:
+            yield slice(None), self._whole(given)
+            return
+        for top in range(0, height, most):
+            end = min(top + most, height)
+            low, high = max(top - 1, 0), min(end + 1, height)
+            y = self._inner(padded_rows(given, low - 1, high + 1, height))
+            yield slice(top, end), self.last(padded_rows(y, top - 1, end + 1, height, low))
 
     def _inner(self, around: Tensor) -> Tensor:
         y = F.relu(self.first(around), inplace=True)
@@ -200,14 +215,24 @@ class Coupling(nn.Module):
         one, two = x.chunk(2, 1)
         return (two, one) if self.swap else (one, two)
 
-    def _whole(self, given: Tensor, other: Tensor) -> Tensor:
-        return torch.cat([other, given] if self.swap else [given, other], 1)
+
+def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:
+    """Channels by a matrix; in place a strip of rows at a time."""
+    kernel = matrix[..., None, None]
+    if not inplace:
+        return F.conv2d(x, kernel)
+    rows = max(8, STRIP // (len(x) * x.shape[1] * x.shape[-1]))
+    for top in range(0, x.shape[-2], rows):
+        strip = x[..., top : top + rows, :]
+        strip.copy_(F.conv2d(strip, kernel))
+    return x
 
 
 class Flow(nn.Module):
     """Blocks of a squeeze and some steps of ActNorm, invertible 1x1 convolution and coupling.
 
-    The couplings of a block use either half in turn (paper 1, Eq. 4 and 5).
+    The couplings of a block use either half in turn (paper 1, Eq. 4 and 5). Without gradients all
+    layers work in place, a strip at a time, so that a picture takes little more than itself.
 
     Args:
         blocks, steps: paper 1 takes 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
@@ -271,22 +296,27 @@ class Flow(nn.Module):
             x = pictures
             for block in self.blocks:
                 assert isinstance(block, nn.ModuleList)
-                x = squeeze(x)
+                x = squeeze(x)  # a copy
                 for layer in block:
-                    x = layer(x)
+                    x = layer(x, inplace=not torch.is_grad_enabled())
         return x
 
     def inverse(
-        self, features: Tensor, before: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        features: Tensor,
+        before: Callable[[int, Tensor], Tensor] | None = None,
+        inplace: bool = False,
     ) -> Tensor:
         """Pictures of features.
 
         Args:
             features: as :meth:`forward` gives them.
+            inplace: without gradients, the memory of ``features`` may be used.
             before: called with the number of a block (the last first) and its features before its
                 steps are undone; gives what to go on with. StyleFlow's transfer.
         """
-        x = features
+        x = features if inplace or torch.is_grad_enabled() else features.clone()
+        del features  # or it would stay until the end
         for number in reversed(range(len(self.blocks))):
             block = self.blocks[number]
             assert isinstance(block, nn.ModuleList)
@@ -295,6 +325,6 @@ class Flow(nn.Module):
             with torch.autocast(x.device.type, enabled=False):
                 for layer in reversed(block):
                     assert isinstance(layer, (ActNorm, InvertibleConv, Coupling))
-                    x = layer.inverse(x)
+                    x = layer.inverse(x, inplace=not torch.is_grad_enabled())
             x = unsqueeze(x)
         return x

@@ -8,6 +8,7 @@ mixing rows mixes manners.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -80,8 +81,32 @@ class StyledNorm(nn.Module):
             x: features.
             mix: shares of the rows, ``(B or 1, rows)``; None takes the first row.
         """
-        rows = mix.to(self.scale.dtype) if mix is not None else None
-        scale = self.scale[:1] if rows is None else rows @ self.scale
-        shift = self.shift[:1] if rows is None else rows @ self.shift
-        out: Tensor = _Normalise.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+        out: Tensor = _Normalise.apply(x, *self._mixed(mix))  # type: ignore[no-untyped-call]
         return out
+
+    def measured(
+        self, parts: Iterable[Tensor], mix: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """What normalises any part of features as :meth:`forward` does the whole, in place.
+
+        Args:
+            parts: of the features, ``(B, C, h, w)``: together the whole.
+            mix: see :meth:`forward`.
+        """
+        count, first, second = 0, torch.zeros(()), torch.zeros(())
+        for part in parts:
+            count += part.shape[-1] * part.shape[-2]
+            wide = part.to(torch.promote_types(part.dtype, torch.float32))
+            first, second = first + wide.sum((-2, -1)), second + wide.square().sum((-2, -1))
+        mean = first / count
+        scale, shift = self._mixed(mix)
+        factor = scale * ((second / count - mean.square()).clamp_min(0) + EPS).rsqrt()
+        shift = shift - mean * factor
+        return lambda x: x.mul_(factor[..., None, None]).add_(shift[..., None, None])
+
+    def _mixed(self, mix: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scale and shift ``(B or 1, C)``."""
+        if mix is None:
+            return self.scale[:1], self.shift[:1]
+        rows = mix.to(self.scale.dtype)
+        return rows @ self.scale, rows @ self.shift

@@ -55,7 +55,7 @@ class RBMAD(nn.Module):
 
     def measure(self, style: Tensor) -> Moments:
         """Moments of the style's half of the mixture, of features ``(B, C, H, W)``."""
-        return Moments.of(self.style_mix(self.style(style))[:, : self.kept])
+        return self._half(self.style_mix, self.style(style))
 
     def forward(self, content: Tensor, style: Moments, strength: float = 1.0) -> Tensor:
         """``AdaIN(content, SCM)``, Eq. 6.
@@ -65,8 +65,13 @@ class RBMAD(nn.Module):
             style: from :meth:`measure`, for each picture or for all.
             strength: see :func:`impasto.operators.adain.adain`.
         """
-        own = Moments.of(self.content_mix(self.content(content))[:, : self.kept])
+        own = self._half(self.content_mix, self.content(content))
         return adain(content, _beside(own, style), strength)
+
+    def _half(self, mix: InvertibleConv, selected: Tensor) -> Moments:
+        """Moments of the channels of ``mix(selected)`` that go on."""
+        left, right = mix.factors()
+        return Moments.of(selected).mapped((left @ right)[: self.kept])
 
 
 def _beside(one: Moments, two: Moments) -> Moments:

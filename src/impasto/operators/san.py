@@ -7,18 +7,20 @@ here a network foretells them from the content's features and a code of the styl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..networks.bottleneck import ResBottleneck
-from ..networks.decoder import padded
+from ..networks.decoder import padded, padded_rows
 from ..statistics import Moments
-from .adain import normalise
+from .adain import EPS, normalise
 
 __all__ = ["SAN", "style_code"]
+
+STRIP = 4_000_000  # numbers that the content's branch makes at a time
 
 
 def style_code(moments: Mapping[str, Moments]) -> Tensor:
@@ -74,19 +76,45 @@ class SAN(nn.Module):
         # A flow's features have deviation 1 at first: it starts near what it is given.
         nn.init.ones_(self.deviation.get_parameter("2.bias"))
 
-    def forward(self, x: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, code: Tensor, strength: float = 1.0, inplace: bool = False
+    ) -> Tensor:
         """Features of the shape of ``x``.
 
         Args:
             x: the content's features, ``(B, C, H, W)``.
             code: of the style, ``(B or 1, code)``.
             strength: 0 gives ``x`` back.
+            inplace: without gradients, the memory of ``x`` is used.
         """
         if strength == 0:
             return x
-        seen = self.conv(padded(self.select(x)))
-        seen = self.bend(normalise(seen)).mean((-2, -1))
+        selected = self.select(x)
+        seen = self._seen(selected) if torch.is_grad_enabled() else self._seen_in_strips(selected)
         both = torch.cat([self.content(seen), self.style(code).expand(len(x), -1)], -1)
-        mean, deviation = (head(both)[..., None, None] for head in (self.mean, self.deviation))
-        out: Tensor = deviation * normalise(x) + mean
-        return out if strength == 1 else x + strength * (out - x)
+        mean, deviation = self.mean(both), self.deviation(both)
+        own = Moments.of(x)
+        scale = deviation / own.deviation(EPS)
+        shift = strength * (mean - scale * own.mean)
+        scale = 1 + strength * (scale - 1)
+        given = shift[..., None, None], x, scale[..., None, None]
+        return torch.addcmul(*given, out=x if inplace and not torch.is_grad_enabled() else None)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """What the content's branch sees, on the mean of the picture: ``(B, C)``."""
+        return self.bend(normalise(self.conv(padded(x)))).mean((-2, -1))  # type: ignore[no-any-return]
+
+    def _seen_in_strips(self, x: Tensor) -> Tensor:
+        """The same, some rows at a time."""
+        height, width = x.shape[-2:]
+        rows = max(8, STRIP // (x.numel() // height))
+
+        def strips() -> Iterator[Tensor]:
+            for top in range(0, height, rows):
+                end = min(top + rows, height)
+                yield self.conv(padded_rows(x, top - 1, end + 1, height))
+
+        parts = [Moments.of(strip) for strip in strips()]
+        own = sum(parts[1:], parts[0])
+        total = sum(self.bend(normalise(strip, own)).sum((-2, -1)) for strip in strips())
+        return total / (height * width)  # type: ignore[no-any-return]
