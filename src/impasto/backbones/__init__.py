@@ -76,7 +76,7 @@ def load_backbone(
         name: one of :data:`NAMES`, or a loaded network, of which a copy is returned and to which
             the options do not apply.
         weights: a file of weights with torchvision's key names (safetensors or pth), or one of
-            :data:`KINDS`: ``imagenet`` and ``robust`` (ResNet-50 trained against perturbations of
+            :data:`KINDS`: ``imagenet`` and ``robust`` (a ResNet trained against perturbations of
             L2 norm 3) look in the cache, then download, ``random`` has learnt nothing. None stands
             for ``imagenet``. A file that ends early serves the taps that it has.
         convention: ``caffe``, ``torchvision`` or ``plain``: what the file's weights expect of their
@@ -134,10 +134,12 @@ def load_vgg(name: str | Backbone = "compact", weights: Path | None = None, **op
     Raises:
         InputError: also for a backbone of another shape.
     """
-    if name in RESNETS:
-        raise InputError(f"{name} has other layers than are wanted here: use compact, vgg19, vgg16")
-    net = load_backbone(name, weights, **options)
-    assert isinstance(net, VGG)
+    net = None if name in RESNETS else load_backbone(name, weights, **options)
+    if not isinstance(net, VGG):
+        label = name.name if isinstance(name, Backbone) else name
+        raise InputError(
+            f"{label} has other layers than are wanted here: use compact, vgg19, vgg16"
+        )
     return net
 
 
@@ -225,8 +227,8 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
         means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
     other.scale_(means)
     other.served, other.name = net.served, "random"
-    how = ",".join(other.smooth.values()) if isinstance(other, ResNet) else ""
-    other.fingerprint = f"random:{net.name}:{digest(other)}{how}"
+    how = [net.padding, net.pooling, *(net.smooth.values() if isinstance(net, ResNet) else ())]
+    other.fingerprint = f"random:{net.name}:{':'.join(how)}:{digest(other)}"
     return other.eval().requires_grad_(False)
 
 

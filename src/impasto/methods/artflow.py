@@ -136,7 +136,7 @@ class ArtFlow(FlowStyle):
         self,
         model: Path | None = None,
         operator: Operator | None = None,
-        shifts: int = 2,
+        shifts: int = 4,
         style_scale: float = 1.0,
         device: str = "auto",
         precision: str = "auto",

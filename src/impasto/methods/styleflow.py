@@ -120,7 +120,7 @@ class StyleFlow(FlowStyle):
         operator: str | None = None,
         encoder_weights: Path | None = None,
         convention: str | None = None,
-        shifts: int = 2,
+        shifts: int = 4,
         style_scale: float = 1.0,
         device: str = "auto",
         precision: str = "auto",

@@ -1,0 +1,158 @@
+"""The four reversible networks: what each costs, how it learnt, what it makes, and its grid.
+
+    python benchmarks/flows.py [--runs artflow=RUN styleflow=RUN ...]
+
+Parameters, multiply-adds, time of a 512x512 picture, losses on validation and the grid (energy at
+periods of 2 and 4 pixels, with one pass and with the mean of 2 or 4 shifted ones, beside the
+photographs' own) go to benchmarks/flows.md; photographs of scikit-image's in two of impasto's own
+styles to docs/flows.jpg, a part of one with and without its grid to docs/flows-grid.png, and
+photographs that are stylised and brought back to docs/flows-back.jpg. With the folders of the
+trainings, their losses are drawn to docs/flows-losses.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import machine
+from gallery import DOCS, painting, photo
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from impasto import load
+from impasto.backbones.weights import load_tensors
+from impasto.images import fit, resize, write
+from impasto.methods.onepass import bundled
+from impasto.study.figures import labelled
+from impasto.study.metrics import grid_energy, luminance_ssim
+from impasto.training.fit import history
+
+FLOWS: dict[str, tuple[str, str]] = {
+    "artflow": ("artflow", "adain"),
+    "artflow-rbmad": ("artflow", "rbmad"),
+    "styleflow": ("styleflow", "san"),
+    "styleflow-rbmad": ("styleflow", "rbmad"),
+}
+PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
+STYLES = ("swirls", "stained_glass")
+SIZE = 300  # short side of a result on the sheets
+SHIFTS = (1, 2, 4)
+
+
+def flow(label: str, shifts: int = 4) -> Any:
+    method, operator = FLOWS[label]
+    return load(method, operator=operator, shifts=shifts, device="cpu")
+
+
+def row(label: str, grids: dict[int, float]) -> str:
+    """Of the table."""
+    path = bundled(label)
+    count = sum(p.numel() for p in flow(label).model.network.parameters())
+    picture, drawn = torch.rand(3, 512, 512), painting("swirls")
+    seconds: dict[int, float] = {}
+    for shifts in SHIFTS:
+        method = flow(label, shifts)
+        style = method.prepare([drawn])
+        method(picture, style)
+        if shifts == 1:
+            with FlopCounterMode(display=False) as counter:
+                method(picture, style)
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            method(picture, style)
+            times.append(time.perf_counter() - began)
+        seconds[shifts] = statistics.median(times)
+    figures = json.loads(load_tensors(path)[1]["figures"])
+    losses = figures["validation"]
+    return (
+        f"| {label} | {count / 1e6:.2f} M | {path.stat().st_size / 1e6:.1f} | "
+        f"{counter.get_total_flops() / 2e9:.1f} G | "
+        f"{' | '.join(f'{seconds[shifts]:.2f}' for shifts in SHIFTS)} | {figures['steps']} | "
+        f"{losses['content']:.2f} | {losses['style']:.2f} | "
+        f"{' | '.join(f'{1000 * grids[shifts]:.2f}' for shifts in SHIFTS)} |"
+    )
+
+
+def magnified(picture: Tensor, side: int = 96, by: int = 3) -> Tensor:
+    """The upper left of a picture, every pixel a square."""
+    part = picture[:, 20 : 20 + side, 20 : 20 + side]
+    return part.repeat_interleave(by, -1).repeat_interleave(by, -2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", nargs="*", default=[], help="LABEL=FOLDER of a training")
+    args = parser.parse_args()
+    contents = [photo(name) for name in PHOTOS]
+    shape = fit(contents[0].shape[-2], contents[0].shape[-1], SIZE)
+    contents = [resize(content, shape) for content in contents]
+    styles = {name: painting(name) for name in STYLES}
+    own = statistics.mean(map(grid_energy, contents))
+    rows: list[str] = []
+    sheet = [[("photograph", content)] * 1 for content in contents for _ in STYLES]
+    parts: list[tuple[str, Tensor]] = []
+    back: list[tuple[str, Tensor]] = []
+    for label in FLOWS:
+        grids: dict[int, list[float]] = {shifts: [] for shifts in SHIFTS}
+        for shifts in SHIFTS:
+            method = flow(label, shifts)
+            for index, content in enumerate(contents):
+                for number, (name, drawn) in enumerate(styles.items()):
+                    out = method(content, method.prepare([drawn]))
+                    grids[shifts].append(grid_energy(out))
+                    if shifts == 4:
+                        sheet[index * len(STYLES) + number].append((f"{label}, {name}", out))
+                    if (index, number) == (3, 0):
+                        parts.append(
+                            (f"{label}, {shifts}: {1000 * grid_energy(out):.1f}", magnified(out))
+                        )
+                    if shifts == 4 and (index, number) == (1, 0):
+                        again = method(out, method.prepare([content]))
+                        likeness = luminance_ssim(again, content)
+                        back += [("photograph", content), (label, out)]
+                        back.append((f"and back: {likeness:.2f}", again))
+        rows.append(row(label, {shifts: statistics.mean(each) for shifts, each in grids.items()}))
+        print(rows[-1], flush=True)
+    cells = [cell for line in sheet for cell in line]
+    write(DOCS / "flows.jpg", labelled(cells, 1 + len(FLOWS)), quality=85)
+    write(DOCS / "flows-grid.png", labelled(parts, len(SHIFTS)))
+    write(DOCS / "flows-back.jpg", labelled(back, 6), quality=85)
+    heads = ["network", "parameters", "MB", "multiply-adds"]
+    heads += [f"s, {shifts} shifts" for shifts in SHIFTS] + ["steps", "content", "style"]
+    heads += [f"grid, {shifts}" for shifts in SHIFTS]
+    lines = [
+        f"A 512x512 picture ({machine(torch.device('cpu'))}, float32, torch {torch.__version__}): "
+        "multiply-adds of one pass, seconds with 1, 2 and 4 shifted ones. Weighted losses on pairs "
+        "held out. Grid: rms of what repeats every 2 or 4 pixels, in thousandths of the range of "
+        f"luminance, mean over {len(PHOTOS) * len(STYLES)} results; the photographs' own is "
+        f"{1000 * own:.2f}.",
+        "",
+        f"| {' | '.join(heads)} |",
+        f"| --- |{' ---: |' * (len(heads) - 1)}",
+        *rows,
+    ]
+    Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if args.runs:
+        figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+        for axes, term in zip(figure.subplots(1, 2), ("content", "style"), strict=True):
+            for given in args.runs:
+                label, run = given.split("=", 1)
+                seen = [entry for entry in history(Path(run)) if "train" in entry]
+                values = [entry[f"train/{term}"] for entry in seen]
+                axes.plot([entry["step"] for entry in seen], values, label=label)
+            axes.set_xlabel("steps")
+            axes.set_ylabel(f"{term} loss, weighted, means of 25 batches")
+            axes.legend()
+        figure.savefig(DOCS / "flows-losses.png")
+
+
+if __name__ == "__main__":
+    main()
