@@ -281,8 +281,8 @@ def test_operators_in_strips_are_those_in_one_piece(monkeypatch, size):
     content, code = torch.randn(2, 6, *size), torch.randn(1, 10)
     style = operator.measure(torch.randn(1, 6, 9, 8))
     whole = [bottleneck(content), operator(content, style), san(content, code, 0.7)]
-    for room in ("networks.bottleneck", "operators.san"):
-        monkeypatch.setattr(f"impasto.{room}.STRIP", 1)
+    for name in ("networks.bottleneck.LARGE", "networks.bottleneck.STRIP", "operators.san.STRIP"):
+        monkeypatch.setattr(f"impasto.{name}", 1)
     with torch.no_grad():
         strips = [bottleneck(content), operator(content, style), san(content, code, 0.7)]
         owned = content.clone()

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from data import painting, photo
+from skimage import data
 
 from impasto import cli
+from impasto.backbones.weights import load_tensors
 from impasto.errors import InputError
-from impasto.images import write
+from impasto.images import read, resize, write
 from impasto.methods.artflow import ArtFlow
 from impasto.methods.flows import SHIFTS, whole
+from impasto.methods.onepass import bundled
 from impasto.methods.styleflow import StyleFlow
 from impasto.networks.flow import ActNorm
 from impasto.operators.san import SAN
+from impasto.samples import draw
 from impasto.statistics import Moments
+from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.styles import StoredStyle
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -244,3 +250,48 @@ def test_by_the_command(files, tmp_path, monkeypatch, capsys):
     code, said = run(*model, "--shifts", "5")
     assert code == 2
     assert "shifts = 5" in said
+
+
+BUNDLED = {
+    "artflow": (ArtFlow, "adain"),
+    "artflow-rbmad": (ArtFlow, "rbmad"),
+    "styleflow": (StyleFlow, "san"),
+    "styleflow-rbmad": (StyleFlow, "rbmad"),
+}
+
+
+@pytest.fixture(scope="module")
+def cat_and_swirls():
+    """What they were made for: a photograph and a painting, neither of which they have seen."""
+    return resize(read(data.chelsea()).rgb, (160, 240)), read(draw("swirls", 256)).rgb
+
+
+@pytest.mark.parametrize("label", list(BUNDLED))
+def test_the_bundled_networks_paint_and_bring_back(label, cat_and_swirls):
+    cls, operator = BUNDLED[label]
+    method = cls(operator=operator, **CPU)
+    assert method.settings["model"] == f"{label}.safetensors"
+    content, style = cat_and_swirls
+    out = render(method, content, style)
+    before, after = ((x.mean((-2, -1)) - style.mean((-2, -1))).norm() for x in (content, out))
+    assert after < 0.5 * before  # nearer to the painting's colours
+    assert luminance_ssim(out, content) > 0.4
+    assert luminance_ssim(render(method, out, content), content) > luminance_ssim(out, content)
+    torch.testing.assert_close(
+        render(method, content, style, strength=0.0), content, atol=1e-3, rtol=0
+    )
+
+
+def test_the_bundled_networks_were_trained_alike_and_are_small():
+    files = [bundled(label) for label in BUNDLED]
+    assert sum(file.stat().st_size for file in files) < 25e6
+    recipes = [json.loads(load_tensors(file)[1]["figures"])["recipe"] for file in files]
+    for same in ("steps", "batch", "data", "learning_rate", "schedule", "seed"):
+        assert all(recipe[same] == recipes[0][same] for recipe in recipes), same
+
+
+def test_the_grid_is_weaker_with_more_shifts(cat_and_swirls):
+    one, four = (
+        grid_energy(render(ArtFlow(shifts=shifts, **CPU), *cat_and_swirls)) for shifts in (1, 4)
+    )
+    assert four < 0.7 * one

@@ -54,3 +54,20 @@ def test_gradients_reach_every_parameter():
 def test_sizes_that_cannot_be(options):
     with pytest.raises(InputError, match="1 or more"):
         SAN(*options)
+
+
+def test_codes_are_seen_relative_to_the_first_batch(tmp_path):
+    torch.manual_seed(0)
+    san = SAN(6, code=10)
+    codes = 5 + torch.arange(10.0) * torch.randn(8, 10)
+    standard = san.style[0]
+    san.train()(torch.randn(8, 6, 4, 4), codes)
+    seen = standard(codes)
+    assert seen.mean(0).abs().max() < 1e-5
+    assert (seen.std(0, correction=0)[1:] - 1).abs().max() < 0.2
+    assert seen[:, 0].abs().max() < 1e-5  # never differs, and is not blown up
+    san(torch.randn(8, 6, 4, 4), 3 * codes)
+    assert torch.equal(standard(codes), seen)
+    other = SAN(6, code=10)
+    other.load_state_dict(san.state_dict())
+    assert torch.equal(other.style[0](codes), seen)

@@ -16,6 +16,7 @@ import torch
 from .errors import InputError
 
 __all__ = [
+    "LARGE",
     "available_memory",
     "channels_last",
     "check_memory",
@@ -96,7 +97,8 @@ def describe(device: torch.device, precision: torch.dtype) -> str:
         return f"{torch.cuda.get_device_name(device)}, {kind}"
     if device.type == "mps":
         return f"Apple GPU (MPS), {kind}"
-    return f"CPU, {torch.get_num_threads()} threads, {kind}"
+    count = torch.get_num_threads()
+    return f"CPU, {count} thread{'s' if count > 1 else ''}, {kind}"
 
 
 def available_memory(device: torch.device) -> int:

@@ -137,9 +137,7 @@ def load_vgg(name: str | Backbone = "compact", weights: Path | None = None, **op
     net = None if name in RESNETS else load_backbone(name, weights, **options)
     if not isinstance(net, VGG):
         label = name.name if isinstance(name, Backbone) else name
-        raise InputError(
-            f"{label} has other layers than are wanted here: use compact, vgg19, vgg16"
-        )
+        raise InputError(f"{label} has other layers than wanted: use compact, vgg19 or vgg16")
     return net
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..device import sparing, tune_process
+from ..device import LARGE, sparing, tune_process
 from ..errors import InputError
 from ..losses import total_variation
 from ..networks.flow import Flow
@@ -90,7 +90,9 @@ class FlowStyle(AnyStyle):
         return self.model(moved, aim, strength)[..., down : down + height, right : right + width]
 
     def _on_device(self, picture: Tensor) -> Tensor:
-        return picture[None].to(self.device)  # its memory: a flow begins with a copy
+        if picture.shape[-2] * picture.shape[-1] > LARGE:
+            return picture[None].to(self.device)  # no copy: a flow begins with one
+        return super()._on_device(picture)
 
 
 class FlowTraining:

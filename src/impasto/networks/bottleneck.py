@@ -15,7 +15,8 @@ from .norm import StyledNorm
 
 __all__ = ["ResBottleneck"]
 
-STRIP = 4_000_000  # numbers between the layers at a time: 16 MB
+LARGE = 64_000_000  # numbers between the layers, beyond which it works in strips: 256 MB
+STRIP = 4_000_000  # and those of a strip
 
 
 class ResBottleneck(nn.Module):
@@ -48,7 +49,7 @@ class ResBottleneck(nn.Module):
         """Features ``(B, out, ceil(H / stride), ceil(W / stride))``; see :class:`StyledNorm`."""
         first, second, last = self.norms
         wide = len(x) * self.expand.out_channels * x.shape[-1]
-        if self.adds and not torch.is_grad_enabled() and wide * x.shape[-2] > STRIP:
+        if self.adds and not torch.is_grad_enabled() and wide * x.shape[-2] > LARGE:
             return self._in_strips(x, mix, max(8, STRIP // wide))
         y: Tensor = F.relu6(first(self.expand(x), mix), inplace=True)
         y = F.relu6(second(self.depthwise(padded(y)), mix), inplace=True)
@@ -58,7 +59,8 @@ class ResBottleneck(nn.Module):
     def _in_strips(self, x: Tensor, mix: Tensor | None, rows: int) -> Tensor:
         """The same, so many rows at a time; each pass measures what the next normalises by.
 
-        What is wide is made anew in every pass, and never there as a whole.
+        What is wide is made anew in every pass, which takes twice the time, and never there as a
+        whole.
         """
         height = x.shape[-2]
         ends = [(top, min(top + rows, height)) for top in range(0, height, rows)]

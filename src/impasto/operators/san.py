@@ -31,11 +31,38 @@ def style_code(moments: Mapping[str, Moments]) -> Tensor:
     return torch.cat([part for m in moments.values() for part in (m.mean, m.deviation())], -1)
 
 
+class _Standard(nn.Module):
+    """Numbers relative to their mean and deviation in the first batch in training.
+
+    A code's numbers differ far more from each other than from style to style; as they are, the
+    style's branch would hardly tell one from another.
+    """
+
+    center: Tensor
+    spread: Tensor
+    initialised: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("spread", torch.ones(size))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.initialised and len(x) > 1:
+            deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
+            self.center.copy_(mean)
+            self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
+            self.initialised.fill_(True)
+        return (x - self.center) / self.spread
+
+
 class SAN(nn.Module):
     """Style-aware normalisation: ``deviation normalise(x) + mean``, both foretold.
 
     The content's branch: 3x3 convolution, instance normalisation, PReLU, mean over the picture, two
-    linear layers. The style's branch: three linear layers and tanh. Two heads read both.
+    linear layers. The style's branch: the code relative to those of the first batch in training,
+    three linear layers and tanh. Two heads read both.
 
     Args:
         channels: of the content's features.
@@ -64,6 +91,7 @@ class SAN(nn.Module):
             nn.Linear(channels, wide), nn.PReLU(), nn.Linear(wide, 2 * channels), nn.PReLU()
         )
         self.style = nn.Sequential(
+            _Standard(code),
             *(nn.Linear(code, 1024), nn.PReLU(), nn.Linear(1024, 512), nn.PReLU()),
             *(nn.Linear(512, 2 * channels), nn.Tanh()),
         )
