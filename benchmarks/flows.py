@@ -42,7 +42,7 @@ FLOWS: dict[str, tuple[str, str]] = {
 }
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
 STYLES = ("swirls", "stained_glass")
-SIZE = 300  # short side of a result on the sheets
+SIZE = 240  # short side of a result on the sheets
 SHIFTS = (1, 2, 4)
 
 

@@ -1,0 +1,67 @@
+"""Every bundled method on pictures that none was trained on, beside paper 1's Table 1.
+
+    python benchmarks/comparison.py --contents DIR --styles DIR --vgg vgg19.safetensors \
+        --convention caffe [--photos DIR] [--size 384] [--folder DIR]
+
+As `impasto compare`, whose sheet, scatter and page go to the folder; an interrupted run goes on.
+Writes benchmarks/comparison.md. Paper 1 adds "the common parts" of its methods' losses, scaled so
+that they can be compared, and gives no more of them; ours is the mean/deviation distance to the
+painting that is left (relu1_1..relu4_1) plus the distance of instance-normalised relu4_1 to the
+photograph, both by VGG-19.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from common import judge, judged, machine
+
+from impasto.study.compare import available, compare
+
+# Paper 1, Table 1: "Loss of different models". Its baseline is Johnson's network.
+PAPER = {
+    "johnson": 11.1,
+    "johnson-bottleneck": 4.69,
+    "artflow": 1.52,
+    "artflow-rbmad": 1.38,
+    "styleflow": 1.12,
+    "styleflow-rbmad": 1.29,
+}
+SHOWN = ("style", "content", "gram", "color", "features", "ssim")
+
+
+def main() -> None:
+    parser = judged(__doc__)
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--folder", type=Path, default=Path("build/comparison"))
+    args = parser.parse_args()
+    means = compare(
+        *(args.contents, args.styles, args.folder, available(), judge(args)),
+        size=args.size,
+        device="cpu",
+        on_progress=lambda done, total, name: print(f"{done}/{total} {name}", flush=True),
+    )
+    order = sorted(means, key=lambda name: means[name]["style"][0] + means[name]["content"][0])
+    lines = [
+        f"Short side {args.size} px, judged by VGG-19 ({machine(torch.device('cpu'))}, torch "
+        f"{torch.__version__}); mean and standard error over {{pairs}} pairs.",
+        "",
+        f"| method | paper 1 | style + content | {' | '.join(SHOWN)} |",
+        f"| --- |{' ---: |' * (len(SHOWN) + 2)}",
+    ]
+    pairs = 0
+    for name in order:
+        row = means[name]
+        pairs = len(list((args.folder / "pictures" / name).glob("*.png")))
+        cells = [f"{row[measure][0]:.3f} ± {row[measure][1]:.3f}" for measure in SHOWN]
+        total = row["style"][0] + row["content"][0]
+        lines.append(f"| {name} | {PAPER.get(name, '')} | {total:.3f} | {' | '.join(cells)} |")
+    lines[0] = lines[0].format(pairs=pairs)
+    out = Path(__file__).with_suffix(".md")
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(out.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
