@@ -44,6 +44,7 @@ PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
 STYLES = ("swirls", "stained_glass")
 SIZE = 240  # short side of a result on the sheets
 SHIFTS = (1, 2, 4)
+WINDOW = 8  # entries of a log in a point of the curves
 
 
 def flow(label: str, shifts: int = 4) -> Any:
@@ -87,6 +88,22 @@ def magnified(picture: Tensor, side: int = 96, by: int = 3) -> Tensor:
     return part.repeat_interleave(by, -1).repeat_interleave(by, -2)
 
 
+def curves(runs: dict[str, str]) -> None:
+    """Draw the trainings' losses, which are those of every 25th batch, as running means."""
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+    for axes, term in zip(figure.subplots(1, 2), ("content", "style"), strict=True):
+        for label, run in runs.items():
+            seen = [entry for entry in history(Path(run)) if "train" in entry]
+            values = torch.tensor([entry[f"train/{term}"] for entry in seen]).unfold(0, WINDOW, 1)
+            steps = [entry["step"] for entry in seen][WINDOW - 1 :]
+            axes.plot(steps, values.mean(1), label=label)
+        axes.set_xlabel("steps")
+        axes.set_ylabel(f"{term} loss, weighted (mean of {WINDOW} batches)")
+        axes.set_yscale("log" if term == "style" else "linear")
+        axes.legend()
+    figure.savefig(DOCS / "flows-losses.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", nargs="*", default=[], help="LABEL=FOLDER of a training")
@@ -126,7 +143,11 @@ def main() -> None:
     write(DOCS / "flows-grid.png", labelled(parts, len(SHIFTS)))
     write(DOCS / "flows-back.jpg", labelled(back, 6), quality=85)
     heads = ["network", "parameters", "MB", "multiply-adds"]
-    heads += [f"s, {shifts} shifts" for shifts in SHIFTS] + ["steps", "content", "style"]
+    heads += [f"s, {shifts} shift{'s' * (shifts > 1)}" for shifts in SHIFTS] + [
+        "steps",
+        "content",
+        "style",
+    ]
     heads += [f"grid, {shifts}" for shifts in SHIFTS]
     lines = [
         f"A 512x512 picture ({machine(torch.device('cpu'))}, float32, torch {torch.__version__}): "
@@ -141,17 +162,7 @@ def main() -> None:
     ]
     Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if args.runs:
-        figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
-        for axes, term in zip(figure.subplots(1, 2), ("content", "style"), strict=True):
-            for given in args.runs:
-                label, run = given.split("=", 1)
-                seen = [entry for entry in history(Path(run)) if "train" in entry]
-                values = [entry[f"train/{term}"] for entry in seen]
-                axes.plot([entry["step"] for entry in seen], values, label=label)
-            axes.set_xlabel("steps")
-            axes.set_ylabel(f"{term} loss, weighted, means of 25 batches")
-            axes.legend()
-        figure.savefig(DOCS / "flows-losses.png")
+        curves(dict(given.split("=", 1) for given in args.runs))
 
 
 if __name__ == "__main__":
