@@ -77,6 +77,11 @@ def test_classes_are_folders_or_the_beginnings_of_names(tmp_path, folder):
         labels_of([folder / "across"][:0] or [single(tmp_path)])
 
 
+def test_a_name_without_a_class_is_an_error(folder):
+    with pytest.raises(InputError, match="its name has no class; call it CLASS_NUMBER.png"):
+        labels_of([folder / "across"])
+
+
 def single(tmp_path):
     write(tmp_path / "only" / "elm_1.png", stripes(True, 0))
     return tmp_path / "only"

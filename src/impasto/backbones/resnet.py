@@ -3,7 +3,7 @@
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; style transfer with them:
 paper 5. Their activations are *peaky*: a residual sum lets a few channels grow far above the rest,
 which then rule the Gram matrix (Wang, Li & Vasconcelos, "Rethinking and Improving the Robustness of
-Image Style Transfer", CVPR 2021). Smoothing the features cures it, even with random weights.
+Image Style Transfer", CVPR 2021, who smooth the features against it).
 """
 
 from __future__ import annotations
@@ -140,9 +140,12 @@ class ResNet(Backbone):
 
     def smoothing(self, smooth: Smooth | Mapping[str, Smooth]) -> dict[str, Smooth]:
         """What is done at every tap; see the class."""
-        given = dict.fromkeys(self.sizes, smooth) if isinstance(smooth, str) else dict(smooth)
-        if not isinstance(smooth, str):
-            self.check(given)
+        given: Mapping[str, Smooth]
+        if isinstance(smooth, str):
+            given = dict.fromkeys(self.sizes, smooth)
+        else:
+            self.check(smooth)
+            given = smooth
         for how in given.values():
             if how not in get_args(Smooth):
                 raise InputError(f"smooth {how!r} is unknown: use none, scale or softmax")

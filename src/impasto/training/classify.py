@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from ..backbones.weights import save_tensors
 from ..device import channels_last, choose_device, tune_process
 from ..errors import InputError, Interrupted
 from ..images import list_pictures
-from .data import decode, random_crop
+from .data import decode, place_of, random_crop
 from .recipes import build, read_toml
 
 __all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify", "labels_of"]
@@ -100,16 +99,22 @@ def labels_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
     ``monet`` of ``monet_0012.jpg``.
 
     Raises:
-        InputError: if there are fewer than two classes.
+        InputError: if there are fewer than two classes, or a file's name has none.
     """
     found: dict[str, list[Path]] = {}
     for folder in folders:
-        own = list_pictures(folder)
-        for path in own:
-            found.setdefault(path.stem.rpartition("_")[0] or path.stem, []).append(path)
-        for below in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if pictures := list_pictures(below):
-                found.setdefault(below.name, []).extend(pictures)
+        files = list_pictures(folder)
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        classes = {path.name: pictures for path in below if (pictures := list_pictures(path))}
+        for name, pictures in classes.items():
+            found.setdefault(name, []).extend(pictures)
+        for path in [] if classes else files:
+            name = path.stem.rpartition("_")[0]
+            if not name:
+                raise InputError(
+                    f"{path}: its name has no class; call it CLASS_NUMBER{path.suffix}"
+                )
+            found.setdefault(name, []).append(path)
     if len(found) < 2:
         names = ", ".join(map(str, folders))
         raise InputError(
@@ -148,8 +153,7 @@ class Labelled:
                 except InputError as error:
                     warn(f"skipped: {error}")
                     continue
-                share = int(sha256(path.name.encode()).hexdigest()[:8], 16) / 2**32
-                if share < config.validation:
+                if place_of(path) < config.validation:
                     self.validation.append((picture, label))
                 else:
                     own.append(picture)

@@ -28,6 +28,7 @@ __all__ = [
     "Split",
     "Stream",
     "decode",
+    "place_of",
     "random_crop",
     "seed_of",
 ]
@@ -153,7 +154,7 @@ class PictureSet:
         self.train, self.validation, self.test = (_Pool(short_side, warn) for _ in range(3))
         self._unreadable, left = 0, memory * 1e9
         for path in (path for folder in folders for path in list_pictures(folder)):
-            share = int(sha256(path.name.encode()).hexdigest()[:8], 16) / 2**32
+            share = place_of(path)
             aside = self.validation if share < held_out else self.test
             pool = aside if share < held_out + test else self.train
             if left <= 0:
@@ -310,6 +311,14 @@ class Stream:
     def waiting(self) -> float:
         """Share (0..1) of the time since the first batch that was spent waiting for batches."""
         return self._waited / max(perf_counter() - self._begun, 1e-9) if self._begun else 0.0
+
+
+def place_of(path: Path) -> float:
+    """Where a picture stands in 0..1 by a hash of its name: the same in every run and everywhere.
+
+    Those below a share are kept aside.
+    """
+    return int(sha256(path.name.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def seed_of(*what: object) -> int:
