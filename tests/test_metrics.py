@@ -6,8 +6,11 @@ import pytest
 import torch
 from data import painting, photo
 
+from impasto.backbones import load_vgg
 from impasto.study.metrics import (
+    Remembering,
     content_distance,
+    feature_distance,
     luminance_ssim,
     relative_gram_distance,
     relative_moments_distance,
@@ -52,3 +55,24 @@ def test_ssim_is_one_for_the_same_luminance():
     assert luminance_ssim(content, content) == pytest.approx(1)
     noisy = (content + 0.2 * torch.randn_like(content)).clamp(0, 1)
     assert luminance_ssim(noisy, content) < 0.8
+
+
+def test_a_judge_that_remembers_sees_each_picture_once():
+    passes, compact = [], load_vgg("compact")
+
+    def judge(picture, taps):
+        passes.append(tuple(taps))
+        return compact(picture, taps)
+
+    content, style, out = photo(56, 72), painting(), photo(56, 72).flip(-1)
+    seen = Remembering(judge)
+    for distance in (relative_gram_distance, relative_moments_distance):
+        assert distance(seen, out, content, style) == distance(compact, out, content, style)
+    assert content_distance(seen, out, content) == content_distance(compact, out, content)
+    assert len(passes) == 3
+    other = out.clone()
+    assert feature_distance(seen, other, content) == feature_distance(compact, out, content)
+    assert len(passes) == 4
+    content_distance(seen, other, content)
+    relative_gram_distance(seen, out, content, style)  # the style made room
+    assert len(passes) == 5

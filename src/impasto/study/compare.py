@@ -35,6 +35,8 @@ from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
 from .figures import labelled, matplotlib_figure, save, save_figure
 from .metrics import (
+    Judge,
+    Remembering,
     color_distance,
     content_distance,
     feature_distance,
@@ -141,6 +143,7 @@ def compare(
         write(_place(out, "contents", content.stem), pictures[content])
         write(_place(out, "styles", style.stem), pictures[style])
     method: Any = None
+    seen = Remembering(judge)
     for number, (label, content, style) in enumerate(todo):
         if on_progress(number, len(todo), f"{label}: {content.stem} x {style.stem}"):
             break
@@ -155,7 +158,7 @@ def compare(
         if megabytes is None:
             megabytes = _peak(methods[label], device, pictures[content], style, size)
         given = pictures[style] if learnt is None else style.stem
-        row = _measured(method, pictures[content], pictures[style], given, judge)
+        row = _measured(method, pictures[content], pictures[style], given, seen)
         picture = row.pop("picture")
         write(_place(out, label, f"{content.stem} {style.stem}"), picture)
         names = dict(zip(KEY, (content.stem, style.stem, label), strict=True))
@@ -248,7 +251,7 @@ def _resumed(
 
 
 def _measured(
-    method: Any, content: Tensor, style: Tensor, given: Any, judge: VGG
+    method: Any, content: Tensor, style: Tensor, given: Any, judge: Judge
 ) -> dict[str, Any]:
     """One result with its figures."""
     prepared = method.prepare([given])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ..backbones.vgg import VGG
 from ..color import luminance_of
 from ..errors import InputError
 from ..operators.adain import normalise
 from ..statistics import Moments
 
 __all__ = [
+    "Judge",
+    "Remembering",
     "color_distance",
     "content_distance",
     "feature_distance",
@@ -26,9 +27,37 @@ __all__ = [
 
 JUDGED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 
+Judge = Callable[[Tensor, Sequence[str]], Mapping[str, Tensor]]
+"""A backbone in float32: what it sees in ``(1, 3, H, W)`` at some taps."""
+
+
+class Remembering:
+    """A judge that keeps what it has seen in the latest pictures.
+
+    Several measures of a result, and results of one content, cost fewer passes by it.
+
+    Args:
+        judge: a backbone with the layers that the measures of this module take.
+        room: for so many pictures.
+    """
+
+    def __init__(self, judge: Judge, room: int = 3) -> None:
+        self.judge, self.room = judge, room
+        # The pictures are kept too: their places in memory, which tell them apart, stay theirs.
+        self.seen: dict[tuple[int, torch.Size], tuple[Tensor, Mapping[str, Tensor]]] = {}
+
+    def __call__(self, picture: Tensor, taps: Sequence[str]) -> Mapping[str, Tensor]:
+        """See :data:`Judge`."""
+        key = (picture.data_ptr(), picture.shape)
+        kept = self.seen.pop(key, None) or (picture, self.judge(picture, JUDGED))
+        self.seen[key] = kept
+        if len(self.seen) > self.room:
+            del self.seen[next(iter(self.seen))]
+        return {tap: kept[1][tap] for tap in taps}
+
 
 def relative_gram_distance(
-    judge: VGG,
+    judge: Judge,
     out: Tensor,
     content: Tensor,
     style: Tensor,
@@ -51,7 +80,7 @@ def relative_gram_distance(
 
 
 def relative_moments_distance(
-    judge: VGG,
+    judge: Judge,
     out: Tensor,
     content: Tensor,
     style: Tensor,
@@ -71,7 +100,7 @@ def relative_moments_distance(
 @torch.no_grad()
 def _relative(
     statistic: Callable[[Moments], Tensor],
-    judge: VGG,
+    judge: Judge,
     pictures: tuple[Tensor, Tensor, Tensor],
     taps: Sequence[str],
 ) -> dict[str, float]:
@@ -86,7 +115,7 @@ def _relative(
 
 
 @torch.no_grad()
-def content_distance(judge: VGG, out: Tensor, content: Tensor, tap: str = "relu4_1") -> float:
+def content_distance(judge: Judge, out: Tensor, content: Tensor, tap: str = "relu4_1") -> float:
     """Half the mean squared difference of instance-normalised features.
 
     0 for the content itself, 1 for features that have nothing to do with it; free of the statistics
@@ -103,7 +132,7 @@ def content_distance(judge: VGG, out: Tensor, content: Tensor, tap: str = "relu4
 
 @torch.no_grad()
 def feature_distance(
-    judge: VGG, out: Tensor, content: Tensor, taps: Sequence[str] = JUDGED
+    judge: Judge, out: Tensor, content: Tensor, taps: Sequence[str] = JUDGED
 ) -> float:
     """How different two pictures look to a network: 0 for the same, at most 4.
 
