@@ -8,6 +8,7 @@ import pytest
 
 from impasto.errors import InputError
 from impasto.methods import METHODS
+from impasto.training.classify import ClassifyConfig
 from impasto.training.data import DataConfig
 from impasto.training.fit import TrainingConfig
 from impasto.training.recipes import build, read_toml
@@ -158,3 +159,5 @@ def test_every_recipe_in_the_repository_is_valid():
         method = read_toml(path).get("method")
         if method is not None:
             assert read_recipe(path, method)
+    for path in recipes.glob("robust/*.toml"):
+        assert build(ClassifyConfig, read_toml(path), path.name)

@@ -92,6 +92,27 @@ def test_padding_and_pooling(padding, pooling):
         assert torch.allclose(flat, flat[..., :1, :1].expand_as(flat), atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_averages_see_every_pixel_alike(pooling):
+    net = small(pooling=pooling)
+    picture = torch.full((1, 3, 48, 48), 0.4, requires_grad=True)
+    features = net(picture, ["conv1", "rb1"])
+    net_slope = torch.autograd.grad(features["conv1"].square().sum(), picture)[0]
+    inner = net_slope[0, :, 16:32, 16:32]
+    uneven = (inner - inner.mean((-2, -1), keepdim=True)).abs().max() / inner.abs().max()
+    assert (float(uneven) < 1e-4) == (pooling == "average")
+    assert features["conv1"].shape[-2:] == (24, 24)
+    assert features["rb1"].shape[-2:] == (12, 12)
+    odd = net(picture[..., :47, :45], ["conv1", "rb1"])
+    assert [tuple(odd[tap].shape[-2:]) for tap in odd] == [(24, 23), (12, 12)]
+
+
+def test_gatys_averages_in_a_resnet_alone(pictures):
+    assert Gatys("resnet18", "random", device="cpu").net.pooling == "average"
+    assert Gatys("resnet18", "random", pooling="max", device="cpu").net.pooling == "max"
+    assert Gatys(device="cpu").net.pooling == "max"
+
+
 def test_smoothing():
     rough, scaled, soft = (small(smooth=how) for how in ("none", "scale", "softmax"))
     picture = photo(64, 64)[None]

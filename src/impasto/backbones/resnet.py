@@ -79,7 +79,11 @@ class ResNet(Backbone):
         bottleneck: which kind they are.
         convention: what the weights expect of their input.
         padding: of the first convolution; the others pad with zeros as trained.
-        pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude.
+        pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude: the first
+            convolution and the pooling then look everywhere and are averaged with weights 1, 2, 1
+            (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019). Their
+            strides of 2 see some pixels more than others, which an optimisation of the pixels
+            prints into the picture as a grid.
         smooth: what is done about peaky activations at the taps, for all or stage -> what:
             ``none``; ``scale``, every channel has unit mean, instead of the layer as a whole;
             ``softmax`` over the channels of every position, times their number, so that no position
@@ -171,7 +175,7 @@ class ResNet(Backbone):
     def numbers_per_pixel(self, tap: str) -> float:
         """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
         # Convolution, normalisation and ReLU in place keep two outputs and pass one gradient.
-        values = 3 * self.conv1.out_channels / 4
+        values = 3 * self.conv1.out_channels / (4 if self.pooling == "max" else 1)
         for number, name in enumerate(self.every_tap[1:], 2):
             if self.every_tap.index(tap) < number - 1:
                 break
@@ -182,12 +186,12 @@ class ResNet(Backbone):
     def stages(self, x: Tensor) -> Iterable[tuple[str, Tensor]]:
         """Tap and features, shallow to deep, of a normalised picture; not scaled, not smoothed."""
         mode = "constant" if self.padding == "zero" else self.padding
-        x = F.relu(self.bn1(self.conv1(F.pad(x, (3, 3, 3, 3), mode=mode))), inplace=True)
+        stride = 2 if self.pooling == "max" else 1
+        x = F.conv2d(F.pad(x, (3, 3, 3, 3), mode=mode), self.conv1.weight, stride=stride)
+        x = F.relu(self.bn1(x), inplace=True)
+        x = x if self.pooling == "max" else _blurred(x)
         yield "conv1", x
-        if self.pooling == "max":
-            x = F.max_pool2d(x, 3, 2, 1)
-        else:
-            x = AVERAGE_POOL_GAIN * F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+        x = F.max_pool2d(x, 3, 2, 1) if self.pooling == "max" else AVERAGE_POOL_GAIN * _blurred(x)
         for tap in self.every_tap[1:]:
             x = self.stage(tap)(x)
             yield tap, x
@@ -233,3 +237,8 @@ class ResNet(Backbone):
         if not sums:
             raise InputError("no photographs to normalise with: give a folder that has some")
         return {tap: floored(sums[tap] / pixels[tap]) for tap in sums}
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Every other row and column, after weights 1, 2, 1 in both directions: all count alike."""
+    return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 2)

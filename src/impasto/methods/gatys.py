@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone, load_backbone
-from ..backbones.resnet import Smooth
+from ..backbones.resnet import RESNETS, Smooth
 from ..color import match
 from ..device import (
     channels_last,
@@ -57,8 +57,9 @@ class Gatys:
     Args:
         backbone: ``compact`` (bundled), ``vgg19``, ``vgg16``, ``resnet50`` or ``resnet18``, or a
             loaded :class:`Backbone`, to which the next five do not apply.
-        weights_file, convention, padding, pooling, smooth: see
-            :func:`impasto.backbones.load_backbone`.
+        weights_file, convention, padding, smooth: see :func:`impasto.backbones.load_backbone`.
+        pooling: see there; None takes ``max``, but of a ResNet ``average``, for the sake of clean
+            pixels.
         content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes the
             backbone's, or those of them that the weights have: relu4_2 (relu4_1 for ``compact``)
             and relu1_1..relu5_1; of a ResNet rb3 and, with paper 5's weights, rb1..rb4.
@@ -92,7 +93,7 @@ class Gatys:
         weights_file: Path | str | None = None,
         convention: str | None = None,
         padding: Literal["replicate", "reflect", "zero"] = "replicate",
-        pooling: Literal["max", "average"] = "max",
+        pooling: Literal["max", "average"] | None = None,
         smooth: Smooth | Mapping[str, Smooth] = "none",
         content_layers: Sequence[str] | Mapping[str, float] | None = None,
         style_layers: Sequence[str] | Mapping[str, float] | None = None,
@@ -128,7 +129,7 @@ class Gatys:
             *(backbone, weights_file),
             convention=convention,
             padding=padding,
-            pooling=pooling,
+            pooling=pooling or ("average" if backbone in RESNETS else "max"),
             smooth=smooth,
         )
         self.notes: list[str] = []
