@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     args = parser.parse_args()
     files = {"standard": args.standard, "robust": args.robust}
-    nets = {"random": load_backbone("resnet18", weights="random")}
-    nets |= {name: load_backbone("resnet18", path) for name, path in files.items()}
+    weights: dict[str, Path | str] = {"random": "random", **files}
+    nets = {name: load_backbone("resnet18", which) for name, which in weights.items()}
     known = {name: json.loads(load_tensors(path)[1]["figures"]) for name, path in files.items()}
     for kind, picture in (("content", read(data.chelsea()).rgb), ("style", draw("swirls", 512))):
         sheet = reconstruct(
@@ -63,13 +63,13 @@ def main() -> None:
         write(DOCS / f"robust-{kind}.jpg", sheet)
     judge = load_vgg("compact")
     cells, rows = [], []
-    seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in nets}
+    seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in weights}
     for photo, painting in PAIRS:
         content, style = read(getattr(data, photo)()).rgb, read(draw(painting, 512)).rgb
         content = resize(content, fit(*content.shape[-2:], args.transfer_size))
         style = resize(style, fit(*style.shape[-2:], args.transfer_size))
-        for name, net in nets.items():
-            method = Gatys(net, device="cpu")
+        for name, which in weights.items():
+            method = Gatys("resnet18", which, device="cpu")
             out = method(content, method.prepare([style]))
             grams = relative_gram_distance(judge, out, content, style).values()
             seen[name].append(
@@ -84,8 +84,8 @@ def main() -> None:
             print(photo, painting, name, seen[name][-1], flush=True)
     side = args.transfer_size
     square = [(name, middle(out, side)) for name, out in cells]
-    write(DOCS / "robust-transfer.jpg", labelled(square, columns=len(nets)))
-    for name in nets:
+    write(DOCS / "robust-transfer.jpg", labelled(square, columns=len(weights)))
+    for name in weights:
         shares = known.get(name)
         told = [f"{shares[k]:.1%}" for k in ("clean", "attacked")] if shares else ["", ""]
         means = [f"{statistics.mean(column):.3f}" for column in zip(*seen[name], strict=True)]

@@ -15,7 +15,7 @@ from impasto.images import read, write
 from impasto.methods.johnson import Johnson
 from impasto.study import compare as study
 from impasto.study.compare import available, compare, front
-from impasto.study.figures import labelled
+from impasto.study.figures import _broken, labelled
 from impasto.study.metrics import color_distance, feature_distance
 
 
@@ -194,3 +194,13 @@ def test_by_the_command(folders, tmp_path, monkeypatch, capsys):
     code, _, said = command()
     assert code == 1
     assert "broken.png" in said
+
+
+def test_long_names_go_over_several_lines():
+    lines = _broken("style_layers=relu1_1+relu2_1+relu3_1", lambda text: len(text) <= 14)
+    assert lines == ["style_layers=", "relu1_1+", "relu2_1+relu3…"]
+    assert _broken("short", lambda text: len(text) <= 14) == ["short"]
+    assert _broken("a" * 30, lambda text: len(text) <= 14) == ["a" * 14, "a" * 14, "aa"]
+    one, three = (labelled([(name, torch.zeros(3, 8, 60))]) for name in ("a", "a b " * 20))
+    assert three.shape[-2] > one.shape[-2]
+    assert three.shape[-1] == one.shape[-1]

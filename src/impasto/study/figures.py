@@ -17,12 +17,14 @@ from ..images import Picture, read
 __all__ = ["labelled", "matplotlib_figure", "save", "save_figure"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
+LINES, LINE = 3, 17  # lines that a label may have, and pixels for each further one
 
 
 def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None) -> Tensor:
     """A sheet of pictures with a name above each, ``(3, H, W)`` in 0..1.
 
-    A name that is wider than its picture is cut, with an ellipsis.
+    A name that is wider than its picture goes over up to three lines; what is left is cut, with an
+    ellipsis.
 
     Args:
         pictures: names, and ``(3, H, W)`` in 0..1, all of one size.
@@ -31,18 +33,33 @@ def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None)
     height, width = pictures[0][1].shape[-2:]
     count = columns or math.ceil(math.sqrt(len(pictures) * height / width))
     rows = math.ceil(len(pictures) / count)
-    size = (count * (width + GAP) + GAP, rows * (height + HEAD + GAP))
+    font = ImageFont.load_default(14)
+    names = [_broken(name, lambda text: font.getlength(text) <= width) for name, _ in pictures]
+    head = HEAD + LINE * (max(map(len, names)) - 1)
+    size = (count * (width + GAP) + GAP, rows * (height + head + GAP))
     sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for index, (name, picture) in enumerate(pictures):
+    pen = ImageDraw.Draw(sheet)
+    for index, (lines, (name, picture)) in enumerate(zip(names, pictures, strict=True)):
         x = GAP + index % count * (width + GAP)
-        y = index // count * (height + HEAD + GAP)
-        text = name
-        while len(text) > 1 and pen.textlength(text, font) > width:
-            text = text.rstrip("\u2026")[:-1] + "\u2026"
-        pen.text((x, y + 2), text, fill="black", font=font)
-        sheet.paste(Picture(picture, None, name).to_pil(), (x, y + HEAD))
+        y = index // count * (height + head + GAP)
+        for number, line in enumerate(lines):
+            pen.text((x, y + 2 + LINE * number), line, fill="black", font=font)
+        sheet.paste(Picture(picture, None, name).to_pil(), (x, y + head))
     return read(sheet).rgb
+
+
+def _broken(name: str, fits: Callable[[str], bool]) -> list[str]:
+    """A name in up to three lines, broken after a blank or one of ``,+=/`` if it has any."""
+    lines: list[str] = []
+    while not fits(name) and len(lines) < LINES - 1:
+        cut = next((end for end in range(len(name), 1, -1) if fits(name[:end])), 1)
+        places = [end for end in range(cut, 1, -1) if name[end - 1] in " ,+=/"]
+        cut = places[0] if places else cut
+        lines.append(name[:cut].rstrip())
+        name = name[cut:].lstrip()
+    while len(name) > 1 and not fits(name):
+        name = name.rstrip("\u2026")[:-1] + "\u2026"
+    return [*lines, name]
 
 
 def save(path: Path, what: str | bytes) -> None:
