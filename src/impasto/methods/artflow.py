@@ -166,6 +166,7 @@ class ArtFlow(FlowStyle):
         loss_network: str = "compact",
         loss_weights: Path | None = None,
         loss_convention: str | None = None,
+        recolored: float = 0.0,
     ) -> FlowTraining:
         """The method in training, with random weights.
 
@@ -173,7 +174,7 @@ class ArtFlow(FlowStyle):
             operator, blocks, steps, hidden, affine, expansion: see :class:`ArtFlowConfig`.
             content_weight, style_weight, kept: see
                 :class:`impasto.methods.perceptual.Perceptual`.
-            tv_weight: see :class:`impasto.methods.flows.FlowTraining`.
+            tv_weight, recolored: see :class:`impasto.methods.flows.FlowTraining`.
             loss_network, loss_weights, loss_convention: see
                 :func:`impasto.backbones.load_vgg`.
 
@@ -185,7 +186,7 @@ class ArtFlow(FlowStyle):
         perceptual = Perceptual(
             judge, content_weight=content_weight, style_weight=style_weight, kept=kept
         )
-        return FlowTraining(model, perceptual, tv_weight)
+        return FlowTraining(model, perceptual, tv_weight, recolored)
 
 
 def checked(operator: Operator) -> Operator:

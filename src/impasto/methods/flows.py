@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..color import recolored
 from ..device import LARGE, sparing, tune_process
 from ..errors import InputError
 from ..losses import total_variation
@@ -37,6 +38,10 @@ class FlowModel(StyleModel):
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """Six of the picture: all but some rows of a coupling's work is done in place."""
         return torch.finfo(dtype).bits / 8 * 3 * 6
+
+    def start(self, crops: Tensor) -> None:
+        """What is set from data before training: the activation normalisations."""
+        self.flow(whole(crops[:32], self.flow.unit))
 
 
 class FlowStyle(AnyStyle):
@@ -102,19 +107,32 @@ class FlowTraining:
         model: with a flow to train.
         perceptual: the loss.
         tv_weight: of total variation.
+        recolored: share (0..1) of the paintings that are seen in other colours while training, see
+            :func:`impasto.color.recolored`: a small set knows few palettes.
+
+    Raises:
+        InputError: for a share out of range.
     """
 
-    def __init__(self, model: StyleModel, perceptual: Perceptual, tv_weight: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: FlowModel,
+        perceptual: Perceptual,
+        tv_weight: float = 0.0,
+        recolored: float = 0.0,
+    ) -> None:
+        if not 0 <= recolored <= 1:
+            raise InputError(f"recolored = {recolored}: must be a share, 0..1")
         tune_process()
         self.model, self.network = model, model.network
-        self.perceptual, self.tv_weight = perceptual, tv_weight
+        self.perceptual, self.tv_weight, self.recolored = perceptual, tv_weight, recolored
 
     def start(self, crops: Tensor) -> None:
-        """Let the first batch set the activation normalisations."""
+        """See :meth:`FlowModel.start`."""
         training = self.network.training
         self.network.train()
         with torch.no_grad():
-            self.model(crops, self.model.measure(crops))
+            self.model.start(crops)
         self.network.train(training)
 
     def to(self, device: torch.device) -> None:
@@ -124,6 +142,8 @@ class FlowTraining:
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """``content`` and ``style``, and ``tv`` if it counts, weighted."""
+        if self.network.training and self.recolored:
+            styles = recolored(styles, self.recolored)
         out = self.model(contents, self.model.measure(styles))
         terms = self.perceptual(out, contents, styles)
         if self.tv_weight:

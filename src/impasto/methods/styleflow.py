@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import load_vgg
+from ..color import recolored
 from ..errors import InputError
 from ..networks.flow import Flow
+from ..operators.adain import EPS
 from ..operators.san import SAN, style_code
 from ..statistics import Moments
 from .flows import FlowModel, FlowStyle, FlowTraining, whole
@@ -66,6 +68,27 @@ class _Model(FlowModel, EncoderModel):
         sizes = [3 * 4 ** (block + 1) for block in range(config.blocks)]
         self.sans = nn.ModuleList(SAN(size, code, config.wide, config.rbmad) for size in sizes)
         return nn.ModuleDict({"flow": self.flow, "sans": self.sans})
+
+    def start(self, crops: Tensor) -> None:
+        """The activation normalisations, and what SAN foretells, see :meth:`SAN.start`.
+
+        Half of the crops enter in other colours.
+        """
+        super().start(crops)
+        codes: list[Tensor] = []
+        aims: list[list[Tensor]] = [[] for _ in self.sans]
+
+        def note(number: int, features: Tensor) -> Tensor:
+            own = Moments.of(features)
+            aims[number].append(torch.cat([own.mean, own.deviation(EPS)], -1))
+            return features
+
+        for part in torch.split(torch.cat([crops, recolored(crops, 1.0)]), 16):
+            codes.append(style_code(self.measure(part)))
+            self.flow.inverse(self.flow(whole(part, self.flow.unit)), note)
+        for san, own in zip(self.sans, aims, strict=True):
+            assert isinstance(san, SAN)
+            san.start(torch.cat(codes), torch.cat(own))
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -152,6 +175,7 @@ class StyleFlow(FlowStyle):
         loss_network: str = "compact",
         loss_weights: Path | None = None,
         loss_convention: str | None = None,
+        recolored: float = 0.0,
     ) -> FlowTraining:
         """The method in training, with random weights.
 
@@ -160,7 +184,7 @@ class StyleFlow(FlowStyle):
             encoder_weights: see the class.
             content_weight, style_weight, kept: see
                 :class:`impasto.methods.perceptual.Perceptual`.
-            tv_weight: see :class:`impasto.methods.flows.FlowTraining`.
+            tv_weight, recolored: see :class:`impasto.methods.flows.FlowTraining`.
             loss_network, loss_weights, loss_convention: see
                 :func:`impasto.backbones.load_vgg`.
 
@@ -173,4 +197,4 @@ class StyleFlow(FlowStyle):
         perceptual = Perceptual(
             judge, content_weight=content_weight, style_weight=style_weight, kept=kept
         )
-        return FlowTraining(model, perceptual, tv_weight)
+        return FlowTraining(model, perceptual, tv_weight, recolored)

@@ -199,11 +199,14 @@ def _sample(
     return torch.cat(rows), torch.cat(answers)
 
 
-def ridge(rows: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights ``(C, D)`` and bias ``(C,)`` of the regression of ``answers`` on ``rows``."""
+def ridge(rows: Tensor, answers: Tensor, penalty: float = RIDGE) -> tuple[Tensor, Tensor]:
+    """Weights ``(C, D)`` and bias ``(C,)`` of the regression of ``answers`` on ``rows``.
+
+    The ``penalty`` of the weights' squares is relative to the mean variance of the ``rows``.
+    """
     mean, centre = rows.mean(0), answers.mean(0)
     x, y = rows - mean, answers - centre
     normal = (x.T @ x).double()
-    normal.diagonal().add_(RIDGE * normal.diagonal().mean())
+    normal.diagonal().add_(penalty * normal.diagonal().mean())
     weight = torch.linalg.solve(normal, (x.T @ y).double()).T.float()
     return weight, centre - weight @ mean

@@ -7,6 +7,7 @@ here a network foretells them from the content's features and a code of the styl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..networks.bottleneck import ResBottleneck
 from ..networks.decoder import padded, padded_rows
+from ..networks.regress import ridge
 from ..statistics import Moments
 from .adain import EPS, normalise
 
 __all__ = ["SAN", "style_code"]
 
+PENALTY = 0.01  # of the start's weights: best on pictures kept aside
+NARROW = 0.2  # of tanh: where it is nearly linear
 STRIP = 4_000_000  # numbers that the content's branch makes at a time
 
 
@@ -35,7 +39,8 @@ class _Standard(nn.Module):
     """Numbers relative to their mean and deviation in the first batch in training.
 
     A code's numbers differ far more from each other than from style to style; as they are, the
-    style's branch would hardly tell one from another.
+    style's branch would hardly tell one from another. A code as a whole is of length one, or steps
+    of a usual learning rate would overturn what a layer makes of its hundreds of numbers.
     """
 
     center: Tensor
@@ -54,7 +59,7 @@ class _Standard(nn.Module):
             self.center.copy_(mean)
             self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
             self.initialised.fill_(True)
-        return (x - self.center) / self.spread
+        return (x - self.center) / (self.spread * math.sqrt(x.shape[-1]))
 
 
 class SAN(nn.Module):
@@ -90,10 +95,11 @@ class SAN(nn.Module):
         self.content = nn.Sequential(
             nn.Linear(channels, wide), nn.PReLU(), nn.Linear(wide, 2 * channels), nn.PReLU()
         )
+        first, second = max(1024, 2 * channels), max(512, 2 * channels)
         self.style = nn.Sequential(
             _Standard(code),
-            *(nn.Linear(code, 1024), nn.PReLU(), nn.Linear(1024, 512), nn.PReLU()),
-            *(nn.Linear(512, 2 * channels), nn.Tanh()),
+            *(nn.Linear(code, first), nn.PReLU(), nn.Linear(first, second), nn.PReLU()),
+            *(nn.Linear(second, 2 * channels), nn.Tanh()),
         )
         self.mean, self.deviation = (
             nn.Sequential(
@@ -103,6 +109,42 @@ class SAN(nn.Module):
         )
         # A flow's features have deviation 1 at first: it starts near what it is given.
         nn.init.ones_(self.deviation.get_parameter("2.bias"))
+
+    @torch.no_grad()
+    def start(self, codes: Tensor, answers: Tensor) -> None:
+        """Foretell a style's own mean and deviation, as AdaIN takes them, by least squares.
+
+        Training goes on from there: thousands of styles would have to be seen before gradient steps
+        had found that map. The layers are given the slopes at which they are linear.
+
+        Args:
+            codes: of pictures, ``(n, code)``.
+            answers: mean and deviation of every channel that the network has of them here,
+                ``(n, 2 channels)``.
+        """
+        size = answers.shape[-1]
+        channels = size // 2
+        spread, centre = torch.std_mean(answers, 0)
+        spread = spread.clamp_min(1e-6)
+        rows = self.style[0](codes)
+        for part in (self.style, self.mean, self.deviation):
+            for layer in part.children():
+                if isinstance(layer, nn.PReLU):
+                    layer.weight.fill_(1)
+        one, *others = _linear(self.style)
+        weight, bias = ridge(rows, NARROW * (answers - centre) / spread, PENALTY)
+        one.weight[:size], one.bias[:size] = weight, bias
+        for layer in others:
+            layer.weight[:size] = torch.eye(*layer.weight[:size].shape)
+            layer.bias[:size] = 0
+        for head, begin in ((self.mean, 0), (self.deviation, channels)):
+            into, out = _linear(head)
+            own = slice(begin, begin + channels)
+            into.weight.zero_()
+            into.weight[:, size:][:, own] = torch.diag(spread[own] / NARROW)
+            into.bias.zero_()
+            out.weight.copy_(torch.eye(channels))
+            out.bias.copy_(centre[own])
 
     def forward(
         self, x: Tensor, code: Tensor, strength: float = 1.0, inplace: bool = False
@@ -146,3 +188,7 @@ class SAN(nn.Module):
         own = sum(parts[1:], parts[0])
         total = sum(self.bend(normalise(strip, own)).sum((-2, -1)) for strip in strips())
         return total / (height * width)  # type: ignore[no-any-return]
+
+
+def _linear(layers: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in layers.children() if isinstance(layer, nn.Linear)]
