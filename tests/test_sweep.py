@@ -10,7 +10,7 @@ from data import painting, photo
 from impasto import cli
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
-from impasto.methods import options_of
+from impasto.methods import load, options_of
 from impasto.study.sweep import parse, read_recipe, sweep
 
 FAST = {"iterations": 2, "device": "cpu", "size": 32}
@@ -146,6 +146,12 @@ def test_the_recipes_name_what_there_is(recipe):
     known = set(options_of(method)) | {"size", "color", "color_variant"}
     assert vary
     assert set(same) | set(vary) <= known
+    if "backbone" in same:  # what runs without a download
+        same |= {"backbone": "resnet18", "weights_file": "random"}
+    for name, values in vary.items():
+        for value in (value for value in values if not isinstance(value, float)):
+            options = {k: v for k, v in (same | {name: value}).items() if k in options_of(method)}
+            assert load(method, **options)
 
 
 def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):

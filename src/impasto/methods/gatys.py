@@ -94,7 +94,7 @@ class Gatys:
         convention: str | None = None,
         padding: Literal["replicate", "reflect", "zero"] = "replicate",
         pooling: Literal["max", "average"] | None = None,
-        smooth: Smooth | Mapping[str, Smooth] = "none",
+        smooth: Smooth | Mapping[str, Smooth] | None = None,
         content_layers: Sequence[str] | Mapping[str, float] | None = None,
         style_layers: Sequence[str] | Mapping[str, float] | None = None,
         content_weight: float = 1.0,
@@ -130,7 +130,7 @@ class Gatys:
             convention=convention,
             padding=padding,
             pooling=pooling or ("average" if backbone in RESNETS else "max"),
-            smooth=smooth,
+            smooth=smooth or "none",
         )
         self.notes: list[str] = []
         self.style_layers = self._layers(net, style_layers, net.style_layers, every=True)
