@@ -1,7 +1,7 @@
 """Every bundled method on pictures that none was trained on, beside paper 1's Table 1.
 
     python benchmarks/comparison.py --contents DIR --styles DIR --vgg vgg19.safetensors \
-        --convention caffe [--photos DIR] [--size 384] [--folder DIR]
+        --convention caffe [--photos DIR] [--size 320] [--folder DIR]
 
 As `impasto compare`, whose sheet, scatter and page go to the folder; an interrupted run goes on.
 Writes benchmarks/comparison.md. Paper 1 adds "the common parts" of its methods' losses, scaled so
@@ -33,7 +33,7 @@ SHOWN = ("style", "content", "gram", "color", "features", "ssim")
 
 def main() -> None:
     parser = judged(__doc__)
-    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--folder", type=Path, default=Path("build/comparison"))
     args = parser.parse_args()
     means = compare(

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--robust", type=Path, required=True)
     parser.add_argument("--size", type=int, default=160, help="of the reconstructions")
     parser.add_argument("--transfer-size", type=int, default=256)
-    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--iterations", type=int, default=120)
     args = parser.parse_args()
     files = {"standard": args.standard, "robust": args.robust}
     weights: dict[str, Path | str] = {"random": "random", **files}
