@@ -4,14 +4,15 @@
         --convention caffe [--photos DIR] [--size 320] [--folder DIR]
 
 As `impasto compare`, whose sheet, scatter and page go to the folder; an interrupted run goes on.
-Writes benchmarks/comparison.md. Paper 1 adds "the common parts" of its methods' losses, scaled so
-that they can be compared, and gives no more of them; ours is the mean/deviation distance to the
-painting that is left (relu1_1..relu4_1) plus the distance of instance-normalised relu4_1 to the
-photograph, both by VGG-19.
+Writes benchmarks/comparison.md and, from the scatter, docs/comparison.png. Paper 1 adds "the common
+parts" of its methods' losses, scaled so that they can be compared, and gives no more of them; ours
+is the mean/deviation distance to the painting that is left (relu1_1..relu4_1) plus the distance of
+instance-normalised relu4_1 to the photograph, both by VGG-19.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -58,6 +59,8 @@ def main() -> None:
         total = row["style"][0] + row["content"][0]
         lines.append(f"| {name} | {PAPER.get(name, '')} | {total:.3f} | {' | '.join(cells)} |")
     lines[0] = lines[0].format(pairs=pairs)
+    docs = Path(__file__).parent.parent / "docs"
+    shutil.copyfile(args.folder / "scatter.png", docs / "comparison.png")
     out = Path(__file__).with_suffix(".md")
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(out.read_text(encoding="utf-8"))
