@@ -244,6 +244,12 @@ def stylize(
         int | None,
         typer.Option(help="Of artflow and styleflow: 1, 2 or 4 passes, against their faint grid."),
     ] = None,
+    degrid: Annotated[
+        bool | None,
+        typer.Option(
+            "--degrid/--no-degrid", help="Of artflow and styleflow: no grid in flat areas."
+        ),
+    ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Of wct, such as relu4_1,relu2_1. Default: all.")
     ] = None,
@@ -304,6 +310,7 @@ def stylize(
         "kind": kind,
         "operator": operator,
         "shifts": shifts,
+        "degrid": degrid,
         "levels": None if levels is None else [level.strip() for level in levels.split(",")],
         "variant": variant,
         "backbone": backbone,

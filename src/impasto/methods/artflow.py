@@ -122,7 +122,7 @@ class ArtFlow(FlowStyle):
         operator: ``adain``, ``wct`` (with a network trained for ``adain``) or ``rbmad`` (paper 1);
             None takes what the network was trained with, and of the bundled ones that for
             ``adain``.
-        shifts: see :class:`impasto.methods.flows.FlowStyle`.
+        shifts, degrid: see :class:`impasto.methods.flows.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
 
@@ -136,7 +136,8 @@ class ArtFlow(FlowStyle):
         self,
         model: Path | None = None,
         operator: Operator | None = None,
-        shifts: int = 4,
+        shifts: int = 2,
+        degrid: bool = True,
         style_scale: float = 1.0,
         device: str = "auto",
         precision: str = "auto",
@@ -149,7 +150,9 @@ class ArtFlow(FlowStyle):
         if wanted is not None and (wanted == "rbmad") != (trained == "rbmad"):
             raise InputError(f"{model}: was trained with operator {trained}, not {wanted}")
         loaded.operator = wanted or trained
-        super().__init__(loaded, shifts, style_scale, device, precision, operator=loaded.operator)
+        super().__init__(
+            loaded, shifts, degrid, style_scale, device, precision, operator=loaded.operator
+        )
 
     @staticmethod
     def untrained(

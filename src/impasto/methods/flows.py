@@ -17,6 +17,7 @@ from ..device import LARGE, sparing, tune_process
 from ..errors import InputError
 from ..losses import total_variation
 from ..networks.flow import Flow
+from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import Style
 from .onepass import AnyStyle, StyleModel
@@ -51,6 +52,8 @@ class FlowStyle(AnyStyle):
         model: is frozen and moved.
         shifts: 1, 2 or 4 results of pictures shifted by some pixels are averaged, against the faint
             grid of the network's squeezes, at so many times the work.
+        degrid: take away what is left of it where the photograph is flat, see
+            :func:`impasto.operators.degrid.degrid`.
         style_scale, device, precision, settings: see :class:`impasto.methods.onepass.AnyStyle`.
 
     Raises:
@@ -63,6 +66,7 @@ class FlowStyle(AnyStyle):
         self,
         model: FlowModel,
         shifts: int,
+        degrid: bool,
         style_scale: float,
         device: str,
         precision: str,
@@ -70,8 +74,10 @@ class FlowStyle(AnyStyle):
     ) -> None:
         if shifts not in (1, 2, 4):
             raise InputError(f"shifts = {shifts}: use 1, 2 or 4")
-        self.shifts = SHIFTS[:shifts]
-        super().__init__(model, style_scale, device, precision, **settings, shifts=shifts)
+        self.shifts, self.degrid = SHIFTS[:shifts], degrid
+        super().__init__(
+            model, style_scale, device, precision, **settings, shifts=shifts, degrid=degrid
+        )
 
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
@@ -80,7 +86,9 @@ class FlowStyle(AnyStyle):
             total = self._shifted(pictures, aim, strength, self.shifts[0])
             for shift in self.shifts[1:]:
                 total.add_(self._shifted(pictures, aim, strength, shift))
-        return total if len(self.shifts) == 1 else total.div_(len(self.shifts))
+        if len(self.shifts) > 1:
+            total.div_(len(self.shifts))
+        return degrid(total, pictures, self.model.flow.unit) if self.degrid else total
 
     def _shifted(
         self,

@@ -127,7 +127,7 @@ class StyleFlow(FlowStyle):
             trained with, and of the bundled ones ``san``.
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
             :func:`impasto.backbones.load_vgg`.
-        shifts: see :class:`impasto.methods.flows.FlowStyle`.
+        shifts, degrid: see :class:`impasto.methods.flows.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
 
@@ -143,7 +143,8 @@ class StyleFlow(FlowStyle):
         operator: str | None = None,
         encoder_weights: Path | None = None,
         convention: str | None = None,
-        shifts: int = 4,
+        shifts: int = 2,
+        degrid: bool = True,
         style_scale: float = 1.0,
         device: str = "auto",
         precision: str = "auto",
@@ -156,7 +157,7 @@ class StyleFlow(FlowStyle):
         trained = "rbmad" if loaded.config.rbmad else "san"
         if operator not in (None, trained):
             raise InputError(f"{model}: was trained with operator {trained}, not {operator}")
-        super().__init__(loaded, shifts, style_scale, device, precision, operator=trained)
+        super().__init__(loaded, shifts, degrid, style_scale, device, precision, operator=trained)
 
     @staticmethod
     def untrained(
