@@ -127,7 +127,7 @@ def test_it_learns_every_style(folder, kind):
     before = distances()
     for _ in range(60):
         terms = training.loss(contents, contents)
-        assert terms.keys() == {"content", "style", "tv"}
+        assert terms.keys() == {"content", "style", "tv", "range"}
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
@@ -136,6 +136,19 @@ def test_it_learns_every_style(folder, kind):
     for name, parameter in training.network.named_parameters():
         assert parameter.grad is not None, name
     assert not any(p.requires_grad for p in training.judge.parameters())
+
+
+def test_what_lies_outside_of_the_range_is_not_seen(folder, monkeypatch):
+    training = Johnson.untrained(styles=[folder / "night.png"], full=1.0, **NARROW)
+    contents = photo()[None]
+    out = (contents - 0.5) * 4 + 0.5
+    terms = []
+    for made in (out, out.clamp(0, 1)):
+        monkeypatch.setattr(training.model, "network", lambda contents, mix, made=made: made)
+        terms.append(training.loss(contents, contents))
+    for term in ("content", "style", "tv"):
+        assert torch.equal(terms[0][term], terms[1][term])
+    assert float(terms[0]["range"]) > 0 == float(terms[1]["range"])
 
 
 def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):

@@ -22,7 +22,7 @@ from ..backbones import VGG, load_vgg
 from ..device import channels_last, tune_process
 from ..errors import InputError
 from ..images import Source, read
-from ..losses import content_loss, gram_loss, total_variation
+from ..losses import content_loss, gram_loss, range_loss, total_variation
 from ..networks.transformer import Kind, Transformer
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, reduce, style_shares
@@ -36,6 +36,8 @@ LAYERS = {
     "vgg19": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
     "compact": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
 }
+
+RANGE_WEIGHT = 1e3  # only to bring pixels back: what lies outside is not seen
 
 FILES: dict[str, Path] = {
     "residual": bundled("johnson"),
@@ -300,7 +302,7 @@ class JohnsonTraining:
         self.grams = {tap: gram.to(device) for tap, gram in self.grams.items()}
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """``content``, ``style`` and ``tv``, weighted; ``styles`` is not used."""
+        """``content``, ``style``, ``tv`` and ``range``, weighted; ``styles`` is not used."""
         count = len(contents)
         chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
         drawn = torch.rand(2, count).to(contents.device)
@@ -308,7 +310,8 @@ class JohnsonTraining:
         with torch.no_grad():
             wanted = self.judge(contents, self.layers)
         out = self.model(contents, self._shares(chosen), strength)
-        seen = self.judge(out, self.layers)
+        clipped = out.clamp(0, 1)  # as the result will be
+        seen = self.judge(clipped, self.layers)
         terms = []
         for tap in self.style_layers:
             own, aim = Moments.of(wanted[tap]).gram, self.grams[tap][chosen]
@@ -319,7 +322,8 @@ class JohnsonTraining:
         return {
             "content": self.content_weight * content,
             "style": self.style_weight * torch.stack(terms).mean(),
-            "tv": self.tv_weight * total_variation(out),
+            "tv": self.tv_weight * total_variation(clipped),
+            "range": RANGE_WEIGHT * range_loss(out),
         }
 
     @torch.no_grad()
