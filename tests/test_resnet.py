@@ -71,7 +71,7 @@ def test_a_block_adds_its_input():
     block.bn2.weight.zero_()
     block.bn2.bias.zero_()
     x = torch.randn(1, 8, 6, 5)
-    assert torch.equal(block(x), x.relu())
+    assert torch.equal(block(x, False), x.relu())
 
 
 def test_gradients_reach_the_picture():
@@ -208,8 +208,9 @@ def test_what_goes_by_vgg_layers_refuses_a_resnet():
 def test_gatys_lowers_its_loss(smooth, pictures):
     net = randomised(small(smooth=smooth), photos=pictures)
     method = Gatys(net, iterations=8, sizes=[0], tolerance=0)
-    assert list(method.style_layers) == ["rb1", "rb2", "rb3", "rb4"]
-    assert method.style_layers["rb1"] == pytest.approx(1000 / 1111)
+    assert list(method.style_layers) == ["conv1", "rb1", "rb2", "rb3"]
+    assert list(method.content_layers) == ["rb2"]
+    assert method.settings["style_loss"] == "moments"
     losses: list[float] = []
     content = photo(64, 64)
     out = method(content, method.prepare([painting(64, 64)]), 1.0, lambda s: losses.append(s.loss))
@@ -217,14 +218,28 @@ def test_gatys_lowers_its_loss(smooth, pictures):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("given", ["paper5", ["paper5"], {"paper5": 1.0}])
+def test_paper_5s_weights_are_a_preset(given, pictures):
+    net = randomised(small(), photos=pictures)
+    method = Gatys(net, style_layers=given, style_loss="gram")
+    assert list(method.style_layers) == ["rb1", "rb2", "rb3", "rb4"]
+    assert method.style_layers["rb1"] == pytest.approx(1000 / 1111)
+    assert method.settings["style_loss"] == "gram"
+    with pytest.raises(InputError, match="paper5"):
+        Gatys(net, content_layers=["paper5"])
+    with pytest.raises(InputError, match="paper5"):
+        Gatys("compact", style_layers=given)
+
+
 def test_the_command_line_takes_them(tmp_path, monkeypatch, pictures):
     out = tmp_path / "out.png"
     args = ["stylize", pictures / "0.png", pictures / "1.png", "-o", out, "--method", "gatys"]
     args += ["--backbone", "resnet18", "--backbone-weights", "random", "--smooth", "rb3=softmax"]
-    args += ["--iterations", "1", "--sizes", "0"]
+    args += ["--iterations", "1", "--sizes", "0", "--style-layers", "paper5"]
     monkeypatch.setattr("sys.argv", ["impasto", *map(str, args)])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code
     assert read(out).rgb.shape == (3, 96, 128)
     assert "softmax" in read_settings(out)["backbone"]
+    assert list(read_settings(out)["style_layers"]) == ["rb1", "rb2", "rb3", "rb4"]

@@ -145,7 +145,10 @@ Smooth = Annotated[
     ),
 ]
 StyleLayers = Annotated[
-    str | None, typer.Option(help="Such as relu1_1,relu2_1 or with weights, relu1_1=2,relu2_1.")
+    str | None,
+    typer.Option(
+        help="Such as relu1_1,relu2_1 or with weights, relu1_1=2,relu2_1; of a ResNet also paper5."
+    ),
 ]
 Kind = Annotated[
     str | None, typer.Option(help="Of johnson: residual or bottleneck (faster, smaller).")
@@ -269,7 +272,8 @@ def stylize(
     content_weight: Annotated[float | None, typer.Option(help="Alpha of the loss.")] = None,
     style_weight: Annotated[float | None, typer.Option(help="Beta of the loss.")] = None,
     style_loss: Annotated[
-        str | None, typer.Option(help="gram, or moments (mean and deviation).")
+        str | None,
+        typer.Option(help="gram, or moments (mean and deviation; the default of ResNets)."),
     ] = None,
     tv_weight: Annotated[float | None, typer.Option(help="Total variation: smoother.")] = None,
     start: Annotated[

@@ -63,6 +63,8 @@ class Backbone(nn.Module, ABC):
     Attributes:
         style_layers, content_layers: taps that optimisation uses by default (of the content layers
             the first that the weights have), with the style layers' weights.
+        style_loss: what it compares there by default, see :class:`impasto.methods.gatys.Gatys`.
+        presets: style layers with weights that have a name.
         convention: what the weights expect of their input.
         name: for messages and stored styles.
         served: the taps that may be asked for; None means all.
@@ -71,6 +73,8 @@ class Backbone(nn.Module, ABC):
 
     style_layers: ClassVar[Mapping[str, float]]
     content_layers: ClassVar[tuple[str, ...]]
+    style_loss: ClassVar[str] = "gram"
+    presets: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     padding: Padding
     pooling: Pooling
 

@@ -54,17 +54,23 @@ class _Block(nn.Module):
             self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
             self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
-        self.downsample: nn.Module | None = None
+        self.downsample: nn.Sequential | None = None
         if stride != 1 or channels != out:
             conv = nn.Conv2d(channels, out, 1, stride, bias=False)
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(out))
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
+    def forward(self, x: Tensor, dense: bool) -> Tensor:
+        """With ``dense``, convolutions of stride 2 look everywhere, and are averaged."""
+        reduced = _dense if dense else nn.Conv2d.forward
+        y = F.relu(self.bn1(reduced(self.conv1, x)), inplace=True)
+        y = self.bn2(reduced(self.conv2, y))
         if self.bottleneck:
             y = self.bn3(self.conv3(F.relu(y, inplace=True)))
-        rest = x if self.downsample is None else self.downsample(x)
+        rest = x
+        if self.downsample is not None:
+            conv, norm = self.downsample
+            assert isinstance(conv, nn.Conv2d)
+            rest = norm(reduced(conv, x))
         return F.relu(y + rest, inplace=True)
 
 
@@ -79,11 +85,11 @@ class ResNet(Backbone):
         bottleneck: which kind they are.
         convention: what the weights expect of their input.
         padding: of the first convolution; the others pad with zeros as trained.
-        pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude: the first
-            convolution and the pooling then look everywhere and are averaged with weights 1, 2, 1
-            (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019). Their
-            strides of 2 see some pixels more than others, which an optimisation of the pixels
-            prints into the picture as a grid.
+        pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude: pooling and
+            convolutions of stride 2 then look everywhere and are averaged with weights 1, 2, 1
+            (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019). Strides see
+            some pixels more than others, which an optimisation of the pixels prints into the
+            picture as a grid.
         smooth: what is done about peaky activations at the taps, for all or stage -> what:
             ``none``; ``scale``, every channel has unit mean, instead of the layer as a whole;
             ``softmax`` over the channels of every position, times their number, so that no position
@@ -102,14 +108,15 @@ class ResNet(Backbone):
         [(1, 4, 32, 48), (1, 8, 8, 12)]
     """
 
-    # Paper 5, section 3.1: 1e5, 1e4, 1e3, 1e2 for the four stages.
-    style_layers: ClassVar[Mapping[str, float]] = {
-        "rb1": 1000.0,
-        "rb2": 100.0,
-        "rb3": 10.0,
-        "rb4": 1.0,
+    # Means and deviations are less in the hands of a few peaky channels than Gram matrices are, and
+    # conv1, before the residual sums, holds colours. Paper 5 takes rb3 for the content and Gram
+    # matrices with the preset's weights (1e5, 1e4, 1e3, 1e2).
+    style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(("conv1", "rb1", "rb2", "rb3"), 1.0)
+    content_layers: ClassVar[tuple[str, ...]] = ("rb2", "rb1")
+    style_loss: ClassVar[str] = "moments"
+    presets: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "paper5": {"rb1": 1000.0, "rb2": 100.0, "rb3": 10.0, "rb4": 1.0}
     }
-    content_layers: ClassVar[tuple[str, ...]] = ("rb3", "rb2")
 
     def __init__(
         self,
@@ -168,9 +175,11 @@ class ResNet(Backbone):
         """Whether a ResNet has such a tap."""
         return tap in ("conv1", "rb1", "rb2", "rb3", "rb4")
 
-    def stage(self, tap: str) -> nn.Module:
+    def stage(self, tap: str) -> nn.Sequential:
         """The blocks that end at ``rb1`` to ``rb4``."""
-        return self.get_submodule(f"layer{tap[2:]}")
+        blocks = self.get_submodule(f"layer{tap[2:]}")
+        assert isinstance(blocks, nn.Sequential)
+        return blocks
 
     def numbers_per_pixel(self, tap: str) -> float:
         """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
@@ -193,7 +202,8 @@ class ResNet(Backbone):
         yield "conv1", x
         x = F.max_pool2d(x, 3, 2, 1) if self.pooling == "max" else AVERAGE_POOL_GAIN * _blurred(x)
         for tap in self.every_tap[1:]:
-            x = self.stage(tap)(x)
+            for block in self.stage(tap):
+                x = block(x, self.pooling == "average")
             yield tap, x
 
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
@@ -237,6 +247,12 @@ class ResNet(Backbone):
         if not sums:
             raise InputError("no photographs to normalise with: give a folder that has some")
         return {tap: floored(sums[tap] / pixels[tap]) for tap in sums}
+
+
+def _dense(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution; one of stride 2 looks everywhere and is averaged."""
+    y = F.conv2d(x, conv.weight, padding=conv.padding)
+    return y if conv.stride == (1, 1) else _blurred(y)
 
 
 def _blurred(x: Tensor) -> Tensor:

@@ -62,9 +62,11 @@ class Gatys:
             pixels.
         content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes the
             backbone's, or those of them that the weights have: relu4_2 (relu4_1 for ``compact``)
-            and relu1_1..relu5_1; of a ResNet rb3 and, with paper 5's weights, rb1..rb4.
+            and relu1_1..relu5_1; of a ResNet rb2 and conv1..rb3. The style layers ``paper5`` are a
+            ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
         content_weight, style_weight: alpha and beta of paper 3, Eq. 4.
-        style_loss: ``gram`` (Gatys) or ``moments`` (mean and deviation).
+        style_loss: ``gram`` (Gatys) or ``moments`` (mean and deviation); None takes ``gram``, but
+            of a ResNet ``moments``.
         tv_weight: total variation, for smoother pictures.
         start: ``recoloured``, the content with the style's colour statistics, which is so near
             that it saves half of the iterations; ``content`` (paper 3), ``content+noise``,
@@ -96,10 +98,10 @@ class Gatys:
         pooling: Literal["max", "average"] | None = None,
         smooth: Smooth | Mapping[str, Smooth] | None = None,
         content_layers: Sequence[str] | Mapping[str, float] | None = None,
-        style_layers: Sequence[str] | Mapping[str, float] | None = None,
+        style_layers: str | Sequence[str] | Mapping[str, float] | None = None,
         content_weight: float = 1.0,
         style_weight: float = 100.0,
-        style_loss: Literal["gram", "moments"] = "gram",
+        style_loss: Literal["gram", "moments"] | None = None,
         tv_weight: float = 0.0,
         start: str | Source = "recoloured",
         optimizer: Literal["lbfgs", "adam"] = "lbfgs",
@@ -120,7 +122,7 @@ class Gatys:
         _positive("style-scale", style_scale)
         _positive("tolerance", tolerance, zero=True)
         _positive("time-limit", 1.0 if time_limit is None else time_limit)
-        _among("style-loss", style_loss, STYLE_LOSSES)
+        _among("style-loss", style_loss or "gram", STYLE_LOSSES)
         _among("optimizer", optimizer, OPTIMIZERS)
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
@@ -140,7 +142,8 @@ class Gatys:
         self.net = channels_last(net.to(self.device, self.dtype))
         self.content_weight = content_weight
         self.style_weight = style_weight
-        self.style_loss = STYLE_LOSSES[style_loss]
+        compared = style_loss or net.style_loss
+        self.style_loss = STYLE_LOSSES[compared]
         self.tv_weight = tv_weight
         self.start = start
         if not (isinstance(start, str) and start in STARTS):
@@ -160,7 +163,7 @@ class Gatys:
             "style_layers": self.style_layers,
             "content_weight": content_weight,
             "style_weight": style_weight,
-            "style_loss": style_loss,
+            "style_loss": compared,
             "tv_weight": tv_weight,
             "start": start if isinstance(start, str) and start in STARTS else "picture",
             "optimizer": optimizer,
@@ -177,11 +180,14 @@ class Gatys:
     def _layers(
         self,
         net: Backbone,
-        given: Sequence[str] | Mapping[str, float] | None,
+        given: str | Sequence[str] | Mapping[str, float] | None,
         default: Mapping[str, float],
         every: bool,
     ) -> dict[str, float]:
         """Layers with weights that sum to one; the defaults fall back to what ``net`` has."""
+        given = [given] if isinstance(given, str) else given
+        if every and given is not None and len(given) == 1:
+            given = net.presets.get(next(iter(given)), given)
         if given is not None:
             weights = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
             net.check(weights)

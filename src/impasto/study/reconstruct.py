@@ -93,7 +93,11 @@ def reconstruct(
             if kind == "content":
                 own: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
             else:
-                own = {"style_layers": list(layers[: column + 1]), "content_weight": 0}
+                own = {
+                    "style_layers": list(layers[: column + 1]),
+                    "content_weight": 0,
+                    "style_loss": "gram",
+                }
             if stopped:
                 cells.append(("", rgb.new_ones(rgb.shape)))
                 continue
