@@ -60,6 +60,22 @@ def test_a_network_that_has_learnt_styles_takes_these(folder):
     assert not (folder / "out" / "back.png").exists()
 
 
+def test_it_paints_what_the_others_paint_where_it_can(folder, monkeypatch):
+    for name in ("a", "b", "c"):
+        write(folder / "styles" / f"{name}.png", painting(48, 60))
+    (folder / "styles" / "0.png").unlink()
+    (folder / "styles" / "1.png").unlink()
+    names = [folder / "styles" / "c.png", folder / "styles" / "a.png"]
+    training = Johnson.untrained(styles=names, widths=[6, 8, 8], blocks=1)
+    training.save(folder / "m.safetensors", {})
+    taken, prepare = [], Johnson.prepare
+    monkeypatch.setattr(
+        Johnson, "prepare", lambda self, styles: taken.extend(styles) or prepare(self, styles)
+    )
+    run(folder, {"own": ("johnson", {"model": folder / "m.safetensors"})}, rounds=4)
+    assert taken == ["a", "a", "c", "a"]  # b it does not know
+
+
 def test_it_ends_when_asked_and_refuses_what_it_cannot_do(folder):
     assert run(folder, {"wct": ("wct", {})}, on_progress=lambda *given: True) == {}
     assert not (folder / "out").exists()

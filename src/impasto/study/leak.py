@@ -51,8 +51,9 @@ def leak(
         content: a photograph.
         styles: a folder of paintings, taken in turn by name.
         out: the folder to write to.
-        methods: see :func:`impasto.study.compare.available`. Of a network that has learnt styles,
-            these are taken in turn, and nothing comes back.
+        methods: see :func:`impasto.study.compare.available`. A network that has learnt styles takes
+            the painting that it knows by the file's name, or else its own in turn, and brings
+            nothing back.
         rounds: 1 or more.
         size: short side in pixels of all pictures.
         device: see :mod:`impasto.device`.
@@ -67,7 +68,7 @@ def leak(
     if rounds < 1:
         raise InputError(f"rounds = {rounds}: must be 1 or more")
     matplotlib_figure()
-    paintings = [_at(path, size) for path in list_pictures(styles)]
+    paintings = {path.stem: _at(path, size) for path in list_pictures(styles)}
     if not paintings:
         raise InputError(f"{styles}: no picture in this folder; name another")
     first = _at(content, size)
@@ -84,7 +85,11 @@ def leak(
         for number in range(1, rounds + 1):
             if on_progress(order * rounds + number - 1, len(methods) * rounds, label):
                 break
-            style = (learnt or paintings)[(number - 1) % len(learnt or paintings)]
+            style: Any = list(paintings)[(number - 1) % len(paintings)]
+            if not learnt:
+                style = paintings[style]
+            elif style not in learnt:
+                style = learnt[(number - 1) % len(learnt)]
             picture = method(picture, method.prepare([style]))
             values.append(luminance_ssim(picture, first))
             if number in shown:
