@@ -5,7 +5,8 @@
 The two files come from `impasto train encoder` with recipes/robust/resnet18.toml. Photographs are
 scikit-image's, paintings impasto's own. Draws docs/robust-content.jpg (from noise, every stage's
 features alone), docs/robust-style.jpg (the Gram matrices up to every stage) and
-docs/robust-transfer.jpg, and writes benchmarks/robust.md, where `compact` judges.
+docs/robust-transfer.jpg, and writes benchmarks/robust.md, where `compact` judges. `--transfer-only`
+makes the last two alone.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="of the reconstructions")
     parser.add_argument("--transfer-size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--transfer-only", action="store_true")
     args = parser.parse_args()
     files = {"standard": args.standard, "robust": args.robust}
     weights: dict[str, Path | str] = {"random": "random", **files}
     nets = {name: load_backbone("resnet18", which) for name, which in weights.items()}
     known = {name: json.loads(load_tensors(path)[1]["figures"]) for name, path in files.items()}
-    for kind, picture in (("content", read(data.chelsea()).rgb), ("style", draw("swirls", 512))):
+    kinds = (("content", read(data.chelsea()).rgb), ("style", draw("swirls", 512)))
+    for kind, picture in () if args.transfer_only else kinds:
         sheet = reconstruct(
             *(picture, nets, kind),
             size=args.size,

@@ -307,6 +307,11 @@ class JohnsonTraining:
         chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
         drawn = torch.rand(2, count).to(contents.device)
         strength = torch.where(drawn[0] < self.full, 1.0, drawn[1])
+        return self.loss_at(contents, chosen, strength)
+
+    def loss_at(self, contents: Tensor, chosen: Tensor, strength: Tensor) -> dict[str, Tensor]:
+        """As :meth:`loss`, with the number of each picture's style and its strength, ``(B,)``."""
+        count = len(contents)
         with torch.no_grad():
             wanted = self.judge(contents, self.layers)
         out = self.model(contents, self._shares(chosen), strength)
