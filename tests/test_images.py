@@ -1063,3 +1063,14 @@ def test_refuses_a_read_only_folder(tmp_path, monkeypatch, check, name):
 @pytest.mark.parametrize("check", CHECKS)
 def test_refuses_an_impossible_output(tmp_path, check):
     refused(lambda: check(tmp_path / ("x" * 5000 + ".png")), "give another")
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out.png"
+    link.symlink_to(tmp_path / "elsewhere" / "real.png")
+    for value in (0.0, 1.0):
+        images.write(link, torch.full((3, 4, 5), value))
+        assert link.is_symlink()
+        assert float(images.read(tmp_path / "elsewhere" / "real.png").rgb.mean()) == value
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.png"]

@@ -537,14 +537,18 @@ def _embedded(image: Image.Image) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step: others see the old file or the new one, never a part."""
-    part = path.with_name(f".{_MARK}-{secrets.token_hex(8)}.part")
+    """Put `data` at `path` in one step: others see the old file or the new one, never a part.
+
+    Of a link, what it points to is replaced, and the link stays.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{_MARK}-{secrets.token_hex(8)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(part, "xb") as stream:
                 stream.write(data)
-            os.replace(part, path)
+            os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as fault:
