@@ -76,7 +76,7 @@ def trained(way: str, painting: Path, pictures: Tensor, steps: int) -> JohnsonTr
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            print(way, step, {name: round(float(term), 3) for name, term in terms.items()})
+            print(way, step, {name: round(float(term.detach()), 3) for name, term in terms.items()})
     return training
 
 

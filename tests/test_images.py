@@ -1070,7 +1070,7 @@ def test_a_link_stays_and_what_it_points_to_is_written(tmp_path):
     link = tmp_path / "out.png"
     link.symlink_to(tmp_path / "elsewhere" / "real.png")
     for value in (0.0, 1.0):
-        images.write(link, torch.full((3, 4, 5), value))
+        images.write(link, torch.full((3, 16, 20), value))
         assert link.is_symlink()
         assert float(images.read(tmp_path / "elsewhere" / "real.png").rgb.mean()) == value
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.png"]
