@@ -167,7 +167,7 @@ def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):
         cli.main()
     assert not ended.value.code
     assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == [
-        *("color=None", "color=match"),
+        *("color=none", "color=match"),
     ]
     made = read_settings(next((folder / "out").glob("000*.png")))
     assert made["strength"] == 1

@@ -235,6 +235,8 @@ def _shown(value: Any) -> str:
         return "+".join(f"{name}:{weight:g}" for name, weight in value.items())
     if isinstance(value, (list, tuple)):
         return "+".join(map(_shown, value))
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
