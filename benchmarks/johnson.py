@@ -30,6 +30,7 @@ from impasto.training.fit import history
 
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
 SIZE = 256  # short side of a result on the sheets
+WINDOW = 8  # entries of a log in a point of the curves
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -48,12 +49,44 @@ def row(kind: str, method: Johnson, path: Path) -> str:
         seconds.append(time.perf_counter() - began)
     figures = json.loads(load_tensors(path)[1]["figures"])
     losses = figures["validation"]
+    steps = "+".join(str(stage["steps"]) for stage in figures.get("stages", [figures]))
     return (
         f"| {kind} | {count / 1e6:.2f} M | {counter.get_total_flops() / 2e9:.1f} G | "
         f"{1000 * statistics.median(seconds[1:]):.0f} | {path.stat().st_size / 1e6:.1f} | "
-        f"{figures['steps']} | {losses['content']:.2f} | {losses['style']:.2f} | "
+        f"{steps} | {losses['content']:.2f} | {losses['style']:.2f} | "
         f"{sum(losses.values()):.2f} |"
     )
+
+
+def curves(runs: dict[str, str]) -> None:
+    """Draw the trainings' losses, which are those of every 25th batch, as running means."""
+    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    ends = set()
+    for number, (kind, run) in enumerate(runs.items()):
+        begin = 0
+        stages = sorted(Path(run).glob("stage-*")) or [Path(run)]
+        for stage in stages:
+            seen = [entry for entry in history(stage) if "train" in entry]
+            steps = [begin + entry["step"] for entry in seen][WINDOW - 1 :]
+            for term, line in (("content", "-"), ("style", "--")):
+                values = torch.tensor([entry[f"train/{term}"] for entry in seen])
+                label = f"{kind}, {term}" if stage == stages[0] else None
+                means = values.unfold(0, WINDOW, 1).mean(1)
+                axes.plot(steps, means, line, color=f"C{number}", label=label)
+            begin = steps[-1]
+            ends.add(begin)
+    for end in sorted(ends)[:-1]:
+        axes.axvline(end, color="grey", lw=0.8)
+        axes.text(end, 0.98, "  VGG-19", transform=axes.get_xaxis_transform(), va="top")
+        axes.text(
+            end, 0.98, "compact  ", transform=axes.get_xaxis_transform(), va="top", ha="right"
+        )
+    axes.set_xlabel("steps")
+    axes.set_ylabel(f"weighted loss (mean of {WINDOW} batches)")
+    axes.set_yscale("log")
+    axes.legend()
+    figure.savefig(DOCS / "johnson-losses.png")
 
 
 def main() -> None:
@@ -88,7 +121,7 @@ def main() -> None:
     write(DOCS / "johnson-strength.jpg", beside(strengths, -2), quality=85)
     lines = [
         f"A 512x512 picture ({machine(device)}, float32, torch {torch.__version__}); weighted "
-        "losses on photographs held out.",
+        "losses on photographs held out, by VGG-19.",
         "",
         "| kind | parameters | multiply-adds | ms | file, MB | steps | content | style | loss |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -96,19 +129,7 @@ def main() -> None:
     ]
     Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if args.runs:
-        figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
-        axes = figure.add_subplot()
-        for given in args.runs:
-            kind, run = given.split("=", 1)
-            seen = [entry for entry in history(Path(run)) if "train" in entry]
-            for term in ("content", "style"):
-                values = [entry[f"train/{term}"] for entry in seen]
-                axes.plot([entry["step"] for entry in seen], values, label=f"{kind}, {term}")
-        axes.set_xlabel("steps")
-        axes.set_ylabel("weighted loss of a batch")
-        axes.set_yscale("log")
-        axes.legend()
-        figure.savefig(DOCS / "johnson-losses.png")
+        curves(dict(given.split("=", 1) for given in args.runs))
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ BUNDLED = [kind for kind, path in FILES.items() if path.exists()]
 @pytest.mark.parametrize("kind", BUNDLED)
 def test_the_bundled_networks_paint(kind):
     method = Johnson(kind=kind, **CPU)
-    assert {"starry_night", "great_wave", "stained_glass", "woodcut"} <= set(method.learnt)
+    assert {"starry_night", "turner_storm", "stained_glass", "woodcut"} <= set(method.learnt)
     content = read(photograph("chelsea")).rgb
     content = resize(content, fit(*content.shape[-2:], 128))
     for name, style in method.learnt.items():
