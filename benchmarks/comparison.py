@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from common import judge, judged, machine
 
+from impasto.images import list_pictures
 from impasto.study.compare import available, compare
 
 # Paper 1, Table 1: "Loss of different models". Its baseline is Johnson's network.
@@ -44,21 +45,19 @@ def main() -> None:
         on_progress=lambda done, total, name: print(f"{done}/{total} {name}", flush=True),
     )
     order = sorted(means, key=lambda name: means[name]["style"][0] + means[name]["content"][0])
+    pairs = len(list_pictures(args.contents)) * len(list_pictures(args.styles))
     lines = [
         f"Short side {args.size} px, judged by VGG-19 ({machine(torch.device('cpu'))}, torch "
-        f"{torch.__version__}); mean and standard error over {{pairs}} pairs.",
+        f"{torch.__version__}); mean and standard error over {pairs} pairs.",
         "",
         f"| method | paper 1 | style + content | {' | '.join(SHOWN)} |",
         f"| --- |{' ---: |' * (len(SHOWN) + 2)}",
     ]
-    pairs = 0
     for name in order:
         row = means[name]
-        pairs = len(list((args.folder / "pictures" / name).glob("*.png")))
         cells = [f"{row[measure][0]:.3f} ± {row[measure][1]:.3f}" for measure in SHOWN]
         total = row["style"][0] + row["content"][0]
         lines.append(f"| {name} | {PAPER.get(name, '')} | {total:.3f} | {' | '.join(cells)} |")
-    lines[0] = lines[0].format(pairs=pairs)
     docs = Path(__file__).parent.parent / "docs"
     shutil.copyfile(args.folder / "scatter.png", docs / "comparison.png")
     out = Path(__file__).with_suffix(".md")

@@ -136,7 +136,7 @@ def main() -> None:
                     if cure == DEFAULT:
                         sheet[index * len(STYLES) + number].append((f"{label}, {name}", out))
                     if (index, number) == (3, 0):
-                        named = f"{label}\n{cure}: {1000 * grid_energy(out):.1f}"
+                        named = f"{label}, {cure}: {1000 * grid_energy(out):.1f}"
                         parts.append((named, magnified(out)))
                     if cure == DEFAULT and (index, number) == (1, 0):
                         again = method(out, method.prepare([content]))

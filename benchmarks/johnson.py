@@ -78,10 +78,9 @@ def curves(runs: dict[str, str]) -> None:
             ends.add(begin)
     for end in sorted(ends)[:-1]:
         axes.axvline(end, color="grey", lw=0.8)
-        axes.text(end, 0.98, "  VGG-19", transform=axes.get_xaxis_transform(), va="top")
-        axes.text(
-            end, 0.98, "compact  ", transform=axes.get_xaxis_transform(), va="top", ha="right"
-        )
+        low = {"transform": axes.get_xaxis_transform()}
+        axes.text(end, 0.02, "by compact  ", ha="right", **low)
+        axes.text(end, 0.02, "  by VGG-19", **low)
     axes.set_xlabel("steps")
     axes.set_ylabel(f"weighted loss (mean of {WINDOW} batches)")
     axes.set_yscale("log")
