@@ -184,12 +184,14 @@ class ResNet(Backbone):
     def numbers_per_pixel(self, tap: str) -> float:
         """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
         # Convolution, normalisation and ReLU in place keep two outputs and pass one gradient.
-        values = 3 * self.conv1.out_channels / (4 if self.pooling == "max" else 1)
+        dense = 1 if self.pooling == "max" else 4  # positions of a stride's output
+        values = 3 * self.conv1.out_channels * dense / 4
         for number, name in enumerate(self.every_tap[1:], 2):
             if self.every_tap.index(tap) < number - 1:
                 break
             convs = (m for m in self.stage(name).modules() if isinstance(m, nn.Conv2d))
-            values += 3 * sum(conv.out_channels for conv in convs) / 4**number
+            each = (conv.out_channels * (dense if conv.stride[0] > 1 else 1) for conv in convs)
+            values += 3 * sum(each) / 4**number
         return values
 
     def stages(self, x: Tensor) -> Iterable[tuple[str, Tensor]]:
