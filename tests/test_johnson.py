@@ -248,7 +248,7 @@ def test_the_bundled_networks_paint(kind):
             for picture in (content, out)
         )
         assert after < max(0.15, 0.7 * before)  # the painting's palette
-        assert luminance_ssim(out, content) > 0.15  # of this photograph; 0 of another
+        assert luminance_ssim(out, content) > 0.15  # of this photograph
     torch.testing.assert_close(method(content, method.prepare(["woodcut"]), strength=0.0), content)
 
 
