@@ -1,6 +1,6 @@
 """How a Johnson network should be told its strength: three short trainings side by side.
 
-    python benchmarks/strength.py --photos DIR [--steps 300]
+    python benchmarks/strength.py --photos DIR [--steps 200]
 
 A strength as one more channel of the input would be taken away by the first instance normalisation,
 so it has to enter through the scales and shifts of all. `rows` mixes those of the photograph and of
@@ -92,7 +92,7 @@ def loss(training: JohnsonTraining, pictures: Tensor, strength: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     args = parser.parse_args()
     pictures = crops(args.photos)
     held_out, pictures = pictures[:HELD_OUT], pictures[HELD_OUT:]
