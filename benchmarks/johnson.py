@@ -31,6 +31,7 @@ from impasto.training.fit import history
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
 SIZE = 256  # short side of a result on the sheets
 WINDOW = 8  # entries of a log in a point of the curves
+NAMES = {"compact": "compact", "vgg19": "VGG-19"}
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -53,7 +54,7 @@ def row(kind: str, method: Johnson, path: Path) -> str:
     return (
         f"| {kind} | {count / 1e6:.2f} M | {counter.get_total_flops() / 2e9:.1f} G | "
         f"{1000 * statistics.median(seconds[1:]):.0f} | {path.stat().st_size / 1e6:.1f} | "
-        f"{steps} | {losses['content']:.2f} | {losses['style']:.2f} | "
+        f"{steps} | {losses['content']:.2f} | {losses['style']:.2f} | {losses['color']:.2f} | "
         f"{sum(losses.values()):.2f} |"
     )
 
@@ -62,7 +63,7 @@ def curves(runs: dict[str, str]) -> None:
     """Draw the trainings' losses, which are those of every 25th batch, as running means."""
     figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    ends = set()
+    spans = set()
     for number, (kind, run) in enumerate(runs.items()):
         begin = 0
         stages = sorted(Path(run).glob("stage-*")) or [Path(run)]
@@ -74,13 +75,13 @@ def curves(runs: dict[str, str]) -> None:
                 label = f"{kind}, {term}" if stage == stages[0] else None
                 means = values.unfold(0, WINDOW, 1).mean(1)
                 axes.plot(steps, means, line, color=f"C{number}", label=label)
+            settings = json.loads(load_tensors(stage / "network.safetensors")[1]["settings"])
+            spans.add((begin, steps[-1], settings["options"]["loss_network"]))
             begin = steps[-1]
-            ends.add(begin)
-    for end in sorted(ends)[:-1]:
+    for begin, end, judge in spans:
         axes.axvline(end, color="grey", lw=0.8)
         low = {"transform": axes.get_xaxis_transform()}
-        axes.text(end, 0.02, "by compact  ", ha="right", **low)
-        axes.text(end, 0.02, "  by VGG-19", **low)
+        axes.text((begin + end) / 2, 0.02, f"by {NAMES[judge]}", ha="center", **low)
     axes.set_xlabel("steps")
     axes.set_ylabel(f"weighted loss (mean of {WINDOW} batches)")
     axes.set_yscale("log")
@@ -122,8 +123,9 @@ def main() -> None:
         f"A 512x512 picture ({machine(device)}, float32, torch {torch.__version__}); weighted "
         "losses on photographs held out, by VGG-19.",
         "",
-        "| kind | parameters | multiply-adds | ms | file, MB | steps | content | style | loss |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| kind | parameters | multiply-adds | ms | file, MB | steps | content | style | colour | "
+        "loss |",
+        f"| --- |{' ---: |' * 9}",
         *rows,
     ]
     Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")

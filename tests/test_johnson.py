@@ -118,16 +118,13 @@ def test_it_learns_every_style(folder, kind):
         seen = training.judge(out, training.style_layers)
         total = torch.zeros(2)
         for tap in training.style_layers:
-            moments = Moments.of(seen[tap])
-            aim = training.grams[tap]
-            target = Moments(torch.ones(2), torch.zeros(aim.shape[:-1]), aim)
-            total += gram_loss(moments, target)
+            total += gram_loss(Moments.of(seen[tap]), training.aims[tap])
         return total.tolist()
 
     before = distances()
     for _ in range(60):
         terms = training.loss(contents, contents)
-        assert terms.keys() == {"content", "style", "tv", "range"}
+        assert terms.keys() == {"content", "style", "color", "tv", "range"}
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
@@ -146,7 +143,7 @@ def test_what_lies_outside_of_the_range_is_not_seen(folder, monkeypatch):
     for made in (out, out.clamp(0, 1)):
         monkeypatch.setattr(training.model, "network", lambda contents, mix, made=made: made)
         terms.append(training.loss(contents, contents))
-    for term in ("content", "style", "tv"):
+    for term in ("content", "style", "color", "tv"):
         assert torch.equal(terms[0][term], terms[1][term])
     assert float(terms[0]["range"]) > 0 == float(terms[1]["range"])
 
@@ -159,6 +156,7 @@ def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
     terms = training.loss(contents, contents)
     assert float(terms["content"]) < 1e-6
     assert float(terms["style"]) < 1e-6
+    assert float(terms["color"]) < 1e-6
 
 
 def test_sample_sheets_show_every_style(folder):

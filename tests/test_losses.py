@@ -7,6 +7,7 @@ from impasto.errors import InputError
 from impasto.losses import (
     aligned_channels,
     content_loss,
+    covariance_loss,
     gram_loss,
     moments_loss,
     range_loss,
@@ -39,7 +40,16 @@ def test_moments_loss_by_hand():
     assert float(moments_loss(other, target)) == pytest.approx(2, rel=1e-4)
 
 
-@pytest.mark.parametrize("loss", [gram_loss, moments_loss])
+def test_covariance_loss_by_hand():
+    target = Moments.of(torch.tensor([[[0.0, 2.0]], [[1.0, 1.0]]], dtype=torch.float64))
+    flat = Moments.of(torch.ones(2, 3, 3, dtype=torch.float64))  # the target's means
+    brighter = Moments.of(torch.tensor([[[2.0, 4.0]], [[1.0, 1.0]]], dtype=torch.float64))
+    assert float(covariance_loss(target, target)) == 0
+    assert float(covariance_loss(flat, target)) == pytest.approx(1)
+    assert float(covariance_loss(brighter, target)) == pytest.approx(4)  # 2^2 / 1
+
+
+@pytest.mark.parametrize("loss", [covariance_loss, gram_loss, moments_loss])
 def test_style_losses_ignore_scale_of_features_and_order_of_positions(loss):
     a, b = features(4, 6, 6), features(4, 8, 8, seed=1)
     value = float(loss(Moments.of(a), Moments.of(b)))
@@ -55,6 +65,7 @@ def test_gradients_against_finite_differences():
     assert torch.autograd.gradcheck(lambda f: content_loss(f, target), x)
     assert torch.autograd.gradcheck(lambda f: gram_loss(Moments.of(f), style), x)
     assert torch.autograd.gradcheck(lambda f: moments_loss(Moments.of(f), style), x)
+    assert torch.autograd.gradcheck(lambda f: covariance_loss(Moments.of(f), style), x)
     assert torch.autograd.gradcheck(total_variation, x)
     assert torch.autograd.gradcheck(range_loss, x)
 

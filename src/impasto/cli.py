@@ -253,6 +253,10 @@ def stylize(
             "--degrid/--no-degrid", help="Of artflow and styleflow: no grid in flat areas."
         ),
     ] = None,
+    dehalo: Annotated[
+        bool | None,
+        typer.Option("--dehalo/--no-dehalo", help="Of adain: no halos before flat areas."),
+    ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Of wct, such as relu4_1,relu2_1. Default: all.")
     ] = None,
@@ -315,6 +319,7 @@ def stylize(
         "operator": operator,
         "shifts": shifts,
         "degrid": degrid,
+        "dehalo": dehalo,
         "levels": None if levels is None else [level.strip() for level in levels.split(",")],
         "variant": variant,
         "backbone": backbone,

@@ -17,6 +17,7 @@ from .statistics import Moments
 __all__ = [
     "aligned_channels",
     "content_loss",
+    "covariance_loss",
     "gram_loss",
     "moments_loss",
     "range_loss",
@@ -69,6 +70,20 @@ def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = No
     if channels is not None:
         distance, size = distance.gather(-1, channels), size.gather(-1, channels)
     return distance.sum(-1) / (size.sum(-1) + EPS)
+
+
+def covariance_loss(moments: Moments, target: Moments) -> Tensor:
+    """Squared distances of means and of covariances, each relative to how the target varies.
+
+    ``|m - n|^2 / tr S + |R - S|^2 / |S|^2`` for means ``m, n`` and covariances ``R, S``. Where
+    Gram matrices are mostly means, as those of pixels are, this tells a flat picture (1) from one
+    that varies as the target does (0). One value for each picture of a batch.
+    """
+    aim = target.covariance
+    spread = aim.diagonal(dim1=-2, dim2=-1).sum(-1)
+    means = (moments.mean - target.mean).square().sum(-1) / (spread + EPS)
+    distance = (moments.covariance - aim).square().sum((-2, -1))
+    return means + distance / (aim.square().sum((-2, -1)) + EPS)
 
 
 def aligned_channels(moments: Moments, target: Moments, kept: float = 0.8) -> Tensor:

@@ -7,7 +7,7 @@ channel, and a decoder, trained once for all styles, turns them into a picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
 from ..operators.adain import adain, overshot
+from ..operators.dehalo import dehalo
 from ..statistics import Moments
 from ..styles import Style
 from .onepass import AnyStyle, EncoderModel, tuples
@@ -99,9 +100,13 @@ class _Model(EncoderModel):
         aim: Mapping[str, Moments],
         contents: Tensor,
         style: Mapping[str, Moments],
+        finish: Callable[[Tensor, Tensor], Tensor] = lambda pictures, contents: pictures,
     ) -> dict[str, Moments]:
-        """``aim``, moved by what pictures of ``contents`` miss of ``style``; for each of them."""
-        got = self.measure(self(contents, style).clamp(0, 1))
+        """``aim``, moved by what pictures of ``contents`` miss of ``style``; for each of them.
+
+        ``finish`` is what will be done to the pictures.
+        """
+        got = self.measure(finish(self(contents, style).clamp(0, 1), contents))
         return {tap: overshot(aim[tap], style[tap], got[tap]) for tap in self.taps}
 
     def __call__(
@@ -143,6 +148,8 @@ class AdaIN(AnyStyle):
         model: a file made by ``impasto train adain``; None takes the bundled one.
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
             :func:`impasto.backbones.load_vgg`.
+        dehalo: no halos around what stands before a flat ground, see
+            :func:`impasto.operators.dehalo.dehalo`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`.
 
@@ -157,12 +164,14 @@ class AdaIN(AnyStyle):
         model: Path | None = None,
         encoder_weights: Path | None = None,
         convention: str | None = None,
+        dehalo: bool = True,
         style_scale: float = 1.0,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
-        super().__init__(loaded, style_scale, device, precision)
+        super().__init__(loaded, style_scale, device, precision, dehalo=dehalo)
+        self.dehalo = dehalo
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""
@@ -171,7 +180,14 @@ class AdaIN(AnyStyle):
             return aim
         if min(pictures.shape[-2:]) >= HALVED:
             pictures = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", antialias=True)
-        return self.model.beyond(aim, pictures, super().aim(pictures, style))
+        return self.model.beyond(aim, pictures, super().aim(pictures, style), self._finished)
+
+    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+        """See :class:`OnePass`."""
+        return self._finished(super().render(pictures, style, strength).clamp_(0, 1), pictures)
+
+    def _finished(self, pictures: Tensor, contents: Tensor) -> Tensor:
+        return dehalo(pictures, contents) if self.dehalo else pictures
 
     @staticmethod
     def untrained(

@@ -22,7 +22,7 @@ from ..backbones import VGG, load_vgg
 from ..device import channels_last, tune_process
 from ..errors import InputError
 from ..images import Source, read
-from ..losses import content_loss, gram_loss, range_loss, total_variation
+from ..losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ..networks.transformer import Kind, Transformer
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, reduce, style_shares
@@ -190,6 +190,7 @@ class Johnson(OnePass):
         expansion: float = JohnsonConfig.expansion,
         content_weight: float = 1.0,
         style_weight: float = 20.0,
+        color_weight: float = 3.0,
         tv_weight: float = 1.0,
         full: float = 0.75,
         style_layers: Sequence[str] | None = None,
@@ -205,7 +206,8 @@ class Johnson(OnePass):
             style_size: short side in pixels to which they are reduced: larger makes larger
                 strokes.
             kind, widths, blocks, expansion: see :class:`JohnsonConfig`.
-            content_weight, style_weight, tv_weight, full: see :class:`JohnsonTraining`.
+            content_weight, style_weight, color_weight, tv_weight, full: see
+                :class:`JohnsonTraining`.
             style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
                 and relu3_1 for others.
             loss_network, loss_weights, loss_convention: see
@@ -235,6 +237,7 @@ class Johnson(OnePass):
             list(paintings.values()),
             content_weight,
             style_weight,
+            color_weight,
             tv_weight,
             full,
             default[0] if style_layers is None else style_layers,
@@ -253,8 +256,10 @@ class JohnsonTraining:
         model: with a network to train.
         judge: the loss network.
         paintings: ``(3, H, W)`` each, at the size at which their strokes are wanted.
-        content_weight, style_weight, tv_weight: of the terms. Content and style are relative to
-            their targets, so that one default serves every painting.
+        content_weight, style_weight, color_weight, tv_weight: of the terms. The first three are
+            relative to their targets, so that one default serves every painting. Colour is the
+            style loss of the pixels themselves, with covariances, as Gram matrices would let a
+            clear sky become a bare wall of one colour.
         full: share of the pictures with strength 1.
         style_layers, content_layer: of ``judge``.
 
@@ -269,6 +274,7 @@ class JohnsonTraining:
         paintings: Sequence[Tensor],
         content_weight: float,
         style_weight: float,
+        color_weight: float,
         tv_weight: float,
         full: float,
         style_layers: Sequence[str],
@@ -283,14 +289,14 @@ class JohnsonTraining:
         self.model, self.network = model, model.network
         self.judge = channels_last(judge)
         self.content_weight, self.style_weight = content_weight, style_weight
-        self.tv_weight, self.full = tv_weight, full
+        self.color_weight, self.tv_weight, self.full = color_weight, tv_weight, full
         self.style_layers, self.content_layer = tuple(style_layers), content_layer
         self.layers = {*style_layers, content_layer}
         self.columns = len(paintings)
         with torch.no_grad():
             each = [self.judge(painting[None], self.style_layers) for painting in paintings]
-        grams = {tap: [Moments.of(f[tap][0]).gram for f in each] for tap in self.style_layers}
-        self.grams = {tap: torch.stack(of) for tap, of in grams.items()}
+        self.aims = {tap: _stacked([f[tap][0] for f in each]) for tap in self.style_layers}
+        self.colors = _stacked(paintings)
 
     def start(self, crops: Tensor) -> None:
         """There is none in closed form."""
@@ -299,10 +305,11 @@ class JohnsonTraining:
         """Move both networks and the paintings' statistics to ``device``."""
         self.network.to(device)
         self.judge.to(device)
-        self.grams = {tap: gram.to(device) for tap, gram in self.grams.items()}
+        self.aims = {tap: aim.to(device) for tap, aim in self.aims.items()}
+        self.colors = self.colors.to(device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """``content``, ``style``, ``tv`` and ``range``, weighted; ``styles`` is not used."""
+        """Its terms by name, weighted; ``styles`` is not used."""
         count = len(contents)
         chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
         drawn = torch.rand(2, count).to(contents.device)
@@ -311,22 +318,29 @@ class JohnsonTraining:
 
     def loss_at(self, contents: Tensor, chosen: Tensor, strength: Tensor) -> dict[str, Tensor]:
         """As :meth:`loss`, with the number of each picture's style and its strength, ``(B,)``."""
-        count = len(contents)
         with torch.no_grad():
             wanted = self.judge(contents, self.layers)
         out = self.model(contents, self._shares(chosen), strength)
         clipped = out.clamp(0, 1)  # as the result will be
         seen = self.judge(clipped, self.layers)
-        terms = []
-        for tap in self.style_layers:
-            own, aim = Moments.of(wanted[tap]).gram, self.grams[tap][chosen]
-            mixed = own.lerp(aim, strength[:, None, None])
-            target = Moments(mixed.new_ones(count), mixed.new_zeros(mixed.shape[:-1]), mixed)
-            terms.append(gram_loss(Moments.of(seen[tap]), target).mean())
+
+        def aim(own: Tensor, styles: Moments) -> Moments:
+            """The photograph's moments and its style's, mixed by the strength."""
+            here, by = Moments.of(own), strength[:, None]
+            mean = here.mean.lerp(styles.first[chosen], by)
+            gram = here.gram.lerp(styles.second[chosen], by[..., None])
+            return Moments(torch.ones_like(strength), mean, gram)
+
+        terms = [
+            gram_loss(Moments.of(seen[tap]), aim(wanted[tap], self.aims[tap])).mean()
+            for tap in self.style_layers
+        ]
+        color = covariance_loss(Moments.of(clipped), aim(contents, self.colors)).mean()
         content = content_loss(seen[self.content_layer], wanted[self.content_layer])
         return {
             "content": self.content_weight * content,
             "style": self.style_weight * torch.stack(terms).mean(),
+            "color": self.color_weight * color,
             "tv": self.tv_weight * total_variation(clipped),
             "range": RANGE_WEIGHT * range_loss(out),
         }
@@ -350,3 +364,10 @@ class JohnsonTraining:
 def _moments(color: Sequence[float]) -> Moments:
     values = torch.tensor(color, dtype=torch.float64)
     return Moments(torch.ones((), dtype=torch.float64), values[:3], values[3:].reshape(3, 3))
+
+
+def _stacked(pictures: Sequence[Tensor]) -> Moments:
+    """Normalised moments of several pictures' features ``(C, H, W)``, one after another."""
+    each = [Moments.of(picture).normalised() for picture in pictures]
+    first, second = ([getattr(m, name) for m in each] for name in ("first", "second"))
+    return Moments(torch.ones(len(each)), torch.stack(first), torch.stack(second))

@@ -1,0 +1,63 @@
+"""Taking away the halos that a coarse decoder leaves around what stands before the sky.
+
+A decoder paints from features of cells of 8 pixels, and near a dark tower the sky's cells know of
+the tower: along it the sky changes its colour. The photograph knows better: where it is flat, what
+a style does to it should follow from its light alone, but for the brush's own fine texture.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["dehalo"]
+
+CELL = 6  # pixels; what is finer is texture, which stays
+REACH = 7  # cells on either side that must agree: more than a halo is wide
+EDGE = 0.003  # variance of light from which on neighbours may be told apart by it
+FLAT = 0.01  # deviation of light within a cell among which little is done
+
+
+def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
+    """``pictures`` whose coarse change of ``contents`` follows their light, where they are flat.
+
+    A fast guided filter (He & Sun, "Fast Guided Filter", 2015) of the change, guided by the
+    photograph's light: what cells of some pixels have on average becomes a locally linear function
+    of it, and finer detail stays as it is.
+
+    Args:
+        pictures, contents: ``(B, 3, H, W)`` in 0..1 of the same size: results and what they were
+            made of.
+    """
+    size = contents.shape[-2:]
+    cells = [-(-side // CELL) for side in size]
+
+    def coarse(x: Tensor) -> Tensor:
+        return F.interpolate(x, cells, mode="area")
+
+    def fine(x: Tensor) -> Tensor:
+        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+    light = contents.mean(1, keepdim=True)
+    guide, change = coarse(light), coarse(pictures - contents)
+    within = (coarse(light.square()) - guide.square()).clamp_min(0)
+    flat = 1 / (1 + within / FLAT**2)
+    level, shift = _mean(guide, REACH), _mean(change, REACH)
+    spread = _mean(guide.square(), REACH) - level.square()
+    slope = (_mean(guide * change, REACH) - level * shift) / (spread.clamp_min(0) + EDGE)
+    offset = _mean(shift - slope * level, REACH)
+    wanted = fine(_mean(slope, REACH)) * light + fine(offset)
+    return pictures + fine(flat) * (wanted - fine(change))
+
+
+def _mean(x: Tensor, reach: int) -> Tensor:
+    """Mean over a square of ``2 reach + 1``, at the borders over what there is of it."""
+    for dim in (-2, -1):
+        at = torch.arange(x.shape[dim], device=x.device)
+        low, high = (at - reach).clamp_min(0), (at + reach + 1).clamp_max(len(at))
+        sums = F.pad(x.double().cumsum(dim), (0, 0, 1, 0) if dim == -2 else (1, 0))
+        total = sums.index_select(dim, high) - sums.index_select(dim, low)
+        count = (high - low).to(total)
+        x = (total / (count[:, None] if dim == -2 else count)).to(x.dtype)
+    return x
