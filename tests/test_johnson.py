@@ -15,10 +15,11 @@ from impasto.errors import InputError
 from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
 from impasto.methods.johnson import FILES, Johnson
+from impasto.operators.degrid import degrid
 from impasto.pipeline import Transfer, read_style, refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments
-from impasto.study.metrics import luminance_ssim
+from impasto.study.metrics import grid_energy, luminance_ssim
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
 CPU = {"device": "cpu", "precision": "float32"}
@@ -97,6 +98,14 @@ def test_colour_takes_what_a_learnt_style_has(method):
     for options in ({"color": "match"}, {"color": "luminance", "match_luminance": True}):
         with pytest.raises(InputError, match="a learnt style cannot be recoloured"):
             Transfer(method, [style], **options)
+
+
+def test_the_grid_goes_where_the_photograph_is_flat(folder):
+    sky = torch.full((3, 64, 96), 0.5) + 0.1 * torch.linspace(-1, 1, 96)
+    methods = [Johnson(folder / "model.safetensors", degrid=d, **CPU) for d in (False, True)]
+    plain, clean = (method(sky, method.prepare(["wave"])) for method in methods)
+    torch.testing.assert_close(clean, degrid(plain[None], sky[None])[0].clamp(0, 1))
+    assert grid_energy(clean) < grid_energy(plain)
 
 
 def test_a_refinement_needs_the_painting(method):

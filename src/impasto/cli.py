@@ -250,7 +250,8 @@ def stylize(
     degrid: Annotated[
         bool | None,
         typer.Option(
-            "--degrid/--no-degrid", help="Of artflow and styleflow: no grid in flat areas."
+            "--degrid/--no-degrid",
+            help="Of artflow, styleflow and johnson: no grid in flat areas.",
         ),
     ] = None,
     dehalo: Annotated[

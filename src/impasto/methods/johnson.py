@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..images import Source, read
 from ..losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ..networks.transformer import Kind, Transformer
+from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, reduce, style_shares
 from .onepass import Model, OnePass, bundled, tuples
@@ -109,6 +110,8 @@ class Johnson(OnePass):
         model: a file made by ``impasto train johnson``; None takes the bundled one of the ``kind``.
         kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1); None takes what the file holds,
             and of the bundled ones the residual.
+        degrid: take away what repeats from cell to cell where the photograph is flat, see
+            :func:`impasto.operators.degrid.degrid`; a cell is a pixel of the quarter size.
         device, precision: see :mod:`impasto.device`.
 
     Attributes:
@@ -126,6 +129,7 @@ class Johnson(OnePass):
         self,
         model: Path | None = None,
         kind: Kind | None = None,
+        degrid: bool = True,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -136,7 +140,8 @@ class Johnson(OnePass):
         loaded = _Model.load(model)
         if kind not in (None, loaded.config.kind):
             raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
-        super().__init__(loaded, device, precision, kind=loaded.config.kind)
+        super().__init__(loaded, device, precision, kind=loaded.config.kind, degrid=degrid)
+        self.degrid = degrid
         config = self.model.config
         self.learnt = {
             name: LearntStyle(name, _moments(color))
@@ -178,7 +183,7 @@ class Johnson(OnePass):
         out = self.model(pictures, shares, by)
         if strength < 1:
             out = out + (1 - strength) * (pictures - self.model(pictures, shares, 0 * by))
-        return out
+        return degrid(out.clamp_(0, 1), pictures) if self.degrid else out
 
     @staticmethod
     def untrained(

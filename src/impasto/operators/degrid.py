@@ -1,8 +1,9 @@
-"""Taking away the grid that squeezes print.
+"""Taking away the grid that squeezes, strides and upsampling print.
 
 A flow's squeeze makes channels of the pixels of a cell, and what is done to them by channel repeats
-from cell to cell. Such a pattern can be told from the picture by its period: it is what stays when
-a pixel is averaged with those a whole number of cells away. Nothing of it needs to be learnt.
+from cell to cell; so does what an upsampling network makes of a pixel of its smallest size. Such a
+pattern can be told from the picture by its period: it is what stays when a pixel is averaged with
+those a whole number of cells away. Nothing of it needs to be learnt.
 """
 
 from __future__ import annotations
