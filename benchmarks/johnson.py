@@ -81,7 +81,7 @@ def curves(runs: dict[str, str]) -> None:
     for begin, end, judge in spans:
         axes.axvline(end, color="grey", lw=0.8)
         low = {"transform": axes.get_xaxis_transform()}
-        axes.text((begin + end) / 2, 0.02, f"by {NAMES[judge]}", ha="center", **low)
+        axes.text((begin + end) / 2, 0.02, f"by {NAMES[judge]}", ha="center", size=8, **low)
     axes.set_xlabel("steps")
     axes.set_ylabel(f"weighted loss (mean of {WINDOW} batches)")
     axes.set_yscale("log")
