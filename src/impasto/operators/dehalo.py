@@ -46,9 +46,9 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
     level, shift = _mean(guide, REACH), _mean(change, REACH)
     spread = _mean(guide.square(), REACH) - level.square()
     slope = (_mean(guide * change, REACH) - level * shift) / (spread.clamp_min(0) + EDGE)
-    offset = _mean(shift - slope * level, REACH)
-    wanted = fine(_mean(slope, REACH)) * light + fine(offset)
-    return pictures + fine(flat) * (wanted - fine(change))
+    offset = _mean(shift - slope * level, REACH) - change
+    wanted = fine(_mean(slope, REACH)).mul_(light).add_(fine(offset))
+    return wanted.mul_(fine(flat)).add_(pictures)
 
 
 def _mean(x: Tensor, reach: int) -> Tensor:
@@ -56,8 +56,8 @@ def _mean(x: Tensor, reach: int) -> Tensor:
     for dim in (-2, -1):
         at = torch.arange(x.shape[dim], device=x.device)
         low, high = (at - reach).clamp_min(0), (at + reach + 1).clamp_max(len(at))
-        sums = F.pad(x.double().cumsum(dim), (0, 0, 1, 0) if dim == -2 else (1, 0))
+        sums = F.pad(x.cumsum(dim), (0, 0, 1, 0) if dim == -2 else (1, 0))
         total = sums.index_select(dim, high) - sums.index_select(dim, low)
         count = (high - low).to(total)
-        x = (total / (count[:, None] if dim == -2 else count)).to(x.dtype)
+        x = total / (count[:, None] if dim == -2 else count)
     return x
