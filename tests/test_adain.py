@@ -118,6 +118,19 @@ def test_feedback_is_kept_in_the_file_and_used(model, tmp_path, side):
     torch.testing.assert_close(render(method, content, style, strength=0.0), content)
 
 
+@pytest.mark.parametrize("option", ["dehalo", "palette"])
+def test_halos_and_strange_colours_can_be_left(model, option):
+    with_it, without = (
+        AdaIN(model, device="cpu", precision="float32", **{option: value})
+        for value in (True, False)
+    )
+    content = 0.9 * torch.linspace(0, 1, 80).expand(3, 64, 80) + 0.05
+    style = painting(60, 50)
+    assert float((render(with_it, content, style) - render(without, content, style)).abs().max())
+    torch.testing.assert_close(render(with_it, content, style, strength=0.0), content)
+    assert with_it.settings[option] is True
+
+
 def test_recolored_paintings_are_seen_while_training_alone():
     torch.manual_seed(0)
     contents = torch.stack([photo(32, 32, seed=i) for i in range(4)])

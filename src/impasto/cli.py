@@ -258,6 +258,10 @@ def stylize(
         bool | None,
         typer.Option("--dehalo/--no-dehalo", help="Of adain: no halos before flat areas."),
     ] = None,
+    palette: Annotated[
+        bool | None,
+        typer.Option("--palette/--no-palette", help="Of adain: the painting's colours alone."),
+    ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Of wct, such as relu4_1,relu2_1. Default: all.")
     ] = None,
@@ -321,6 +325,7 @@ def stylize(
         "shifts": shifts,
         "degrid": degrid,
         "dehalo": dehalo,
+        "palette": palette,
         "levels": None if levels is None else [level.strip() for level in levels.split(",")],
         "variant": variant,
         "backbone": backbone,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbones import load_vgg
-from ..color import recolored
+from ..color import confined, recolored
 from ..device import tune_process
 from ..errors import InputError
 from ..networks.decoder import Decoder
@@ -150,6 +151,7 @@ class AdaIN(AnyStyle):
             :func:`impasto.backbones.load_vgg`.
         dehalo: no halos around what stands before a flat ground, see
             :func:`impasto.operators.dehalo.dehalo`.
+        palette: no colours far from all of the painting's, see :func:`impasto.color.confined`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         device, precision: see :mod:`impasto.device`.
 
@@ -165,13 +167,14 @@ class AdaIN(AnyStyle):
         encoder_weights: Path | None = None,
         convention: str | None = None,
         dehalo: bool = True,
+        palette: bool = True,
         style_scale: float = 1.0,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
-        super().__init__(loaded, style_scale, device, precision, dehalo=dehalo)
-        self.dehalo = dehalo
+        super().__init__(loaded, style_scale, device, precision, dehalo=dehalo, palette=palette)
+        self.dehalo, self.palette = dehalo, palette
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""
@@ -180,13 +183,19 @@ class AdaIN(AnyStyle):
             return aim
         if min(pictures.shape[-2:]) >= HALVED:
             pictures = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", antialias=True)
-        return self.model.beyond(aim, pictures, super().aim(pictures, style), self._finished)
+        plain = super().aim(pictures, style)
+        return self.model.beyond(aim, pictures, plain, partial(self._finished, style=style))
 
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        return self._finished(super().render(pictures, style, strength).clamp_(0, 1), pictures)
+        out = super().render(pictures, style, strength).clamp_(0, 1)
+        return self._finished(out, pictures, style, strength)
 
-    def _finished(self, pictures: Tensor, contents: Tensor) -> Tensor:
+    def _finished(
+        self, pictures: Tensor, contents: Tensor, style: Style, strength: float = 1.0
+    ) -> Tensor:
+        if self.palette:
+            pictures = pictures.lerp(confined(pictures, style.color), min(strength, 1.0))
         return dehalo(pictures, contents) if self.dehalo else pictures
 
     @staticmethod
