@@ -381,4 +381,4 @@ def test_confined_colours_are_within_reach_of_the_target():
 def test_confined_to_grey_is_nearly_grey():
     grey = torch.rand(1, 40, 40, generator=torch.Generator().manual_seed(3)).expand(3, 40, 40)
     out = color.confined(torch.rand(3, 20, 20), Moments.of(grey.double()).normalised())
-    assert float((out - out.mean(0)).abs().max()) < 0.06
+    assert float((out - out.mean(0)).abs().max()) < 0.08
