@@ -1,4 +1,4 @@
-"""Taking away the grid that squeezes, strides and upsampling print.
+"""Taking away the grid that squeezes and upsampling print.
 
 A flow's squeeze makes channels of the pixels of a cell, and what is done to them by channel repeats
 from cell to cell; so does what an upsampling network makes of a pixel of its smallest size. Such a
