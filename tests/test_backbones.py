@@ -12,7 +12,7 @@ import torch
 from data import painting, photo
 from test_vgg import random_state
 
-from impasto.backbones import load_backbone
+from impasto.backbones import load_backbone, photographs
 from impasto.backbones.compact import COMPACT
 from impasto.backbones.vgg import VGG19
 from impasto.backbones.weights import RECORDS, home, load_tensors, save_tensors
@@ -81,6 +81,25 @@ def test_sample_photographs_serve_when_none_are_given(vgg_file):
     pytest.importorskip("skimage")
     net = load_backbone("vgg19", vgg_file, convention="caffe")
     assert net.fingerprint.startswith("vgg19:")
+
+
+def test_sample_photographs_have_every_colour():
+    # Else a channel that looks for one that none has would be blown up, sixty times in VGG-19.
+    pytest.importorskip("skimage")
+    before = torch.random.get_rng_state()
+    pictures = list(photographs())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(map(torch.equal, pictures, photographs()))  # the same every time
+    angles = torch.linspace(0, 2 * torch.pi, 9)[:-1]
+    hues = torch.stack([(angles + turn).cos() for turn in (0, -2.0944, 2.0944)], 1)
+
+    def fired(some):
+        seen = [torch.einsum("nc,chw->nhw", hues, p[0]) - 0.1 for p in some]
+        return torch.stack([each.relu().mean((-2, -1)) for each in seen]).mean(0)
+
+    with_others, alone = fired(pictures), fired(pictures[::5])
+    assert float(with_others.min() / with_others.max()) > 0.15
+    assert float(alone.min() / alone.max()) < 0.01
 
 
 def test_fingerprints_tell_options_apart(vgg_file):

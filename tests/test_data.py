@@ -103,6 +103,22 @@ def test_crops_without_scales_are_cut_not_resized():
     assert 15 < sum(mirrored) < 45
 
 
+def test_close_ups_are_cut_small_and_enlarged():
+    rng = torch.Generator().manual_seed(0)
+    across = torch.arange(160, dtype=torch.uint8).expand(3, 80, 160)
+    spans = []
+    for _ in range(60):
+        crop = random_crop(across, 64, rng, flips=False, close=0.5)
+        assert crop.shape == (3, 64, 64)
+        spans.append(255 * float(crop[0, 0, -1] - crop[0, 0, 0]))
+    near = [span for span in spans if span < 40]
+    assert 15 < len(near) < 45  # half of them show an eighth to a half of 64 pixels
+    assert min(near) > 6 and max(near) < 32
+    assert min(set(spans) - set(near)) > 60
+    with pytest.raises(InputError, match="close = 2"):
+        DataConfig(close=2)
+
+
 def test_a_sample_depends_on_seed_and_index_alone(folders):
     one, two = pairs(folders), pairs(folders)
     two[3]

@@ -168,6 +168,32 @@ def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
     assert float(terms["color"]) < 1e-6
 
 
+def test_photographs_in_other_colours(folder, monkeypatch):
+    seen = []
+    for share in (0.0, 1.0):
+        training = Johnson.untrained(styles=[folder / "night.png"], recolored=share, **NARROW)
+
+        def noted(contents, chosen, strength):
+            seen.append(contents)
+            return {}
+
+        monkeypatch.setattr(training, "loss_at", noted)
+        for mode in (training.network.train(), training.network.eval()):
+            assert mode is training.network
+            training.loss(photo()[None], photo()[None])
+    assert [torch.equal(contents[0], photo()) for contents in seen] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_file_says_whether_noise_comes_in(folder, tmp_path, noise):
+    training = Johnson.untrained(styles=[folder / "night.png"], noise=noise, **NARROW)
+    training.save(tmp_path / "night.safetensors", {})
+    method = Johnson(tmp_path / "night.safetensors", precision="float32")
+    assert method.model.network.noise is noise
+    out = [method(photo(), method.prepare(["night"])) for _ in range(2)]
+    assert torch.equal(*out)
+
+
 def test_sample_sheets_show_every_style(folder):
     training = Johnson.untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
     assert training.columns == 2
@@ -180,7 +206,8 @@ def test_sample_sheets_show_every_style(folder):
     [
         ({"styles": []}, "--style PAINTING"),
         ({"style_size": 8}, "32 pixels"),
-        ({"full": 2.0}, "share"),
+        ({"full": 2.0}, "full = 2.0: must be a share"),
+        ({"recolored": -1.0}, "recolored = -1.0: must be a share"),
         ({"style_layers": []}, "at least one"),
         ({"style_layers": ["relu9_9"]}, "relu9_9"),
         ({"content_layer": "relu9_9"}, "relu9_9"),

@@ -6,7 +6,7 @@ import torch
 from impasto.errors import InputError
 from impasto.networks.bottleneck import ResBottleneck
 from impasto.networks.norm import StyledNorm
-from impasto.networks.transformer import Transformer
+from impasto.networks.transformer import Transformer, clouds
 
 KINDS = ["residual", "bottleneck"]
 
@@ -55,6 +55,31 @@ def test_no_frame(kind):
     rows = torch.rand(1, 3, 24, 1)
     out = small(kind)(rows.expand(-1, -1, -1, 28))
     torch.testing.assert_close(out, out[..., :1].expand_as(out), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_gives_a_flat_picture_something_to_make_strokes_from(kind):
+    flat = torch.full((2, 3, 33, 40), 0.3)
+    plain, noisy = small(kind).eval(), small(kind, noise=True).eval()
+    assert float(plain(flat)[0].std((-2, -1)).max()) < 1e-4
+    out = noisy(flat)
+    assert float(out[0].std((-2, -1)).min()) > 1e-3
+    assert torch.equal(out[0], out[1])  # the same in every picture of a batch
+    assert torch.equal(out, noisy(flat))  # and in every pass
+    assert not torch.equal(*noisy.train()(flat))  # but while it learns
+
+
+def test_clouds_are_smooth_and_of_both_sizes():
+    drawn = clouds(8, 65, 130, torch.Generator().manual_seed(0))
+    assert drawn.shape == (8, 1, 65, 130)
+    assert abs(float(drawn.mean())) < 0.1
+    assert 0.8 < float(drawn.std()) < 1.4
+    steps = drawn.diff(dim=-1).square().mean()
+    assert float(steps) < 0.2 * float(drawn.square().mean())
+    blots = torch.nn.functional.avg_pool2d(drawn, 8)  # the small ones are gone, the large are not
+    assert float(blots.std()) > 0.5
+    assert clouds(2, 3, 1).shape == (2, 1, 3, 1)
 
 
 def test_norm_is_its_definition():

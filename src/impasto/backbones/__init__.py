@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..color import recolored
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 from ..samples import PHOTOGRAPHS
@@ -85,7 +86,8 @@ def load_backbone(
         smooth: of a ResNet, see :class:`ResNet`.
         normalise: bring every channel (of a ResNet, every layer) to unit mean activation over
             photographs, so that loss weights carry over between layers and networks; measured once
-            and kept in the cache.
+        photos: folder of photographs to normalise with; None takes scikit-image's samples, see
+            :func:`photographs`.
         photos: folder of photographs to normalise with; None takes scikit-image's samples.
         seed: of random weights.
         progress: show the download.
@@ -122,7 +124,7 @@ def load_backbone(
     if isinstance(net, ResNet):
         net.fingerprint += f":{','.join(net.smooth.values())}"
     if name != "compact" and normalise:
-        scaled_by = "samples" if photos is None else _folder_digest(photos)
+        scaled_by = "colors" if photos is None else _folder_digest(photos)
         net.scale_(_unit_means(net, photos, scaled_by))
         net.fingerprint += f":{scaled_by}"
     return net.eval().requires_grad_(False)
@@ -318,7 +320,9 @@ def build_vgg(
 def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[Tensor]:
     """Photographs to normalise with, ``(1, 3, H, W)``.
 
-    Up to 50 of a folder, spread evenly over the sorted names, or scikit-image's samples.
+    Up to 50 of a folder, spread evenly over the sorted names, or scikit-image's samples, each in
+    four other colours too: as they are, a channel that looks for a colour that none of them has
+    would hardly fire, and be blown up.
     """
     if folder is not None:
         paths = list_pictures(folder)
@@ -336,7 +340,12 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
         ) from None
     for name in PHOTOGRAPHS:
         rgb = read(getattr(data, name)()).rgb
-        yield resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
+        picture = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
+        yield picture
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            others = recolored(picture.expand(4, -1, -1, -1), 1.0)
+        yield from others.split(1)
 
 
 def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:

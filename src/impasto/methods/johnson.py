@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbones import VGG, load_vgg
+from ..color import recolored as in_other_colors
 from ..device import channels_last, tune_process
 from ..errors import InputError
 from ..images import Source, read
@@ -53,7 +54,8 @@ class JohnsonConfig:
     Attributes:
         styles: names of the paintings that it has learnt.
         colors: of each, mean (3 numbers) and raw second moment (9) of its RGB pixels.
-        kind, widths, blocks, expansion: see :class:`impasto.networks.transformer.Transformer`.
+        kind, widths, blocks, expansion, noise: see
+            :class:`impasto.networks.transformer.Transformer`.
     """
 
     styles: tuple[str, ...]
@@ -62,6 +64,7 @@ class JohnsonConfig:
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: int = 5
     expansion: float = 1
+    noise: bool = False
 
 
 class _Model(Model):
@@ -81,7 +84,8 @@ class _Model(Model):
         if list(map(len, config.colors)) != [12] * len(config.styles):
             raise ValueError("colours")
         rows = 1 + len(config.styles)
-        return Transformer(config.kind, config.widths, config.blocks, config.expansion, rows)
+        shape = (config.kind, config.widths, config.blocks, config.expansion)
+        return Transformer(*shape, rows, config.noise)
 
     def __call__(self, contents: Tensor, shares: Tensor, strength: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size.
@@ -193,11 +197,13 @@ class Johnson(OnePass):
         widths: Sequence[int] = JohnsonConfig.widths,
         blocks: int = JohnsonConfig.blocks,
         expansion: float = JohnsonConfig.expansion,
+        noise: bool = True,
         content_weight: float = 1.0,
         style_weight: float = 20.0,
         color_weight: float = 3.0,
         tv_weight: float = 1.0,
         full: float = 0.75,
+        recolored: float = 0.0,
         style_layers: Sequence[str] | None = None,
         content_layer: str | None = None,
         loss_network: str = "compact",
@@ -210,8 +216,8 @@ class Johnson(OnePass):
             styles: paintings to learn; their names are those of the files, without the ending.
             style_size: short side in pixels to which they are reduced: larger makes larger
                 strokes.
-            kind, widths, blocks, expansion: see :class:`JohnsonConfig`.
-            content_weight, style_weight, color_weight, tv_weight, full: see
+            kind, widths, blocks, expansion, noise: see :class:`JohnsonConfig`.
+            content_weight, style_weight, color_weight, tv_weight, full, recolored: see
                 :class:`JohnsonTraining`.
             style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
                 and relu3_1 for others.
@@ -231,9 +237,8 @@ class Johnson(OnePass):
             raise InputError("two paintings have the same name: rename one")
         moments = [Moments.of(painting.double()).normalised() for painting in paintings.values()]
         colors = [[*m.first.tolist(), *m.second.flatten().tolist()] for m in moments]
-        config = JohnsonConfig(
-            tuple(paintings), tuples(colors), kind, tuples(widths), blocks, expansion
-        )
+        names, shape = tuple(paintings), (kind, tuples(widths), blocks, expansion, noise)
+        config = JohnsonConfig(names, tuples(colors), *shape)
         judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
         default = LAYERS.get(judge.name, LAYERS["compact"])
         return JohnsonTraining(
@@ -245,6 +250,7 @@ class Johnson(OnePass):
             color_weight,
             tv_weight,
             full,
+            recolored,
             default[0] if style_layers is None else style_layers,
             content_layer or default[1],
         )
@@ -266,6 +272,8 @@ class JohnsonTraining:
             style loss of the pixels themselves, with covariances, as Gram matrices would let a
             clear sky become a bare wall of one colour.
         full: share of the pictures with strength 1.
+        recolored: share of the photographs that are seen in other colours, see
+            :func:`impasto.color.recolored`: few of a small set have a deep blue sky.
         style_layers, content_layer: of ``judge``.
 
     Raises:
@@ -282,19 +290,22 @@ class JohnsonTraining:
         color_weight: float,
         tv_weight: float,
         full: float,
+        recolored: float,
         style_layers: Sequence[str],
         content_layer: str,
     ) -> None:
         if not style_layers:
             raise InputError("style_layers: name at least one")
-        if not 0 <= full <= 1:
-            raise InputError(f"full = {full}: must be a share, 0..1")
+        for name, share in (("full", full), ("recolored", recolored)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} = {share}: must be a share, 0..1")
         judge.check([*style_layers, content_layer])
         tune_process()
         self.model, self.network = model, model.network
         self.judge = channels_last(judge)
         self.content_weight, self.style_weight = content_weight, style_weight
-        self.color_weight, self.tv_weight, self.full = color_weight, tv_weight, full
+        self.color_weight, self.tv_weight = color_weight, tv_weight
+        self.full, self.recolored = full, recolored
         self.style_layers, self.content_layer = tuple(style_layers), content_layer
         self.layers = {*style_layers, content_layer}
         self.columns = len(paintings)
@@ -315,6 +326,8 @@ class JohnsonTraining:
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """Its terms by name, weighted; ``styles`` is not used."""
+        if self.network.training and self.recolored:
+            contents = in_other_colors(contents, self.recolored)
         count = len(contents)
         chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
         drawn = torch.rand(2, count).to(contents.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from .bottleneck import ResBottleneck
 from .decoder import padded
 from .norm import StyledNorm
 
-__all__ = ["Kind", "Transformer"]
+__all__ = ["Kind", "Transformer", "clouds"]
 
 Kind = Literal["residual", "bottleneck"]
 # Of the last layer, whose thousands of inputs would swing the picture from one end of its range to
@@ -39,6 +40,9 @@ class Transformer(nn.Module):
         expansion: of the bottlenecks at quarter size; those that change the size, where it would
             cost most, have none.
         rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
+        noise: a fourth channel of :func:`clouds` comes in beside the picture, drawn anew for every
+            picture in training and always the same one after it. Where a picture is flat, every
+            layer is too, and there would be nothing to make strokes from.
 
     Raises:
         InputError: for a kind, widths or numbers that there cannot be.
@@ -57,6 +61,7 @@ class Transformer(nn.Module):
         blocks: int = 5,
         expansion: float = 1,
         rows: int = 1,
+        noise: bool = False,
     ) -> None:
         super().__init__()
         if kind not in get_args(Kind):
@@ -79,7 +84,8 @@ class Transformer(nn.Module):
                 return ResBottleneck(quarter, quarter, expansion, 1, rows)
             return _Residual(quarter, rows)
 
-        self.first = _Layer(3, full, 9, 1, rows)
+        self.noise = noise
+        self.first = _Layer(3 + noise, full, 9, 1, rows)
         self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
         self.blocks = nn.ModuleList(block() for _ in range(blocks))
         self.up = nn.ModuleList([layer(quarter, half), layer(half, full)])
@@ -92,6 +98,10 @@ class Transformer(nn.Module):
         """
         height, width = pictures.shape[-2:]
         x = F.pad(pictures, (0, -width % 4, 0, -height % 4), mode="replicate")
+        if self.noise:
+            rng = None if self.training else torch.Generator().manual_seed(0)
+            drawn = clouds(len(x) if self.training else 1, x.shape[-2], x.shape[-1], rng)
+            x = torch.cat([x, drawn.to(x).expand(len(x), -1, -1, -1)], 1)
         x = self.first(x.to(self.last.weight.dtype), mix)
         for layer in (*self.down, *self.blocks):
             x = layer(x, mix)
@@ -99,6 +109,19 @@ class Transformer(nn.Module):
             x = layer(F.interpolate(x, scale_factor=2, mode="nearest"), mix)
         out: Tensor = 0.5 + GAIN * self.last(padded(x, 4))
         return out[..., :height, :width]
+
+
+def clouds(count: int, height: int, width: int, rng: torch.Generator | None = None) -> Tensor:
+    """Smooth noise ``(count, 1, height, width)``, normally distributed: blots of 4 and of 16 px.
+
+    As the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
+    """
+    out = torch.zeros(count, 1, height, width)
+    for cell in (4, 16):
+        coarse = torch.randn(count, 1, -(-height // cell), -(-width // cell), generator=rng)
+        fine = F.interpolate(coarse, scale_factor=cell, mode="bicubic")
+        out += fine[..., :height, :width]
+    return out
 
 
 class _Layer(nn.Module):

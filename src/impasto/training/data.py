@@ -45,6 +45,8 @@ class DataConfig:
         short_side: pixels; every picture is resized to it before it is cut.
         scales: cut windows between ``size`` and the short side and reduce them to ``size``, so that
             a network meets textures at several scales; otherwise the window is ``size``.
+        close: share of the crops that are close-ups, enlarged two to eight times: their grounds are
+            as smooth as those of much larger pictures.
         flips: mirror half of the crops.
         validation, test: shares (0..1) of the pictures kept aside; 0.2 and 0.1 are paper 2's.
         minimum: photographs to learn from, at least; fewer are refused.
@@ -60,6 +62,7 @@ class DataConfig:
     size: int = 256
     short_side: int = 512
     scales: bool = False
+    close: float = 0.0
     flips: bool = True
     validation: float = 0.2
     test: float = 0.1
@@ -78,6 +81,8 @@ class DataConfig:
                 f"validation = {self.validation}, test = {self.test}: give shares from 0, together "
                 "below 1"
             )
+        if not 0 <= self.close <= 1:
+            raise InputError(f"close = {self.close}: must be a share, 0..1")
         for name in ("memory", "workers"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 0 or more")
@@ -192,18 +197,25 @@ class PictureSet:
 
 
 def random_crop(
-    picture: Tensor, size: int, rng: torch.Generator, scales: bool = True, flips: bool = True
+    picture: Tensor,
+    size: int,
+    rng: torch.Generator,
+    scales: bool = True,
+    flips: bool = True,
+    close: float = 0.0,
 ) -> Tensor:
     """One random crop of ``(3, H, W)`` uint8 as ``(3, size, size)`` float32 in 0..1.
 
     With ``scales`` the window is between ``size`` and the picture's short side, then reduced to
     ``size``, so a network meets textures at several scales. With ``flips`` it is mirrored half of
-    the time.
+    the time. A share ``close`` has windows of a half to an eighth of ``size``, enlarged.
     """
     height, width = picture.shape[-2:]
     most = min(height, width)
     side = min(size, most)
-    if scales and most > size:
+    if close and torch.rand((), generator=rng) < close:
+        side = max(size // 8 + _below(size // 2 - size // 8 + 1, rng), 1)
+    elif scales and most > size:
         side += _below(most - size + 1, rng)
     top, left = _below(height - side + 1, rng), _below(width - side + 1, rng)
     window = picture[:, top : top + side, left : left + side].float() / 255
@@ -254,7 +266,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     def _crop(self, pictures: PictureSet, rng: torch.Generator) -> Tensor:
         pool: Sequence[Tensor] = getattr(pictures, self.split) or pictures.train
         picture = pool[_below(len(pool), rng)]
-        return random_crop(picture, self.config.size, rng, self.config.scales, self.config.flips)
+        config = self.config
+        return random_crop(picture, config.size, rng, config.scales, config.flips, config.close)
 
 
 class Stream:
