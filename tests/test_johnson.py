@@ -192,6 +192,12 @@ def test_a_file_says_whether_noise_comes_in(folder, tmp_path, noise):
     assert method.model.network.noise is noise
     out = [method(photo(), method.prepare(["night"])) for _ in range(2)]
     assert torch.equal(*out)
+    louder = Johnson(tmp_path / "night.safetensors", noise=1.0, precision="float32")
+    assert louder.settings["noise"] == 1.0
+    assert torch.equal(out[0], louder(photo(), louder.prepare(["night"]))) is not noise
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(InputError, match="must be 0 or more"):
+            Johnson(tmp_path / "night.safetensors", noise=wrong)
 
 
 def test_sample_sheets_show_every_style(folder):

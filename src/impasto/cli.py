@@ -247,6 +247,12 @@ def stylize(
         int | None,
         typer.Option(help="Of artflow and styleflow: 1, 2 or 4 passes, against their faint grid."),
     ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Of johnson: what strokes in flat areas are made from; 0.3, more for stronger."
+        ),
+    ] = None,
     degrid: Annotated[
         bool | None,
         typer.Option(
@@ -323,6 +329,7 @@ def stylize(
         "kind": kind,
         "operator": operator,
         "shifts": shifts,
+        "noise": noise,
         "degrid": degrid,
         "dehalo": dehalo,
         "palette": palette,

@@ -345,7 +345,7 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             others = recolored(picture.expand(4, -1, -1, -1), 1.0)
-        yield from others.split(1)
+        yield from others[:, None]
 
 
 def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ weights, are mixtures of rows.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..device import channels_last, tune_process
 from ..errors import InputError
 from ..images import Source, read
 from ..losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
-from ..networks.transformer import Kind, Transformer
+from ..networks.transformer import AMOUNT, Kind, Transformer
 from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, reduce, style_shares
@@ -114,6 +115,8 @@ class Johnson(OnePass):
         model: a file made by ``impasto train johnson``; None takes the bundled one of the ``kind``.
         kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1); None takes what the file holds,
             and of the bundled ones the residual.
+        noise: how much of it comes in beside the photograph, 0 or more (1: as in training), if the
+            model was trained with it: more gives flat areas stronger strokes, and spots at last.
         degrid: take away what repeats from cell to cell where the photograph is flat, see
             :func:`impasto.operators.degrid.degrid`; a cell is a pixel of the quarter size.
         device, precision: see :mod:`impasto.device`.
@@ -133,18 +136,23 @@ class Johnson(OnePass):
         self,
         model: Path | None = None,
         kind: Kind | None = None,
+        noise: float = AMOUNT,
         degrid: bool = True,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         if kind not in (None, *FILES):
             raise InputError(f"kind {kind!r} is unknown: use {' or '.join(FILES)}")
+        if not (math.isfinite(noise) and noise >= 0):
+            raise InputError(f"noise {noise}: must be 0 or more")
         if model is None:
             model = FILES[kind or "residual"]
         loaded = _Model.load(model)
         if kind not in (None, loaded.config.kind):
             raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
-        super().__init__(loaded, device, precision, kind=loaded.config.kind, degrid=degrid)
+        given = {"kind": loaded.config.kind, "noise": noise, "degrid": degrid}
+        super().__init__(loaded, device, precision, **given)
+        self.model.network.amount = noise
         self.degrid = degrid
         config = self.model.config
         self.learnt = {

@@ -24,6 +24,7 @@ Kind = Literal["residual", "bottleneck"]
 # Of the last layer, whose thousands of inputs would swing the picture from one end of its range to
 # the other in one step of Adam at the rates that the other layers need.
 GAIN = 0.05
+AMOUNT = 0.3
 
 
 class Transformer(nn.Module):
@@ -40,9 +41,14 @@ class Transformer(nn.Module):
         expansion: of the bottlenecks at quarter size; those that change the size, where it would
             cost most, have none.
         rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
-        noise: a fourth channel of :func:`clouds` comes in beside the picture, drawn anew for every
-            picture in training and always the same one after it. Where a picture is flat, every
-            layer is too, and there would be nothing to make strokes from.
+        noise: a fourth channel comes in beside the picture, :func:`clouds`. Where a picture is
+            flat, every layer is too, and there would be nothing to make strokes from. In training
+            it is drawn anew for every picture, with blots of 4 and of 16 px; after it, it is always
+            the same, of 4 px and of the deviation :attr:`amount`, as in a large picture blots of
+            one size and full strength look like a leopard's.
+
+    Attributes:
+        amount: of the noise after training, 0 or more.
 
     Raises:
         InputError: for a kind, widths or numbers that there cannot be.
@@ -84,7 +90,7 @@ class Transformer(nn.Module):
                 return ResBottleneck(quarter, quarter, expansion, 1, rows)
             return _Residual(quarter, rows)
 
-        self.noise = noise
+        self.noise, self.amount = noise, AMOUNT
         self.first = _Layer(3 + noise, full, 9, 1, rows)
         self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
         self.blocks = nn.ModuleList(block() for _ in range(blocks))
@@ -99,9 +105,7 @@ class Transformer(nn.Module):
         height, width = pictures.shape[-2:]
         x = F.pad(pictures, (0, -width % 4, 0, -height % 4), mode="replicate")
         if self.noise:
-            rng = None if self.training else torch.Generator().manual_seed(0)
-            drawn = clouds(len(x) if self.training else 1, x.shape[-2], x.shape[-1], rng)
-            x = torch.cat([x, drawn.to(x).expand(len(x), -1, -1, -1)], 1)
+            x = torch.cat([x, self._noise(x).to(x)], 1)
         x = self.first(x.to(self.last.weight.dtype), mix)
         for layer in (*self.down, *self.blocks):
             x = layer(x, mix)
@@ -110,14 +114,28 @@ class Transformer(nn.Module):
         out: Tensor = 0.5 + GAIN * self.last(padded(x, 4))
         return out[..., :height, :width]
 
+    def _noise(self, x: Tensor) -> Tensor:
+        """``(B, 1, H, W)``."""
+        count, _, height, width = x.shape
+        if self.training:
+            return clouds((count, height, width))
+        rng = torch.Generator().manual_seed(0)
+        same = self.amount * clouds((1, height, width), (4,), rng)
+        return same.expand(count, -1, -1, -1)
 
-def clouds(count: int, height: int, width: int, rng: torch.Generator | None = None) -> Tensor:
-    """Smooth noise ``(count, 1, height, width)``, normally distributed: blots of 4 and of 16 px.
+
+def clouds(
+    shape: tuple[int, int, int],
+    cells: Sequence[int] = (4, 16),
+    rng: torch.Generator | None = None,
+) -> Tensor:
+    """Smooth noise ``(B, 1, H, W)`` for ``shape = (B, H, W)``: blots of so many pixels each.
 
     As the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
     """
+    count, height, width = shape
     out = torch.zeros(count, 1, height, width)
-    for cell in (4, 16):
+    for cell in cells:
         coarse = torch.randn(count, 1, -(-height // cell), -(-width // cell), generator=rng)
         fine = F.interpolate(coarse, scale_factor=cell, mode="bicubic")
         out += fine[..., :height, :width]
