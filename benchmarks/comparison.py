@@ -16,8 +16,9 @@ import shutil
 from pathlib import Path
 
 import torch
-from common import judge, judged, machine
+from common import judge, judged
 
+from impasto.device import choose_precision, describe
 from impasto.images import list_pictures
 from impasto.study.compare import available, compare
 
@@ -44,11 +45,12 @@ def main() -> None:
         device="cpu",
         on_progress=lambda done, total, name: print(f"{done}/{total} {name}", flush=True),
     )
+    device = torch.device("cpu")
+    machine = describe(device, choose_precision("auto", device))
     order = sorted(means, key=lambda name: means[name]["style"][0] + means[name]["content"][0])
     pairs = len(list_pictures(args.contents)) * len(list_pictures(args.styles))
     lines = [
-        f"Short side {args.size} px, judged by VGG-19 ({machine(torch.device('cpu'))}, torch "
-        f"{torch.__version__}); mean and standard error over {pairs} pairs.",
+        f"Short side {args.size} px, judged by VGG-19 ({machine}, torch {torch.__version__}); mean and standard error over {pairs} pairs.",
         "",
         f"| method | paper 1 | style + content | {' | '.join(SHOWN)} |",
         f"| --- |{' ---: |' * (len(SHOWN) + 2)}",
