@@ -50,7 +50,8 @@ def main() -> None:
     order = sorted(means, key=lambda name: means[name]["style"][0] + means[name]["content"][0])
     pairs = len(list_pictures(args.contents)) * len(list_pictures(args.styles))
     lines = [
-        f"Short side {args.size} px, judged by VGG-19 ({machine}, torch {torch.__version__}); mean and standard error over {pairs} pairs.",
+        f"Short side {args.size} px, judged by VGG-19 ({machine}, torch "
+        f"{torch.__version__}); mean and standard error over {pairs} pairs.",
         "",
         f"| method | paper 1 | style + content | {' | '.join(SHOWN)} |",
         f"| --- |{' ---: |' * (len(SHOWN) + 2)}",
