@@ -60,7 +60,10 @@ def row(kind: str, method: Johnson, path: Path) -> str:
 
 
 def curves(runs: dict[str, str]) -> None:
-    """Draw the trainings' losses, which are those of every 25th batch, as running means."""
+    """Draw the trainings' losses, which are those of every 25th batch, as running medians.
+
+    A batch of nearly flat crops can outweigh all others of a mean.
+    """
     figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     spans = set()
@@ -73,8 +76,8 @@ def curves(runs: dict[str, str]) -> None:
             for term, line in (("content", "-"), ("style", "--")):
                 values = torch.tensor([entry[f"train/{term}"] for entry in seen])
                 label = f"{kind}, {term}" if stage == stages[0] else None
-                means = values.unfold(0, WINDOW, 1).mean(1)
-                axes.plot(steps, means, line, color=f"C{number}", label=label)
+                middle = values.unfold(0, WINDOW, 1).median(1).values
+                axes.plot(steps, middle, line, color=f"C{number}", label=label)
             settings = json.loads(load_tensors(stage / "network.safetensors")[1]["settings"])
             spans.add((begin, steps[-1], settings["options"]["loss_network"]))
             begin = steps[-1]
@@ -83,8 +86,10 @@ def curves(runs: dict[str, str]) -> None:
         low = {"transform": axes.get_xaxis_transform()}
         axes.text((begin + end) / 2, 0.02, f"by {NAMES[judge]}", ha="center", size=8, **low)
     axes.set_xlabel("steps")
-    axes.set_ylabel(f"weighted loss (mean of {WINDOW} batches)")
+    axes.set_ylabel(f"weighted loss (median of {WINDOW} batches)")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.legend()
     figure.savefig(DOCS / "johnson-losses.png")
 
