@@ -86,9 +86,9 @@ def load_backbone(
         smooth: of a ResNet, see :class:`ResNet`.
         normalise: bring every channel (of a ResNet, every layer) to unit mean activation over
             photographs, so that loss weights carry over between layers and networks; measured once
+            and kept in the cache.
         photos: folder of photographs to normalise with; None takes scikit-image's samples, see
             :func:`photographs`.
-        photos: folder of photographs to normalise with; None takes scikit-image's samples.
         seed: of random weights.
         progress: show the download.
 
