@@ -1,6 +1,6 @@
-"""The one error that people see, and the end of a run that they asked for."""
+"""The one error that people see, the check that many share, the end of a run that was asked for."""
 
-__all__ = ["InputError", "Interrupted"]
+__all__ = ["InputError", "Interrupted", "check_share"]
 
 
 class InputError(ValueError):
@@ -12,3 +12,9 @@ class InputError(ValueError):
 
 class Interrupted(Exception):
     """The run was asked to end; its checkpoint is of the last step. Holds the steps done."""
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InputError unless ``value`` is within 0..1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} = {value}: must be a share, 0..1")

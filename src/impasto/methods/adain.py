@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..backbones import load_vgg
 from ..color import confined, recolored
 from ..device import tune_process
-from ..errors import InputError
+from ..errors import InputError, check_share
 from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
 from ..operators.adain import adain, overshot
@@ -253,8 +253,7 @@ class AdaINTraining:
     """
 
     def __init__(self, model: _Model, perceptual: Perceptual, recolored: float = 0.0) -> None:
-        if not 0 <= recolored <= 1:
-            raise InputError(f"recolored = {recolored}: must be a share, 0..1")
+        check_share("recolored", recolored)
         tune_process()
         self.model, self.network = model, model.network
         self.perceptual, self.recolored = perceptual, recolored

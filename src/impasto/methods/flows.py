@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..color import recolored
 from ..device import LARGE, sparing, tune_process
-from ..errors import InputError
+from ..errors import InputError, check_share
 from ..losses import total_variation
 from ..networks.flow import Flow
 from ..operators.degrid import degrid
@@ -129,8 +129,7 @@ class FlowTraining:
         tv_weight: float = 0.0,
         recolored: float = 0.0,
     ) -> None:
-        if not 0 <= recolored <= 1:
-            raise InputError(f"recolored = {recolored}: must be a share, 0..1")
+        check_share("recolored", recolored)
         tune_process()
         self.model, self.network = model, model.network
         self.perceptual, self.tv_weight, self.recolored = perceptual, tv_weight, recolored

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..backbones import VGG, load_vgg
 from ..color import recolored as in_other_colors
 from ..device import channels_last, tune_process
-from ..errors import InputError
+from ..errors import InputError, check_share
 from ..images import Source, read
 from ..losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ..networks.transformer import AMOUNT, Kind, Transformer
@@ -115,8 +115,9 @@ class Johnson(OnePass):
         model: a file made by ``impasto train johnson``; None takes the bundled one of the ``kind``.
         kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1); None takes what the file holds,
             and of the bundled ones the residual.
-        noise: how much of it comes in beside the photograph, 0 or more (1: as in training), if the
-            model was trained with it: more gives flat areas stronger strokes, and spots at last.
+        noise: how much of it comes in beside the photograph, 0 or more, if the model was trained
+            with it: more gives flat areas stronger strokes, and spots at last. See ``amount`` of
+            :class:`impasto.networks.transformer.Transformer`.
         degrid: take away what repeats from cell to cell where the photograph is flat, see
             :func:`impasto.operators.degrid.degrid`; a cell is a pixel of the quarter size.
         device, precision: see :mod:`impasto.device`.
@@ -304,9 +305,8 @@ class JohnsonTraining:
     ) -> None:
         if not style_layers:
             raise InputError("style_layers: name at least one")
-        for name, share in (("full", full), ("recolored", recolored)):
-            if not 0 <= share <= 1:
-                raise InputError(f"{name} = {share}: must be a share, 0..1")
+        check_share("full", full)
+        check_share("recolored", recolored)
         judge.check([*style_layers, content_layer])
         tune_process()
         self.model, self.network = model, model.network

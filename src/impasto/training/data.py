@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import InputError
+from ..errors import InputError, check_share
 from ..images import fit, list_pictures, read, resize
 
 __all__ = [
@@ -81,8 +81,7 @@ class DataConfig:
                 f"validation = {self.validation}, test = {self.test}: give shares from 0, together "
                 "below 1"
             )
-        if not 0 <= self.close <= 1:
-            raise InputError(f"close = {self.close}: must be a share, 0..1")
+        check_share("close", self.close)
         for name in ("memory", "workers"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 0 or more")
