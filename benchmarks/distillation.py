@@ -4,7 +4,7 @@
         --convention caffe [--encoder FILE ...] [--size 256] [--iterations 100] [--pairs 12]
 
 Every pair is rendered with the same settings and the same number of iterations through VGG-19 and
-through each encoder (default: the bundled one). Prints and writes benchmarks/distillation.md.
+through each encoder (default: the bundled ones). Prints and writes benchmarks/distillation.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch
 from common import judge, judged
 
 from impasto.backbones import load_backbone
-from impasto.backbones.compact import COMPACT
+from impasto.backbones.compact import BUNDLED
+from impasto.backbones.weights import load_tensors
 from impasto.device import choose_device, choose_precision, describe
 from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods.gatys import Gatys
@@ -39,7 +40,7 @@ def pairs(contents: Path, styles: Path, count: int) -> list[tuple[Path, Path]]:
 
 def main() -> None:
     parser = judged(__doc__)
-    parser.add_argument("--encoder", type=Path, nargs="*", default=[COMPACT])
+    parser.add_argument("--encoder", type=Path, nargs="*", default=list(BUNDLED.values()))
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=12)
@@ -49,8 +50,8 @@ def main() -> None:
     vgg = judge(args)
     nets = {"VGG-19": judge(args)}
     for path in args.encoder:
-        name = "compact" if path == COMPACT else path.stem
-        nets[name] = load_backbone("compact", path)
+        slim = "widths" in load_tensors(path)[1].get("config", "")
+        nets[path.stem] = load_backbone("slim" if slim else "compact", path)
     device = choose_device("cpu")
     machine = describe(device, choose_precision(args.precision, device))
     rows: list[list[str]] = []

@@ -5,7 +5,7 @@
 The two files come from `impasto train encoder` with recipes/robust/resnet18.toml. Photographs are
 scikit-image's, paintings impasto's own. Draws docs/robust-content.jpg (from noise, every stage's
 features alone), docs/robust-style.jpg (the Gram matrices up to every stage) and
-docs/robust-transfer.jpg, and writes benchmarks/robust.md, where `compact` judges. `--transfer-only`
+docs/robust-transfer.jpg, and writes benchmarks/robust.md, where `slim` judges. `--transfer-only`
 makes the last two alone.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
             ),
         )
         write(DOCS / f"robust-{kind}.jpg", sheet)
-    judge = load_vgg("compact")
+    judge = load_vgg("slim")
     cells, rows = [], []
     seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in weights}
     for photo, painting in PAIRS:
@@ -95,7 +95,7 @@ def main() -> None:
         rows.append(f"| {name} | {' | '.join([*told, *means])} |")
     lines = [
         f"ResNet-18, nine classes; transfer at {side} px, mean of {len(PAIRS)} pairs, judged by "
-        f"compact ({machine(torch.device('cpu'))}, torch {torch.__version__}).",
+        f"slim ({machine(torch.device('cpu'))}, torch {torch.__version__}).",
         "",
         "| weights | told right | under attack | Gram distance | content | features | SSIM |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",

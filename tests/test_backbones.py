@@ -12,9 +12,9 @@ import torch
 from data import painting, photo
 from test_vgg import random_state
 
-from impasto.backbones import load_backbone, photographs
-from impasto.backbones.compact import COMPACT
-from impasto.backbones.vgg import VGG19
+from impasto.backbones import load_backbone, load_vgg, photographs
+from impasto.backbones.compact import BUNDLED, Compact
+from impasto.backbones.vgg import VGG, VGG19
 from impasto.backbones.weights import RECORDS, home, load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import write
@@ -39,25 +39,92 @@ def photos(tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def test_compact_is_bundled_and_small():
-    assert COMPACT.stat().st_size <= 8e6
-    net = load_backbone("compact")
+@pytest.mark.parametrize("name", list(BUNDLED))
+def test_encoders_are_bundled_and_small(name):
+    assert BUNDLED[name].stat().st_size <= 8e6
+    net = load_backbone(name)
     assert net.taps == TAPS
     features = net(photo(64, 80)[None], TAPS)
     assert [f.shape[-2:] for f in features.values()][::2] == [(64, 80), (16, 20), (4, 5)]
-    tensors, header = load_tensors(COMPACT)
+    tensors, header = load_tensors(BUNDLED[name])
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     assert set(header) >= {"config", "figures"}
 
 
-def test_compact_features_are_in_the_unit_mean_scale():
-    net = load_backbone("compact")
+@pytest.mark.parametrize("name", list(BUNDLED))
+def test_bundled_features_are_in_the_unit_mean_scale(name):
+    net = load_backbone(name)
     for tap, features in net(photo(128, 128)[None], TAPS).items():
         assert 0.3 < float(features.mean()) < 3, tap
 
 
-def test_compact_is_frozen():
-    assert not any(p.requires_grad for p in load_backbone("compact").parameters())
+@pytest.mark.parametrize("name", list(BUNDLED))
+def test_bundled_encoders_are_frozen(name):
+    assert not any(p.requires_grad for p in load_backbone(name).parameters())
+
+
+LAYERS = {"conv1_1": (4,), "conv1_2": (6,), "conv2_1": (4, 3, 8), "conv3_2": (3, 5, 7)}
+
+
+def test_bottlenecks_have_the_taps_and_resolutions_of_vgg():
+    net, vgg = Compact(LAYERS), VGG(((4, 6), (8,), (4, 7)))
+    assert net.taps == ["relu1_1", "relu2_1", "relu3_2"]
+    for size in [(32, 48), (37, 51)]:
+        ours, theirs = (each(torch.rand(2, 3, *size), net.taps) for each in (net, vgg))
+        for tap in net.taps:
+            assert ours[tap].shape == theirs[tap].shape
+            assert ours[tap].shape[1] == net.channels(tap)
+            assert bool((ours[tap] >= 0).all())
+
+
+def test_a_layer_is_no_more_than_its_three_convolutions():
+    net, picture = Compact(LAYERS), torch.rand(1, 3, 24, 32)
+    seen = net(picture, net.taps)
+    into, spatial, out = net.convs["conv3_2"]
+    pooled = torch.nn.functional.max_pool2d(seen["relu2_1"], 2)
+    torch.testing.assert_close(out(spatial(into(pooled))).relu(), seen["relu3_2"])
+    net.pooling = "average"
+    assert not torch.allclose(net(picture, ["relu3_2"])["relu3_2"], seen["relu3_2"])
+
+
+def test_nothing_deeper_than_the_deepest_tap_is_computed(monkeypatch):
+    net = Compact(LAYERS)
+    monkeypatch.setattr(net.convs["conv3_2"], "forward", None)
+    net(torch.rand(1, 3, 16, 16), ["relu2_1"])
+
+
+def test_bottlenecks_are_brought_to_unit_means():
+    torch.manual_seed(0)
+    net, pictures = Compact(LAYERS), [photo(32, 40, seed=i)[None] for i in range(3)]
+    before = net(pictures[0], net.taps)
+    means = net.unit_means(pictures)
+    net.scale_(means)
+    for tap, features in net(pictures[0], net.taps).items():
+        torch.testing.assert_close(features, before[tap] / means[tap].view(-1, 1, 1))
+    with pytest.raises(InputError, match="no photographs"):
+        net.unit_means([])
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"conv2_1": (4,)},
+        {"conv1_1": (4,), "conv3_1": (4,), "conv2_1": (4,)},
+        {"conv1_1": (4,), "conv9_1": (4,)},
+        {"conv1_1": (4, 4)},
+        {"conv1_1": (4,), "conv2_1": (4, 0, 4)},
+    ],
+)
+def test_bottlenecks_that_do_not_exist(layers):
+    with pytest.raises(InputError, match="conv1_1|conv2_1"):
+        Compact(layers)
+
+
+def test_layers_that_compact_lacks_are_named():
+    with pytest.raises(InputError, match="relu3_2"):
+        Compact(LAYERS)(torch.rand(1, 3, 16, 16), ["relu3_1"])
+    with pytest.raises(InputError, match="use slim, vgg19 or vgg16"):
+        load_vgg("compact")
 
 
 def test_weights_from_a_file_are_brought_to_unit_mean(vgg_file, photos):
@@ -175,7 +242,7 @@ def test_options_are_checked_for_compact_too():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vgg20", {}, "compact, vgg19, vgg16"),
+        ("vgg20", {}, "compact, slim, vgg19, vgg16"),
         ("vgg19", {"weights": Path("nowhere.pth")}, "nowhere.pth"),
         ("compact", {"weights": Path("nowhere.safetensors")}, "nowhere.safetensors"),
     ],

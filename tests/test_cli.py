@@ -261,7 +261,10 @@ def test_several_contents_with_style_option_and_pattern(run, painting_file, tmp_
         (["PHOTO", "PAINTING", "-o", "o.png", "--color", "sepia"], "luminance"),
         (["PHOTO", "PAINTING", "-o", "o.png", "--background", "nocolour"], "nocolour"),
         (["PHOTO", "PAINTING", "-o", "o.png", "--preview", "0"], "preview"),
-        (["PHOTO", "PAINTING", "-o", "o.png", "--backbone", "vgg99"], "compact, vgg19, vgg16"),
+        (
+            ["PHOTO", "PAINTING", "-o", "o.png", "--backbone", "vgg99"],
+            "compact, slim, vgg19, vgg16",
+        ),
         (["PHOTO", "EMPTY", "-o", "o.png"], "empty"),
         (["PHOTO", "TEXT", "-o", "o.png"], "not a picture"),
         (["STRIP", "PAINTING", "-o", "o.png"], "1x300"),

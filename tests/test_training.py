@@ -8,7 +8,7 @@ import torch
 from data import painting, photo
 from test_vgg import random_state
 
-from impasto.backbones.compact import load_compact, save_compact
+from impasto.backbones.compact import Compact, load_encoder, save_encoder
 from impasto.backbones.vgg import VGG, VGG19
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
@@ -18,6 +18,7 @@ from impasto.networks.regress import (
     _mirrored,
     choose_channels,
     counterparts,
+    fit_bottlenecks,
     fit_decoder,
     fit_layers,
 )
@@ -139,13 +140,50 @@ def test_the_command_makes_an_encoder(folders, tmp_path, monkeypatch):
     train(
         *(folders[0], folders[1], tmp_path / "vgg19.safetensors", "caffe", None),
         *(tmp_path / "r.toml", tmp_path / "run", tmp_path / "out.safetensors", None, lines.append),
+        name="slim",
     )
-    net = load_compact(tmp_path / "out.safetensors")
+    net = load_encoder("slim", tmp_path / "out.safetensors")
     assert net.taps == ["relu1_1", "relu2_1"]
     header = load_tensors(tmp_path / "out.safetensors")[1]
     assert json.loads(header["figures"])["recipe"]["steps"] == 2
     assert "licence" in header
     assert any("pictures to learn from" in line for line in lines)
+
+
+BOTTLENECKS = {"conv1_1": (6,), "conv1_2": (8,), "conv2_1": (6, 6, 12)}
+
+
+def test_bottlenecks_are_fitted_and_learn(folders, teacher, tmp_path):
+    config = dataclasses.replace(
+        CONFIG, widths=(), layers=BOTTLENECKS, optimizer="muon", learning_rate=1e-3, steps=60
+    )
+    lines: list[str] = []
+    net, figures = run(folders, teacher, tmp_path / "run", config, lines, teacher)
+    assert isinstance(net, Compact)
+    start = next(line for line in lines if line.startswith("by least squares"))
+    first, last = (float(text.split("relu2_1 ")[1].split("/")[0]) for text in (start, lines[-1]))
+    assert last < first
+    assert figures["relu2_1"]["map"] < 0.9
+    again, _ = run(folders, teacher, tmp_path / "run", config, start=teacher)
+    for one, two in zip(net.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_full_bottlenecks_fit_their_teacher():
+    torch.manual_seed(0)
+    teacher = VGG(((8, 8), (12,))).requires_grad_(False)
+    layers = {"conv1_1": (8,), "conv1_2": (8,), "conv2_1": (8, 12, 12)}
+    student = Compact(layers).requires_grad_(False)
+    crops = torch.stack([photo(32, 32, seed=i) for i in range(24)])
+    fit_bottlenecks(student, teacher, crops)
+    order = choose_channels(teacher(crops, ["relu1_1"])["relu1_1"].transpose(0, 1).flatten(1).T, 8)
+    seen, wanted = (net(crops, ["relu1_1"])["relu1_1"] for net in (student, teacher))
+    torch.testing.assert_close(seen, wanted[:, order], atol=2e-3, rtol=1e-2)
+    # One ReLU less than the teacher: conv1_2 and the pooling after it are one layer.
+    seen, wanted = (net(crops, ["relu2_1"])["relu2_1"] for net in (student, teacher))
+    order = [int((wanted[:, [c]] - seen).square().mean((0, 2, 3)).argmin()) for c in range(12)]
+    error = (seen[:, order] - wanted).square().mean() / wanted.var((0, 2, 3)).mean()
+    assert float(error) < 0.1
 
 
 def test_a_run_with_other_settings_is_not_continued(folders, teacher, tmp_path):
@@ -205,8 +243,8 @@ def test_crops(folders):
 
 def test_an_encoder_describes_itself(tmp_path, small_net):
     small_net.served = ("relu1_1", "relu3_1")
-    save_compact(small_net, tmp_path / "e.safetensors", {"validation": {"relu1_1": 0.5}})
-    loaded = load_compact(tmp_path / "e.safetensors")
+    save_encoder(small_net, tmp_path / "e.safetensors", {"validation": {"relu1_1": 0.5}})
+    loaded = load_encoder("slim", tmp_path / "e.safetensors")
     assert loaded.widths == small_net.widths
     assert loaded.taps == ["relu1_1", "relu3_1"]
     assert json.loads(load_tensors(tmp_path / "e.safetensors")[1]["figures"])["validation"]
@@ -220,7 +258,7 @@ def test_an_encoder_describes_itself(tmp_path, small_net):
 def test_a_file_that_is_no_encoder(tmp_path):
     save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
     with pytest.raises(InputError, match=r"x\.safetensors: not an encoder"):
-        load_compact(tmp_path / "x.safetensors")
+        load_encoder("slim", tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="conv51_aux"):
         CollaborativeTeacher(tmp_path / "x.safetensors")
 
@@ -252,7 +290,11 @@ def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
     [
         ("widths = [[8]]\nstep = 3", "unknown key 'step'"),
         ("widths = [[8]]\nsteps = 'many'", "steps = 'many'"),
-        ("steps = 3", "widths: give lists"),
+        ("steps = 3", "either widths or a table of layers"),
+        ("widths = [[8]]\n[layers]\nconv1_1 = [4]", "either widths or a table of layers"),
+        ("widths = [8]", "widths: give lists"),
+        ("[layers]\nconv1_1 = 4", "layers: give lists"),
+        ("optimizer = 3\nwidths = [[8]]", "optimizer = 3"),
         ("widths = [[8]", "not a recipe"),
     ],
 )

@@ -120,7 +120,7 @@ def _common(
 
 # Options that several commands share.
 Backbone = Annotated[
-    str | None, typer.Option(help="compact (bundled), vgg19, vgg16, resnet50 or resnet18.")
+    str | None, typer.Option(help="compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.")
 ]
 BackboneWeights = Annotated[
     Path | None,
@@ -689,11 +689,11 @@ def compare(
 
         impasto compare --contents photos/ --styles paintings/ -o comparison/ --methods adain,wct
     """
-    from .backbones import load_vgg
+    from .backbones import load_backbone
     from .study import compare as study
 
     chosen = study.available(_names(methods))
-    net = load_vgg(judge, judge_weights, convention=convention, photos=photos)
+    net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
     left_out: list[str] = []
 
     def warn(line: str) -> None:
@@ -818,7 +818,7 @@ def reconstruct(
     out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
     kind: Annotated[str, typer.Option(help="content or style.")] = "content",
     backbone: Annotated[
-        str, typer.Option(help="compact (bundled), vgg19, vgg16, resnet50 or resnet18.")
+        str, typer.Option(help="compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.")
     ] = "compact",
     weights: Annotated[
         str,
@@ -952,14 +952,15 @@ def backbones() -> None:
 
         impasto backbones
     """
-    from .backbones.compact import COMPACT
+    from .backbones.compact import BUNDLED
     from .backbones.weights import RECORDS, find, home
 
     table = Table(box=None, pad_edge=False)
     for heading in ("weights", "backbone", "state", "MB", "licence"):
         table.add_column(heading, justify="right" if heading == "MB" else "left")
-    megabytes = f"{COMPACT.stat().st_size / 1e6:.1f}"
-    table.add_row("compact", "compact", f"bundled, {escape(str(COMPACT))}", megabytes, "as impasto")
+    for name, file in BUNDLED.items():
+        megabytes = f"{file.stat().st_size / 1e6:.1f}"
+        table.add_row(name, name, f"bundled, {escape(str(file))}", megabytes, "as impasto")
     for record in RECORDS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
@@ -1097,27 +1098,35 @@ def train_method(
 def train_encoder(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
     backbone: Annotated[
-        str, typer.Option(help="compact, distilled from VGG-19; or resnet18, resnet50, by labels.")
+        str,
+        typer.Option(
+            help="compact or slim, distilled from VGG-19; or resnet18, resnet50, by labels."
+        ),
     ] = "compact",
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML; see recipes/compact.toml. A ResNet needs none.")
+        Path | None,
+        typer.Option(
+            help="TOML; see recipes/compact.toml, recipes/slim.toml. A ResNet needs none."
+        ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(help="Folder of checkpoints (default runs/BACKBONE); a run goes on from it."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    photos: Annotated[Path | None, typer.Option(help="Compact: folder of photographs.")] = None,
-    paintings: Annotated[Path | None, typer.Option(help="Compact: folder of paintings.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="Distilled: folder of photographs.")] = None,
+    paintings: Annotated[Path | None, typer.Option(help="Distilled: folder of paintings.")] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Compact: VGG-19 weights with torchvision's names, to relu4_1 or more."),
+        typer.Option(
+            help="Distilled: VGG-19 weights with torchvision's names, to relu4_1 or more."
+        ),
     ] = None,
     convention: Convention = None,
     teacher_relu5: Annotated[
         Path | None,
         typer.Option(
-            help="Compact: a 16-times-smaller VGG-19 for relu5_1, if the teacher ends before."
+            help="Distilled: a 16-times-smaller VGG-19 for relu5_1, if the teacher ends before."
         ),
     ] = None,
     pictures: Annotated[
@@ -1133,7 +1142,7 @@ def train_encoder(
     ] = None,
     device: Device = None,
 ) -> None:
-    """Distil the bundled encoder from VGG-19, or train a ResNet, standard or robust.
+    """Distil a bundled encoder from VGG-19, or train a ResNet, standard or robust.
 
     Examples:
 
@@ -1143,19 +1152,22 @@ def train_encoder(
         impasto train encoder --backbone resnet18 --pictures labelled/ --adversarial
         -o robust.safetensors
     """
+    from .backbones.compact import BUNDLED
+
     run = run or Path("runs") / backbone
-    if backbone == "compact":
+    if backbone in BUNDLED:
         if pictures or adversarial is not None:
             raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
         wanted = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
         missing = [flag for flag, given in (wanted | {"--recipe": recipe}).items() if not given]
         if missing:
-            raise InputError(f"the encoder compact is distilled: give {', '.join(missing)} too")
+            raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
         from .training.encoder import train
 
         train(
             *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
             *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
+            name=backbone,
         )
         return
     if not pictures:

@@ -54,21 +54,23 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(features, mask)
+        ctx.set_materialize_grads(False)  # a loss of Gram matrices has nothing to say of sums
         wide = torch.promote_types(features.dtype, torch.float32)
         rows = features.flatten(-2).transpose(-1, -2)  # (..., N, C)
         weighted = rows if mask is None else rows * mask
         return weighted.sum(-2, dtype=wide), (weighted.transpose(-1, -2) @ rows).to(wide)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
         features, mask = ctx.saved_tensors
         rows = features.flatten(-2).transpose(-1, -2)
-        count, channels = rows.shape[-2:]
-        first = grads[0].to(rows.dtype).reshape(-1, 1, channels)
-        second = (grads[1] + grads[1].transpose(-1, -2)).to(rows.dtype)
-        grad = torch.baddbmm(
-            first, rows.reshape(-1, count, channels), second.reshape(-1, channels, channels)
-        ).reshape(rows.shape)
+        first, second = grads
+        if second is None:
+            grad = torch.zeros_like(rows)
+        else:
+            grad = rows @ (second + second.transpose(-1, -2)).to(rows.dtype)
+        if first is not None:
+            grad = grad + first.to(rows.dtype).unsqueeze(-2)
         if mask is not None:
             grad = grad * mask
         return grad.transpose(-1, -2).reshape(features.shape), None

@@ -1,7 +1,8 @@
 """Pretrained perceptual networks, by name.
 
-``compact`` is bundled. ``vgg19``, ``vgg16``, ``resnet50`` and ``resnet18`` are read from a file,
-found in the cache, or downloaded, see :mod:`impasto.backbones.weights`; or they are random.
+``compact`` and ``slim`` are bundled. ``vgg19``, ``vgg16``, ``resnet50`` and ``resnet18`` are read
+from a file, found in the cache, or downloaded, see :mod:`impasto.backbones.weights`; or they are
+random.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .base import (
     Pooling,
     check_options,
 )
-from .compact import load_compact
+from .compact import BUNDLED, Compact, load_encoder
 from .resnet import RESNETS, ResNet, Smooth
 from .vgg import VGG, VGG16, VGG19
 from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
@@ -42,6 +43,7 @@ __all__ = [
     "NAMES",
     "VGG",
     "Backbone",
+    "Compact",
     "ResNet",
     "build_resnet",
     "build_vgg",
@@ -53,7 +55,7 @@ __all__ = [
 ]
 
 _WIDTHS = {"vgg19": VGG19, "vgg16": VGG16}
-NAMES = ("compact", *_WIDTHS, *RESNETS)
+NAMES = (*BUNDLED, *_WIDTHS, *RESNETS)
 KINDS = ("imagenet", "robust", "random")  # of weights, besides files
 _CONVENTIONS = {"caffe": CAFFE, "torchvision": TORCHVISION, "plain": PLAIN}
 
@@ -106,10 +108,10 @@ def load_backbone(
         raise InputError(f"--smooth is for resnet50 and resnet18, not for {name}: leave it out")
     if weights is not None and str(weights) in KINDS:
         weights = str(weights)
-    if name == "compact" and weights in ("imagenet", "robust"):
-        raise InputError(f"there are no {weights} weights of compact: it is bundled, or random")
-    if name == "compact":
-        net = load_compact() if weights in (None, "random") else load_compact(Path(weights))
+    if name in BUNDLED and weights in ("imagenet", "robust"):
+        raise InputError(f"there are no {weights} weights of {name}: it is bundled, or random")
+    if name in BUNDLED:
+        net = load_encoder(name, None if weights in (None, "random") else Path(weights))
     elif weights == "random":
         net = _untrained(name)
     else:
@@ -123,23 +125,24 @@ def load_backbone(
     net.fingerprint = f"{name}:{padding}:{pooling}:{digest(net)}"
     if isinstance(net, ResNet):
         net.fingerprint += f":{','.join(net.smooth.values())}"
-    if name != "compact" and normalise:
+    if name not in BUNDLED and normalise:
         scaled_by = "colors" if photos is None else _folder_digest(photos)
         net.scale_(_unit_means(net, photos, scaled_by))
         net.fingerprint += f":{scaled_by}"
     return net.eval().requires_grad_(False)
 
 
-def load_vgg(name: str | Backbone = "compact", weights: Path | None = None, **options: Any) -> VGG:
+def load_vgg(name: str | Backbone = "slim", weights: Path | None = None, **options: Any) -> VGG:
     """As :func:`load_backbone`, for what goes by VGG's layers.
 
     Raises:
         InputError: also for a backbone of another shape.
     """
-    net = None if name in RESNETS else load_backbone(name, weights, **options)
+    other = name == "compact" or name in RESNETS
+    net = None if other else load_backbone(name, weights, **options)
     if not isinstance(net, VGG):
         label = name.name if isinstance(name, Backbone) else name
-        raise InputError(f"{label} has other layers than wanted: use compact, vgg19 or vgg16")
+        raise InputError(f"{label} has other layers than wanted: use slim, vgg19 or vgg16")
     return net
 
 
@@ -223,7 +226,7 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
                 pass
         other.eval()
     means = other.unit_means(pictures)
-    if isinstance(other, VGG):
+    if isinstance(other, VGG | Compact):
         means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
     other.scale_(means)
     other.served, other.name = net.served, "random"

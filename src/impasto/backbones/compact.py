@@ -1,49 +1,223 @@
-"""The bundled encoder: VGG-shaped, distilled from VGG-19 by ``impasto train encoder``.
+"""The bundled encoders, distilled from VGG-19 by ``impasto train encoder``.
 
-See :mod:`impasto.training.distill` for how, and ``models/CARD.md`` for its figures.
+``compact`` has nearly VGG-19's depth, with bottlenecks, and stands in for it where a picture is
+optimised. ``slim`` is a plain narrow VGG, whose layers a decoder can mirror: the methods of one
+pass go by it. See :mod:`impasto.training.distill` for how they are made, ``models/CARD.md`` for
+their figures.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import InputError
-from .base import PLAIN
-from .vgg import VGG
+from .base import PLAIN, Backbone, InputConvention, Padding, Pooling, check_options, floored
+from .vgg import VGG, VGG19, average_pool
 from .weights import load_tensors, save_tensors
 
-__all__ = ["COMPACT", "load_compact", "save_compact"]
+__all__ = ["BUNDLED", "Compact", "Layers", "load_encoder", "save_encoder"]
 
-COMPACT = Path(__file__).parent.parent / "models" / "compact.safetensors"
+_MODELS = Path(__file__).parent.parent / "models"
+BUNDLED = {name: _MODELS / f"{name}.safetensors" for name in ("compact", "slim")}
+
+Layers = Mapping[str, tuple[int, ...]]
 
 
-def load_compact(path: Path = COMPACT) -> VGG:
-    """The encoder in ``path``: its widths and taps stand in the file's header.
+class Compact(Backbone):
+    """Convolutions of VGG-19, each in a bottleneck, with a tap after every ReLU.
+
+    Where features are wide, a layer is a 1x1 convolution to few channels, the 3x3 one among these,
+    and a 1x1 one out to the width (Kim et al., "Compression of Deep Convolutional Neural Networks
+    for Fast and Low Power Mobile Applications", ICLR 2016). So a ReLU has VGG-19's many channels to
+    work on, of which a narrow VGG lacks most, at the cost of a narrow one. At full size every
+    channel is dear: ``conv1_2`` is 4x4 with stride 2 and stands for VGG's layer and the pooling
+    after it.
+
+    Args:
+        layers: in order, some of VGG-19's convolutions -> ``(width,)`` for a plain one, or
+            ``(inner, rank, width)``: a 1x1 convolution to ``inner`` channels, the 3x3 one to
+            ``rank``, a 1x1 one to ``width``.
+        convention, padding, pooling, name, served: see :class:`VGG`.
 
     Raises:
-        InputError: if the file is no encoder written by :func:`save_compact`.
+        InputError: for layers that VGG-19 does not have, another order, or other numbers.
+
+    Example:
+        >>> net = Compact({"conv1_1": (4,), "conv1_2": (8,), "conv2_1": (4, 4, 16)})
+        >>> tuple(net(torch.rand(1, 3, 16, 24), ["relu2_1"])["relu2_1"].shape)
+        (1, 16, 8, 12)
     """
+
+    style_layers: ClassVar[Mapping[str, float]] = VGG.style_layers
+    content_layers: ClassVar[tuple[str, ...]] = VGG.content_layers
+
+    def __init__(
+        self,
+        layers: Layers,
+        convention: InputConvention = PLAIN,
+        padding: Padding = "replicate",
+        pooling: Pooling = "max",
+        name: str = "compact",
+        served: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(convention, name, served)
+        check_options(padding, pooling)
+        known = [f"conv{i}_{j}" for i, b in enumerate(VGG19, 1) for j in range(1, len(b) + 1)]
+        if [conv for conv in known if conv in layers] != list(layers) or "conv1_1" not in layers:
+            raise InputError(
+                f"layers {', '.join(layers)}: give some of {', '.join(known)}, in this order, "
+                "from conv1_1 on"
+            )
+        self.layers = {conv: tuple(shape) for conv, shape in layers.items()}
+        self.padding = padding
+        self.pooling = pooling
+        self.convs = nn.ModuleDict()
+        previous = 3
+        for conv, shape in self.layers.items():
+            if len(shape) not in (1, 3) or min(shape) < 1:
+                raise InputError(f"{conv} = {list(shape)}: give one number of channels, or three")
+            kernel, stride = (4, 2) if conv == "conv1_2" else (3, 1)
+            around = 0 if conv == "conv1_1" else 1
+            inner, rank, width = shape if len(shape) == 3 else (previous, shape[0], shape[0])
+            spatial = nn.Conv2d(inner, rank, kernel, stride, around, bias=len(shape) == 1)
+            if len(shape) == 1:
+                self.convs[conv] = nn.Sequential(spatial)
+            else:
+                into = nn.Conv2d(previous, inner, 1, bias=False)
+                self.convs[conv] = nn.Sequential(into, spatial, nn.Conv2d(rank, width, 1))
+            previous = width
+
+    @property
+    def every_tap(self) -> list[str]:
+        """``relu1_1, relu2_1, ...``; not ``relu1_2``, which has no map at VGG's resolution."""
+        return ["relu" + conv[4:] for conv in self.convs if conv != "conv1_2"]
+
+    def channels(self, tap: str) -> int:
+        """Number of channels at ``tap``."""
+        return self.layers["conv" + tap[4:]][-1]
+
+    def numbers_per_pixel(self, tap: str) -> float:
+        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+        values = 0.0
+        for conv, shape in self.layers.items():
+            halvings = 1 if conv == "conv1_2" else int(conv[4]) - 1
+            values += 2 * sum(shape) / 4**halvings
+            if conv[4:] == tap[4:]:
+                break
+        return values
+
+    def is_name(self, tap: str) -> bool:
+        """Whether a VGG has such a tap."""
+        return re.fullmatch(r"(conv|relu)[1-5]_[1-4]", tap) is not None
+
+    def pools_before(self, conv: str) -> bool:
+        """Whether the features are pooled between the layer before and ``conv``."""
+        order = list(self.convs)
+        before = order[order.index(conv) - 1] if conv != order[0] else conv
+        return conv[4] != before[4] and before != "conv1_2"
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """2x2 pooling as :attr:`pooling` says."""
+        return (F.max_pool2d if self.pooling == "max" else average_pool)(features, 2)
+
+    def padded(self, picture: Tensor) -> Tensor:
+        """``picture`` as the first convolution takes it."""
+        x = self.normalised(picture).to(next(self.parameters()).dtype)
+        return F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding == "zero" else self.padding)
+
+    def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
+        """See :class:`Backbone`."""
+        wanted = set(taps)
+        self.check(wanted)
+        features: dict[str, Tensor] = {}
+        for conv, x in self._walk(picture):
+            if "relu" + conv[4:] in wanted:
+                features["relu" + conv[4:]] = x
+            if len(features) == len(wanted):
+                break
+        return features
+
+    def _walk(self, picture: Tensor) -> Iterable[tuple[str, Tensor]]:
+        """Layer by layer: its name and its features after the ReLU."""
+        x = self.padded(picture)
+        for conv, layer in self.convs.items():
+            x = self.pooled(x) if self.pools_before(conv) else x
+            x = F.relu(layer(x), inplace=True)
+            yield conv, x
+
+    @torch.no_grad()
+    def scale_(self, means: Mapping[str, Tensor]) -> Compact:
+        """See :meth:`VGG.scale_`."""
+        before: Tensor | None = None
+        for conv, layer in self.convs.items():
+            assert isinstance(layer, nn.Sequential)
+            first, last = layer[0], layer[-1]
+            assert isinstance(first, nn.Conv2d)
+            assert isinstance(last, nn.Conv2d)
+            assert last.bias is not None
+            after = means["relu" + conv[4:]].to(last.weight)
+            if before is not None:
+                first.weight.mul_(before.view(1, -1, 1, 1))
+            last.weight.div_(after.view(-1, 1, 1, 1))
+            last.bias.div_(after)
+            before = after
+        return self
+
+    @torch.no_grad()
+    def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
+        """See :class:`Backbone`; also of ``relu1_2``, which is no tap."""
+        sums: dict[str, Tensor] = {}
+        pixels: dict[str, int] = {}
+        for picture in pictures:
+            for conv, features in self._walk(picture):
+                tap = "relu" + conv[4:]
+                sums[tap] = sums.get(tap, 0) + features.double().sum((0, 2, 3))
+                pixels[tap] = pixels.get(tap, 0) + features[:, 0].numel()
+        if not sums:
+            raise InputError("no photographs to normalise with: give a folder that has some")
+        return {tap: floored(total / pixels[tap]) for tap, total in sums.items()}
+
+
+def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:
+    """The encoder in ``path``, or the bundled ``name``: its shape stands in the file's header.
+
+    Raises:
+        InputError: if the file is no encoder written by :func:`save_encoder`, or not one of
+            ``name``'s kind.
+    """
+    path = path or BUNDLED[name]
     tensors, metadata = load_tensors(path)
     try:
         config = json.loads(metadata["config"])
-        widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
-        net = VGG(widths, PLAIN, name="compact", served=tuple(config["taps"]))
-        net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError):
+        net: Compact | VGG
+        if "layers" in config:
+            layers = {conv: tuple(map(int, shape)) for conv, shape in config["layers"].items()}
+            net = Compact(layers, name=name, served=tuple(config["taps"]))
+        else:
+            widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
+            net = VGG(widths, PLAIN, name=name, served=tuple(config["taps"]))
+        net.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, InputError):
         raise InputError(
             f"{path}: not an encoder made by `impasto train encoder`; name another file"
         ) from None
+    if isinstance(net, VGG) != (name == "slim"):
+        raise InputError(f"{path}: not an encoder of {name}'s kind; name another file")
     return net.requires_grad_(False)
 
 
-def save_compact(net: VGG, path: Path, figures: dict[str, object]) -> None:
+def save_encoder(net: Compact | VGG, path: Path, figures: dict[str, object]) -> None:
     """Write ``net`` as float16 with its configuration and ``figures`` in the header."""
-    config = {"widths": net.widths, "taps": net.taps, "convention": net.convention.name}
+    shape = {"layers": net.layers} if isinstance(net, Compact) else {"widths": net.widths}
+    config = {**shape, "taps": net.taps, "convention": net.convention.name}
     header = {
         "config": json.dumps(config),
         "figures": json.dumps(figures),
@@ -51,5 +225,5 @@ def save_compact(net: VGG, path: Path, figures: dict[str, object]) -> None:
         "licence": "MIT (impasto); distilled from VGG-19 (Simonyan & Zisserman, CC BY 4.0)",
         "training data": "photographs and paintings, see models/CARD.md",
     }
-    tensors = {name: tensor.to(torch.float16) for name, tensor in net.state_dict().items()}
+    tensors = {key: tensor.to(torch.float16) for key, tensor in net.state_dict().items()}
     save_tensors(path, tensors, header)

@@ -27,7 +27,7 @@ from .base import (
     floored,
 )
 
-__all__ = ["VGG", "VGG16", "VGG19"]
+__all__ = ["VGG", "VGG16", "VGG19", "average_pool"]
 
 VGG19: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
 VGG16: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
@@ -121,7 +121,7 @@ class VGG(Backbone):
         x = self.normalised(picture).to(next(self.parameters()).dtype)
         mode = "constant" if self.padding == "zero" else self.padding
         x = F.pad(x, (1, 1, 1, 1), mode=mode)
-        pool = F.max_pool2d if self.pooling == "max" else _average_pool
+        pool = F.max_pool2d if self.pooling == "max" else average_pool
         features: dict[str, Tensor] = {}
         block = 1
         for name, conv in self.convs.items():
@@ -178,5 +178,6 @@ class VGG(Backbone):
         return {tap: floored(sums[tap] / pixels[tap]) for tap in relus}
 
 
-def _average_pool(x: Tensor, size: int) -> Tensor:
+def average_pool(x: Tensor, size: int) -> Tensor:
+    """Averages over ``size`` x ``size`` with the magnitude of maxima."""
     return F.avg_pool2d(x, size) * AVERAGE_POOL_GAIN

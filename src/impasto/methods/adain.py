@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones import load_vgg
+from ..backbones import load_backbone, load_vgg
 from ..color import confined, recolored
 from ..device import tune_process
 from ..errors import InputError, check_share
@@ -40,7 +40,7 @@ class AdaINConfig:
     """What the network is; stands in the header of a model file.
 
     Attributes:
-        encoder: ``compact`` or ``vgg19``.
+        encoder: ``slim`` or ``vgg19``.
         taps: deep to shallow, one in each block. The first feeds the decoder; the others join it on
             the way, with the style's statistics too: the detail that deep features have lost.
         widths: of the decoder's convolutions, block by block, deep to shallow.
@@ -50,7 +50,7 @@ class AdaINConfig:
             :func:`impasto.operators.adain.overshot`.
     """
 
-    encoder: str = "compact"
+    encoder: str = "slim"
     taps: tuple[str, ...] = ("relu4_1", "relu3_1", "relu2_1")
     widths: tuple[tuple[int, ...], ...] = ((128,), (128, 64), (64, 32), (24,))
     upsampling: Literal["nearest", "bilinear"] = "nearest"
@@ -200,7 +200,7 @@ class AdaIN(AnyStyle):
 
     @staticmethod
     def untrained(
-        encoder: str = "compact",
+        encoder: str = "slim",
         taps: Sequence[str] = AdaINConfig.taps,
         widths: Sequence[Sequence[int]] = AdaINConfig.widths,
         upsampling: Literal["nearest", "bilinear"] = "nearest",
@@ -232,7 +232,7 @@ class AdaIN(AnyStyle):
         """
         config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
         model = _Model(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
-        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
         perceptual = Perceptual(
             judge, config.taps[0], content_weight, style_weight, target, style_layers
         )

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from ..backbones import load_vgg
+from ..backbones import load_backbone
 from ..errors import InputError
 from ..networks.flow import Flow
 from ..operators import wct as whitening
@@ -179,13 +179,13 @@ class ArtFlow(FlowStyle):
                 :class:`impasto.methods.perceptual.Perceptual`.
             tv_weight, recolored: see :class:`impasto.methods.flows.FlowTraining`.
             loss_network, loss_weights, loss_convention: see
-                :func:`impasto.backbones.load_vgg`.
+                :func:`impasto.backbones.load_backbone`.
 
         Raises:
             InputError: for options that do not exist or do not go together.
         """
         model = _Model(ArtFlowConfig(operator, blocks, steps, hidden, affine, expansion))
-        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
         perceptual = Perceptual(
             judge, content_weight=content_weight, style_weight=style_weight, kept=kept
         )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone, load_backbone
+from ..backbones.compact import BUNDLED
 from ..backbones.resnet import RESNETS, Smooth
 from ..color import match
 from ..device import (
@@ -55,13 +56,13 @@ class Gatys:
     defaults serve any backbone, layers and size.
 
     Args:
-        backbone: ``compact`` (bundled), ``vgg19``, ``vgg16``, ``resnet50`` or ``resnet18``, or a
-            loaded :class:`Backbone`, to which the next five do not apply.
+        backbone: ``compact`` or ``slim`` (bundled), ``vgg19``, ``vgg16``, ``resnet50`` or
+            ``resnet18``, or a loaded :class:`Backbone`, to which the next five do not apply.
         weights_file, convention, padding, smooth: see :func:`impasto.backbones.load_backbone`.
         pooling: see there; None takes ``max``, but of a ResNet ``average``, for the sake of clean
             pixels.
         content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes the
-            backbone's, or those of them that the weights have: relu4_2 (relu4_1 for ``compact``)
+            backbone's, or those of them that the weights have: relu4_2 (relu4_1 for the bundled)
             and relu1_1..relu5_1; of a ResNet rb2 and conv1..rb3. The style layers ``paper5`` are a
             ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
         content_weight, style_weight: alpha and beta of paper 3, Eq. 4.
@@ -199,7 +200,7 @@ class Gatys:
             if not chosen:
                 raise InputError(f"{net.name} has none of the default layers: name layers it has")
             wanted = list(default) if every else list(default)[:1]
-            if net.name != "compact" and chosen != wanted:
+            if net.name not in BUNDLED and chosen != wanted:
                 self.notes.append(
                     f"{net.name}'s weights end at {net.taps[-1]}: "
                     f"{'style' if every else 'content'} layers are {', '.join(chosen)}"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones import VGG, load_vgg
+from ..backbones import Backbone, load_backbone
 from ..color import recolored as in_other_colors
 from ..device import channels_last, tune_process
 from ..errors import InputError, check_share
@@ -231,7 +231,7 @@ class Johnson(OnePass):
             style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
                 and relu3_1 for others.
             loss_network, loss_weights, loss_convention: see
-                :func:`impasto.backbones.load_vgg`.
+                :func:`impasto.backbones.load_backbone`.
 
         Raises:
             InputError: for options that do not exist or do not go together, and paintings that
@@ -248,7 +248,7 @@ class Johnson(OnePass):
         colors = [[*m.first.tolist(), *m.second.flatten().tolist()] for m in moments]
         names, shape = tuple(paintings), (kind, tuples(widths), blocks, expansion, noise)
         config = JohnsonConfig(names, tuples(colors), *shape)
-        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
         default = LAYERS.get(judge.name, LAYERS["compact"])
         return JohnsonTraining(
             _Model(config),
@@ -292,7 +292,7 @@ class JohnsonTraining:
     def __init__(
         self,
         model: _Model,
-        judge: VGG,
+        judge: Backbone,
         paintings: Sequence[Tensor],
         content_weight: float,
         style_weight: float,

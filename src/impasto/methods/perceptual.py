@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..backbones import VGG
+from ..backbones import Backbone
 from ..device import channels_last
 from ..errors import InputError
 from ..losses import aligned_channels, content_loss, moments_loss
@@ -48,7 +48,7 @@ class Perceptual:
 
     def __init__(
         self,
-        judge: VGG,
+        judge: Backbone,
         content_layer: str = "relu4_1",
         content_weight: float = 1.0,
         style_weight: float = 1.0,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..backbones import load_vgg
+from ..backbones import load_backbone, load_vgg
 from ..color import recolored
 from ..errors import InputError
 from ..networks.flow import Flow
@@ -33,7 +33,7 @@ class StyleFlowConfig:
     """What the network is; stands in the header of a model file.
 
     Attributes:
-        encoder: ``compact`` or ``vgg19``: it measures styles.
+        encoder: ``slim`` or ``vgg19``: it measures styles.
         rbmad: a ResBottleneck selects from the content's features before SAN reads them (paper 1,
             section 4.7: on the content alone).
         blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; by default those of
@@ -41,7 +41,7 @@ class StyleFlowConfig:
         wide: of SAN's inner layers.
     """
 
-    encoder: str = "compact"
+    encoder: str = "slim"
     rbmad: bool = False
     blocks: int = 2
     steps: int = 15
@@ -161,7 +161,7 @@ class StyleFlow(FlowStyle):
 
     @staticmethod
     def untrained(
-        encoder: str = "compact",
+        encoder: str = "slim",
         rbmad: bool = False,
         blocks: int = StyleFlowConfig.blocks,
         steps: int = StyleFlowConfig.steps,
@@ -194,7 +194,7 @@ class StyleFlow(FlowStyle):
         """
         config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
         model = _Model(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
-        judge = load_vgg(loss_network, loss_weights, convention=loss_convention)
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
         perceptual = Perceptual(
             judge, content_weight=content_weight, style_weight=style_weight, kept=kept
         )

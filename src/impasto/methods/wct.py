@@ -32,7 +32,7 @@ __all__ = ["WCT", "WCTConfig", "WCTTraining", "mirrored"]
 
 PARAMETERS = 1_950_000  # of all decoders by default: 3.9 MB in float16
 # Variance that says nothing, see impasto.operators.wct: rounding pictures to 8 bits, or features to
-# bfloat16, puts 1e-5 to 1e-4 into the features of `compact`; a tenth of a photograph's directions
+# bfloat16, puts 1e-5 to 1e-4 into the features of `slim`; a tenth of a photograph's directions
 # have less than 1e-3 (relu5_1) to 1e-2 (the other taps).
 NOISE = 1e-5
 
@@ -44,7 +44,7 @@ class WCTConfig:
     """What the network is; stands in the header of a model file.
 
     Attributes:
-        encoder: ``compact`` or ``vgg19``.
+        encoder: ``slim`` or ``vgg19``.
         widths: tap -> channels of its decoder's convolutions, block by block, deep to shallow.
         upsampling: of the decoders.
     """
@@ -177,7 +177,7 @@ class WCT(AnyStyle):
 
     @staticmethod
     def untrained(
-        encoder: str | VGG = "compact",
+        encoder: str | VGG = "slim",
         taps: Sequence[str] | None = None,
         widths: Mapping[str, Widths] | None = None,
         upsampling: Literal["nearest", "bilinear"] = "nearest",

@@ -15,10 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
 from .decoder import Decoder, padded
 
-__all__ = ["choose_channels", "counterparts", "fit_decoder", "fit_layers", "ridge"]
+__all__ = [
+    "choose_channels",
+    "counterparts",
+    "fit_bottlenecks",
+    "fit_decoder",
+    "fit_layers",
+    "ridge",
+]
 
 RIDGE = 1e-3
 
@@ -108,6 +116,99 @@ def fit_layers(
 
 
 @torch.no_grad()
+def fit_bottlenecks(
+    student: Compact,
+    teacher: VGG,
+    crops: Tensor,
+    targets: Mapping[str, Tensor] | None = None,
+    per_crop: int = 160,
+    seed: int = 0,
+) -> None:
+    """As :func:`fit_layers`, for a student with bottlenecks that has the teacher's own layers.
+
+    Of each layer's input, the 1x1 convolution keeps the directions that its regression makes most
+    of; the regression on these, cut to its rank by the principal components of what it predicts
+    (Zhang et al., "Accelerating Very Deep Convolutional Networks", TPAMI 2016), gives the others.
+
+    Args:
+        student, teacher, crops, targets, per_crop, seed: see :func:`fit_layers`; a target may be
+            features after the ReLU.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    targets = targets or {}
+    state = student.normalised(crops)
+    for name, layer in student.convs.items():
+        assert isinstance(layer, nn.Sequential)
+        convs = [conv for conv in layer if isinstance(conv, nn.Conv2d)]
+        spatial = convs[0] if len(convs) == 1 else convs[1]
+        strided = spatial.stride[0] == 2
+        if student.pools_before(name):
+            state = student.pooled(state)
+        if name in targets:
+            target = targets[name]
+        else:
+            target = torch.cat([teacher(part, [name])[name] for part in torch.split(crops, 8)])
+        target = F.max_pool2d(target, 2) if strided else target
+        mode = "replicate" if name == "conv1_1" else "constant"
+        # The first layer sees the picture itself: its regression is exact.
+        penalty = 1e-7 if name == "conv1_1" else 1e-4
+        kernel, stride = spatial.kernel_size[0], spatial.stride[0]
+        padded = F.pad(state, (1, 1, 1, 1), mode=mode)
+        at = _positions(target, per_crop, rng)
+        rows, answers = _patches(padded, at, kernel, stride), _gathered(target, at)
+        kept = choose_channels(answers.clamp_min(0), min(convs[-1].out_channels, target.shape[1]))
+        answers = answers[:, kept]
+        weight, bias = ridge(rows, answers, penalty)
+        if len(convs) == 3:
+            into = _telling(state, weight, convs[0].out_channels, kernel)
+            convs[0].weight.copy_(into[..., None, None])
+            padded = F.conv2d(padded, convs[0].weight)
+            rows = _patches(padded, at, kernel, stride)
+            weight, bias = ridge(rows, answers, penalty)
+            predicted = rows @ weight.T
+            _, directions = torch.linalg.eigh(torch.cov(predicted.T).double())
+            out = directions[:, -spatial.out_channels :].float()
+            bias = answers.mean(0) - out @ (out.T @ (weight @ rows.mean(0)))
+            spatial.weight.copy_((out.T @ weight).reshape(spatial.weight.shape))
+            weight = out
+        # The chosen channels are the strong ones, see fit_layers().
+        last = convs[-1]
+        assert last.bias is not None
+        last.weight.zero_()
+        last.bias.zero_()
+        last.weight[: len(kept)] = weight.reshape(len(kept), *last.weight.shape[1:])
+        last.bias[: len(kept)] = bias
+        state = torch.cat([F.relu(_through(part, convs)) for part in torch.split(padded, 8)])
+        theirs = target.clamp_min(0).square().mean()
+        gain = (theirs / state.square().mean().clamp_min(1e-9)).sqrt()
+        last.weight.mul_(gain)
+        last.bias.mul_(gain)
+        state = state * gain
+
+
+def _through(padded: Tensor, convs: list[nn.Conv2d]) -> Tensor:
+    """The spatial convolution, of an input that is padded and projected, and the one after it."""
+    spatial = convs[0] if len(convs) == 1 else convs[1]
+    x = F.conv2d(padded, spatial.weight, spatial.bias, spatial.stride)
+    return x if len(convs) == 1 else F.conv2d(x, convs[2].weight, convs[2].bias)
+
+
+def _telling(state: Tensor, weight: Tensor, count: int, kernel: int) -> Tensor:
+    """``(count, C)``: the directions of ``state`` that a convolution by ``weight`` depends on most.
+
+    Both are seen where the channels of ``state`` are uncorrelated.
+    """
+    flat = state.transpose(0, 1).flatten(1)[:, ::7]
+    values, vectors = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
+    values = values.clamp_min(1e-6 * values.max()).sqrt()
+    root, inverse = (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+    taken = weight.double().reshape(len(weight), -1, kernel**2).transpose(0, 1).flatten(1)
+    _, directions = torch.linalg.eigh(root @ taken @ taken.T @ root)
+    chosen: Tensor = directions[:, -count:].T @ inverse
+    return chosen.float()
+
+
+@torch.no_grad()
 def fit_decoder(
     decoder: Decoder,
     encoder: VGG,
@@ -189,14 +290,29 @@ def _sample(
     padded: Tensor, target: Tensor, per_crop: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """3x3 patches ``(M, 9 C_in)`` and the teacher's answers ``(M, C)`` at random positions."""
-    rows, answers = [], []
-    for picture, answer in zip(padded, target, strict=True):
-        height, width = answer.shape[-2:]
-        patches = F.unfold(picture[None], 3)[0]  # (9 C_in, H * W)
-        index = torch.randperm(height * width, generator=rng)[:per_crop]
+    at = _positions(target, per_crop, rng)
+    return _patches(padded, at), _gathered(target, at)
+
+
+def _positions(target: Tensor, per_crop: int, rng: torch.Generator) -> list[Tensor]:
+    """Indices into the flattened map of each picture."""
+    count = target.shape[-2] * target.shape[-1]
+    return [torch.randperm(count, generator=rng)[:per_crop] for _ in target]
+
+
+def _patches(padded: Tensor, at: list[Tensor], kernel: int = 3, stride: int = 1) -> Tensor:
+    """What a convolution sees at the positions, ``(M, C_in * kernel^2)``."""
+    rows = []
+    for picture, index in zip(padded, at, strict=True):
+        patches = F.unfold(picture[None], kernel, stride=stride)[0]  # (C_in kernel^2, H * W)
         rows.append(patches[:, index].T)
-        answers.append(answer.flatten(1)[:, index].T)
-    return torch.cat(rows), torch.cat(answers)
+    return torch.cat(rows)
+
+
+def _gathered(target: Tensor, at: list[Tensor]) -> Tensor:
+    """The answers at the positions, ``(M, C)``."""
+    pairs = zip(target, at, strict=True)
+    return torch.cat([answer.flatten(1)[:, index].T for answer, index in pairs])
 
 
 def ridge(rows: Tensor, answers: Tensor, penalty: float = RIDGE) -> tuple[Tensor, Tensor]:

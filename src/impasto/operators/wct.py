@@ -14,7 +14,7 @@ from ..transport import Variant, transport
 __all__ = ["measure", "wct"]
 
 # Variance in a direction, as a share of the mean square of a channel, that says nothing: above what
-# float32 rounds (1e-13) and below what photographs have (from 1e-5 on, at the taps of `compact`).
+# float32 rounds (1e-13) and below what photographs have (from 1e-5 on, at the taps of `slim`).
 NOISE = 1e-7
 SURE = 10.0  # times the noise: fully matched
 FLAT = 1e-10  # the least noise, for features that are all zero

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..backbones import VGG
+from ..backbones import Backbone
 from ..device import describe
 from ..errors import InputError
 from ..images import check_output, fit, list_pictures, read, resize, write
@@ -101,7 +101,7 @@ def compare(
     styles: Path,
     out: Path,
     methods: Methods,
-    judge: VGG,
+    judge: Backbone,
     *,
     size: int = 384,
     device: str = "auto",
@@ -333,7 +333,7 @@ def _report(
     out: Path,
     rows: Sequence[Mapping[str, Any]],
     means: Mapping[str, Mapping[str, tuple[float, float]]],
-    judge: VGG,
+    judge: Backbone,
     size: int,
     where: str,
 ) -> None:

@@ -1,7 +1,7 @@
-"""Distilling a small encoder from VGG-19: how the bundled ``compact`` backbone is made.
+"""Distilling a small encoder from VGG-19: how the bundled ``compact`` and ``slim`` are made.
 
-The student is VGG-shaped. It learns two things at every tap, from random crops of photographs and
-paintings:
+The student has VGG's layers, narrow or in bottlenecks. It learns two things at every tap, from
+random crops of photographs and paintings:
 
 * **map**: a linear map of its features reproduces the teacher's (Wang et al., "Collaborative
   Distillation for Ultra-Resolution Universal Style Transfer", CVPR 2020). The map is dropped
@@ -24,17 +24,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones.base import PLAIN
+from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
-from ..device import channels_last
+from ..device import choose_precision
 from ..errors import InputError
 from ..losses import content_loss, gram_loss
-from ..networks.regress import fit_layers, ridge
+from ..networks.regress import fit_bottlenecks, fit_layers, ridge
 from ..statistics import Moments
 from .data import PictureSet
 
@@ -48,14 +50,17 @@ class DistillConfig:
     """Everything that a distillation depends on; a recipe holds these as TOML.
 
     Attributes:
-        widths: channels of the student's convolutions, block by block.
+        widths: channels of the student's convolutions, block by block: a narrow VGG.
+        layers: instead of these, the layers of a :class:`Compact`.
         crops: size of the bank; validation: crops held out of it.
         size: side of a crop, pixels.
         noise, blend: share of the crops with white noise (deviation up to 0.2) added, and of those
             that are an average of two pictures. Optimisation starts from such pictures and passes
             through them, and a student that only knows natural pictures can be fooled there.
         positions: per crop and tap, at most.
-        steps, batch, learning_rate: Adam with a cosine schedule to zero.
+        steps, batch, optimizer, learning_rate: with a cosine schedule to zero. ``adam``; or
+            ``muon`` (Jordan 2024), whose steps change all directions of a weight alike, for the
+            convolutions and maps, and Adam at three tenths of its rate for the biases.
         dreams, dream_every: every so many steps, 24 pictures are optimised through the student as
             it is, and half of every batch is from the latest ``dreams`` of them. A student that has
             only seen pictures from outside lets its statistics be satisfied in ways that the
@@ -66,7 +71,8 @@ class DistillConfig:
         seed: of crops, positions, initial weights and order.
     """
 
-    widths: tuple[tuple[int, ...], ...]
+    widths: tuple[tuple[int, ...], ...] = ()
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     crops: int = 8000
     validation: int = 200
     size: int = 128
@@ -77,6 +83,7 @@ class DistillConfig:
     batch: int = 8
     dreams: int = 0
     dream_every: int = 60
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     kernel: float = 1.0
     unit: float = 0.05
@@ -164,12 +171,14 @@ class _Trainee(nn.Module):
 
     def __init__(self, config: DistillConfig, bank: Bank) -> None:
         super().__init__()
-        self.net = VGG(config.widths, PLAIN, name="compact")
-        for conv in self.net.convs.values():
-            assert isinstance(conv, nn.Conv2d)
-            assert conv.bias is not None
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
+        self.net: Compact | VGG = (
+            Compact(config.layers) if config.layers else VGG(config.widths, PLAIN, name="slim")
+        )
+        for conv in self.net.modules():
+            if isinstance(conv, nn.Conv2d):
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
         self.maps = nn.ModuleDict(
             {
                 tap: nn.Linear(self.net.channels(tap), features.shape[-1])
@@ -180,12 +189,15 @@ class _Trainee(nn.Module):
     @torch.no_grad()
     def start(self, bank: Bank, teacher: VGG, others: Sequence[Teacher]) -> None:
         """Layers and maps by least squares, see :mod:`impasto.networks.regress`."""
-        crops = bank.crops[:400].float() / 255
+        crops = bank.crops[: 240 if isinstance(self.net, Compact) else 400].float() / 255
         targets: dict[str, Tensor] = {}
         for other in others:
             seen = [other(crop[None]) for crop in crops]
             targets |= {"conv" + tap[4:]: torch.cat([s[tap] for s in seen]) for tap in seen[0]}
-        fit_layers(self.net, teacher, crops, targets)
+        if isinstance(self.net, Compact):
+            fit_bottlenecks(self.net, teacher, crops, targets)
+        else:
+            fit_layers(self.net, teacher, crops, targets)
         for tap in bank.features:
             rows, answers = [], []
             for index in torch.split(torch.arange(len(crops)), 8):
@@ -206,7 +218,7 @@ class _Trainee(nn.Module):
     def _gather(
         self, features: Tensor, bank: Bank, index: Tensor, tap: str
     ) -> tuple[Tensor, Tensor]:
-        flat = features.flatten(2).transpose(1, 2)  # (B, N, C)
+        flat = features.float().flatten(2).transpose(1, 2)  # (B, N, C)
         positions = bank.positions[tap][index].long()
         student = flat.gather(1, positions[..., None].expand(-1, -1, flat.shape[-1]))
         return student, bank.features[tap][index].float()
@@ -215,7 +227,9 @@ class _Trainee(nn.Module):
         """Per tap: ``map`` and ``kernel`` (shares of the teacher's variance left), ``unit``."""
         crops = bank.crops[index].float().div(255).contiguous(memory_format=torch.channels_last)
         out: dict[str, dict[str, Tensor]] = {}
-        for tap, features in self.net(crops, bank.features).items():
+        with _mixed():
+            seen = self.net(crops, bank.features)
+        for tap, features in seen.items():
             student, teacher = self._gather(features, bank, index, tap)
             error = F.mse_loss(self.maps[tap](student), teacher) / bank.scale[tap]
             few = slice(0, max(1, 512 // len(index)))
@@ -231,7 +245,13 @@ class _Trainee(nn.Module):
         return out
 
 
-def dream(net: VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) -> Tensor:
+def _mixed() -> torch.autocast:
+    """Convolutions in bfloat16 where that is fast, see :mod:`impasto.device`."""
+    fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast)
+
+
+def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) -> Tensor:
     """Pictures on the way of an optimisation through ``net``, ``(24, 3, H, W)`` uint8.
 
     Eight random crops take the Gram matrices of eight others at ``taps`` (Adam, 36 steps, weak
@@ -242,14 +262,15 @@ def dream(net: VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) ->
     deep = taps[-2]
     chosen = torch.randint(len(crops), (2, 8), generator=rng)
     content, style = (crops[index].float() / 255 for index in chosen)
-    with torch.no_grad():
+    with torch.no_grad(), _mixed():
         seen = net(content, [deep])[deep]
         aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
     x = content.contiguous(memory_format=torch.channels_last).requires_grad_(True)
     optimizer = torch.optim.Adam([x], 0.04, betas=(0.9, 0.99))
     for step in range(1, 37):
         optimizer.param_groups[0]["lr"] = 0.04 * min(1.0, (37 - step) / 18)
-        features = net(x, taps)
+        with _mixed():
+            features = net(x, taps)
         losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
         loss = 100 * torch.stack(losses).mean(0).sum() + content_loss(features[deep], seen)
         (x.grad,) = torch.autograd.grad(loss, x)
@@ -284,7 +305,7 @@ def distill(
     start: VGG | None = None,
     log: Callable[[str], None] = print,
     every: int = 250,
-) -> tuple[VGG, dict[str, dict[str, float]]]:
+) -> tuple[Compact | VGG, dict[str, dict[str, float]]]:
     """Train a student; an interrupted run goes on where its last checkpoint stands.
 
     Args:
@@ -306,8 +327,8 @@ def distill(
     settings = json.dumps(asdict(config), sort_keys=True)
     bank, held_out = _banks(pictures, teachers, config, run, log)
     torch.manual_seed(config.seed)
-    trainee = channels_last(_Trainee(config, bank))
-    optimizer = torch.optim.Adam(trainee.parameters(), config.learning_rate)
+    trainee = _Trainee(config, bank)
+    rule = _Rule(trainee, config)
     rng = torch.Generator().manual_seed(config.seed)
     step = 0
     own: Bank | None = None
@@ -319,7 +340,7 @@ def distill(
                 f"{run}: holds a run with other settings; choose another folder or delete it"
             )
         trainee.load_state_dict(state["trainee"])
-        optimizer.load_state_dict(state["optimizer"])
+        rule.load(state["optimizer"])
         rng.set_state(state["rng"])
         step = state["step"]
         own = None if state["own"] is None else Bank(**state["own"])
@@ -329,11 +350,6 @@ def distill(
         log(_line("by least squares", evaluate(trainee, held_out, config.batch)))
     began = time.monotonic()
     while step < config.steps:
-        for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / 100)
-            group["lr"] = (
-                config.learning_rate * warm * (1 + math.cos(math.pi * step / config.steps)) / 2
-            )
         if config.dreams and step and step % config.dream_every == 0:
             latest = _dreams(trainee.net, bank, teachers, config, step)
             if step % every < config.dream_every:
@@ -347,10 +363,11 @@ def distill(
                 for row in losses.values()
             ]
         ).sum()
-        optimizer.zero_grad()
+        trainee.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trainee.parameters(), 5.0)
-        optimizer.step()
+        warm = min(1.0, (step + 1) / 100)
+        rule.step(warm * (1 + math.cos(math.pi * step / config.steps)) / 2)
         step += 1
         if step % every == 0 or step == config.steps:
             figures = evaluate(trainee, held_out, config.batch)
@@ -365,7 +382,7 @@ def distill(
             state = {
                 "settings": settings,
                 "trainee": trainee.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "optimizer": [optimizer.state_dict() for optimizer in rule.optimizers],
                 "rng": rng.get_state(),
                 "step": step,
                 "own": None if own is None else vars(own),
@@ -375,8 +392,54 @@ def distill(
     return trainee.net.eval().requires_grad_(False), evaluate(trainee, held_out, config.batch)
 
 
+class _Rule:
+    """How the weights follow their gradients, see :class:`DistillConfig`.
+
+    torch's Muon takes matrices, so the kernels of a convolution are handed to it flattened, as
+    views of the same memory.
+    """
+
+    def __init__(self, trainee: nn.Module, config: DistillConfig) -> None:
+        rate = config.learning_rate
+        self.matrices: list[tuple[nn.Parameter, nn.Parameter]] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        if config.optimizer == "adam":
+            self.optimizers.append(torch.optim.Adam(trainee.parameters(), rate))
+        elif config.optimizer == "muon":
+            if not hasattr(torch.optim, "Muon"):
+                raise InputError("optimizer = 'muon' needs torch 2.9 or newer: install that")
+            weights = list(trainee.parameters())
+            self.matrices = [
+                (p, nn.Parameter(p.detach().flatten(1))) for p in weights if p.ndim > 1
+            ]
+            flat = [matrix for _, matrix in self.matrices]
+            self.optimizers.append(
+                torch.optim.Muon(flat, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+            )
+            self.optimizers.append(
+                torch.optim.Adam([p for p in weights if p.ndim == 1], 0.3 * rate)
+            )
+        else:
+            raise InputError(f"optimizer {config.optimizer!r} is unknown: use adam or muon")
+        self.rates = [optimizer.defaults["lr"] for optimizer in self.optimizers]
+
+    def load(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on from a checkpoint."""
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+    def step(self, share: float) -> None:
+        """Follow the gradients at ``share`` of the learning rate."""
+        for weight, matrix in self.matrices:
+            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+
+
 def _dreams(
-    net: VGG, bank: Bank, teachers: Sequence[Teacher], config: DistillConfig, step: int
+    net: Compact | VGG, bank: Bank, teachers: Sequence[Teacher], config: DistillConfig, step: int
 ) -> Bank:
     """The student's own pictures and what the teachers see in them."""
     rng = torch.Generator().manual_seed(config.seed + step)

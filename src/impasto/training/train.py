@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ..backbones.compact import BUNDLED
 from ..device import choose_device, tune_process
 from ..errors import InputError
 from ..methods import METHODS
@@ -250,7 +251,7 @@ def _known(path: Path) -> str:
 def _with_vgg(
     stages: list[Stage], cls: Any, vgg: Path | None, convention: str | None
 ) -> list[Stage]:
-    """The stages with the weights given for each of their networks that is not the bundled one."""
+    """The stages with the weights given for each of their networks that is not bundled."""
     if vgg is None and convention is None:
         return stages
     parameters = inspect.signature(cls.untrained).parameters
@@ -258,7 +259,7 @@ def _with_vgg(
 
     def given(stage: Stage) -> dict[str, Any]:
         networks = {k: stage.options.get(k, parameters[k].default) for k in places}
-        files = [places[k] for k, network in networks.items() if network not in (None, "compact")]
+        files = [places[k] for k, network in networks.items() if network not in (None, *BUNDLED)]
         options = {**dict.fromkeys(files, vgg), "loss_convention": convention} if files else {}
         return {key: value for key, value in options.items() if value is not None}
 
