@@ -63,8 +63,8 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         nets: dict[str, tuple[str, dict[str, Any]]] = {
-            "adain (compact)": ("adain", {}),
-            "wct (compact)": ("wct", {}),
+            "adain (slim)": ("adain", {}),
+            "wct (slim)": ("wct", {}),
         }
         if args.vgg:
             wide = AdaIN.untrained(
