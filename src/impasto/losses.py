@@ -17,6 +17,7 @@ from .statistics import Moments
 __all__ = [
     "aligned_channels",
     "content_loss",
+    "content_spread",
     "covariance_loss",
     "gram_loss",
     "moments_loss",
@@ -27,7 +28,18 @@ __all__ = [
 EPS = 1e-8
 
 
-def content_loss(features: Tensor, target: Tensor) -> Tensor:
+def content_spread(target: Tensor) -> Tensor:
+    """How much features ``(..., C, H, W)`` vary over the picture: what distances are relative to.
+
+    Their mean variance, and at least a hundredth of their mean square.
+    """
+    target = target.to(torch.promote_types(target.dtype, torch.float32))
+    spread = (target - target.mean((-2, -1), keepdim=True)).square().mean()
+    floor = 0.01 * target.square().mean()  # a flat picture must not drown the style
+    return torch.maximum(spread, floor) + EPS
+
+
+def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None) -> Tensor:
     """Squared distance of features, relative to how much the target's vary over the picture.
 
     ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (paper 3, Eq. 1) but for a constant.
@@ -35,12 +47,11 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
     Args:
         features, target: ``(..., C, H, W)``.
+        spread: :func:`content_spread` of the target, if it is known.
     """
+    spread = content_spread(target) if spread is None else spread
     wide = torch.promote_types(features.dtype, torch.float32)
-    features, target = features.to(wide), target.to(wide)
-    spread = (target - target.mean((-2, -1), keepdim=True)).square().mean()
-    floor = 0.01 * target.square().mean()  # a flat picture must not drown the style
-    return (features - target).square().mean() / (torch.maximum(spread, floor) + EPS)
+    return (features.to(wide) - target.to(wide)).square().mean() / spread
 
 
 def gram_loss(moments: Moments, target: Moments) -> Tensor:
@@ -116,4 +127,5 @@ def range_loss(picture: Tensor) -> Tensor:
     An optimiser that ignores the bounds saturates large areas (paper 3, Fig. 4). One that sees the
     picture clipped has no gradient where it is; this brings such pixels back.
     """
-    return (picture - picture.clamp(0, 1)).square().mean()
+    # The nearest picture in range is no function to go through: its slope is nought outside.
+    return (picture - picture.detach().clamp(0, 1)).square().mean()

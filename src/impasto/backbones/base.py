@@ -152,7 +152,7 @@ class Backbone(nn.Module, ABC):
         x = picture.flip(-3) if self.convention.bgr else picture
         mean = x.new_tensor(self.convention.mean).view(3, 1, 1)
         std = x.new_tensor(self.convention.std).view(3, 1, 1)
-        return (x * self.convention.scale - mean) / std
+        return x * (self.convention.scale / std) - mean / std
 
 
 def check_options(padding: str, pooling: str) -> None:

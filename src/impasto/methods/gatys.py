@@ -32,7 +32,14 @@ from ..device import (
 )
 from ..errors import InputError
 from ..images import MIN_SIDE, Source, fit, read, resize
-from ..losses import content_loss, gram_loss, moments_loss, range_loss, total_variation
+from ..losses import (
+    content_loss,
+    content_spread,
+    gram_loss,
+    moments_loss,
+    range_loss,
+    total_variation,
+)
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style, prepared
 from .base import OnStep, Step
@@ -361,6 +368,7 @@ class _Level:
         self.size = (content.shape[-2], content.shape[-1])
         with torch.no_grad():
             self.content = method.net(method._on_device(content), method.content_layers)
+            self.spread = {tap: content_spread(target) for tap, target in self.content.items()}
 
     def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style loss of ``(1, 3, H, W)``, clipped as the result will be."""
@@ -370,7 +378,7 @@ class _Level:
         features = method.net(clipped, taps)
         content = torch.stack(
             [
-                weight * content_loss(features[tap], self.content[tap])
+                weight * content_loss(features[tap], self.content[tap], self.spread[tap])
                 for tap, weight in method.content_layers.items()
             ]
         ).sum()
