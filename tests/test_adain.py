@@ -315,7 +315,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
 
 def test_a_model_of_another_encoder_is_refused(tmp_path):
     method = AdaIN.untrained(widths=NARROW)
-    method.model.encoder.fingerprint = "compact:other"
+    method.model.encoder.fingerprint = "slim:other"
     method.save(tmp_path / "x.safetensors", {})
     with pytest.raises(InputError, match="made for another encoder"):
         AdaIN(tmp_path / "x.safetensors")

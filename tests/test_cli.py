@@ -177,7 +177,7 @@ def test_backbones_are_the_refinements_where_the_method_has_none(
     )
     assert code == 0, said
     made = read_settings(Path("out.png"))
-    assert made["backbone"].startswith("compact:")
+    assert made["backbone"].startswith("slim:")
     assert made["refine"]["backbone"].startswith("vgg19:")
     assert made["style_scale"] == made["refine"]["style_scale"] == 0.5
     assert made["refine"]["device"].endswith("float32")

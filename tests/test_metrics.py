@@ -58,7 +58,7 @@ def test_ssim_is_one_for_the_same_luminance():
 
 
 def test_a_judge_that_remembers_sees_each_picture_once():
-    passes, compact = [], load_vgg("compact")
+    passes, compact = [], load_vgg("slim")
 
     def judge(picture, taps):
         passes.append(tuple(taps))

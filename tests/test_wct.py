@@ -233,9 +233,9 @@ def test_a_flat_picture_has_no_frame(method):
 def test_bundled_encoder_sees_no_frame_either(method):
     flat = torch.tensor([0.2, 0.5, 0.6])[:, None, None].expand(3, 48, 64)
     torch.manual_seed(0)
-    compact = WCT.untrained(widths={"relu5_1": [[8], [8], [8], [8], [8]]})
-    assert compact.model.taps == ["relu5_1", "relu4_1", "relu3_1", "relu2_1", "relu1_1"]
-    for m in compact.model.measure(flat[None]).values():
+    slim = WCT.untrained(widths={"relu5_1": [[8], [8], [8], [8], [8]]})
+    assert slim.model.taps == ["relu5_1", "relu4_1", "relu3_1", "relu2_1", "relu1_1"]
+    for m in slim.model.measure(flat[None]).values():
         assert float(m.covariance.abs().max()) < 1e-4
 
 
@@ -395,7 +395,7 @@ def test_files_that_are_no_model_for_this_encoder(method, small_net, tmp_path):
     path = tmp_path / "w.safetensors"
     method.model.save(path, {})
     with pytest.raises(InputError, match=r"w\.safetensors: made for another encoder \(small:1"):
-        WCT(path, encoder=load_backbone())
+        WCT(path, encoder=load_backbone("slim"))
     with pytest.raises(InputError, match=r"gone\.safetensors"):
         WCT(tmp_path / "gone.safetensors")
     tensors, header = load_tensors(path)
@@ -521,7 +521,7 @@ def test_training_options_that_do_not_fit(options, message):
 
 
 def test_an_encoder_by_name():
-    assert WCT.untrained("compact", ["relu1_1"]).model.config.encoder == "compact"
+    assert WCT.untrained("slim", ["relu1_1"]).model.config.encoder == "slim"
 
 
 def test_it_moves_between_devices(pupil):
