@@ -294,6 +294,8 @@ def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
         ("widths = [[8]]\n[layers]\nconv1_1 = [4]", "either widths or a table of layers"),
         ("widths = [8]", "widths: give lists"),
         ("[layers]\nconv1_1 = 4", "layers: give lists"),
+        ("optimizer = 'sgd'\nwidths = [[8]]", "use adam or muon"),
+        ("[layers]\nconv2_1 = [4]", r"r\.toml: layers conv2_1"),
         ("optimizer = 3\nwidths = [[8]]", "optimizer = 3"),
         ("widths = [[8]", "not a recipe"),
     ],

@@ -405,9 +405,7 @@ class _Rule:
         self.optimizers: list[torch.optim.Optimizer] = []
         if config.optimizer == "adam":
             self.optimizers.append(torch.optim.Adam(trainee.parameters(), rate))
-        elif config.optimizer == "muon":
-            if not hasattr(torch.optim, "Muon"):
-                raise InputError("optimizer = 'muon' needs torch 2.9 or newer: install that")
+        else:
             weights = list(trainee.parameters())
             self.matrices = [
                 (p, nn.Parameter(p.detach().flatten(1))) for p in weights if p.ndim > 1
@@ -419,8 +417,6 @@ class _Rule:
             self.optimizers.append(
                 torch.optim.Adam([p for p in weights if p.ndim == 1], 0.3 * rate)
             )
-        else:
-            raise InputError(f"optimizer {config.optimizer!r} is unknown: use adam or muon")
         self.rates = [optimizer.defaults["lr"] for optimizer in self.optimizers]
 
     def load(self, states: Sequence[dict[str, Any]]) -> None:

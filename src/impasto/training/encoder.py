@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import load_vgg
-from ..backbones.compact import save_encoder
+from ..backbones.compact import Compact, save_encoder
 from ..device import channels_last, choose_precision, tune_process
 from ..errors import InputError
 from .data import PictureSet
@@ -39,6 +39,15 @@ def read_recipe(path: Path) -> DistillConfig:
         raise InputError(f"{path}: {key}: give lists of channels; see recipes/")
     layers = {conv: tuple(shape) for conv, shape in config.layers.items()}
     config = dataclasses.replace(config, layers=layers)
+    if config.optimizer not in ("adam", "muon"):
+        raise InputError(f"{path}: optimizer {config.optimizer!r} is unknown: use adam or muon")
+    if config.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        raise InputError(f"{path}: optimizer 'muon' needs torch 2.9 or newer: install that")
+    if layers:
+        try:
+            Compact(layers)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     for key in ("crops", "validation", "size", "positions", "steps", "batch"):
         if getattr(config, key) < 1:
             raise InputError(f"{path}: {key} = {getattr(config, key)} must be 1 or more")
