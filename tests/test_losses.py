@@ -7,6 +7,7 @@ from impasto.errors import InputError
 from impasto.losses import (
     aligned_channels,
     content_loss,
+    content_spread,
     covariance_loss,
     gram_loss,
     moments_loss,
@@ -25,6 +26,13 @@ def test_content_loss_by_hand():
     assert float(content_loss(target, target)) == 0
     assert float(content_loss(torch.ones_like(target), target)) == pytest.approx(1, abs=1e-6)
     assert float(content_loss(target + 1, target)) == pytest.approx(1, abs=1e-6)
+    assert float(content_spread(target)) == pytest.approx(1, abs=1e-6)
+    assert float(content_loss(target + 1, target, torch.tensor(4.0))) == 0.25
+
+
+def test_a_flat_target_is_not_divided_by_nothing():
+    flat = torch.full((2, 3, 3), 2.0)
+    assert float(content_spread(flat)) == pytest.approx(0.04, abs=1e-6)
 
 
 def test_gram_loss_by_hand():
