@@ -8,7 +8,7 @@ import torch
 from data import painting, photo
 from test_vgg import random_state
 
-from impasto.backbones.compact import Compact, load_encoder, save_encoder
+from impasto.backbones.compact import BUNDLED, Compact, load_encoder, save_encoder
 from impasto.backbones.vgg import VGG, VGG19
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
@@ -253,6 +253,18 @@ def test_an_encoder_describes_itself(tmp_path, small_net):
     assert float((ours - theirs).norm() / ours.norm()) < 5e-3  # float16
     with pytest.raises(InputError, match="has no layer relu2_1"):
         loaded.check(["relu2_1"])
+
+
+def test_encoders_and_recipes_of_the_other_kind(folders, tmp_path):
+    for name, other in (("slim", "compact"), ("compact", "slim")):
+        with pytest.raises(InputError, match=f"not an encoder of {name}'s kind"):
+            load_encoder(name, BUNDLED[other])
+    (tmp_path / "r.toml").write_text("widths = [[8]]\n")
+    with pytest.raises(InputError, match="give --backbone slim"):
+        train(
+            *(folders[0], folders[1], tmp_path / "none", "caffe", None),
+            *(tmp_path / "r.toml", tmp_path / "run", tmp_path / "out.safetensors"),
+        )
 
 
 def test_a_file_that_is_no_encoder(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -21,7 +22,8 @@ __all__ = [
     "Padding",
     "Pooling",
     "check_options",
-    "floored",
+    "divide_activations",
+    "mean_activations",
 ]
 
 Padding = Literal["replicate", "reflect", "zero"]
@@ -163,6 +165,43 @@ def check_options(padding: str, pooling: str) -> None:
         raise InputError(f"pooling {pooling!r} is unknown: use max or average")
 
 
-def floored(mean: Tensor) -> Tensor:
+def mean_activations(maps: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of every channel over all of ``maps``, pairs of a tap and ``(B, C, H, W)``, floored.
+
+    Raises:
+        InputError: for none.
+    """
+    sums: dict[str, Tensor] = {}
+    pixels: dict[str, int] = {}
+    for tap, features in maps:
+        sums[tap] = sums.get(tap, 0) + features.double().sum((0, 2, 3))
+        pixels[tap] = pixels.get(tap, 0) + features[:, 0].numel()
+    if not sums:
+        raise InputError("no photographs to normalise with: give a folder that has some")
+    return {tap: _floored(total / pixels[tap]) for tap, total in sums.items()}
+
+
+@torch.no_grad()
+def divide_activations(
+    layers: Iterable[tuple[str, nn.Conv2d, nn.Conv2d]], means: Mapping[str, Tensor]
+) -> None:
+    """Divide the activations of a chain of layers by ``means``, in place.
+
+    Args:
+        layers: in order, the tap after each, its first convolution and its last (often the same).
+        means: tap -> ``(C,)``, positive: such factors pass through ReLU and pooling.
+    """
+    before: Tensor | None = None
+    for tap, first, last in layers:
+        assert last.bias is not None
+        after = means[tap].to(last.weight)
+        if before is not None:
+            first.weight.mul_(before.view(1, -1, 1, 1))
+        last.weight.div_(after.view(-1, 1, 1, 1))
+        last.bias.div_(after)
+        before = after
+
+
+def _floored(mean: Tensor) -> Tensor:
     """Means of the channels of a layer, none under a hundredth of the layer's."""
     return mean.clamp_min(0.01 * float(mean.mean()) + 1e-12).float()

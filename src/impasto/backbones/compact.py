@@ -19,16 +19,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .base import PLAIN, Backbone, InputConvention, Padding, Pooling, check_options, floored
+from .base import (
+    PLAIN,
+    Backbone,
+    InputConvention,
+    Padding,
+    Pooling,
+    check_options,
+    divide_activations,
+    mean_activations,
+)
 from .vgg import VGG, VGG19, average_pool
 from .weights import load_tensors, save_tensors
 
-__all__ = ["BUNDLED", "Compact", "Layers", "load_encoder", "save_encoder"]
+__all__ = ["BUNDLED", "Compact", "load_encoder", "save_encoder"]
 
 _MODELS = Path(__file__).parent.parent / "models"
 BUNDLED = {name: _MODELS / f"{name}.safetensors" for name in ("compact", "slim")}
-
-Layers = Mapping[str, tuple[int, ...]]
 
 
 class Compact(Backbone):
@@ -61,7 +68,7 @@ class Compact(Backbone):
 
     def __init__(
         self,
-        layers: Layers,
+        layers: Mapping[str, tuple[int, ...]],
         convention: InputConvention = PLAIN,
         padding: Padding = "replicate",
         pooling: Pooling = "max",
@@ -120,9 +127,9 @@ class Compact(Backbone):
 
     def pools_before(self, conv: str) -> bool:
         """Whether the features are pooled between the layer before and ``conv``."""
-        order = list(self.convs)
-        before = order[order.index(conv) - 1] if conv != order[0] else conv
-        return conv[4] != before[4] and before != "conv1_2"
+        first = next(other for other in self.layers if other[4] == conv[4])
+        pooled_already = conv[4] == "2" and "conv1_2" in self.layers
+        return conv == first and conv != "conv1_1" and not pooled_already
 
     def pooled(self, features: Tensor) -> Tensor:
         """2x2 pooling as :attr:`pooling` says."""
@@ -153,37 +160,23 @@ class Compact(Backbone):
             x = F.relu(layer(x), inplace=True)
             yield conv, x
 
-    @torch.no_grad()
     def scale_(self, means: Mapping[str, Tensor]) -> Compact:
         """See :meth:`VGG.scale_`."""
-        before: Tensor | None = None
+        layers = []
         for conv, layer in self.convs.items():
             assert isinstance(layer, nn.Sequential)
             first, last = layer[0], layer[-1]
             assert isinstance(first, nn.Conv2d)
             assert isinstance(last, nn.Conv2d)
-            assert last.bias is not None
-            after = means["relu" + conv[4:]].to(last.weight)
-            if before is not None:
-                first.weight.mul_(before.view(1, -1, 1, 1))
-            last.weight.div_(after.view(-1, 1, 1, 1))
-            last.bias.div_(after)
-            before = after
+            layers.append(("relu" + conv[4:], first, last))
+        divide_activations(layers, means)
         return self
 
     @torch.no_grad()
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
         """See :class:`Backbone`; also of ``relu1_2``, which is no tap."""
-        sums: dict[str, Tensor] = {}
-        pixels: dict[str, int] = {}
-        for picture in pictures:
-            for conv, features in self._walk(picture):
-                tap = "relu" + conv[4:]
-                sums[tap] = sums.get(tap, 0) + features.double().sum((0, 2, 3))
-                pixels[tap] = pixels.get(tap, 0) + features[:, 0].numel()
-        if not sums:
-            raise InputError("no photographs to normalise with: give a folder that has some")
-        return {tap: floored(total / pixels[tap]) for tap, total in sums.items()}
+        layers = (layer for picture in pictures for layer in self._walk(picture))
+        return mean_activations(("relu" + conv[4:], features) for conv, features in layers)
 
 
 def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:

@@ -24,7 +24,7 @@ from .base import (
     Padding,
     Pooling,
     check_options,
-    floored,
+    mean_activations,
 )
 
 __all__ = ["RESNETS", "ResNet", "Smooth"]
@@ -239,16 +239,8 @@ class ResNet(Backbone):
     @torch.no_grad()
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
         """See :class:`Backbone`."""
-        sums: dict[str, Tensor] = {}
-        pixels: dict[str, int] = {}
-        for picture in pictures:
-            for tap, x in self.stages(self.normalised(picture)):
-                if self.served is None or tap in self.served:
-                    sums[tap] = sums.get(tap, 0) + x.double().sum((0, 2, 3))
-                    pixels[tap] = pixels.get(tap, 0) + x.shape[0] * x.shape[2] * x.shape[3]
-        if not sums:
-            raise InputError("no photographs to normalise with: give a folder that has some")
-        return {tap: floored(sums[tap] / pixels[tap]) for tap in sums}
+        stages = (stage for x in pictures for stage in self.stages(self.normalised(x)))
+        return mean_activations((tap, x) for tap, x in stages if tap in self.taps)
 
 
 def _dense(conv: nn.Conv2d, x: Tensor) -> Tensor:

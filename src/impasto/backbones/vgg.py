@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError
 from .base import (
     AVERAGE_POOL_GAIN,
     PLAIN,
@@ -24,7 +23,8 @@ from .base import (
     Padding,
     Pooling,
     check_options,
-    floored,
+    divide_activations,
+    mean_activations,
 )
 
 __all__ = ["VGG", "VGG16", "VGG19", "average_pool"]
@@ -144,38 +144,24 @@ class VGG(Backbone):
                 break
         return features
 
-    @torch.no_grad()
     def scale_(self, means: Mapping[str, Tensor]) -> VGG:
         """Divide the activations of every layer by ``means`` (``relu1_1 -> (C,)``), in place.
 
         Positive factors pass through ReLU and pooling, so the network computes the same features
         but for their scale (Gatys et al. 2016, section 2: "normalised" VGG).
         """
-        before: Tensor | None = None
+        layers = []
         for name, conv in self.convs.items():
             assert isinstance(conv, nn.Conv2d)
-            assert conv.bias is not None
-            after = means["relu" + name[4:]].to(conv.weight)
-            if before is not None:
-                conv.weight.mul_(before.view(1, -1, 1, 1))
-            conv.weight.div_(after.view(-1, 1, 1, 1))
-            conv.bias.div_(after)
-            before = after
+            layers.append(("relu" + name[4:], conv, conv))
+        divide_activations(layers, means)
         return self
 
     @torch.no_grad()
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
         """See :class:`Backbone`."""
         relus = [tap for tap in self.taps if tap.startswith("relu")]
-        sums: dict[str, Tensor] = {}
-        pixels: dict[str, int] = dict.fromkeys(relus, 0)
-        for picture in pictures:
-            for tap, features in self(picture, relus).items():
-                sums[tap] = sums.get(tap, 0) + features.double().sum((0, 2, 3))
-                pixels[tap] += features.shape[0] * features.shape[2] * features.shape[3]
-        if not sums:
-            raise InputError("no photographs to normalise with: give a folder that has some")
-        return {tap: floored(sums[tap] / pixels[tap]) for tap in relus}
+        return mean_activations(pair for x in pictures for pair in self(x, relus).items())
 
 
 def average_pool(x: Tensor, size: int) -> Tensor:

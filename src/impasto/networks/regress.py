@@ -141,18 +141,17 @@ def fit_bottlenecks(
         assert isinstance(layer, nn.Sequential)
         convs = [conv for conv in layer if isinstance(conv, nn.Conv2d)]
         spatial = convs[0] if len(convs) == 1 else convs[1]
-        strided = spatial.stride[0] == 2
+        kernel, stride = spatial.kernel_size[0], spatial.stride[0]
         if student.pools_before(name):
             state = student.pooled(state)
         if name in targets:
             target = targets[name]
         else:
             target = torch.cat([teacher(part, [name])[name] for part in torch.split(crops, 8)])
-        target = F.max_pool2d(target, 2) if strided else target
+        target = F.max_pool2d(target, 2) if stride == 2 else target
         mode = "replicate" if name == "conv1_1" else "constant"
         # The first layer sees the picture itself: its regression is exact.
         penalty = 1e-7 if name == "conv1_1" else 1e-4
-        kernel, stride = spatial.kernel_size[0], spatial.stride[0]
         padded = F.pad(state, (1, 1, 1, 1), mode=mode)
         at = _positions(target, per_crop, rng)
         rows, answers = _patches(padded, at, kernel, stride), _gathered(target, at)
