@@ -87,6 +87,14 @@ def test_a_layer_is_no_more_than_its_three_convolutions():
     assert not torch.allclose(net(picture, ["relu3_2"])["relu3_2"], seen["relu3_2"])
 
 
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_a_tap_is_the_same_whatever_else_is_asked_for(pooling):
+    net, picture = Compact(LAYERS, pooling=pooling), torch.rand(1, 3, 24, 32)
+    every = net(picture, net.taps)
+    for tap in net.taps:
+        assert torch.equal(net(picture, [tap])[tap], every[tap])
+
+
 def test_nothing_deeper_than_the_deepest_tap_is_computed(monkeypatch):
     net = Compact(LAYERS)
     monkeypatch.setattr(net.convs["conv3_2"], "forward", None)

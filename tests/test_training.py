@@ -23,7 +23,7 @@ from impasto.networks.regress import (
     fit_layers,
 )
 from impasto.training.data import PictureSet
-from impasto.training.distill import DistillConfig, distill, dream
+from impasto.training.distill import DistillConfig, _unseen, distill, dream
 from impasto.training.encoder import read_recipe, train
 from impasto.training.teachers import CollaborativeTeacher
 
@@ -186,6 +186,35 @@ def test_full_bottlenecks_fit_their_teacher():
     assert float(error) < 0.1
 
 
+def test_unseen_is_the_gram_matrices_difference_but_for_the_residuals_own():
+    rng = torch.Generator().manual_seed(0)
+    mapped, residual = torch.randn(2, 3, 50, 6, generator=rng)
+    teacher = mapped + residual
+    ours, theirs, own = (f.transpose(1, 2) @ f for f in (mapped, teacher, residual))
+    missing = (theirs - ours - own).square().sum((1, 2)) / theirs.square().sum((1, 2))
+    torch.testing.assert_close(_unseen(mapped, teacher), missing.mean(), rtol=0.03, atol=0)
+    directions, _ = torch.linalg.qr(torch.cat([mapped, residual], -1))
+    apart = _unseen(directions[..., :6], directions[..., :6] + directions[..., 6:])
+    assert float(apart) < 1e-4
+
+
+def test_a_gram_loss_leaves_less_unseen(folders, teacher, tmp_path):
+    config = dataclasses.replace(CONFIG, noise=1.0, steps=100, learning_rate=3e-3)
+    seen = [
+        run(folders, teacher, tmp_path / name, dataclasses.replace(config, gram=weight), None)[1]
+        for name, weight in (("without", 0.0), ("with", 30.0))
+    ]
+    assert seen[1]["relu2_1"]["gram"] < 0.9 * seen[0]["relu2_1"]["gram"]
+
+
+def test_a_tap_without_weight_teaches_nothing(folders, teacher, tmp_path):
+    config = dataclasses.replace(CONFIG, taps={"relu2_1": 0.0})
+    few, _ = run(folders, teacher, tmp_path / "few", dataclasses.replace(config, steps=1))
+    more, _ = run(folders, teacher, tmp_path / "more", dataclasses.replace(config, steps=9))
+    assert torch.equal(few.convs["conv2_1"].weight, more.convs["conv2_1"].weight)
+    assert not torch.equal(few.convs["conv1_1"].weight, more.convs["conv1_1"].weight)
+
+
 def test_a_run_with_other_settings_is_not_continued(folders, teacher, tmp_path):
     run(folders, teacher, tmp_path / "run")
     other = dataclasses.replace(CONFIG, learning_rate=0.1)
@@ -308,6 +337,8 @@ def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
         ("[layers]\nconv1_1 = 4", "layers: give lists"),
         ("optimizer = 'sgd'\nwidths = [[8]]", "use adam or muon"),
         ("[layers]\nconv2_1 = [4]", r"r\.toml: layers conv2_1"),
+        ("widths = [[8]]\n[taps]\nrelu9_1 = 2", "taps: give some of relu1_1"),
+        ("widths = [[8]]\n[taps]\nrelu1_1 = -1", "taps: give some of relu1_1"),
         ("optimizer = 3\nwidths = [[8]]", "optimizer = 3"),
         ("widths = [[8]", "not a recipe"),
     ],

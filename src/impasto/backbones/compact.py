@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar
 
@@ -145,20 +146,24 @@ class Compact(Backbone):
         wanted = set(taps)
         self.check(wanted)
         features: dict[str, Tensor] = {}
-        for conv, x in self._walk(picture):
+        for conv, x in self._walk(picture, wanted):
             if "relu" + conv[4:] in wanted:
                 features["relu" + conv[4:]] = x
             if len(features) == len(wanted):
                 break
         return features
 
-    def _walk(self, picture: Tensor) -> Iterable[tuple[str, Tensor]]:
-        """Layer by layer: its name and its features after the ReLU."""
+    def _walk(self, picture: Tensor, wanted: Set[str]) -> Iterable[tuple[str, Tensor]]:
+        """Layer by layer: its name and its features after the ReLU, pooled if not ``wanted``."""
         x = self.padded(picture)
-        for conv, layer in self.convs.items():
-            x = self.pooled(x) if self.pools_before(conv) else x
-            x = F.relu(layer(x), inplace=True)
+        for conv, after in zip_longest(self.convs, list(self.convs)[1:]):
+            x = self.convs[conv](x)
+            pools = after is not None and self.pools_before(after)
+            # A maximum commutes with the ReLU, which then has a quarter of the values.
+            early = pools and self.pooling == "max" and "relu" + conv[4:] not in wanted
+            x = F.relu(self.pooled(x) if early else x, inplace=True)
             yield conv, x
+            x = self.pooled(x) if pools and not early else x
 
     def scale_(self, means: Mapping[str, Tensor]) -> Compact:
         """See :meth:`VGG.scale_`."""
@@ -175,7 +180,8 @@ class Compact(Backbone):
     @torch.no_grad()
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
         """See :class:`Backbone`; also of ``relu1_2``, which is no tap."""
-        layers = (layer for picture in pictures for layer in self._walk(picture))
+        every = set(self.every_tap)
+        layers = (layer for picture in pictures for layer in self._walk(picture, every))
         return mean_activations(("relu" + conv[4:], features) for conv, features in layers)
 
 

@@ -1,6 +1,6 @@
 """Distilling a small encoder from VGG-19: how the bundled ``compact`` and ``slim`` are made.
 
-The student has VGG's layers, narrow or in bottlenecks. It learns two things at every tap, from
+The student has VGG's layers, narrow or in bottlenecks. It learns these things at every tap, from
 random crops of photographs and paintings:
 
 * **map**: a linear map of its features reproduces the teacher's (Wang et al., "Collaborative
@@ -11,6 +11,9 @@ random crops of photographs and paintings:
   two Gram matrices is a function of these dot products alone,
   ``|A A^T - B B^T|^2 = |A^T A|^2 + |B^T B|^2 - 2 |A^T B|^2``,
   so a student with the teacher's kernel has the teacher's style loss, whatever its width.
+* **gram** (if asked for): what is left of the teacher's features is uncorrelated with the student's
+  in each crop. The map leaves no correlation over all crops together; in a single picture there is
+  some, and that share of its Gram matrix is what an optimisation through the student cannot see.
 
 The teacher is the costly part, so its features are measured once, at random positions of a fixed
 bank of crops, and the student then goes over the bank as often as the time allows.
@@ -66,8 +69,9 @@ class DistillConfig:
             only seen pictures from outside lets its statistics be satisfied in ways that the
             teacher does not accept, however small its error on those pictures; here it learns
             again and again what the teacher makes of the latest ones.
-        kernel, unit: weights of the kernel loss and of the pull of mean activations to one,
-            relative to the map loss.
+        kernel, gram, unit: weights of the kernel loss, of the Gram loss and of the pull of mean
+            activations to one, relative to the map loss.
+        taps: weights of the taps, 1 where none is given.
         seed: of crops, positions, initial weights and order.
     """
 
@@ -86,7 +90,9 @@ class DistillConfig:
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     kernel: float = 1.0
+    gram: float = 0.0
     unit: float = 0.05
+    taps: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -223,15 +229,16 @@ class _Trainee(nn.Module):
         student = flat.gather(1, positions[..., None].expand(-1, -1, flat.shape[-1]))
         return student, bank.features[tap][index].float()
 
-    def losses(self, bank: Bank, index: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Per tap: ``map`` and ``kernel`` (shares of the teacher's variance left), ``unit``."""
+    def losses(self, bank: Bank, index: Tensor, gram: bool = True) -> dict[str, dict[str, Tensor]]:
+        """Per tap: ``map``, ``kernel``, ``gram`` (shares of variance not explained), ``unit``."""
         crops = bank.crops[index].float().div(255).contiguous(memory_format=torch.channels_last)
         out: dict[str, dict[str, Tensor]] = {}
         with _mixed():
             seen = self.net(crops, bank.features)
         for tap, features in seen.items():
             student, teacher = self._gather(features, bank, index, tap)
-            error = F.mse_loss(self.maps[tap](student), teacher) / bank.scale[tap]
+            mapped = self.maps[tap](student)
+            error = F.mse_loss(mapped, teacher) / bank.scale[tap]
             few = slice(0, max(1, 512 // len(index)))
             ours = student[:, few].flatten(0, 1)
             theirs = teacher[:, few].flatten(0, 1)
@@ -242,7 +249,21 @@ class _Trainee(nn.Module):
                 "kernel": F.mse_loss(kernel, target) / target.var(),
                 "unit": (student.mean((0, 1)) - 1).square().mean(),
             }
+            if gram:
+                out[tap]["gram"] = _unseen(mapped, teacher)
         return out
+
+
+def _unseen(mapped: Tensor, teacher: Tensor) -> Tensor:
+    """Of ``(B, p, C)``: the squared part of Gram matrices in which ``mapped`` meets what it lacks.
+
+    ``|P^T E + E^T P|^2 / |T^T T|^2`` for ``T = P + E``, mean over the crops.
+    """
+    with _mixed():
+        cross = mapped.transpose(1, 2) @ (teacher - mapped)
+        gram = teacher.transpose(1, 2) @ teacher
+    missing = (cross + cross.transpose(1, 2)).float().square().sum((1, 2))
+    return (missing / gram.float().square().sum((1, 2))).mean()
 
 
 def _mixed() -> torch.autocast:
@@ -348,6 +369,7 @@ def distill(
     elif start is not None:
         trainee.start(bank, start, teachers[1:])
         log(_line("by least squares", evaluate(trainee, held_out, config.batch)))
+    weights = {"map": 1.0} | {name: getattr(config, name) for name in ("kernel", "gram", "unit")}
     began = time.monotonic()
     while step < config.steps:
         if config.dreams and step and step % config.dream_every == 0:
@@ -356,11 +378,12 @@ def distill(
                 fooled = evaluate(trainee, latest, config.batch)
                 log(_line("  pictures just optimised through it:", fooled))
             own = latest if own is None else _joined(latest, own, config.dreams)
-        losses = trainee.losses(*_batch(bank, own, config.batch, rng))
+        losses = trainee.losses(*_batch(bank, own, config.batch, rng), gram=config.gram > 0)
         total = torch.stack(
             [
-                row["map"] + config.kernel * row["kernel"] + config.unit * row["unit"]
-                for row in losses.values()
+                config.taps.get(tap, 1.0) * weights[name] * loss
+                for tap, row in losses.items()
+                for name, loss in row.items()
             ]
         ).sum()
         trainee.zero_grad()

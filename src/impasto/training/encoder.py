@@ -48,6 +48,11 @@ def read_recipe(path: Path) -> DistillConfig:
             Compact(layers)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+    if not isinstance(config.taps, dict) or any(
+        tap not in TAPS or type(weight) not in (int, float) or weight < 0
+        for tap, weight in config.taps.items()
+    ):
+        raise InputError(f"{path}: taps: give some of {', '.join(TAPS)} weights of 0 or more")
     for key in ("crops", "validation", "size", "positions", "steps", "batch"):
         if getattr(config, key) < 1:
             raise InputError(f"{path}: {key} = {getattr(config, key)} must be 1 or more")
