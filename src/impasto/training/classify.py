@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..backbones import ResNet
 from ..backbones.resnet import RESNETS
 from ..backbones.weights import save_tensors
-from ..device import channels_last, choose_device, tune_process
+from ..device import channels_last, choose_device
 from ..errors import InputError, Interrupted
 from ..images import list_pictures
 from .data import decode, place_of, random_crop
@@ -295,7 +295,6 @@ def classify(
         config = replace(config, steps=steps)
     classes = labels_of(folders)
     where = choose_device(device)
-    tune_process()
     settings = json.dumps({"backbone": name, "classes": list(classes), **asdict(config)})
     checkpoint = run / "last.pt"
     state: dict[str, Any] | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..backbones import load_vgg
 from ..backbones.compact import Compact, save_encoder
-from ..device import channels_last, choose_precision, tune_process
+from ..device import channels_last, choose_precision
 from ..errors import InputError
 from .data import PictureSet
 from .distill import DistillConfig, Teacher, distill
@@ -85,7 +85,6 @@ def train(
         config = dataclasses.replace(config, steps=steps)
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
-    tune_process()
     vgg = channels_last(load_vgg("vgg19", teacher, convention=convention, photos=photos))
     taps = [tap for tap in TAPS if tap in vgg.taps]
     fast = copy.deepcopy(vgg).to(choose_precision("auto", torch.device("cpu")))
