@@ -40,7 +40,7 @@ def test_bfloat16_units_are_recognised(monkeypatch, abilities, fast):
 def test_memory_and_description():
     assert device.available_memory(torch.device("cpu")) > 2**20
     assert "CPU" in device.describe(torch.device("cpu"), torch.float32)
-    device.tune_process()
+    device.tune()
 
 
 @pytest.mark.parametrize("pixels", [1, 10**8])
@@ -53,7 +53,7 @@ def test_sparing_ends_whatever_happens_in_it(pixels):
 
 @pytest.mark.skipif(device._glibc() is None, reason="needs glibc")
 def test_sparing_gives_freed_blocks_back():
-    device.tune_process()
+    device.tune()
     process = psutil.Process()
     with device.sparing(10**8):
         before = process.memory_info().rss

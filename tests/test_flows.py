@@ -115,12 +115,12 @@ def test_several_styles_and_stored_styles(method, tmp_path):
     one, two, content = painting(48, 60), 1 - painting(40, 50), photo(32, 40)
     mixed = method(content, method.prepare([one, two], [1, 0]))
     torch.testing.assert_close(mixed, render(method, content, one), atol=1e-4, rtol=0)
-    stored = method.prepare([one]).store("x", method.model.fingerprint)
+    stored = method.prepare([one]).store("x")
     stored.save(tmp_path / "x.style")
     out = render(method, content, StoredStyle.load(tmp_path / "x.style"))
     assert out.shape == content.shape
-    other = StoredStyle("x", "another", stored.color, stored.levels)
-    with pytest.raises(InputError, match="stored for backbone another"):
+    other = StoredStyle("x", stored.color, {"another": next(iter(stored.parts.values()))})
+    with pytest.raises(InputError, match="not for method artflow"):
         method.prepare([other])
 
 

@@ -156,7 +156,7 @@ def test_random_weights_fire_alike_at_every_stage(pictures):
 def test_random_weights_of_a_vgg_need_no_file(pictures):
     net = load_backbone("vgg16", "random", photos=pictures)
     assert float(net(photo()[None], ["relu3_1"])["relu3_1"].mean()) > 0.1
-    assert load_backbone("compact", "random", photos=pictures).name == "random"
+    assert load_backbone("compact", "random", photos=pictures).name == "random:compact"
 
 
 def state(name: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,192 @@
+"""impasto is a guest in the process: it leaves it as it was, and says what is wrong in a line."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+
+import pytest
+import torch
+from data import painting, photo
+from test_stored import CPU, TAKERS
+
+import impasto
+from impasto import device
+from impasto.errors import InputError
+from impasto.styles import LearntStyle
+
+EVERY = {
+    **TAKERS,
+    "johnson": ("johnson", {}),
+    "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}),
+    "gatys-noise": ("gatys", {"iterations": 2, "start": "noise"}),
+    "gatys-random": ("gatys", {"iterations": 2, "backbone": "resnet18", "weights_file": "random"}),
+}
+
+
+def style_for(name):
+    return "woodcut" if name == "johnson" else painting()
+
+
+def stylized(label):
+    name, options = EVERY[label]
+    return impasto.stylize(photo(), style_for(name), name, **CPU, **options).picture.rgb
+
+
+@pytest.mark.parametrize("label", EVERY)
+def test_random_numbers_are_left_alone(label):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one = stylized(label)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert torch.equal(stylized(label), one)
+
+
+@pytest.mark.parametrize("label", EVERY)
+def test_the_default_data_type_does_not_matter(label):
+    expected = stylized(label)
+    torch.set_default_dtype(torch.float64)
+    try:
+        out = stylized(label)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("label", EVERY)
+def test_inference_mode_is_as_no_grad(label):
+    name, options = EVERY[label]
+    with torch.no_grad():
+        expected = stylized(label)
+    with torch.inference_mode():
+        out = stylized(label)
+        method = impasto.load(name, **CPU, **options)
+        style = method.prepare([style_for(name)])
+        again = method(photo(), style, strength=0.5)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+    outside = method(photo(), style, strength=0.5)
+    torch.testing.assert_close(again, outside, atol=1e-5, rtol=0)
+
+
+def test_constructors_and_rendering_do_not_tune_the_process():
+    code = """
+import ctypes, torch, impasto
+from impasto import device
+class Refusing:
+    def __getattr__(self, name): raise AssertionError(name)
+device._glibc = lambda: Refusing()
+threads = torch.get_num_threads()
+photo, painting = torch.rand(3, 40, 50), torch.rand(3, 40, 50)
+for name in impasto.methods():
+    options = {"iterations": 2} if name == "gatys" else {}
+    given = "woodcut" if name == "johnson" else painting
+    impasto.stylize(photo, given, name, device="cpu", **options)
+tiny = torch.tensor([1e-310], dtype=torch.float64)
+assert float(tiny * 0.5) > 0, "denormals are flushed"
+assert torch.get_num_threads() == threads
+device._glibc = lambda: None
+impasto.tune()
+assert float(tiny * 0.5) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+FORKING = """
+import multiprocessing, torch, impasto
+torch.set_num_threads(2)
+photo, painting = torch.rand(3, 96, 128), torch.rand(3, 96, 128)
+name, options = NAME
+method = impasto.load(name, device="cpu", **options)
+style = method.prepare([painting])
+def work(way):
+    if way == "anew":
+        return float(impasto.stylize(photo, painting, name, device="cpu", **options).array.mean())
+    return float(method(photo, style).mean())
+if __name__ == "__main__":
+    work("anew"), work("again")
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(pool.map_async(work, ["anew", "again"]).get(60))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods(),
+    reason="needs fork",
+)
+@pytest.mark.parametrize("label", ["adain", "gatys", "artflow"])
+def test_a_forked_worker_renders(label):
+    code = FORKING.replace("NAME", repr(TAKERS[label]))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+def test_a_fork_that_cannot_compute_says_so(monkeypatch):
+    monkeypatch.setattr(device, "_forked", True)
+    with pytest.raises(InputError, match="spawn"):
+        device.check_process(torch.device("cuda"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(InputError, match="spawn"):
+        device.check_process()
+
+
+# Misuse from Python.
+
+
+@pytest.mark.parametrize("name", impasto.methods())
+def test_something_else_where_a_prepared_style_belongs(name, painting_file):
+    method = impasto.load(name, **({"iterations": 1} if name == "gatys" else {}), **CPU)
+    for wrong in (painting_file, str(painting_file), painting(), None, LearntStyle("x", None)):
+        with pytest.raises(InputError, match="where a prepared style belongs"):
+            method(photo(), wrong)
+
+
+@pytest.mark.parametrize("name", impasto.methods())
+def test_one_style_where_a_list_belongs(name, painting_file):
+    method = impasto.load(name, **CPU)
+    for wrong in (painting_file, str(painting_file), painting(), painting().numpy(), None, 3):
+        with pytest.raises(InputError, match="where a list belongs"):
+            method.prepare(wrong)
+
+
+@pytest.mark.parametrize("name", sorted(impasto.methods().keys() - {"johnson"}))
+def test_a_style_prepared_by_another_method(name):
+    method = impasto.load(name, **CPU)
+    others = sorted(impasto.methods().keys() - {name})
+    # StyleFlow sees all that AdaIN sees, by the same features: that style serves.
+    others = [other for other in others if (name, other) != ("adain", "styleflow")]
+    for other in others:
+        style = impasto.load(other, **CPU).prepare([style_for(other)])
+        with pytest.raises(InputError, match="prepare"):
+            method(photo(), style)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": "2,1"}, "give a list of numbers"),
+        ({"weights": 2}, "give a list of numbers"),
+        ({"weights": ["a"]}, "must be a number"),
+        ({"strength": "0.5"}, "must be a number"),
+        ({"strength": float("nan")}, "is nan: must be a finite number"),
+        ({"strength": float("inf")}, "is inf: must be a finite number"),
+        ({"weights": [float("nan")]}, "is nan: must be a finite number"),
+        ({"style_scale": float("nan")}, "is nan: must be a finite number"),
+        ({"style": 3}, "cannot read a picture from a int"),
+        ({"style": []}, "name at least one"),
+        ({"content": None}, "cannot read a picture"),
+        ({"method": 3}, "method"),
+        ({"method": "gatys", "style_weight": float("inf")}, "is inf: must be a finite number"),
+        ({"method": "gatys", "lr": "x"}, "must be a number"),
+        (
+            {"method": "gatys", "style_layers": {"relu1_1": float("nan")}},
+            "relu1_1 is nan: must be a finite number",
+        ),
+        ({"method": "johnson", "style": "woodcut", "noise": float("nan")}, "noise is nan"),
+    ],
+)
+def test_wrong_values_are_refused_for_what_they_are(given, message):
+    sources = {"content": photo(), "style": painting(), "method": "adain", **given}
+    with pytest.raises(InputError, match=message):
+        impasto.stylize(**sources)
