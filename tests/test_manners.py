@@ -25,13 +25,16 @@ EVERY = {
 }
 
 
+PHOTO, PAINTING = photo(), painting()
+
+
 def style_for(name):
-    return "woodcut" if name == "johnson" else painting()
+    return "woodcut" if name == "johnson" else PAINTING
 
 
 def stylized(label):
     name, options = EVERY[label]
-    return impasto.stylize(photo(), style_for(name), name, **CPU, **options).picture.rgb
+    return impasto.stylize(PHOTO, style_for(name), name, **CPU, **options).picture.rgb
 
 
 @pytest.mark.parametrize("label", EVERY)
@@ -65,9 +68,9 @@ def test_inference_mode_is_as_no_grad(label):
         out = stylized(label)
         method = impasto.load(name, **CPU, **options)
         style = method.prepare([style_for(name)])
-        again = method(photo(), style, strength=0.5)
+        again = method(PHOTO, style, strength=0.5)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
-    outside = method(photo(), style, strength=0.5)
+    outside = method(PHOTO, style, strength=0.5)
     torch.testing.assert_close(again, outside, atol=1e-5, rtol=0)
 
 
