@@ -140,6 +140,17 @@ def test_bar_only_on_a_terminal(
     assert bool(err) == (terminal and progress)
 
 
+def test_a_bar_in_a_notebook(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("impasto.backbones.weights.in_notebook", lambda: True)
+    fetch(record(server))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "net" in err
+    assert "%" in err
+
+
 def test_a_cached_file_of_another_size_is_refused_and_kept(server: Server) -> None:
     home().mkdir()
     (home() / "net.pth").write_bytes(b"short")
