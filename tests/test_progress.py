@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import types
@@ -10,6 +11,12 @@ from data import painting, photo
 import impasto
 from impasto import progress
 from impasto.methods.gatys import Gatys
+from impasto.study.compare import compare
+from impasto.study.leak import leak
+from impasto.study.reconstruct import reconstruct
+from impasto.study.sweep import sweep
+from impasto.training.classify import classify
+from impasto.training.train import train
 
 
 @pytest.fixture
@@ -70,6 +77,44 @@ def test_a_decorated_function_draws_when_asked(capsys):
     assert "2/2" in capsys.readouterr().err
     ends = count(2, on_progress=lambda done, total: done == 1, progress=True)
     assert ends == [True, False]
+
+
+def test_the_first_of_several_processes_draws(capsys, monkeypatch):
+    @progress.drawn("sheep")
+    def count(*, on_progress=lambda done, total: None, progress=False):
+        on_progress(1, 1)
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    count(progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    count(progress=True)
+    assert "1/1" in capsys.readouterr().err
+
+
+def test_a_bar_goes_on_with_another_stage(capsys):
+    with progress.bar("sheep") as on_progress:
+        for step in (1, 2, 1, 2):
+            on_progress(step, 2, 0.5)
+        assert not on_progress._bar.disable
+    assert capsys.readouterr().err.endswith("\n")
+
+
+@pytest.mark.parametrize("function", [compare, leak, reconstruct, sweep, train, classify])
+def test_all_long_work_draws_when_asked(function):
+    parameters = inspect.signature(function).parameters
+    assert parameters["progress"].default is False
+    assert "on_progress" in parameters
+    with pytest.raises(TypeError, match="argument"):
+        function(progress=True)
+
+
+def test_a_study_draws_a_bar(small_net, capsys):
+    reconstruct(photo(32, 32), {"small": small_net}, size=32, iterations=2, progress=True)
+    err = capsys.readouterr().err
+    assert "reconstructing" in err
+    assert "2/2  loss" in err
+    assert err.endswith("\n")
 
 
 def test_an_optimisation_draws_its_iterations(method, capsys):

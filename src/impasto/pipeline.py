@@ -143,9 +143,9 @@ class Result:
     def _repr_png_(self) -> bytes:
         rgb, alpha = self.picture.rgb, self.picture.alpha
         height, width = rgb.shape[-2:]
-        if max(height, width) > SHOWN:
-            short = max(1, round(SHOWN * min(height, width) / max(height, width)))
-            rgb = resize(rgb, fit(height, width, short))
+        share = SHOWN / max(height, width)
+        if share < 1:
+            rgb = resize(rgb, (max(1, round(height * share)), max(1, round(width * share))))
         if alpha is not None:
             alpha = resize(alpha, (rgb.shape[-2], rgb.shape[-1]))
         return encode(".png", rgb, alpha)

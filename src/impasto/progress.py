@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -10,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 __all__ = ["Bar", "bar", "drawn", "in_notebook"]
 
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK")  # of processes that train together; the first speaks
 Parameters = ParamSpec("Parameters")
 Value = TypeVar("Value")
 
@@ -22,12 +24,12 @@ class Bar:
     ) -> None:
         from tqdm.auto import tqdm  # here, for it looks for a notebook and is not always needed
 
-        self._then = then
+        self._then, self._within = then, False
         # miniters=0: what is said beside the bar changes where the count does not.
         self._bar = tqdm(desc=label, miniters=0, file=sys.stderr, **options)
 
     def __call__(self, done: float, total: float | None, *more: object) -> bool:
-        """Show how much of the work is done; at its end the bar ends.
+        """Show how much of the work is done; at its end the bar ends, or where its ``with`` does.
 
         Args:
             done, total: in any unit; None where nobody knows how much there is.
@@ -37,12 +39,12 @@ class Bar:
             What ``then`` returned: whether the work is to end.
         """
         stops = bool(self._then(done, total, *more)) if self._then is not None else False
-        if total != self._bar.total:
+        if total != self._bar.total or done < self._bar.n:  # or another stage of the work
             self._bar.reset(total)
         said = "  ".join(filter(None, map(_words, more)))
         self._bar.set_postfix_str(said, refresh=False)
         self._bar.update(done - self._bar.n)
-        if total is not None and done >= total:
+        if total is not None and done >= total and not self._within:
             self.close()
         return stops
 
@@ -51,6 +53,7 @@ class Bar:
         self._bar.close()
 
     def __enter__(self) -> Bar:
+        self._within = True
         return self
 
     def __exit__(
@@ -88,7 +91,8 @@ def drawn(label: str) -> Callable[[Callable[Parameters, Value]], Callable[Parame
     def decorate(function: Callable[Parameters, Value]) -> Callable[Parameters, Value]:
         @wraps(function)
         def wrapped(*args: Any, progress: bool = False, **given: Any) -> Value:
-            if not progress:
+            others = any(os.environ.get(rank, "0") != "0" for rank in RANKS)
+            if not progress or others:
                 return function(*args, **given)
             with bar(label, given.pop("on_progress", None)) as on_progress:
                 given["on_progress"] = on_progress

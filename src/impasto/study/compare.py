@@ -33,6 +33,7 @@ from ..errors import InputError
 from ..images import check_output, fit, list_pictures, read, resize, write
 from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
+from ..progress import drawn
 from .figures import labelled, matplotlib_figure, save, save_figure
 from .metrics import (
     Judge,
@@ -96,6 +97,7 @@ def available(names: Sequence[str] | None = None) -> Methods:
     return {name: ready[name] for name in names}
 
 
+@drawn("comparing")
 def compare(
     contents: Path,
     styles: Path,
@@ -106,6 +108,7 @@ def compare(
     size: int = 384,
     device: str = "auto",
     on_progress: OnProgress = lambda done, total, name: None,
+    progress: bool = False,
     warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Render and measure every pair that is not in ``out`` yet, then draw what ``out`` holds.
@@ -118,6 +121,7 @@ def compare(
         size: short side in pixels of all pictures.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`.
+        progress: draw a bar, which notebooks draw too.
         warn: called with a line for each picture that cannot be read; it is left out.
 
     Returns:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize, write
 from ..methods import load, options_of
+from ..progress import drawn
 from .compare import Methods
 from .figures import labelled, matplotlib_figure, save, save_figure
 from .metrics import luminance_ssim
@@ -31,6 +32,7 @@ OnProgress = Callable[[int, int, str], bool | None]
 methods that are done."""
 
 
+@drawn("leak")
 def leak(
     content: Path,
     styles: Path,
@@ -41,6 +43,7 @@ def leak(
     size: int = 384,
     device: str = "auto",
     on_progress: OnProgress = lambda done, total, name: None,
+    progress: bool = False,
 ) -> dict[str, list[float]]:
     """Stylise a photograph round after round, each result the next one's content.
 
@@ -58,6 +61,7 @@ def leak(
         size: short side in pixels of all pictures.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`.
+        progress: draw a bar, which notebooks draw too.
 
     Returns:
         Method -> SSIM after each round.

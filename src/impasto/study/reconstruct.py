@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..images import Source, fit, read, resize
 from ..methods import Step
 from ..methods.gatys import Gatys
+from ..progress import drawn
 from .figures import labelled
 
 __all__ = ["LAYERS", "Kind", "reconstruct"]
@@ -29,6 +30,7 @@ OnProgress = Callable[[int, int, str, Step], bool | None]
 """Called with the pictures done, those in all, the one at work and its latest step; True ends."""
 
 
+@drawn("reconstructing")
 def reconstruct(
     picture: Source,
     nets: Mapping[str, Backbone],
@@ -42,6 +44,7 @@ def reconstruct(
     seed: int = 0,
     device: str = "auto",
     on_progress: OnProgress = lambda done, total, name, step: None,
+    progress: bool = False,
 ) -> Tensor:
     """A sheet ``(3, H, W)`` in 0..1: a row for each network, a column for each layer.
 
@@ -58,6 +61,7 @@ def reconstruct(
         seed: of the noise, the same for all.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`; what was made until it ends is on the sheet.
+        progress: draw a bar, which notebooks draw too.
 
     Raises:
         InputError: for a kind or a layer that does not exist, or a picture that cannot be read.

@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..images import fit, read, resize, write
 from ..methods import Step
 from ..pipeline import stylize
+from ..progress import drawn
 from ..training.recipes import check, read_toml
 from .figures import labelled, matplotlib_figure, save, save_figure
 
@@ -92,6 +93,7 @@ def _plain(value: Any) -> Any:
     return None if value == "none" else value
 
 
+@drawn("sweep")
 def sweep(
     content: Path,
     style: Path,
@@ -101,6 +103,7 @@ def sweep(
     method: str = "gatys",
     options: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda done, total, name, step: None,
+    progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Render ``content`` under every combination that ``out`` does not hold yet, and draw them all.
 
@@ -110,6 +113,7 @@ def sweep(
         vary: option of the method or control (such as ``strength`` or ``color``) -> its values.
         method, options: what stays the same, see :func:`impasto.stylize`.
         on_progress: see :data:`OnProgress`; the picture at work when it ends is not kept.
+        progress: draw a bar, which notebooks draw too.
 
     Returns:
         A row for each combination: ``label``, the varied options, ``seconds``, ``iterations``,

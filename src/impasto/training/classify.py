@@ -25,6 +25,7 @@ from ..backbones.weights import save_tensors
 from ..device import channels_last, choose_device, tune_process
 from ..errors import InputError, Interrupted
 from ..images import list_pictures
+from ..progress import drawn
 from .data import decode, place_of, random_crop
 from .recipes import build, read_toml
 
@@ -248,6 +249,7 @@ def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> d
     return {name: value / max(count, 1) for name, value in right.items()}
 
 
+@drawn("training")
 def classify(
     name: str,
     folders: Sequence[Path],
@@ -259,6 +261,7 @@ def classify(
     steps: int | None = None,
     device: str = "auto",
     on_progress: OnProgress = lambda step, steps, loss: None,
+    progress: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Train a ResNet on labelled pictures and write its weights to ``out``.
@@ -275,6 +278,7 @@ def classify(
         device: see :mod:`impasto.device`.
         on_progress: called after every step with the steps done, all, and the loss; True ends the
             run, with a checkpoint.
+        progress: draw a bar, which notebooks draw too.
         log: called with a line of progress.
 
     Returns:

@@ -22,6 +22,7 @@ from ..backbones.compact import BUNDLED
 from ..device import choose_device, tune_process
 from ..errors import InputError
 from ..methods import METHODS
+from ..progress import drawn
 from .data import DataConfig, Pairs, PictureSet
 from .fit import Hardware, OnProgress, TrainingConfig, check_run, fit, is_main
 from .recipes import build, check, read_toml
@@ -81,6 +82,7 @@ def read_recipe(recipe: Path | None, name: str) -> list[Stage]:
     return stages
 
 
+@drawn("training")
 def train(
     name: str,
     photos: Path,
@@ -96,6 +98,7 @@ def train(
     convention: str | None = None,
     hardware: Hardware | None = None,
     on_progress: OnProgress = lambda step, steps, loss: None,
+    progress: bool = False,
     log: Callable[[str], None] = print,
 ) -> None:
     """Train a method and write it to ``out`` with its figures in the header.
@@ -112,6 +115,7 @@ def train(
         vgg, convention: weights of VGG, where the encoder or the loss network is one, and what
             they expect.
         hardware, on_progress: see :func:`impasto.training.fit.fit`.
+        progress: draw a bar, which notebooks draw too.
         log: called with a line of progress, in the main process.
 
     Raises:
