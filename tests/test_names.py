@@ -369,7 +369,8 @@ def test_empty_names_are_refused(run, arguments):
 def test_an_address_is_shown_as_typed(run):
     code, _, said = run("stylize", "https://x.org/a.jpg", "painting.png", "-o", "out.png")
     assert code == 2
-    assert said.startswith("impasto: https://x.org/a.jpg: an address; pictures are read from files")
+    assert said.startswith("impasto: https://x.org/a.jpg: is an address")
+    assert "read from files" in said
 
 
 # What fails ------------------------------------------------------------------------------------
@@ -461,7 +462,6 @@ def test_a_preview_is_what_the_result_will_be(run, monkeypatch):
     monkeypatch.setattr(images, "write", spy)
     pictures = ["stylize", "cut.png", "painting.png", "-o", "out.png", "--sizes", "24,0"]
     assert run(*pictures, "--preview", "1", "--depth", "16", *GATYS)[0] == 0
-    monkeypatch.undo()
     with Image.open("out.png") as image:
         last = ("out.png", image.mode, image.size, Path("out.png").read_bytes()[24])
     assert len(seen) == 4

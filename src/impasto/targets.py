@@ -28,8 +28,6 @@ STANDARD = "-"
 NAME = "{content}-{style}.png"
 """The name of a result in a folder."""
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
 
 @dataclass(frozen=True)
 class Content:
@@ -115,12 +113,14 @@ def gather(
         InputError: for an empty name, an address, an empty folder, a folder among several styles,
             and standard input named twice.
     """
+    from .images.places import named
+
     if not style and len(pictures) < 2:
         name = shown(pictures[0]) or "''"
         raise InputError(f"{name}: name a style too: impasto stylize CONTENT STYLE -o OUT")
     sources, names = (pictures, style) if style else (pictures[:1], pictures[1:])
     for name in (*sources, *names):
-        _check_name(name)
+        named(name)
     if [*sources, *([] if learnt else names)].count(STANDARD) > 1:
         raise InputError("-: standard input holds one picture; name files for the others")
     contents: dict[str, Content] = {}  # by path, since a picture may be named twice
@@ -209,15 +209,6 @@ def shown(path: object) -> str:
     """``path`` for a message: on one line, and without codes for the terminal."""
     text = str(path)
     return text if text.isprintable() else repr(text)
-
-
-def _check_name(name: str) -> None:
-    if not name:
-        raise InputError("an empty name where a picture is expected: is a variable not set?")
-    if ADDRESS.match(name) and not os.path.exists(name):
-        raise InputError(
-            f"{shown(name)}: an address; pictures are read from files: download it first"
-        )
 
 
 def _contents(source: str, recursive: bool, out: str) -> list[Content]:
