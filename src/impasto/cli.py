@@ -833,6 +833,7 @@ def style(
         "device": device,
         "precision": "float32",
     }
+    _begin()
     method = load("gatys", **{name: value for name, value in options.items() if value is not None})
     assert isinstance(method, Gatys)
     prepared = method.prepare(paintings, _numbers("weights", weights))
@@ -967,6 +968,7 @@ def compare(
         left_out.append(line)
         say.print(f"impasto: {line}")
 
+    _begin()
     with _interrupts("finishing this picture") as interrupted, _bar() as bar:
         task = bar.add_task("comparing", total=None, loss="")
 
@@ -1051,6 +1053,7 @@ def sweep(
             raise InputError(f"--set {text!r}: give one value, or use --vary")
         if recipe is not None:
             varied.pop(name, None)
+    _begin()
     with _interrupts("ending without this picture") as interrupted, _bar() as bar:
         task = bar.add_task("sweep", total=None, loss="")
 
@@ -1138,6 +1141,7 @@ def reconstruct(
             photos=photos,
             seed=seed,
         )
+    _begin()
     with _interrupts("finishing with the pictures so far") as interrupted, _bar() as bar:
         task = bar.add_task("reconstructing", total=None, loss="")
 
@@ -1187,6 +1191,7 @@ def leak(
     from .study.leak import leak as study
 
     chosen = available(_names(methods))
+    _begin()
     with _interrupts("ending with the methods that are done") as interrupted, _bar() as bar:
         task = bar.add_task("leak", total=None, loss="")
 
@@ -1334,6 +1339,7 @@ def train_method(
     run = run or Path("runs") / method
     given = {"styles": style, "style_size": style_size}
     hardware = Hardware(device or "auto", precision, devices, nodes, strategy)
+    _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(method, total=None, loss="")
 
@@ -1431,6 +1437,7 @@ def train_encoder(
             raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
         from .training.encoder import train
 
+        _begin()
         train(
             *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
             *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
@@ -1442,6 +1449,7 @@ def train_encoder(
     from .errors import Interrupted
     from .training.classify import classify
 
+    _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(backbone, total=None, loss="")
 
