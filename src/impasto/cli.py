@@ -649,7 +649,7 @@ def _is_done(target: Path | None) -> bool:
     """Whether a result is there, and is more than a preview."""
     from .images import read_settings
 
-    if target is None or not target.is_file():
+    if target is None or not target.is_file() or not target.stat().st_size:
         return False
     try:
         return "preview" not in read_settings(target)
