@@ -186,7 +186,7 @@ def test_pictures_below_a_class_count_for_it(tmp_path):
     write(root / ".thumbs" / "1.png", stripes(True, 0))
     (root / "labels.txt").write_text("oak, elm")
     (root / "all").symlink_to(root, target_is_directory=True)  # a circle
-    (root / "quercus").symlink_to(root / "oak", target_is_directory=True)  # the same class again
+    (root / "ash").symlink_to(root / "oak", target_is_directory=True)  # the same class again
     said: list[str] = []
     found = labels_of([str(root)], said.append)
     assert {name: len(pictures) for name, pictures in found.items()} == {"elm": 1, "oak": 3}

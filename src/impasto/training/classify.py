@@ -115,7 +115,8 @@ def labels_of(
         files = list_pictures(folder)
         classes: dict[str, list[Path]] = {}
         above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
-        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        for path in sorted(below, key=Path.is_symlink):  # a class has its own name before a link's
             real = os.path.realpath(path)
             if path.name[0] == "." or real in above:
                 continue
