@@ -124,6 +124,9 @@ def compare(
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Render and measure every pair that is not in ``out`` yet, then draw what ``out`` holds.
 
+    For the measure ``identity`` every method renders each photograph once more, with itself as the
+    painting.
+
     Args:
         contents, styles: folders of photographs and paintings.
         out: the comparison's folder.
