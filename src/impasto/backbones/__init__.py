@@ -324,8 +324,8 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
     """Photographs to normalise with, ``(1, 3, H, W)``.
 
     Up to 50 of a folder and all below it, spread evenly over the sorted names, or scikit-image's
-    samples, each in four other colours too: as they are, a channel that looks for a colour that none of them has
-    would hardly fire, and be blown up.
+    samples, each in four other colours too: as they are, a channel that looks for a colour that
+    none of them has would hardly fire, and be blown up.
     """
     if folder is not None:
         paths = list_pictures(folder, recursive=True)
