@@ -2,7 +2,6 @@
 
 import builtins
 import errno
-import importlib.util
 import io
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from impasto import images
 from impasto.errors import InputError
@@ -24,7 +23,14 @@ from impasto.errors import InputError
 SIDE = 24
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (SIDE, SIDE + 8, 3), dtype=np.uint8)
-WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+WRITABLE = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".webp", ".avif"),
+    *(".tif", ".tiff", ".bmp", ".gif"),
+)
+FORMATS = {
+    suffix: "JPEG" if "j" in suffix else {".tif": "TIFF"}.get(suffix, suffix[1:].upper())
+    for suffix in WRITABLE
+}
 ORIENTATION = 0x0112
 
 
@@ -174,7 +180,7 @@ def cmyk_profile():
 def test_reads_every_format(tmp_path, suffix):
     path = tmp_path / f"a picture{suffix}"
     flat = plain("RGB", (200, 100, 50), (40, SIDE))
-    flat.save(path, quality=95) if suffix == ".webp" else flat.save(path)
+    flat.save(path, FORMATS[suffix], **({"quality": 95} if suffix == ".webp" else {}))
     for source in (path, str(path)):
         picture = images.read(source)
         assert (picture.name, picture.height, picture.width) == ("a picture", SIDE, 40)
@@ -268,11 +274,18 @@ def test_the_scale_of_i_and_f_is_that_of_the_whole_picture():
     assert images.read(image).rgb[0, 0, 0].item() == pytest.approx(51 / 65535)
 
 
-@pytest.mark.parametrize(("mode", "value"), [("I", 70000), ("I", -1), ("F", -0.5), ("F", np.nan)])
+@pytest.mark.parametrize(("mode", "value"), [("I", 70000), ("I", -1), ("F", -0.5)])
 def test_refuses_grey_levels_that_make_no_sense(mode, value):
     image = plain(mode, 0)
     image.putpixel((5, 5), value)
-    refused(lambda: images.read(image), "grey levels", "scale them")
+    refused(lambda: images.read(image), "grey levels", f"{value:g}", "scale them")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_refuses_grey_levels_that_are_no_numbers(value):
+    image = plain("F", 0)
+    image.putpixel((5, 5), value)
+    refused(lambda: images.read(image), "NaN or infinity")
 
 
 def test_reads_a_palette(tmp_path):
@@ -311,8 +324,6 @@ def test_reads_a_transparent_colour_of_a_png_without_alpha(tmp_path, mode, colou
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("make", [png16, tiff16])
 def test_scales_16_bits(tmp_path, make, channels):
-    if make is tiff16 and channels == 2:  # the one that Pillow cannot open
-        pytest.importorskip("tifffile")
     path = tmp_path / "deep"
     ramp = np.linspace(0, 65535, SIDE * SIDE * channels).astype(np.uint16)
     pixels = ramp.reshape(SIDE, SIDE, channels)
@@ -321,14 +332,12 @@ def test_scales_16_bits(tmp_path, make, channels):
     scaled = torch.from_numpy(pixels / 65535).float().permute(2, 0, 1)
     expected = scaled[:3] if channels > 2 else scaled[:1].expand(3, -1, -1)
     if channels in (2, 4):
-        torch.testing.assert_close(picture.alpha, scaled[-1:], atol=1 / 255, rtol=0)
+        torch.testing.assert_close(picture.alpha, scaled[-1:])
         expected = expected * scaled[-1:]
-    tolerance = {1: 1e-6, 3: 1 / 255}.get(channels, 2 / 255)  # Pillow keeps 8 bits of colours
-    torch.testing.assert_close(picture.rgb, expected, atol=tolerance, rtol=0)
+    torch.testing.assert_close(picture.rgb, expected)
 
 
-def test_a_planar_16_bit_tiff_goes_to_tifffile(tmp_path):
-    pytest.importorskip("tifffile")
+def test_reads_a_planar_16_bit_tiff(tmp_path):
     path = tmp_path / "planar.tif"
     pixels = RNG.integers(0, 65536, (SIDE, SIDE, 3), dtype=np.uint16)
     path.write_bytes(tiff16(pixels, planar=True))
@@ -336,15 +345,7 @@ def test_a_planar_16_bit_tiff_goes_to_tifffile(tmp_path):
     torch.testing.assert_close(images.read(path).rgb, expected)
 
 
-def test_a_tiff_that_pillow_lacks_needs_tifffile(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tifffile", None)
-    path = tmp_path / "deep.tif"
-    path.write_bytes(tiff16(np.zeros((SIDE, SIDE, 2), np.uint16)))
-    refused(lambda: images.read(path), path, "pip install tifffile")
-
-
 def test_a_damaged_tiff_that_pillow_lacks(tmp_path):
-    pytest.importorskip("tifffile")
     path = tmp_path / "deep.tif"
     data = tiff16(np.zeros((SIDE, SIDE, 2), np.uint16))
     path.write_bytes(data[: len(data) // 2])
@@ -555,7 +556,7 @@ def test_values_a_rounding_error_out_of_range_are_clamped():
     assert (picture.rgb.min(), picture.rgb.max()) == (0, 1)
 
 
-@pytest.mark.parametrize("dtype", ["int64", "complex64"])
+@pytest.mark.parametrize("dtype", ["int8", "complex64"])
 def test_refuses_other_types_of_number(dtype):
     zeros = np.zeros((SIDE, SIDE), dtype)
     with warnings.catch_warnings():
@@ -564,7 +565,7 @@ def test_refuses_other_types_of_number(dtype):
         refused(lambda: images.read(torch.from_numpy(zeros)[None]), dtype, "uint8")
 
 
-@pytest.mark.parametrize("source", [None, 3, [1, 2], b"a.png"])
+@pytest.mark.parametrize("source", [None, 3, [1, 2]])
 def test_refuses_other_sources(source):
     refused(lambda: images.read(source), type(source).__name__, "path")
 
@@ -682,23 +683,30 @@ def test_refuses_an_unreadable_file(tmp_path, monkeypatch):
     refused(lambda: images.read(path), path, "Permission denied", "permissions")
 
 
-def test_refuses_a_decompression_bomb(tmp_path, monkeypatch):
-    path = tmp_path / "bomb.png"
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".gif", ".bmp"])
+def test_the_limit_of_pillow_is_not_ours_and_stays_as_it_is(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"large{suffix}"
     plain("RGB", "red", (40, 40)).save(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40 // 2 - 1)
-    refused(lambda: images.read(path), path, "too large", "scale it down")
-
-
-def test_a_large_picture_below_the_limit_is_read_without_a_warning(tmp_path, monkeypatch):
-    path = tmp_path / "large.png"
-    plain("RGB", "red", (40, 40)).save(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40 // 2)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         filters = list(warnings.filters)
         assert images.read(path).width == 40
         assert warnings.filters == filters
     assert not seen
+    assert Image.MAX_IMAGE_PIXELS == 40
+
+
+def test_refuses_more_pixels_than_asked_for_before_decoding(tmp_path):
+    path = tmp_path / "large.png"
+    plain("RGB", "red", (40, 30)).save(path)
+    assert images.read(path, max_pixels=1200).width == 40
+    path.write_bytes(path.read_bytes()[:60])  # decoding it would end in another error
+    for source in (path, np.zeros((30, 40)), torch.zeros(1, 30, 40), plain("L", 0, (40, 30))):
+        refused(lambda source=source: images.read(source, max_pixels=1199), "40x30", 1200, 1199)
+    for wrong in (0, -1):
+        refused(lambda wrong=wrong: images.read(path, max_pixels=wrong), "max-pixels", wrong)
+    refused(lambda: images.check_size(30, 40, "it", 1199), "it", 1200, 1199)
 
 
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (15, 16), (16, 15)])
@@ -715,19 +723,31 @@ def test_takes_a_picture_of_the_least_size():
     assert images.read(plain("RGB", "red", (16, 16))).width == 16
 
 
-def test_refuses_what_does_not_fit_in_memory_before_decoding(tmp_path, monkeypatch):
-    path = tmp_path / "big.png"
-    plain("RGB", "red", (40, 30)).save(path)
-    need = 40 * 30 * 3 * 4 * 4
-    free = types.SimpleNamespace(available=need)
-    monkeypatch.setattr(images.psutil, "virtual_memory", lambda: free)
-    assert images.read(path).width == 40
-    free.available = need - 1
-    path.write_bytes(path.read_bytes()[:60])  # decoding it would end in another error
-    refused(lambda: images.read(path), path, "40x30", "memory", "scale it down")
-    if importlib.util.find_spec("tifffile"):
-        path.write_bytes(tiff16(np.zeros((30, 40, 2), np.uint16))[:900])
-        refused(lambda: images.read(path), path, "40x30", "memory", "scale it down")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", "deep.tif"])
+def test_refuses_what_does_not_fit_in_memory_before_decoding(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"big{suffix}"
+    if suffix == "deep.tif":
+        path.write_bytes(tiff16(np.zeros((3000, 4000, 1), np.uint16)))
+    else:
+        plain("RGB", "red", (4000, 3000)).save(path)
+    pixels = 4000 * 3000
+    free = types.SimpleNamespace(available=30 * pixels)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    assert images.read(path, size=20).width < 4000
+    free.available = 12 * pixels  # enough for the tensor, not for what the decoder makes too
+    if suffix != ".webp":  # which is looked at as a whole
+        path.write_bytes(path.read_bytes()[:-20])  # decoding it would end in another error
+    message = refused(lambda: images.read(path), path, "4000x3000", "memory", "scale it down")
+    assert "137.3 MiB" in message  # what is free, beside what is needed
+    assert message.count("iB") == 2
+
+
+def test_a_check_of_size_counts_what_is_free(monkeypatch):
+    free = types.SimpleNamespace(available=40 * 30 * 24)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    images.check_size(30, 40, "it")
+    free.available -= 1
+    refused(lambda: images.check_size(30, 40, "it"), "it", "40x30", "memory")
 
 
 # Sizes -----------------------------------------------------------------------------------------
@@ -790,8 +810,7 @@ def test_writes_what_it_reads(tmp_path, suffix):
     rgb = smooth()
     assert images.write(str(path), rgb[None]) == path
     with Image.open(path) as image:
-        expected = {".jpg": "JPEG", ".tif": "TIFF"}.get(suffix, suffix.strip(".").upper())
-        assert image.format == expected
+        assert image.format == FORMATS[suffix.lower()]
     tolerance = {".png": 0.51, ".bmp": 0.51, ".tif": 0.51, ".tiff": 0.51, ".gif": 48, ".PNG": 0.51}
     back = images.read(path).rgb
     torch.testing.assert_close(back, rgb, atol=tolerance.get(suffix, 12) / 255, rtol=0)
@@ -937,17 +956,6 @@ def test_settings_come_back(tmp_path, suffix, alpha):
     assert images.read(path).width == SIDE + 8
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif"])
-def test_settings_are_where_exif_readers_look(tmp_path, suffix):
-    path = images.write(tmp_path / f"out{suffix}", smooth(), settings=SETTINGS)
-    with Image.open(path) as image:
-        exif = image.getexif()
-        assert exif[0x0131] == "impasto"
-        comment = exif.get_ifd(0x8769)[0x9286]
-    assert comment[:8] == b"ASCII\0\0\0"
-    assert json.loads(comment[8:]) == SETTINGS
-
-
 def test_settings_are_where_png_readers_look(tmp_path):
     path = images.write(tmp_path / "out.png", smooth(), settings=SETTINGS)
     with Image.open(path) as image:
@@ -978,21 +986,25 @@ def test_the_comments_of_others_are_no_settings(tmp_path):
     exif[0x0131] = "someone else"
     exif.get_ifd(0x8769)[0x9286] = b'ASCII\0\0\0{"a": 1}'
     image.save(jpg, exif=exif)
-    text = images.PngImagePlugin.PngInfo()
+    text = PngImagePlugin.PngInfo()
     text.add_text("impasto", "{broken")
     image.save(png, pnginfo=text)
     for path in (gif, jpg, png):
         refused(lambda path=path: images.read_settings(path), path, "no impasto settings")
 
 
-def test_settings_too_long_for_a_jpeg(tmp_path):
+def test_settings_too_long_for_a_jpeg_are_cut(tmp_path):
     path = tmp_path / "out.jpg"
-    settings = {"prompt": "x" * 70000}
-    refused(lambda: images.write(path, smooth(), settings=settings), path, ".png")
-    assert (
-        images.read_settings(images.write(tmp_path / "out.png", smooth(), settings=settings))
-        == settings
-    )
+    settings = {"prompt": "x" * 70000, "method": "adain", "names": ["a"] * 40000}
+    found = images.read_settings(images.write(path, smooth(), settings=settings))
+    assert found["method"] == "adain"
+    assert found["prompt"] == "x" * 200 + "…"
+    assert images.read(path).width == SIDE + 8
+    many = {f"name {i}": i for i in range(9000)}
+    assert images.read_settings(images.write(path, smooth(), settings=many)).items() < many.items()
+    for suffix in (".png", ".webp", ".avif", ".tif", ".gif"):
+        path = images.write(tmp_path / f"out{suffix}", smooth(), settings=settings)
+        assert images.read_settings(path) == settings
 
 
 def test_read_settings_refuses_what_is_no_picture(tmp_path):
@@ -1023,7 +1035,7 @@ def test_lists_no_folder_that_is_not_there(tmp_path):
 
 
 def test_suffixes():
-    assert set(images.SUFFIXES) == {*WRITABLE, ".heic", ".heif"}
+    assert set(images.SUFFIXES) == {*WRITABLE, ".heic", ".heif", ".hif", ".apng", ".mpo"}
 
 
 def test_check_output_makes_nothing(tmp_path):

@@ -1,0 +1,224 @@
+"""What files carry beside their pixels: what is kept of a source, and impasto's own settings.
+
+Settings are JSON text in an XMP packet, under a namespace of impasto's own, which JPEG, WebP, AVIF
+and TIFF share; PNG has them in a text chunk of the name impasto, GIF in its comment. No field that
+cameras or other programs own says that a picture is ours.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from PIL import ExifTags, Image, ImageCms
+
+from .picture import Metadata
+
+MARK = "impasto"
+_SPACE = "urn:impasto:settings/"
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_EXIF, _GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+_Tag = ExifTags.Base
+
+# Of the rest, much describes the old file's layout, colours or sizes, or holds its thumbnail.
+_ABOUT = (
+    *(_Tag.ImageDescription, _Tag.Make, _Tag.Model, _Tag.Software, _Tag.DateTime, _Tag.Artist),
+    *(_Tag.Copyright, _Tag.HostComputer),
+)
+_EXPOSURE = (
+    *(_Tag.ExposureTime, _Tag.FNumber, _Tag.ExposureProgram, _Tag.SpectralSensitivity),
+    *(_Tag.ISOSpeedRatings, _Tag.SensitivityType, _Tag.StandardOutputSensitivity),
+    *(_Tag.RecommendedExposureIndex, _Tag.ISOSpeed, _Tag.ExifVersion),
+    *(_Tag.DateTimeOriginal, _Tag.DateTimeDigitized, _Tag.OffsetTime, _Tag.OffsetTimeOriginal),
+    *(_Tag.OffsetTimeDigitized, _Tag.SubsecTime, _Tag.SubsecTimeOriginal),
+    *(_Tag.SubsecTimeDigitized, _Tag.ShutterSpeedValue, _Tag.ApertureValue),
+    *(_Tag.BrightnessValue, _Tag.ExposureBiasValue, _Tag.MaxApertureValue, _Tag.SubjectDistance),
+    *(_Tag.MeteringMode, _Tag.LightSource, _Tag.Flash, _Tag.FocalLength, _Tag.UserComment),
+    *(_Tag.ExposureMode, _Tag.WhiteBalance, _Tag.DigitalZoomRatio, _Tag.FocalLengthIn35mmFilm),
+    *(_Tag.SceneCaptureType, _Tag.GainControl, _Tag.Contrast, _Tag.Saturation, _Tag.Sharpness),
+    *(_Tag.SubjectDistanceRange, _Tag.CameraOwnerName, _Tag.BodySerialNumber),
+    *(_Tag.LensSpecification, _Tag.LensMake, _Tag.LensModel, _Tag.LensSerialNumber),
+)
+_LONGEST = 4000  # bytes of one value: longer ones are no date and no lens
+_SEGMENT = 65533  # bytes in a segment of a JPEG
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+_COMMENT_HEAD = b"ASCII\0\0\0"  # the character code of EXIF that a UserComment begins with
+
+
+def srgb_profile() -> bytes:
+    """An ICC profile of sRGB, the same at all times."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = (2000).to_bytes(2, "big") + b"\0\1\0\1" + bytes(6)  # its date of creation
+    return bytes(profile)
+
+
+# What is kept of a source ----------------------------------------------------------------------
+
+
+def gather(image: Image.Image, dpi: Any = None) -> Metadata:
+    """What is kept of `image`; what is damaged in it is left out."""
+    about: dict[int, Any] = {}
+    exposure: dict[int, Any] = {}
+    place: dict[int, Any] = {}
+    with suppress(Exception):
+        exif = image.getexif()
+        about = _usable({tag: exif[tag] for tag in _ABOUT if tag in exif})
+        with suppress(Exception):
+            inner = exif.get_ifd(_EXIF)
+            exposure = _usable({tag: inner[tag] for tag in _EXPOSURE if tag in inner})
+        with suppress(Exception):
+            place = _usable(dict(exif.get_ifd(_GPS)))
+    if about.get(_Tag.Software) == MARK:  # the place where impasto once put its settings
+        del about[_Tag.Software]
+        exposure.pop(_Tag.UserComment, None)
+    return Metadata(about, exposure, place, _dpi(dpi or image.info.get("dpi")))
+
+
+def _usable(values: Mapping[Any, Any]) -> dict[int, Any]:
+    """Those of `values` that can be written again."""
+    kept: dict[int, Any] = {}
+    for tag, value in values.items():
+        with suppress(Exception):
+            exif = Image.Exif()
+            exif[int(tag)] = value
+            if len(exif.tobytes()) < _LONGEST:
+                kept[int(tag)] = value
+    return kept
+
+
+def _dpi(value: Any) -> tuple[float, float] | None:
+    with suppress(Exception):
+        across, down = (float(number) for number in value)
+        if all(math.isfinite(number) and 1 <= number <= 60000 for number in (across, down)):
+            return across, down
+    return None
+
+
+def exif_of(source: Metadata | None, keep_gps: bool) -> Image.Exif | None:
+    """The EXIF block of a picture that was made from `source`, or None if there is nothing in it.
+
+    It fits in a segment of a JPEG: what is longest is left out until it does.
+    """
+    if source is None:
+        return None
+    blocks = [dict(source.about), dict(source.exposure), dict(source.place if keep_gps else {})]
+    while any(blocks):
+        exif = Image.Exif()
+        exif.update(blocks[0])
+        for tag, block in ((_EXIF, blocks[1]), (_GPS, blocks[2])):
+            if block:
+                exif.get_ifd(tag).update(block)
+        if source.dpi:
+            exif[_Tag.XResolution], exif[_Tag.YResolution] = source.dpi
+            exif[_Tag.ResolutionUnit] = 2
+        if len(exif.tobytes()) < _SEGMENT - 8:
+            return exif
+        longest = max(
+            (len(str(block[tag])), i, tag) for i, block in enumerate(blocks) for tag in block
+        )
+        del blocks[longest[1]][longest[2]]
+    return None
+
+
+def blocks_of(exif: Image.Exif) -> dict[int, Any]:
+    """The tags of `exif` for a TIFF, whose own directory begins with them."""
+    inner = {tag: dict(exif.get_ifd(tag)) for tag in (_EXIF, _GPS)}
+    return {**dict(exif), **{tag: block for tag, block in inner.items() if block}}
+
+
+# Settings --------------------------------------------------------------------------------------
+
+
+def dump(settings: Mapping[str, Any]) -> str:
+    """`settings` as JSON, in ASCII; other types become their str()."""
+    return json.dumps(dict(settings), default=str)
+
+
+def packet(settings: Mapping[str, Any], room: int | None = None) -> bytes | None:
+    """An XMP packet with `settings`, of at most `room` bytes if that is given.
+
+    What is longest is cut until it fits; None if nothing is left.
+    """
+    kept: dict[str, Any] = json.loads(dump(settings))
+    while True:
+        text = (
+            '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+            f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
+            f'<rdf:Description rdf:about="" xmlns:{MARK}="{_SPACE}">'
+            f"<{MARK}:settings>{escape(dump(kept))}</{MARK}:settings>"
+            '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+        )
+        data = text.encode()
+        if room is None or len(data) <= room:
+            return data
+        if not kept:
+            return None
+        longest = max(kept, key=lambda name: len(name) + len(dump({"": kept[name]})))
+        value = kept[longest]
+        if isinstance(value, str) and len(value) > 400:
+            kept[longest] = value[:200] + "…"
+        elif value != "…" and len(dump({"": value})) > 40:
+            kept[longest] = "…"
+        else:
+            del kept[longest]
+
+
+def room_in_jpeg() -> int:
+    """Bytes of an XMP packet that a JPEG has room for."""
+    return _SEGMENT - len(_XMP_HEAD)
+
+
+def into_jpeg(data: bytes, xmp: bytes) -> bytes:
+    """The JPEG file `data` with an XMP packet."""
+    at = 2
+    while data[at : at + 2] in (b"\xff\xe0", b"\xff\xe1"):  # after JFIF's segment and EXIF's
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    body = _XMP_HEAD + xmp
+    return data[:at] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[at:]
+
+
+def embedded(image: Image.Image) -> dict[str, Any] | None:
+    """The settings that impasto, this one or an older one, put into the file of `image`."""
+    for find in (_of_text, _of_packet, _of_comment):
+        with suppress(Exception):  # a damaged block is as good as none
+            settings = json.loads(find(image))
+            if isinstance(settings, dict):
+                return settings
+    return None
+
+
+def _of_text(image: Image.Image) -> str:
+    if image.format == "GIF":
+        mark, _, text = bytes(image.info.get("comment", b"")).decode("ascii").partition(" ")
+        return text if mark == MARK else ""
+    return str(image.info.get(MARK, "")) if image.format == "PNG" else ""
+
+
+def _of_packet(image: Image.Image) -> str:
+    packets = [
+        data.removeprefix(_XMP_HEAD)
+        for _, data in getattr(image, "applist", ())
+        if data.startswith(_XMP_HEAD)
+    ]
+    packets += [image.info.get("xmp"), getattr(image, "tag_v2", {}).get(700)]
+    for data in packets:
+        if isinstance(data, bytes) and _SPACE.encode() in data and b"<!" not in data:
+            with suppress(ElementTree.ParseError):
+                for node in ElementTree.fromstring(data.strip(b"\0 \r\n")).iter():
+                    name = f"{{{_SPACE}}}settings"
+                    text = node.text if node.tag == name else node.get(name)
+                    if text:
+                        return text
+    return ""
+
+
+def _of_comment(image: Image.Image) -> str:
+    """Where older versions had the settings: only their own name as the software tells."""
+    exif = image.getexif()
+    if exif.get(_Tag.Software) != MARK:
+        return ""
+    comment = exif.get_ifd(_EXIF)[_Tag.UserComment]
+    return bytes(comment).removeprefix(_COMMENT_HEAD).decode("ascii")

@@ -1,0 +1,228 @@
+"""What a picture is inside impasto, how large it may be, and how messages speak of it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import InputError
+
+MIN_SIDE = 16
+"""The least height and width, in pixels, of a picture that `read` takes."""
+
+STRIP = 1 << 20
+"""Pixels that are converted at a time: a large picture is never there twice as floats."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is kept of the file that a picture came from, by the numbers of EXIF's tags.
+
+    about: of the file: camera, date, author, rights, description.
+    exposure: of the photograph: dates, exposure, lens.
+    place: the GPS block, which `write` drops unless told to keep it.
+    dpi: dots per inch, (across, down), or None.
+    """
+
+    about: Mapping[int, Any] = field(default_factory=dict)
+    exposure: Mapping[int, Any] = field(default_factory=dict)
+    place: Mapping[int, Any] = field(default_factory=dict)
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, ready for use.
+
+    rgb: (3, H, W) float32, 0..1, sRGB, laid over the background where the source let it through.
+    alpha: (1, H, W) float32, 0..1, or None if the picture is opaque.
+    name: the stem of the file it came from, or "picture".
+    metadata: what is kept of the file it came from, for `write`; None if it was no file.
+    """
+
+    rgb: Tensor
+    alpha: Tensor | None
+    name: str
+    metadata: Metadata | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.rgb.shape[-2]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.rgb.shape[-1]
+
+    def to_pil(self) -> Image.Image:
+        """The picture with 8 bits a channel: mode RGBA if it has an alpha, RGB otherwise."""
+        return Image.fromarray(levels(self, 8))
+
+
+Source: TypeAlias = (
+    str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | Picture
+)
+
+
+def levels(picture: Picture, depth: int) -> NDArray[Any]:
+    """(H, W, 3), or (H, W, 4) with an alpha, in whole levels of `depth` bits, 8 or 16."""
+    parts = [picture.rgb] if picture.alpha is None else [picture.rgb, picture.alpha]
+    channels, (height, width) = sum(map(len, parts)), picture.rgb.shape[-2:]
+    out = np.empty((height, width, channels), np.uint8 if depth == 8 else np.uint16)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = torch.cat([part[:, top : top + rows].detach().cpu() for part in parts])
+        strip = strip.clamp(0, 1).mul_((1 << depth) - 1).round_()
+        out[top : top + rows] = strip.permute(1, 2, 0).numpy()
+    return out
+
+
+def resize(rgb: Tensor, size: tuple[int, int]) -> Tensor:
+    """`rgb` (.., C, H, W), 0..1, at `size` (height, width): antialiased bicubic, kept in 0..1.
+
+    The tensor itself is returned where it has that size already.
+    """
+    if tuple(rgb.shape[-2:]) == tuple(size):
+        return rgb
+    batch = rgb.reshape(-1, *rgb.shape[-3:])
+    scaled = functional.interpolate(batch, size=tuple(size), mode="bicubic", antialias=True)
+    return scaled.clamp(0, 1).reshape(*rgb.shape[:-2], *size)
+
+
+def fit(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """The (height, width), each at least 1, with that short side and, rounded, the same aspect."""
+    short = min(height, width)
+    return max(1, round(height * short_side / short)), max(1, round(width * short_side / short))
+
+
+def over(rgb: Any, alpha: Any, colour: Any) -> Any:
+    """`rgb` (3, H, W), in so far as `alpha` (1, H, W) is not 1, laid over `colour` (3, 1, 1)."""
+    return rgb * alpha + colour * (1 - alpha)
+
+
+def colour_of(background: str) -> Tensor:
+    """(3, 1, 1), 0..1. Raises InputError for what is no colour."""
+    try:
+        found = ImageColor.getrgb(background)[:3]
+    except (ValueError, AttributeError, TypeError) as fault:
+        raise InputError(
+            f"background {background!r}: not a known colour; give a name such as white, or #hex"
+        ) from fault
+    return torch.tensor(found, dtype=torch.float32).reshape(3, 1, 1) / 255
+
+
+# Sizes and memory ------------------------------------------------------------------------------
+
+
+def check_size(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
+    """Raise InputError for a picture that is too small to be seen, or too large.
+
+    Too large is what has more than `max_pixels` pixels, or what does not fit in the free memory
+    twice, as float32 with three channels: as it is read and as it is rendered.
+    """
+    check_pixels(height, width, label, max_pixels)
+    check_memory(height * width * 2 * 12, height, width, label)
+
+
+def check_pixels(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
+    """As `check_size`, without the question of memory."""
+    if min(height, width) < MIN_SIDE:
+        raise InputError(
+            f"{label}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}"
+        )
+    if max_pixels is not None and height * width > max_pixels:
+        raise InputError(
+            f"{label}: {width}x{height} are {height * width} pixels, more than the limit of "
+            f"{max_pixels}; scale it down"
+        )
+
+
+def check_memory(need: float, height: int, width: int, label: str) -> None:
+    """Raise InputError, with both numbers, where fewer than `need` bytes are free."""
+    have = free_memory()
+    if need > have:
+        raise InputError(
+            f"{label}: {width}x{height} pixels need {_gibibytes(need)} of memory and "
+            f"{_gibibytes(have)} are free; scale it down"
+        )
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, its container and its own limit."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # a container of Linux; what it caches can be had
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(stat.get("inactive_file", 0))
+        free = min(free, max(0, limit - used))
+    with suppress(ImportError, OSError, ValueError):  # not on Windows
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, max(0, limit - psutil.Process().memory_info().vms))
+    return free
+
+
+def _gibibytes(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+
+
+# Messages --------------------------------------------------------------------------------------
+
+
+def label_of(path: object) -> str:
+    """`path` for a message of one line."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def reason_of(fault: BaseException) -> str:
+    """What `fault` says, in one line."""
+    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    return " ".join(text.split())
+
+
+def lacks_memory(fault: BaseException) -> bool:
+    """Whether `fault` says that there was no memory, which libraries say in many ways."""
+    if isinstance(fault, MemoryError):
+        return True
+    text = str(fault).lower()
+    return any(word in text for word in ("out of memory", "allocate", "not enough memory"))
+
+
+@contextmanager
+def decoding(label: str, opaque: bool = False) -> Iterator[None]:
+    """Turn whatever a decoder raises, and they raise all sorts, into an InputError.
+
+    opaque: for what is no file, which cannot be got as a whole copy.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as fault:
+        if lacks_memory(fault):
+            raise InputError(
+                f"{label}: not enough memory to decode it ({_gibibytes(free_memory())} are free); "
+                "scale it down"
+            ) from fault
+        if opaque:
+            raise InputError(f"{label}: no picture can be made of it ({reason_of(fault)})") from (
+                fault
+            )
+        raise InputError(
+            f"{label}: damaged or cut short ({reason_of(fault)}); get a whole copy"
+        ) from fault

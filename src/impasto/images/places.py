@@ -1,0 +1,248 @@
+"""Where pictures lie: names, folders, links, and files that appear whole or not at all."""
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import features
+
+from ..errors import InputError
+from .picture import label_of, reason_of
+
+WRITERS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".pjpeg": "JPEG",
+    ".pjp": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+}
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
+SUFFIXES = (*WRITERS, *HEIF_SUFFIXES, ".apng", ".mpo")
+"""The suffixes, in lower case, of the pictures that `read` knows."""
+
+KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
+DEPTHS = {"PNG": (8, 16), "TIFF": (8, 16)}  # of the others, 8 alone
+_SIDES = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 32768}
+_AREAS = {"AVIF": 16384 * 16384}  # what decoders of AVIF take
+_BYTES = {"TIFF": 2**32 - 2**24, "BMP": 2**32 - 2**12}  # less some room for what is not pixels
+
+
+def named(path: object) -> str:
+    """`path` as text. Raises InputError for an empty name, or an address of the web."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    if text == "" or (isinstance(path, Path) and not path.parts):
+        raise InputError("an empty name; give the name of a picture file")
+    address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", text)
+    if address and not os.path.lexists(text):
+        raise InputError(
+            f"{label_of(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures "
+            "are read from files and written to files; download it and give the file"
+        )
+    return text
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """`path` opened to read, if it is a file with something in it."""
+    label = label_of(named(path))
+    try:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size:  # opening a pipe would wait for ever
+            return open(path, "rb")
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"{label}: cannot open it ({reason_of(fault)}); check the path and its permissions"
+        ) from fault
+    kinds = {stat.S_IFREG: "is empty", stat.S_IFDIR: "is a folder"}
+    fault_name = kinds.get(stat.S_IFMT(status.st_mode), "is no regular file")
+    raise InputError(f"{label}: {fault_name}; give a picture file")
+
+
+def list_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
+    """The files in `folder` with one of `SUFFIXES`, sorted; hidden ones left out.
+
+    recursive: those of the folders in it too, hidden ones left out. Links to folders are followed;
+    a folder that is met again, by whatever path, is not visited again.
+
+    Raises InputError if it is no folder that can be read.
+    """
+    named(folder)
+    seen: set[str] = set()
+    return sorted(_pictures(Path(folder), recursive, seen))
+
+
+def _pictures(folder: Path, recursive: bool, seen: set[str]) -> Iterator[Path]:
+    seen.add(os.path.realpath(folder))
+    try:
+        entries = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+        folders = [path for path in entries if recursive and path.is_dir()]
+        files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"{label_of(folder)}: cannot list it ({reason_of(fault)}); give a folder of pictures"
+        ) from fault
+    yield from files
+    # Folders proper before links, so that a picture has the shortest of its paths.
+    for path in sorted(folders, key=lambda path: path.is_symlink()):
+        if os.path.realpath(path) not in seen:
+            yield from _pictures(path, recursive, seen)
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    size: tuple[int, int] | None = None,
+    *,
+    alpha: bool = False,
+    depth: int = 8,
+) -> Path:
+    """`path` as a Path, if `write` can put a picture there. Writes and makes nothing.
+
+    size: (height, width) of the picture, where it is known: the format has to hold it.
+    alpha: whether it has one.
+    depth: bits a channel.
+
+    Raises InputError if the suffix is no writable format, the format cannot hold such a picture,
+    the path is a folder, or its folder can neither be written to nor made.
+    """
+    named(path)
+    path = Path(path)
+    label = label_of(path)
+    check_format(kind_of(path.suffix, label), label, size, alpha, depth)
+    try:
+        is_folder = path.is_dir()
+        folder = next((parent for parent in path.parents if parent.exists()), path.parent)
+    except (OSError, ValueError) as fault:
+        raise InputError(f"{label}: no usable path ({reason_of(fault)}); give another") from fault
+    if is_folder:
+        raise InputError(f"{label}: is a folder; give the name of a picture file")
+    if not folder.is_dir():
+        raise InputError(f"{label}: {label_of(folder)} is a file, not a folder; give another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{label}: cannot write in the folder {label_of(folder)}; give another path"
+        )
+    if len(os.fsencode(path.name)) > 255:  # no file system takes it
+        raise InputError(f"{label}: the name is too long; give another")
+    return path
+
+
+def kind_of(suffix: str, label: str) -> str:
+    """The format that a suffix names, or the name of a format itself."""
+    kind = suffix.upper() if suffix.upper() in WRITERS.values() else WRITERS.get(suffix.lower())
+    if kind is None:
+        known = " ".join(WRITERS)
+        raise InputError(f"{label}: cannot write the format {suffix!r}; use one of {known}")
+    return kind
+
+
+def check_format(
+    kind: str, label: str, size: tuple[int, int] | None, alpha: bool, depth: int
+) -> None:
+    """Raise InputError if the format `kind` cannot hold such a picture."""
+    if depth not in (8, 16) or isinstance(depth, bool):
+        raise InputError(f"depth is {depth!r}: must be 8 or 16 bits a channel")
+    if depth not in DEPTHS.get(kind, (8,)):
+        raise InputError(f"{label}: {kind} holds no {depth} bits a channel; choose .png or .tif")
+    if kind == "AVIF":
+        check_avif(f"{label}: writing AVIF")
+    if size is None:
+        return
+    height, width = size
+    channels = 4 if alpha and kind in KEEPS_ALPHA else 3
+    longest, area = _SIDES.get(kind, 2**31 - 1), height * width
+    limit = ""
+    if max(height, width) > longest:
+        limit = f"{longest} pixels a side"
+    elif area > _AREAS.get(kind, area):
+        limit = f"{_AREAS[kind]} pixels in all"
+    elif area * channels * depth // 8 > _BYTES.get(kind, 2**63):
+        limit = "4 GiB"
+    if limit:
+        raise InputError(
+            f"{label}: {kind} holds at most {limit} and the picture has {width}x{height}; "
+            "choose .png, or a smaller size"
+        )
+
+
+def check_avif(what: str) -> None:
+    """Raise InputError, which says what to install, if this Pillow has no AVIF."""
+    if "avif" not in features.modules or not features.check("avif"):
+        raise InputError(f"{what} needs Pillow 11.3 or newer; pip install -U pillow")
+
+
+def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Whether two paths are one file: by links of both kinds, and where case does not count.
+
+    Of files that do not exist yet, the paths are compared.
+    """
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):  # one is not there: they may still become one
+        pass
+    try:
+        first, second = (os.path.realpath(path) for path in (a, b))
+    except (OSError, ValueError):
+        return False
+    if first == second:
+        return True
+    same = first.casefold() == second.casefold()
+    return same and _ignores_case(first)
+
+
+def _ignores_case(path: str) -> bool:
+    """Whether the file system at `path` takes names that differ in case for the same."""
+    place = next((str(p) for p in (Path(path), *Path(path).parents) if p.exists()), path)
+    other = place.swapcase()
+    if other == place:
+        return os.path.normcase("A") == "a"
+    return os.path.exists(other) and os.path.samefile(place, other)
+
+
+def check_apart(
+    out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None]
+) -> None:
+    """Raise InputError if `out` is one of `inputs`; those that are None are passed over."""
+    for path in inputs:
+        if path is not None and same_file(out, path):
+            raise InputError(
+                f"{label_of(out)}: would overwrite a picture that is read; give another name"
+                if label_of(out) == label_of(path)
+                else f"{label_of(out)}: would overwrite {label_of(path)}, which is read; give "
+                "another name"
+            )
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step: others see the old file or the new one, never a part.
+
+    Of a link, what it points to is replaced, and the link stays.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".impasto-{secrets.token_hex(8)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(part, "xb") as stream:
+                stream.write(data)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as fault:
+        raise InputError(
+            f"{label_of(path)}: cannot write it ({reason_of(fault)}); free some space or give "
+            "another path"
+        ) from fault

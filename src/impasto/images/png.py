@@ -1,0 +1,217 @@
+"""PNG's chunks: read past all that Pillow has limits for, and 16 bits a channel written."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from .picture import STRIP
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_LONGEST = 1 << 26  # bytes of a text or profile that are worth the memory
+_TEXTS = (b"impasto", b"XML:com.adobe.xmp", b"Raw profile type exif")
+
+
+class Parts(io.RawIOBase):
+    """A stream of stretches of another: (start, length) each, and bytes as they are."""
+
+    def __init__(self, stream: BinaryIO, parts: list[tuple[int, int] | bytes]) -> None:
+        self.stream, self.parts, self.at = stream, parts, 0
+        self.starts = np.cumsum([0, *(len(p) if isinstance(p, bytes) else p[1] for p in parts)])
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes from the beginning."""
+        return self.at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any stream."""
+        self.at = max(0, offset + (0, self.at, int(self.starts[-1]))[whence])
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        """As of any stream: to the end of a stretch at most."""
+        index = int(np.searchsorted(self.starts, self.at, "right")) - 1
+        if index >= len(self.parts):
+            return 0
+        part, skip = self.parts[index], self.at - int(self.starts[index])
+        if isinstance(part, bytes):
+            data = part[skip : skip + len(buffer)]
+        else:
+            self.stream.seek(part[0] + skip)
+            data = self.stream.read(min(len(buffer), part[1] - skip))
+        buffer[: len(data)] = data
+        self.at += len(data)
+        return len(data)
+
+
+def appended(stream: BinaryIO, tail: bytes) -> BinaryIO:
+    """`stream` and then `tail`."""
+    length = stream.seek(0, io.SEEK_END)
+    return io.BufferedReader(Parts(stream, [(0, length), tail]))
+
+
+@dataclass
+class Chunks:
+    """What a PNG file holds.
+
+    stream: a PNG file of what makes its pixels alone.
+    depth, colour: bits a channel, and the type of colour: 0 grey, 2 RGB, 3 palette, 4 and 6 with
+    alpha.
+    key: the levels of the transparent colour of types 0 and 2.
+    info: profile, EXIF, dots per inch and texts, by Pillow's names.
+    """
+
+    stream: BinaryIO
+    depth: int
+    colour: int
+    key: tuple[int, ...] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def chunks(stream: BinaryIO) -> Chunks:
+    """The chunks of a PNG file that is sound enough to have a header."""
+    parts: list[tuple[int, int] | bytes] = [SIGNATURE]
+    found: dict[bytes, bytes] = {}
+    info: dict[str, Any] = {}
+    depth, colour = 8, 2
+    stream.seek(len(SIGNATURE))
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        start = stream.tell()
+        if name in _PIXELS or (name == b"tRNS" and colour == 3):
+            last = parts[-1]
+            if isinstance(last, tuple) and last[0] + last[1] == start - 8:
+                parts[-1] = (last[0], last[1] + length + 12)
+            else:
+                parts.append((start - 8, length + 12))
+            if name == b"IHDR":
+                depth, colour = stream.read(10)[8:10]
+        elif name in (b"tRNS", b"iCCP", b"eXIf", b"pHYs"):
+            found.setdefault(name, stream.read(min(length, _LONGEST)))
+        elif name in (b"tEXt", b"zTXt", b"iTXt"):
+            begin = stream.read(min(length, 80))
+            if begin.partition(b"\0")[0] in _TEXTS:
+                with suppress(Exception):
+                    key, text = _text(name, begin + stream.read(length - len(begin)))
+                    info.setdefault(key, text)
+        stream.seek(start + length + 4)
+        if name == b"IEND":
+            break
+    with suppress(Exception):
+        profile = found[b"iCCP"].partition(b"\0")[2]
+        info["icc_profile"] = inflate(profile[1:])
+    if b"eXIf" in found:
+        info["exif"] = b"Exif\0\0" + found[b"eXIf"]
+    with suppress(Exception):
+        across, down, unit = struct.unpack(">IIB", found[b"pHYs"])
+        if unit == 1:
+            info["dpi"] = (across * 0.0254, down * 0.0254)
+    clear: tuple[int, ...] | None = None
+    values = found.get(b"tRNS", b"")
+    if colour in (0, 2) and len(values) >= (2 if colour == 0 else 6):
+        samples = struct.unpack(">H" if colour == 0 else ">3H", values[: 2 if colour == 0 else 6])
+        clear = tuple(level & ((1 << depth) - 1) for level in samples)
+    return Chunks(io.BufferedReader(Parts(stream, parts)), depth, colour, clear, info)
+
+
+def inflate(data: bytes) -> bytes:
+    """`data` without its compression; raises ValueError where that would be absurdly long."""
+    inflater = zlib.decompressobj()
+    out = inflater.decompress(data, _LONGEST)
+    if inflater.unconsumed_tail:
+        raise ValueError("too long")
+    return out
+
+
+def _text(name: bytes, data: bytes) -> tuple[str, str]:
+    key, _, rest = data.partition(b"\0")
+    if name == b"tEXt":
+        return key.decode("latin-1"), rest.decode("latin-1")
+    if name == b"zTXt":
+        return key.decode("latin-1"), inflate(rest[1:]).decode("latin-1")
+    compressed, rest = rest[0], rest[2:].split(b"\0", 2)[2]
+    return key.decode("latin-1"), (inflate(rest) if compressed else rest).decode("utf-8")
+
+
+def low_bytes(stream: BinaryIO, colour: int) -> Image.Image:
+    """The lower half of the 16 bits a channel of which Pillow keeps the upper half only.
+
+    Of grey with alpha, both halves: grey, its lower half, alpha, its lower half.
+    """
+    stream.seek(0)
+    image = PngImagePlugin.PngImageFile(stream)
+    raw = {2: "RGB;16L", 4: "RGBA", 6: "RGBA;16L"}[colour]
+    image.tile = [(*tile[:3], raw) for tile in image.tile]  # type: ignore[misc]
+    return image
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def encode16(levels: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
+    """A PNG file of `levels`, (H, W, 3) or (H, W, 4).
+
+    options: of Pillow's writer, whose chunks of other things than pixels these are.
+    """
+    height, width, channels = levels.shape
+    mode = "RGB" if channels == 3 else "RGBA"
+    small = io.BytesIO()
+    Image.new(mode, (1, 1)).save(small, "PNG", **options)
+    out = [SIGNATURE]
+    for name, data in _split(small.getvalue()):
+        if name == b"IHDR":
+            data = struct.pack(">II", width, height) + b"\x10" + data[9:]
+        if name != b"IDAT":
+            out.append(_chunk(name, data))
+        else:
+            out.extend(_chunk(name, part) for part in _compressed(levels))
+    return b"".join(out)
+
+
+def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(SIGNATURE)
+    while at < len(data):
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        yield name, data[at + 8 : at + 8 + length]
+        at += length + 12
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _compressed(levels: NDArray[np.uint16]) -> Iterator[bytes]:
+    """The rows, each by the filter, of two, that leaves the least; deflated."""
+    height, width, channels = levels.shape
+    deflater = zlib.compressobj(6)
+    above = np.zeros((1, width * channels * 2), np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = levels[top : top + rows].astype(">u2").view(np.uint8).reshape(-1, above.shape[1])
+        sub = strip.copy()
+        sub[:, 2 * channels :] -= strip[:, : -2 * channels]
+        up = strip - np.concatenate([above, strip[:-1]])
+        above = strip[-1:]
+        effort = [np.abs(kind.view(np.int8).astype(np.int16)).sum(1) for kind in (sub, up)]
+        take_up = effort[1] < effort[0]
+        lines = np.empty((len(strip), strip.shape[1] + 1), np.uint8)
+        lines[:, 0] = 1 + take_up
+        lines[:, 1:] = np.where(take_up[:, None], up, sub)
+        yield deflater.compress(lines.tobytes())
+    yield deflater.flush()

@@ -1,0 +1,257 @@
+"""TIFF's sorts that Pillow lacks or garbles: deep, planar, of floats; and TIFF written.
+
+Source: TIFF 6.0 (Adobe, 1992), and Adobe's technical notes on floating point and predictors.
+"""
+
+import io
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ..errors import InputError
+
+MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# By libtiff: none, LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
+_COMPRESSIONS = (1, 5, 8, 32946, 32773, 34925, 50000)
+
+
+@dataclass
+class Layout:
+    """How the pixels of a TIFF lie in its file, from the tags of its first directory.
+
+    bits: of each sample; kind: 1 unsigned, 2 signed, 3 float.
+    photometric: 0 white is zero, 1 black is zero, 2 RGB.
+    extra: what the first sample beyond the colours is: 1 alpha, multiplied in; 2 alpha; 0 neither.
+    """
+
+    tags: Mapping[int, Any]
+    order: str
+    height: int
+    width: int
+    samples: int
+    bits: int
+    kind: int
+    photometric: int
+    extra: int
+    planar: bool
+    compression: int
+    predictor: int
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Of the decoded samples."""
+        return self.samples * self.dtype.itemsize
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the decoded samples."""
+        size = next(size for size in (8, 16, 32, 64) if self.bits <= size) // 8
+        return np.dtype(f"{'uif'[self.kind - 1]}{size}")
+
+
+def directory(stream: BinaryIO) -> ImageFileDirectory_v2:
+    """The tags of the first picture."""
+    stream.seek(0)
+    head = stream.read(16)
+    if head[:4] == b"MM\0+":  # which Pillow takes for an ordinary TIFF
+        tags = ImageFileDirectory_v2(head[:8])
+        tags._bigtiff = True
+        (tags.next,) = struct.unpack(">Q", head[8:])
+    else:
+        tags = ImageFileDirectory_v2(head if head[:4] == b"II+\0" else head[:8])
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
+
+
+def layout(stream: BinaryIO, label: str) -> Layout | None:
+    """How the pixels lie, if Pillow cannot be left to read them; None if it can.
+
+    Raises InputError for a layout that neither can read.
+    """
+    tags = directory(stream)
+
+    def whole(tag: int, default: int) -> int:
+        value = tags.get(tag, default)
+        return int(value[0] if isinstance(value, tuple) else value)
+
+    samples, photometric = whole(277, 1), whole(262, 1)
+    bits = tags.get(258, (1,))
+    kinds = tags.get(339, (1,))
+    colours = 3 if photometric == 2 else 1
+    if photometric not in (0, 1, 2):
+        return None
+    planar = whole(284, 1) == 2 and samples > 1
+    if not planar and max(bits) <= 8 and set(kinds) <= {1, 4} and _pillow_has(stream):
+        return None
+    extras = tags.get(338, (2,) if samples == colours + 1 else (0,))
+    found = Layout(
+        tags,
+        "<" if tags._endian == "<" else ">",
+        whole(257, 0),
+        whole(256, 0),
+        samples,
+        bits[0],
+        kinds[0] if kinds[0] in (2, 3) else 1,
+        photometric,
+        (extras[0] if extras and extras[0] in (1, 2) else 0) if samples > colours else 0,
+        planar,
+        whole(259, 1),
+        whole(317, 1),
+    )
+    if found.compression not in _COMPRESSIONS:
+        return None  # such as JPEG: Pillow may have it
+    fits = found.kind != 3 or found.bits in (16, 32, 64)
+    if len({*bits}) > 1 or len({*kinds}) > 1 or not 1 <= found.bits <= 64 or not fits:
+        raise InputError(f"{label}: a TIFF of {bits} bits a sample; save it with 8 or 16")
+    if samples < colours or samples > 64 or whole(266, 1) != 1:
+        raise InputError(f"{label}: a TIFF with an unusual layout; save it with 8 bits a channel")
+    odd = found.bits not in (8, 16, 32, 64)
+    if found.predictor not in (1, 2, 3) or (odd and (found.predictor != 1 or found.bits > 32)):
+        raise InputError(f"{label}: a TIFF of {bits[0]} bits, packed; save it with 8 or 16 bits")
+    return found
+
+
+def _pillow_has(stream: BinaryIO) -> bool:
+    stream.seek(0)
+    try:
+        TiffImagePlugin.TiffImageFile(stream)
+    except Exception:  # of a sort it does not know, or damaged
+        return False
+    return True
+
+
+def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray[Any]:
+    """The samples, (H, W, S).
+
+    forgiving: what is missing is left black, if there is anything at all.
+    """
+    tags = layout.tags
+    tiled = 322 in tags
+    tall = int(tags[323] if tiled else min(tags.get(278, layout.height), layout.height))
+    wide = int(tags[322] if tiled else layout.width)
+    if tall < 1 or wide < 1 or tall * wide > 1 << 31:
+        raise ValueError(f"strips of {wide}x{tall}")
+    offsets, counts = tags[324 if tiled else 273], tags.get(325 if tiled else 279)
+    if counts is None:
+        counts = [1 << 40] * len(offsets)
+    planes = layout.samples if layout.planar else 1
+    per_pixel = 1 if layout.planar else layout.samples
+    out = np.zeros((layout.height, layout.width, layout.samples), layout.dtype)
+    down, across = -(-layout.height // tall), -(-layout.width // wide)
+    index = 0
+    for plane in range(planes):
+        for top in range(0, down * tall, tall):
+            for left in range(0, across * wide, wide):
+                rows = tall if tiled else min(tall, layout.height - top)
+                try:
+                    stream.seek(offsets[index])
+                    size = -(-wide * per_pixel * layout.bits // 8) * rows
+                    data = stream.read(min(counts[index], 2 * size + (1 << 16)))
+                    block = _block(data, layout, rows, wide, per_pixel)
+                except (OSError, ValueError, IndexError, struct.error):
+                    if forgiving and index:
+                        return out
+                    raise
+                index += 1
+                part = out[top : top + rows, left : left + wide]
+                if layout.planar:
+                    part = part[..., plane : plane + 1]
+                part[...] = block[: part.shape[0], : part.shape[1]]
+    return out
+
+
+def _block(data: bytes, layout: Layout, rows: int, wide: int, samples: int) -> NDArray[Any]:
+    """The samples, (rows, wide, samples), of one strip or tile."""
+    bits, count = layout.bits, wide * samples
+    length = -(-count * bits // 8)
+    raw = data if layout.compression == 1 else _decompress(data, layout, rows, length)
+    if len(raw) < rows * length:
+        raise ValueError("image file is truncated")
+    lines = np.frombuffer(raw, np.uint8, rows * length).reshape(rows, length)
+    if bits not in (8, 16, 32, 64):
+        return _unpack(lines, bits, count, layout.dtype).reshape(rows, wide, samples)
+    size = bits // 8
+    if layout.predictor == 3:  # bytes of all samples, the highest first, each less the one before
+        whole = np.cumsum(lines.reshape(rows, -1, samples), 1, np.uint8).reshape(rows, size, count)
+        order, kind = ">", layout.dtype.kind
+        lines = np.ascontiguousarray(whole.transpose(0, 2, 1)).reshape(rows, length)
+    else:
+        order, kind = layout.order, layout.dtype.kind
+    values: NDArray[Any] = lines.view(f"{order}{kind}{size}").reshape(rows, wide, samples)
+    if layout.predictor == 2:
+        unsigned = np.dtype(f"u{size}")
+        values = values.view(f"{order}u{size}").astype(unsigned)
+        values = np.cumsum(values, 1, unsigned).view(layout.dtype)
+    return values
+
+
+def _unpack(lines: NDArray[np.uint8], bits: int, count: int, dtype: Any) -> NDArray[Any]:
+    """(rows, count) of samples of any number of bits, up to 32, packed without gaps."""
+    start = np.arange(count) * bits
+    first, shift = start // 8, start % 8
+    padded = np.pad(lines, ((0, 0), (0, 5)))
+    values = np.zeros((len(lines), count), np.uint64)
+    for byte in range(5):
+        values = values << np.uint64(8) | padded[:, first + byte]
+    values = values >> (40 - bits - shift).astype(np.uint64) & np.uint64((1 << bits) - 1)
+    if np.dtype(dtype).kind == "i":
+        signed = values.astype(np.int64)
+        return np.where(signed >> (bits - 1) & 1, signed - (1 << bits), signed).astype(dtype)
+    return values.astype(dtype)
+
+
+def _decompress(data: bytes, layout: Layout, rows: int, length: int) -> bytes:
+    """The bytes in a compressed strip or tile.
+
+    libtiff has all codecs, and Pillow has libtiff: the strip becomes a grey TIFF of as many bytes.
+    """
+    entries = (
+        *((256, 4, length), (257, 4, rows), (258, 3, 8), (259, 3, layout.compression)),
+        *((262, 3, 1), (273, 4, 8 + 2 + 10 * 12 + 4), (277, 3, 1), (278, 4, rows)),
+        *((279, 4, len(data)), (284, 3, 1)),
+    )
+    mark = "II*\0" if layout.order == "<" else "MM\0*"
+    file = mark.encode() + struct.pack(f"{layout.order}LH", 8, len(entries))
+    for tag, kind, value in entries:
+        packed = struct.pack(f"{layout.order}{'H' if kind == 3 else 'L'}", value)
+        file += struct.pack(f"{layout.order}HHL", tag, kind, 1) + packed.ljust(4, b"\0")
+    with TiffImagePlugin.TiffImageFile(io.BytesIO(file + bytes(4) + data)) as image:
+        return image.tobytes()
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def encode(
+    levels: NDArray[Any],
+    blocks: Mapping[int, Any],
+    dpi: tuple[float, float] | None,
+) -> bytes:
+    """A TIFF file, not compressed, of `levels`, (H, W, 3) or (H, W, 4), uint8 or uint16.
+
+    blocks: further tags: bytes, values, or a mapping for a directory of its own.
+    """
+    height, width, channels = levels.shape
+    little = levels.astype(levels.dtype.newbyteorder("<"), copy=False)
+    tags = ImageFileDirectory_v2(b"II*\0" + struct.pack("<L", 8))
+    for tag, value in blocks.items():
+        tags[tag] = value
+    tags[256], tags[257], tags[277], tags[278] = width, height, channels, height
+    tags[258] = (8 * levels.dtype.itemsize,) * channels
+    tags[259], tags[262], tags[284] = 1, 2, 1
+    tags[273], tags[279] = 0, little.nbytes  # the pixels follow the directory
+    if channels == 4:
+        tags[338] = 2
+    if dpi:
+        tags[282], tags[283] = dpi
+        tags[296] = 2
+    for tag in (273, 279):
+        tags.tagtype[tag] = 4  # a size of 32 bits, whatever the value
+    return b"".join((b"II*\0", struct.pack("<L", 8), tags.tobytes(8), little.tobytes()))

@@ -1,0 +1,260 @@
+"""A tensor becomes a file, with what is known of it."""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from ..errors import InputError
+from . import metadata as meta
+from . import png, tiff
+from .picture import (
+    Metadata,
+    Picture,
+    colour_of,
+    label_of,
+    lacks_memory,
+    levels,
+    over,
+    reason_of,
+    resize,
+)
+from .places import KEEPS_ALPHA, check_format, check_output, kind_of, replace
+from .quiet import quiet
+
+
+def write(
+    path: str | os.PathLike[str],
+    rgb: Tensor,
+    alpha: Tensor | None = None,
+    settings: Mapping[str, Any] | None = None,
+    background: str = "white",
+    quality: int = 95,
+    *,
+    depth: int = 8,
+    source: Metadata | None = None,
+    metadata: bool = True,
+    keep_gps: bool = False,
+) -> Path:
+    """Write `rgb`, (3, H, W) or (1, 3, H, W), 0..1, in the format that the suffix of `path` names.
+
+    The file appears whole or not at all; missing folders are made. PNG, WebP, AVIF and TIFF keep
+    `alpha` (1, H, W), resized to the picture where needed; the others are laid over `background`.
+
+    quality: 1..100, for JPEG (4:4:4), WebP and AVIF.
+    settings: embedded as JSON for `read_settings`, other types as their str(). BMP has no room for
+        them and drops them; JPEG has 64 KB, and longer ones are cut.
+    depth: bits a channel, 8, or 16 for PNG and TIFF.
+    source: the metadata of the picture that this one was made from: its camera, dates and dots per
+        inch are kept where the format can.
+    metadata: False writes no settings and nothing of the source.
+    keep_gps: whether the place of the source is kept too.
+
+    Raises InputError if the place, format, size or tensor will not do, or the disk is full.
+    """
+    path = check_output(path, depth=depth)
+    options = (settings, background, quality)
+    data = _encoded(
+        kind_of(path.suffix, label_of(path)),
+        label_of(path),
+        *(rgb, alpha, *options),
+        depth=depth,
+        source=source,
+        metadata=metadata,
+        keep_gps=keep_gps,
+    )
+    replace(path, data)
+    return path
+
+
+def encode(
+    kind_or_suffix: str,
+    rgb: Tensor,
+    alpha: Tensor | None = None,
+    settings: Mapping[str, Any] | None = None,
+    background: str = "white",
+    quality: int = 95,
+    *,
+    depth: int = 8,
+    source: Metadata | None = None,
+    metadata: bool = True,
+    keep_gps: bool = False,
+) -> bytes:
+    """The bytes of the file that `write` would write; ".png" or "PNG" names the format.
+
+    Raises InputError as `write` does.
+    """
+    kind = kind_of(kind_or_suffix, "the picture")
+    options = (settings, background, quality)
+    return _encoded(
+        *(kind, "the picture", rgb, alpha, *options),
+        depth=depth,
+        source=source,
+        metadata=metadata,
+        keep_gps=keep_gps,
+    )
+
+
+def _encoded(
+    kind: str,
+    label: str,
+    rgb: Tensor,
+    alpha: Tensor | None,
+    settings: Mapping[str, Any] | None,
+    background: str,
+    quality: int,
+    *,
+    depth: int,
+    source: Metadata | None,
+    metadata: bool,
+    keep_gps: bool,
+) -> bytes:
+    if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise InputError(f"quality is {quality!r}: must be a whole number, 1 to 100")
+    colour = colour_of(background)
+    rgb = rgb.detach().cpu().float()
+    if rgb.numel() == 0 or rgb.shape[-3:-2] != (3,) or rgb.shape[:-3] not in ((), (1,)):
+        raise InputError(f"{label}: cannot write shape {tuple(rgb.shape)}; give (3, H, W)")
+    size = (rgb.shape[-2], rgb.shape[-1])
+    check_format(kind, label, size, alpha is not None, depth)
+    _check_finite(rgb, "picture", label)
+    rgb = rgb.reshape(3, *size)
+    if alpha is not None:
+        alpha = alpha.detach().cpu().float().reshape(1, *alpha.shape[-2:])
+        _check_finite(alpha, "alpha", label)
+        alpha = resize(alpha, size)
+        if kind not in KEEPS_ALPHA:
+            rgb, alpha = over(rgb, alpha, colour), None
+    if not metadata:
+        settings = source = None
+    try:
+        pixels = levels(Picture(rgb, alpha, ""), depth)
+        exif = meta.exif_of(source, keep_gps)
+        dpi = source.dpi if source else None
+        # What goes with the picture is never worth the picture: without it, if not with it.
+        for kept, block in ((settings, exif), (settings, None), (None, None)):
+            try:
+                with quiet():
+                    return _ENCODERS[kind](pixels, kept, block, dpi, quality)
+            except Exception as fault:
+                if lacks_memory(fault) or (kept is None and block is None):
+                    raise
+        raise AssertionError("not reached")
+    except InputError:
+        raise
+    except Exception as fault:  # encoders raise all sorts
+        shape = f"{size[1]}x{size[0]} pixels"
+        if lacks_memory(fault):
+            raise InputError(
+                f"{label}: not enough memory to encode {shape} as {kind}; choose a smaller size"
+            ) from fault
+        other = ".tif" if kind == "PNG" else ".png"
+        raise InputError(
+            f"{label}: {kind} cannot hold this picture of {shape} ({reason_of(fault)}); "
+            f"choose {other}"
+        ) from fault
+
+
+def _check_finite(values: Tensor, what: str, label: str) -> None:
+    if not all(value.isfinite() for value in values.aminmax()):
+        raise InputError(f"{label}: the {what} to write holds NaN or infinity; correct it")
+
+
+# Formats ---------------------------------------------------------------------------------------
+
+
+def _saved(pixels: NDArray[Any], kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(
+        stream, kind, **{name: value for name, value in options.items() if value is not None}
+    )
+    return stream.getvalue()
+
+
+def _bytes(exif: Image.Exif | None) -> bytes | None:
+    return None if exif is None else exif.tobytes()
+
+
+def _jpeg(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    data = _saved(
+        pixels,
+        "JPEG",
+        quality=quality,
+        subsampling=0,
+        exif=_bytes(exif),
+        icc_profile=meta.srgb_profile(),
+        dpi=dpi and tuple(round(number) for number in dpi),
+    )
+    xmp = None if settings is None else meta.packet(settings, meta.room_in_jpeg())
+    return data if xmp is None else meta.into_jpeg(data, xmp)
+
+
+def _webp(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    return _saved(
+        pixels,
+        "WEBP",
+        quality=quality,
+        exif=_bytes(exif),
+        icc_profile=meta.srgb_profile(),
+        xmp=None if settings is None else meta.packet(settings),
+    )
+
+
+def _avif(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    return _saved(
+        pixels,
+        "AVIF",
+        quality=quality,
+        subsampling="4:4:4",
+        exif=_bytes(exif),
+        icc_profile=meta.srgb_profile(),
+        xmp=None if settings is None else meta.packet(settings),
+    )
+
+
+def _png(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    options: dict[str, Any] = {"icc_profile": meta.srgb_profile()}
+    if exif is not None:
+        options["exif"] = exif.tobytes()
+    if dpi:
+        options["dpi"] = dpi
+    if settings is not None:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt(meta.MARK, meta.dump(settings))
+    if pixels.dtype == np.uint16:
+        return png.encode16(pixels, options)
+    return _saved(pixels, "PNG", **options)
+
+
+def _tiff(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    blocks: dict[int, Any] = {} if exif is None else meta.blocks_of(exif)
+    blocks[34675] = meta.srgb_profile()
+    if settings is not None:
+        blocks[700] = meta.packet(settings)
+    return tiff.encode(pixels, blocks, dpi)
+
+
+def _bmp(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    return _saved(pixels, "BMP", dpi=dpi)
+
+
+def _gif(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+    comment = None if settings is None else f"{meta.MARK} {meta.dump(settings)}".encode("ascii")
+    return _saved(pixels, "GIF", comment=comment)
+
+
+_ENCODERS = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "WEBP": _webp,
+    "AVIF": _avif,
+    "TIFF": _tiff,
+    "BMP": _bmp,
+    "GIF": _gif,
+}
