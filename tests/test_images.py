@@ -2,7 +2,6 @@
 
 import builtins
 import errno
-import importlib.util
 import io
 import json
 import os

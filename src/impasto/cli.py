@@ -935,7 +935,7 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
     ] = "all",
-    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
+    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=16)] = 384,
     judge: Annotated[
         str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
     ] = "compact",
@@ -981,6 +981,7 @@ def compare(
             *(contents, styles, out, chosen, net),
             size=size,
             device=where,
+            photos=photos,
             on_progress=on_progress,
             warn=warn,
         )
@@ -998,7 +999,7 @@ def compare(
 @app.command()
 def sweep(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
-    style: Annotated[Path, typer.Argument(help="A painting.")],
+    style: Annotated[str, typer.Argument(help="A painting, or a stored style.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
     vary: Annotated[
         list[str] | None,
@@ -1018,6 +1019,12 @@ def sweep(
         list[str] | None,
         typer.Option("--set", help="OPTION=VALUE, the same for all; may be repeated."),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Short side of all results in pixels. Default: the photograph's.", min=16
+        ),
+    ] = None,
 ) -> None:
     """One picture under every combination of some options: a sheet, a table, the losses' curves.
 
@@ -1028,7 +1035,7 @@ def sweep(
 
         impasto sweep photo.jpg night.jpg --vary lr=0.001,0.1,1 --vary optimizer=lbfgs,adam -o lr/
 
-        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --set size=256 -o s/
+        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --size 256 -o s/
 
         impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
 
@@ -1041,18 +1048,22 @@ def sweep(
         name, values = study.parse(text)
         varied[name] = varied.get(name, []) + values
     same: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    for text in option or []:
+        name, values = study.parse(text, "--set")
+        given[name] = values[0]
+        if len(values) > 1:
+            raise InputError(f"--set {text!r}: give one value, or use --vary")
+    if size is not None:
+        twice = [flag for flag, by in (("--vary", varied), ("--set", given)) if "size" in by]
+        if twice:
+            raise InputError(f"--size and {twice[0]} size=: leave one of them out")
+        given["size"] = size
     if recipe is not None:
         of_recipe, same, further = study.read_recipe(recipe)
         method = method or of_recipe
         same = {name: value for name, value in same.items() if name not in varied}
-        varied = {**further, **varied}
-    for text in option or []:
-        name, values = study.parse(text)
-        same[name] = values[0]
-        if len(values) > 1:
-            raise InputError(f"--set {text!r}: give one value, or use --vary")
-        if recipe is not None:
-            varied.pop(name, None)
+        varied = {**{k: v for k, v in further.items() if k not in given}, **varied}
     _begin()
     with _interrupts("ending without this picture") as interrupted, _bar() as bar:
         task = bar.add_task("sweep", total=None, loss="")
@@ -1065,7 +1076,7 @@ def sweep(
         rows = study.sweep(
             *(content, style, out, varied),
             method=method or "gatys",
-            options=same,
+            options={**same, **given},
             on_progress=on_progress,
         )
         stopped = interrupted()
@@ -1124,12 +1135,12 @@ def reconstruct(
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
     from .backbones import KINDS, load_backbone
-    from .images import check_output, write
+    from .images import check_apart, check_output, list_pictures, write
     from .study.reconstruct import reconstruct as study
 
     check_output(out)
-    if out.exists() and picture.exists() and out.samefile(picture):
-        raise InputError(f"{out}: would overwrite the picture; choose another -o")
+    rows = [Path(word.strip()) for word in weights.split(",")]
+    check_apart(out, [picture, *rows, *(list_pictures(photos) if photos else [])])
     nets = {}
     for given in (word.strip() for word in weights.split(",")):
         known: dict[str, Any] = {"trained": None, "compact": None} | dict.fromkeys(KINDS, given)
@@ -1277,7 +1288,7 @@ def samples(
 @train_app.command("METHOD", cls=_OfMethod)
 def train_method(
     method: Annotated[str, typer.Argument(help="A method that can be trained, such as adain.")],
-    photos: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    photos: Annotated[Path, typer.Option(help="Folder of photographs, with all below it.")],
     paintings: Annotated[
         Path | None,
         typer.Option(help="Folder of paintings, unless the method needs photographs alone."),
@@ -1305,6 +1316,12 @@ def train_method(
         typer.Option("--out", "-o", help="The model to write. Default: METHOD.safetensors in run."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="TABLE.KEY=VALUE instead of the recipe's, in all stages; may be repeated."
+        ),
+    ] = None,
     vgg: Annotated[
         Path | None,
         typer.Option(help="Weights of VGG, where the recipe's encoder or loss network is VGG."),
@@ -1328,12 +1345,15 @@ def train_method(
 
         impasto train adain --photos photos/ --paintings paintings/ --run runs/mine --resume
 
+        impasto train adain --photos photos/ --paintings paintings/ --set training.batch=2
+
         impasto train adain --photos photos/ --paintings paintings/ --devices 4 --strategy ddp
 
         impasto train johnson --photos photos/ --style night.jpg --style wave.jpg
     """
     from .errors import Interrupted
     from .training.fit import Hardware, is_main
+    from .training.recipes import parse_set
     from .training.train import train
 
     run = run or Path("runs") / method
@@ -1354,6 +1374,7 @@ def train_method(
                 resume=resume,
                 steps=steps,
                 options={name: value for name, value in given.items() if value is not None},
+                changes=dict(map(parse_set, option or [])),
                 vgg=vgg,
                 convention=convention,
                 hardware=hardware,
@@ -1387,6 +1408,10 @@ def train_encoder(
         typer.Option(help="Folder of checkpoints (default runs/BACKBONE); a run goes on from it."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE instead of the recipe's; may be repeated."),
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="Distilled: folder of photographs.")] = None,
     paintings: Annotated[Path | None, typer.Option(help="Distilled: folder of paintings.")] = None,
     teacher: Annotated[
@@ -1405,8 +1430,8 @@ def train_encoder(
     pictures: Annotated[
         list[Path] | None,
         typer.Option(
-            help="ResNet: a folder with a folder for each class, or with files named "
-            "CLASS_NUMBER.jpg; may be repeated."
+            help="ResNet: a folder with a folder for each class (and all below it), or with files "
+            "named CLASS_NUMBER.jpg; may be repeated."
         ),
     ] = None,
     adversarial: Annotated[
@@ -1426,8 +1451,11 @@ def train_encoder(
         -o robust.safetensors
     """
     from .backbones.compact import BUNDLED
+    from .errors import Interrupted
+    from .training.recipes import parse_set
 
     run = run or Path("runs") / backbone
+    changes = dict(map(parse_set, option or []))
     if backbone in BUNDLED:
         if pictures or adversarial is not None:
             raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
@@ -1435,20 +1463,8 @@ def train_encoder(
         missing = [flag for flag, given in (wanted | {"--recipe": recipe}).items() if not given]
         if missing:
             raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
-        from .training.encoder import train
-
-        _begin()
-        train(
-            *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
-            *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
-            name=backbone,
-        )
-        return
-    if not pictures:
+    elif not pictures:
         raise InputError(f"{backbone} learns from labelled pictures: name a folder, --pictures DIR")
-    from .errors import Interrupted
-    from .training.classify import classify
-
     _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(backbone, total=None, loss="")
@@ -1459,10 +1475,24 @@ def train_encoder(
             return interrupted()
 
         try:
+            if backbone in BUNDLED:
+                from .training.encoder import train
+
+                train(
+                    *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
+                    *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
+                    name=backbone,
+                    changes=changes,
+                    on_progress=on_progress,
+                )
+                return
+            from .training.classify import classify
+
             classify(
-                *(backbone, pictures, recipe, run, out),
+                *(backbone, pictures, recipe, run, out),  # type: ignore[arg-type]
                 adversarial=adversarial,
                 steps=steps,
+                changes=changes,
                 device=device or "auto",
                 on_progress=on_progress,
                 log=say.print,

@@ -1,6 +1,8 @@
 """The one error that people see, the check that many share, the end of a run that was asked for."""
 
-__all__ = ["InputError", "Interrupted", "check_share"]
+import math
+
+__all__ = ["InputError", "Interrupted", "check_finite", "check_share"]
 
 
 class InputError(ValueError):
@@ -14,7 +16,14 @@ class Interrupted(Exception):
     """The run was asked to end; its checkpoint is of the last step. Holds the steps done."""
 
 
+def check_finite(name: str, value: float) -> None:
+    """Raise InputError unless value is a finite number."""
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {value}: must be a finite number")
+
+
 def check_share(name: str, value: float) -> None:
     """Raise InputError unless ``value`` is within 0..1."""
+    check_finite(name, value)
     if not 0 <= value <= 1:
         raise InputError(f"{name} = {value}: must be a share, 0..1")

@@ -58,10 +58,13 @@ class Layout:
 def directory(stream: BinaryIO) -> ImageFileDirectory_v2:
     """The tags of the first picture."""
     stream.seek(0)
-    head = stream.read(8)
-    if head[2:3] == b"+" or head[3:4] == b"+":
-        head += stream.read(8)
-    tags = ImageFileDirectory_v2(head)
+    head = stream.read(16)
+    if head[:4] == b"MM\0+":  # which Pillow takes for an ordinary TIFF
+        tags = ImageFileDirectory_v2(head[:8])
+        tags._bigtiff = True
+        (tags.next,) = struct.unpack(">Q", head[8:])
+    else:
+        tags = ImageFileDirectory_v2(head if head[:4] == b"II+\0" else head[:8])
     stream.seek(tags.next)
     tags.load(stream)
     return tags
@@ -82,7 +85,10 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
     bits = tags.get(258, (1,))
     kinds = tags.get(339, (1,))
     colours = 3 if photometric == 2 else 1
-    if photometric not in (0, 1, 2) or (max(bits) <= 8 and set(kinds) <= {1, 4}):
+    if photometric not in (0, 1, 2):
+        return None
+    planar = whole(284, 1) == 2 and samples > 1
+    if not planar and max(bits) <= 8 and set(kinds) <= {1, 4} and _pillow_has(stream):
         return None
     extras = tags.get(338, (2,) if samples == colours + 1 else (0,))
     found = Layout(
@@ -95,7 +101,7 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
         kinds[0] if kinds[0] in (2, 3) else 1,
         photometric,
         (extras[0] if extras and extras[0] in (1, 2) else 0) if samples > colours else 0,
-        whole(284, 1) == 2 and samples > 1,
+        planar,
         whole(259, 1),
         whole(317, 1),
     )
@@ -110,6 +116,15 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
     if found.predictor not in (1, 2, 3) or (odd and (found.predictor != 1 or found.bits > 32)):
         raise InputError(f"{label}: a TIFF of {bits[0]} bits, packed; save it with 8 or 16 bits")
     return found
+
+
+def _pillow_has(stream: BinaryIO) -> bool:
+    stream.seek(0)
+    try:
+        TiffImagePlugin.TiffImageFile(stream)
+    except Exception:  # of a sort it does not know, or damaged
+        return False
+    return True
 
 
 def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray[Any]:
