@@ -15,6 +15,7 @@ from impasto.study.compare import compare
 from impasto.study.leak import leak
 from impasto.study.reconstruct import reconstruct
 from impasto.study.sweep import sweep
+from impasto.training import encoder
 from impasto.training.classify import classify
 from impasto.training.train import train
 
@@ -100,7 +101,9 @@ def test_a_bar_goes_on_with_another_stage(capsys):
     assert capsys.readouterr().err.endswith("\n")
 
 
-@pytest.mark.parametrize("function", [compare, leak, reconstruct, sweep, train, classify])
+@pytest.mark.parametrize(
+    "function", [compare, leak, reconstruct, sweep, train, classify, encoder.train]
+)
 def test_all_long_work_draws_when_asked(function):
     parameters = inspect.signature(function).parameters
     assert parameters["progress"].default is False

@@ -15,6 +15,7 @@ from ..backbones import load_vgg
 from ..backbones.compact import BUNDLED, Compact, save_encoder
 from ..device import channels_last, choose_precision, tune_process
 from ..errors import InputError
+from ..progress import drawn
 from .data import PictureSet, check_run_apart
 from .distill import DistillConfig, Teacher, distill
 from .recipes import build, check, merged, nested, read_toml
@@ -65,6 +66,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Distill
     return config
 
 
+@drawn("training")
 def train(
     photos: Path,
     paintings: Path,
@@ -79,6 +81,7 @@ def train(
     name: str = "compact",
     changes: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda step, steps, loss: None,
+    progress: bool = False,
 ) -> None:
     """Distil the encoder ``name`` and write it to ``out`` with its figures in the header.
 
@@ -94,6 +97,7 @@ def train(
         name: ``compact`` or ``slim``.
         changes: instead of the recipe's: its keys -> values.
         on_progress: see :data:`impasto.training.run.OnProgress`.
+        progress: draw a bar, which notebooks draw too.
 
     Raises:
         InputError: if a folder, a file or the recipe cannot be used, or something read would be
