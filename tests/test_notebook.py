@@ -35,6 +35,13 @@ def test_a_notebook_shows_the_picture(method):
         assert image.convert("RGB").tobytes() == result.image.tobytes()
 
 
+def test_its_words_are_few(method):
+    words = repr(impasto.stylize(photo(), painting(), method))
+    assert "64x48" in words
+    assert "tensor" not in words
+    assert "\n" not in words
+
+
 @pytest.mark.parametrize("size", [(3000, 2000), (2000, 3000), (16, 5000), (1024, 1024)])
 def test_a_large_one_is_reduced(size):
     height, width = size

@@ -70,7 +70,7 @@ class Result:
     In a notebook it shows itself, reduced where it is large.
     """
 
-    picture: Picture
+    picture: Picture = field(repr=False)
     losses: list[float] = field(repr=False)
     content_losses: list[float] = field(repr=False)
     style_losses: list[float] = field(repr=False)
