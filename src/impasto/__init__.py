@@ -11,16 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .device import tune
     from .methods import load, methods
     from .pipeline import stylize
 
-__all__ = ["__version__", "load", "methods", "stylize"]
+__all__ = ["__version__", "load", "methods", "stylize", "tune"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
-    rooms = {"stylize": ".pipeline", "load": ".methods", "methods": ".methods"}
+    rooms = {"stylize": ".pipeline", "load": ".methods", "methods": ".methods", "tune": ".device"}
     if name in rooms:
         return getattr(import_module(rooms[name], __name__), name)
     raise AttributeError(f"module 'impasto' has no attribute {name!r}")

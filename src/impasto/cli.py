@@ -132,9 +132,9 @@ def _unexpected(error: BaseException) -> str:
 
 def _begin() -> None:
     """At the start of commands that compute: what makes the process faster."""
-    from .device import tune_process
+    from .device import tune
 
-    tune_process()
+    tune()
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
@@ -797,6 +797,14 @@ def style(
     paintings: Annotated[list[Path], typer.Argument(help="One painting or several.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, NAME.style.")],
     weights: Weights = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            help="A method that it is for, which makes a smaller file; may be repeated. Default: "
+            "every method that takes any painting.",
+        ),
+    ] = None,
     backbone: Backbone = None,
     backbone_weights: BackboneWeights = None,
     convention: Convention = None,
@@ -804,24 +812,38 @@ def style(
     pooling: OnePooling = None,
     smooth: Smooth = None,
     style_layers: StyleLayers = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="With one --for: a model made by `impasto train`, not the bundled one."),
+    ] = None,
     device: Device = None,
 ) -> None:
-    """Store a style: what a method needs of a painting, accepted wherever a painting is.
+    """Store a style: what methods need of a painting, accepted wherever a painting is.
+
+    Every method that takes any painting finds in it what its own network sees of the painting at
+    several sizes. The options of a backbone are for gatys.
 
     Examples:
 
         impasto style starry_night.jpg -o starry.style
 
         impasto style wave.jpg night.jpg --weights 1,3 -o mixed.style
+
+        impasto style starry_night.jpg -o small.style --for adain
+
+        impasto style starry_night.jpg -o vgg.style --for gatys --backbone vgg19
     """
-    from .methods import load
-    from .methods.gatys import Gatys
+    from .images import check_apart
+    from .pipeline import store_style
     from .styles import SUFFIX
 
     if out.suffix != SUFFIX:
         raise InputError(
             f"{out}: the name of a stored style ends in {SUFFIX}: use {out.stem}.style"
         )
+    if model is not None and len(methods or ()) != 1:
+        raise InputError("--model: is of one method: name it, --for METHOD")
+    check_apart(out, [*paintings, *(p for p in (model, backbone_weights) if p)])
     options: dict[str, Any] = {
         "backbone": backbone,
         "weights_file": backbone_weights,
@@ -830,16 +852,27 @@ def style(
         "pooling": pooling,
         "smooth": _smooth(smooth),
         "style_layers": _layers("style-layers", style_layers),
+        "model": model,
         "device": device,
-        "precision": "float32",
     }
     _begin()
-    method = load("gatys", **{name: value for name, value in options.items() if value is not None})
-    assert isinstance(method, Gatys)
-    prepared = method.prepare(paintings, _numbers("weights", weights))
-    stored = prepared.store(out.stem, method.net.fingerprint)
+    options = {name: value for name, value in options.items() if value is not None}
+    with _bar() as bar:
+        task = bar.add_task(out.name, total=None, loss="")
+
+        def on_progress(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, loss=name)
+
+        stored = store_style(
+            paintings,
+            out.stem,
+            _numbers("weights", weights),
+            methods,
+            on_progress=on_progress,
+            **options,
+        )
     stored.save(out)
-    say.print(f"{out}  ({out.stat().st_size / 2**20:.1f} MB, {', '.join(stored.taps)})")
+    say.print(f"{out}  ({out.stat().st_size / 1e6:.1f} MB, for {', '.join(stored.methods)})")
 
 
 @app.command()

@@ -26,6 +26,9 @@ __all__ = [
     "as_grey",
     "confined",
     "from_ycbcr",
+    "greyed",
+    "is_grey",
+    "is_grey_picture",
     "luminance_of",
     "match",
     "match_luminance",
@@ -40,6 +43,7 @@ MODES = ("match", "match-style", "luminance")
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _CB, _CR = 1.772, 1.402  # 2 * (1 - weight of blue), 2 * (1 - weight of red)
 _SURE = (1 / 255) ** 2  # variance of one level of an 8-bit picture: certainly seen
+_GREY = (2 / 255) ** 2  # mean square of two channels' difference below which it is no colour
 _SPARE = 0.02**2  # variance that every colour may have
 _NOISE = _SURE / 12  # variance of rounding to 8 bits: certainly not
 
@@ -128,6 +132,30 @@ def confined(pictures: Tensor, target: Moments, reach: float = 3.5) -> Tensor:
     return off.mul_((reach / far.clamp_min(reach))[..., None, :, :]).add_(mean)
 
 
+def is_grey(colors: Moments) -> bool:
+    """Whether a picture of such RGB pixels has no colour: channels less than 2 levels of 255 apart.
+
+    That is their root mean square; scans and JPEG give a grey picture a little colour.
+    """
+    gram = colors.gram.double()
+    pairs = [(0, 1), (1, 2), (2, 0)]
+    apart = [gram[i, i] + gram[j, j] - 2 * gram[i, j] for i, j in pairs]
+    return float(max(apart)) < _GREY
+
+
+def is_grey_picture(rgb: Tensor) -> bool:
+    """As :func:`is_grey`, of a picture ``(3, H, W)``."""
+    pairs = [(0, 1), (1, 2), (2, 0)]
+    return all(float((rgb[i] - rgb[j]).square_().mean()) < _GREY for i, j in pairs)
+
+
+def greyed(rgb: Tensor) -> Tensor:
+    """A picture ``(3, H, W)`` by its luminance alone, in its data type."""
+    grey = sum(weight * plane for weight, plane in zip(_LUMA, rgb, strict=True))
+    assert isinstance(grey, Tensor)
+    return grey.expand_as(rgb).contiguous()
+
+
 def to_ycbcr(rgb: Tensor) -> Tensor:
     """YCbCr by BT.601 at full range, as in JPEG: all in 0..1, grey at ``Cb = Cr = 0.5``."""
     wide = _rgb(rgb)
@@ -204,20 +232,21 @@ def _apply(picture: Tensor, target: Moments, variant: Variant, clip: bool) -> Te
     return result.clamp(0, 1) if clip else result
 
 
-def recolored(pictures: Tensor, share: float) -> Tensor:
+def recolored(pictures: Tensor, share: float, rng: torch.Generator | None = None) -> Tensor:
     """Some pictures of a batch in random other colours: an augmentation of training.
 
     Their hues are turned by any angle, their saturation multiplied by 0.6 to 1.6, their contrast by
     0.8 to 1.3, their brightness moved by at most 0.1.
 
     Args:
-        pictures: ``(B, 3, H, W)`` in 0..1; random numbers are torch's global ones.
+        pictures: ``(B, 3, H, W)`` in 0..1.
         share: of the pictures, 0..1, on average.
+        rng: of the random numbers; None takes torch's global ones.
 
     Returns:
         Pictures of the same shape, in 0..1.
     """
-    drawn = torch.rand(5, len(pictures), 1, 1).to(pictures)
+    drawn = torch.rand(5, len(pictures), 1, 1, generator=rng, dtype=torch.float32).to(pictures)
     angle, saturation, contrast = 2 * math.pi * drawn[0], 0.6 + drawn[1], 0.8 + drawn[2] / 2
     grey = pictures.new_full((3, 3), 1 / 3)  # projects onto the axis that hues turn around
     across = torch.linalg.cross(pictures.new_ones(3, 3) / math.sqrt(3), torch.eye(3).to(pictures))

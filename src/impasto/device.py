@@ -1,12 +1,13 @@
-"""Where and how precisely to compute."""
+"""Where and how precisely to compute, and what of the process that concerns."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -18,13 +19,15 @@ from .errors import InputError
 __all__ = [
     "LARGE",
     "available_memory",
+    "blank",
     "channels_last",
     "check_memory",
+    "check_process",
     "choose_device",
     "choose_precision",
     "describe",
     "sparing",
-    "tune_process",
+    "tune",
 ]
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -36,8 +39,15 @@ def choose_device(name: str = "auto") -> torch.device:
     """The named device, or the best one: CUDA, then MPS, then CPU.
 
     Raises:
-        InputError: for a name that torch does not know or a device that is not there.
+        InputError: for a name that torch does not know, a device that is not there, or one that a
+            forked process cannot use.
     """
+    device = _named(name)
+    check_process(device)
+    return device
+
+
+def _named(name: str) -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -107,9 +117,9 @@ def available_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept)
-    libc = _glibc()
+    libc = _tuned_glibc()
     if libc is not None:
-        libc.malloc_trim(0)  # what tune_process() made the heap keep is free too
+        libc.malloc_trim(0)  # what tune() made the heap keep is free too
     return int(psutil.virtual_memory().available)
 
 
@@ -141,13 +151,34 @@ def channels_last(module: Module) -> Module:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-@functools.cache
-def tune_process() -> None:
-    """Set what makes the CPU faster, once: denormals as zeros, and memory kept when freed.
+def blank(make: Callable[[], Module]) -> Module:
+    """A module whose weights are still to be loaded: float32 zeros on the CPU.
+
+    Leaves torch's random state alone, and does not depend on its default data type.
+    """
+    with torch.device("meta"):
+        module = make()
+    module = module.to_empty(device="cpu").float()
+    for tensor in module.state_dict().values():
+        tensor.zero_()
+    return module
+
+
+_tuned = False
+
+
+def tune() -> None:
+    """Set what makes the CPU faster for the whole process: 10 to 45 % of the time of optimisation.
 
     Every iteration allocates and frees the same large tensors; glibc by default returns them to
-    the system, and fetching the pages again costs 10 to 45 % of the time.
+    the system, and fetching the pages again is what costs. So freed memory is kept, and denormals
+    count as zeros. The command line does this; a program that impasto is a part of may not want it,
+    so nothing else here does.
     """
+    global _tuned
+    if _tuned:
+        return
+    _tuned = True
     torch.set_flush_denormal(True)
     libc = _glibc()
     if libc is not None:
@@ -155,13 +186,52 @@ def tune_process() -> None:
         libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is not given back unasked
 
 
+def _tuned_glibc() -> ctypes.CDLL | None:
+    """Only where :func:`tune` changed its ways are they to be changed back."""
+    return _glibc() if _tuned else None
+
+
+_forked, _alone = False, False
+
+
+def _after_fork() -> None:
+    global _forked, _alone
+    _forked, _alone = True, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_process(device: torch.device | None = None) -> None:
+    """Make a forked process fit to compute.
+
+    A fork has none of its parent's threads, and OpenMP would wait for them for ever: one thread has
+    to do.
+
+    Raises:
+        InputError: where a fork cannot compute at all: on a GPU, and on macOS.
+    """
+    global _alone
+    if not _forked:
+        return
+    if sys.platform == "darwin" or (device is not None and device.type != "cpu"):
+        raise InputError(
+            "a forked process cannot compute here: start workers by spawn, such as with "
+            'multiprocessing.get_context("spawn")'
+        )
+    if not _alone:
+        torch.set_num_threads(1)
+        _alone = True
+
+
 @contextmanager
 def sparing(pixels: int) -> Iterator[None]:
-    """For a large picture the contrary of :func:`tune_process`: large blocks go back when freed.
+    """For a large picture the contrary of :func:`tune`: large blocks go back when freed.
 
     Blocks as large as a picture leave holes in the heap that the next ones do not fit into.
     """
-    libc = _glibc() if pixels > LARGE else None
+    libc = _tuned_glibc() if pixels > LARGE else None
     if libc is None:
         yield
         return

@@ -1,6 +1,7 @@
-"""The one error that people see, the check that many share, the end of a run that was asked for."""
+"""The one error that people see, the checks that many share, the end of a run that was asked for."""
 
 import math
+from numbers import Real
 
 __all__ = ["InputError", "Interrupted", "check_finite", "check_share"]
 
@@ -17,7 +18,9 @@ class Interrupted(Exception):
 
 
 def check_finite(name: str, value: float) -> None:
-    """Raise InputError unless value is a finite number."""
+    """Raise InputError unless ``value`` is a finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}: must be a number")
     if not math.isfinite(value):
         raise InputError(f"{name} is {value}: must be a finite number")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from . import __version__
 from . import color as colors
-from .errors import InputError
+from .device import check_process
+from .errors import InputError, check_finite
 from .images import (
     MIN_SIDE,
     Picture,
@@ -31,12 +31,19 @@ from .images import (
     same_file,
     write,
 )
-from .methods import DEFAULT, Method, OnStep, Step, check_options, load, options_of
+from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import Gatys
 from .methods.johnson import Johnson
 from .progress import Bar
 from .statistics import Moments
-from .styles import SUFFIX, LearntStyle, StoredStyle, style_shares
+from .styles import (
+    SUFFIX,
+    LearntStyle,
+    StoredStyle,
+    check_list,
+    read_painting,
+    style_shares,
+)
 
 __all__ = [
     "Result",
@@ -46,6 +53,7 @@ __all__ = [
     "load_refined",
     "read_style",
     "refiner",
+    "store_style",
     "stylize",
 ]
 
@@ -224,6 +232,7 @@ class Transfer:
             on_step: see :data:`impasto.methods.OnStep`.
         """
         began = time.monotonic()
+        check_process()
         picture = self.read(content)
         rgb = picture.rgb
         if self.size is not None:
@@ -362,8 +371,9 @@ def check_controls(
         raise InputError("match-luminance goes with color luminance: add it")
     if size is not None and size < MIN_SIDE:
         raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
-    if not (math.isfinite(strength) and strength >= 0):
-        raise InputError(f"strength is {strength}: must be a finite number, 0 or more")
+    check_finite("strength", strength)
+    if strength < 0:
+        raise InputError(f"strength is {strength}: must be 0 or more")
 
 
 def read_style(
@@ -393,7 +403,68 @@ def read_style(
                 f"{source}: no such file; method johnson has learnt a painting of that name: use "
                 '--method johnson (method="johnson"), or give the painting\'s file'
             )
-    return read(source, background, max_pixels=max_pixels, accept_truncated=accept_truncated)
+    return read_painting(
+        source, background, max_pixels=max_pixels, accept_truncated=accept_truncated
+    )
+
+
+def store_style(
+    paintings: Sequence[Source],
+    name: str,
+    weights: Sequence[float] | None = None,
+    methods: Sequence[str] | None = None,
+    *,
+    on_progress: Callable[[int, int, str], bool | None] = lambda done, total, name: None,
+    **options: Any,
+) -> StoredStyle:
+    """What methods need of one painting, or of a mixture, to keep in a file.
+
+    Args:
+        paintings: whatever :func:`impasto.images.read` takes.
+        name: of the style, for messages.
+        weights: share of each painting; None for equal shares.
+        methods: names of those that it is for; None for all that take any painting, each with its
+            own network (about 4 MB in a file).
+        on_progress: called with the networks done, those in all, and what comes next; True ends the
+            work, by KeyboardInterrupt.
+        options: of the methods, such as another ``backbone`` of ``gatys`` or a ``model``; each goes
+            to those that have it.
+
+    Returns:
+        The style: ``save(path)`` writes it.
+
+    Raises:
+        InputError: for a method that takes no painting, an option that none has, or pictures that
+            cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> painting = np.random.default_rng(0).random((48, 64, 3))
+        >>> store_style([painting], "noise", methods=["adain"])
+        <style noise for adain; 48 to 48 px>
+    """
+    check_list(paintings)
+    for method in methods or ():
+        options_of(method)
+        if method not in STORED:
+            raise InputError(
+                f"method {method} paints what it has learnt alone: no style is stored for it"
+            )
+    wanted = [method for method in STORED if method in (methods or STORED)]
+    known = dict.fromkeys(option for method in wanted for option in options_of(method))
+    check_options(f"method {' or '.join(wanted)}", known, options)
+    read = [read_painting(painting) for painting in paintings]
+    runs = [(method, own) for method in wanted for own in STORED[method]]
+    stored: StoredStyle | None = None
+    for number, (method, own) in enumerate(runs):
+        if on_progress(number, len(runs), method):
+            raise KeyboardInterrupt
+        given = {key: value for key, value in options.items() if key in options_of(method)}
+        ready = load(method, **{"precision": "float32", **own, **given})
+        stored = ready.prepare(read, weights).store(name, stored)
+    on_progress(len(runs), len(runs), "")
+    assert stored is not None
+    return stored
 
 
 def stylize(

@@ -1,112 +1,73 @@
 """What is kept of a painting: its moments at several sizes, measured when asked for or stored.
 
 Paper 4 names it the major drawback of Gatys' method that it "cannot store picture styles". It can:
-the style loss needs the moments of the painting's features and nothing else.
+the style loss needs the moments of the painting's features and nothing else. So do AdaIN, WCT and
+the flows, each of the features of its own network.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .backbones.weights import load_tensors, save_tensors
-from .errors import InputError
-from .images import Source, fit, read, resize
+from .errors import InputError, check_finite
+from .images import Picture, Source, fit, read, resize
 from .statistics import Moments, shares
 
 __all__ = [
     "SUFFIX",
     "LayerMoments",
     "LearntStyle",
+    "Part",
     "StoredStyle",
     "Style",
+    "check_list",
+    "check_prepared",
     "prepared",
+    "read_painting",
     "reduce",
     "style_shares",
 ]
 
 SUFFIX = ".style"
 KIND = "impasto style"
+LARGEST = 1024  # short side in pixels beyond which nothing is stored
+MOST = 1 << 24  # pixels of a painting that are looked at
+PIECE = 1 << 21  # pixels that are measured at a time
+UNIT = 16  # pixels: pieces are whole cells of the deepest layers
 LayerMoments = Mapping[str, Moments]
 Measure = Callable[[Tensor], LayerMoments]
 
 
 @dataclass(frozen=True)
-class StoredStyle:
-    """Moments of one style (or a mixture) at several sizes.
+class Part:
+    """What one network sees of a style.
 
     Attributes:
-        name: for messages.
-        backbone: fingerprint of the backbone that measured it.
-        color: moments of its RGB pixels.
         levels: short side in pixels -> tap -> normalised moments.
+        methods: names of those that it was stored for; none in files of old.
     """
 
-    name: str
-    backbone: str
-    color: Moments
     levels: Mapping[int, LayerMoments]
+    methods: tuple[str, ...] = ()
 
     @property
     def taps(self) -> list[str]:
         """The layers that were measured."""
         return list(next(iter(self.levels.values())))
-
-    def save(self, path: Path) -> None:
-        """Write to ``path`` (safetensors, whole or not at all)."""
-        tensors = self.color.tensors("color")
-        for size, layers in self.levels.items():
-            for tap, moments in layers.items():
-                tensors |= moments.tensors(f"{size}.{tap}")
-        header = {
-            "kind": KIND,
-            "name": self.name,
-            "backbone": self.backbone,
-            "sizes": json.dumps(sorted(self.levels)),
-            "taps": json.dumps(self.taps),
-        }
-        save_tensors(path, tensors, header)
-
-    @classmethod
-    def load(cls, path: Path) -> StoredStyle:
-        """Read what :meth:`save` wrote. Raises InputError for anything else."""
-        tensors, header = load_tensors(path)
-        try:
-            sizes, taps = json.loads(header["sizes"]), json.loads(header["taps"])
-            if header["kind"] != KIND or not sizes or not taps:
-                raise KeyError
-            return cls(
-                name=header["name"],
-                backbone=header["backbone"],
-                color=Moments.from_tensors(tensors, "color"),
-                levels={
-                    int(size): {tap: Moments.from_tensors(tensors, f"{size}.{tap}") for tap in taps}
-                    for size in sizes
-                },
-            )
-        except (KeyError, TypeError, ValueError, RuntimeError):
-            raise InputError(f"{path}: not a style stored by `impasto style`") from None
-
-    def check(self, backbone: str, taps: Sequence[str]) -> None:
-        """Raise InputError unless it was measured by ``backbone`` at ``taps``."""
-        if self.backbone != backbone:
-            raise InputError(
-                f"style {self.name}: stored for backbone {self.backbone}, not {backbone}; store it "
-                "again with this backbone, or give the painting"
-            )
-        missing = [tap for tap in taps if tap not in self.taps]
-        if missing:
-            raise InputError(
-                f"style {self.name}: has no layer {', '.join(missing)} (it has "
-                f"{', '.join(self.taps)}); choose among these, or give the painting"
-            )
 
     def at(self, short_side: int) -> LayerMoments:
         """Moments at a size, interpolated between the two stored sizes around it."""
@@ -118,6 +79,106 @@ class StoredStyle:
         share = math.log(short_side / below) / math.log(above / below)
         low, high = self.levels[below], self.levels[above]
         return {tap: Moments.mix([low[tap], high[tap]], [1 - share, share]) for tap in low}
+
+
+@dataclass(frozen=True, repr=False)
+class StoredStyle:
+    """What methods need of one style (or a mixture), taken wherever a painting is.
+
+    Attributes:
+        name: for messages.
+        color: moments of its RGB pixels.
+        parts: fingerprint of a network -> what that one sees.
+    """
+
+    name: str
+    color: Moments
+    parts: Mapping[str, Part]
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods that it was stored for."""
+        return sorted({name for part in self.parts.values() for name in part.methods})
+
+    def __repr__(self) -> str:
+        sizes = sorted({size for part in self.parts.values() for size in part.levels})
+        what = ", ".join(self.methods or self.parts)
+        return f"<style {self.name} for {what}; {sizes[0]} to {sizes[-1]} px>"
+
+    def joined(self, backbone: str, part: Part) -> StoredStyle:
+        """The same style, with what one more network sees."""
+        before = self.parts.get(backbone, Part({}))
+        levels = {
+            size: {**before.levels.get(size, {}), **layers} for size, layers in part.levels.items()
+        }
+        methods = tuple(dict.fromkeys([*before.methods, *part.methods]))
+        return replace(self, parts={**self.parts, backbone: Part(levels, methods)})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to ``path`` (safetensors, whole or not at all)."""
+        tensors = self.color.tensors("color")
+        described = []
+        for number, (backbone, part) in enumerate(self.parts.items()):
+            for size, layers in part.levels.items():
+                for tap, moments in layers.items():
+                    tensors |= moments.tensors(f"{number}.{size}.{tap}")
+            known = {"backbone": backbone, "methods": part.methods, "taps": part.taps}
+            described.append({**known, "sizes": sorted(part.levels)})
+        header = {"kind": KIND, "format": "2", "name": self.name, "parts": json.dumps(described)}
+        save_tensors(Path(path), tensors, header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> StoredStyle:
+        """Read what :meth:`save` wrote, now or before styles had parts.
+
+        Raises:
+            InputError: for anything else.
+        """
+        tensors, header = load_tensors(Path(path))
+        try:
+            if header["kind"] != KIND:
+                raise KeyError
+            if "parts" in header:
+                described = [
+                    (f"{number}.", known) for number, known in enumerate(json.loads(header["parts"]))
+                ]
+            else:
+                old = {name: json.loads(header[name]) for name in ("taps", "sizes")}
+                described = [("", {"backbone": header["backbone"], "methods": (), **old})]
+            parts = {
+                str(known["backbone"]): Part(
+                    {
+                        int(size): {
+                            str(tap): Moments.from_tensors(tensors, f"{prefix}{size}.{tap}")
+                            for tap in known["taps"]
+                        }
+                        for size in known["sizes"]
+                    },
+                    tuple(map(str, known["methods"])),
+                )
+                for prefix, known in described
+            }
+            if not parts or not all(part.levels and part.taps for part in parts.values()):
+                raise KeyError
+            return cls(header["name"], Moments.from_tensors(tensors, "color"), parts)
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+            raise InputError(f"{path}: not a style stored by `impasto style`") from None
+
+    def check(self, method: str, backbone: str, taps: Sequence[str]) -> None:
+        """Raise InputError unless it has what ``backbone`` sees at ``taps``, for ``method``."""
+        if backbone not in self.parts:
+            raise InputError(
+                f"style {self.name}: stored for {', '.join(self.methods or self.parts)}, not for "
+                f"method {method} by {backbone}; store it again for that (impasto style PAINTING "
+                f"--for {method}), or give the painting"
+            )
+        known = self.parts[backbone].taps
+        missing = [tap for tap in taps if tap not in known]
+        if missing:
+            raise InputError(
+                f"style {self.name}: has no layer {', '.join(missing)} (it has "
+                f"{', '.join(known)}); choose among these, or give the painting"
+            )
 
 
 @dataclass(frozen=True)
@@ -133,20 +194,31 @@ class LearntStyle:
     color: Moments
 
 
-@dataclass
+@dataclass(repr=False)
 class Style:
-    """One or several styles, by weight, as a method that optimises sees them.
+    """One or several styles, by weight, as a method sees them.
 
     Attributes:
+        names: of the parts.
         parts: paintings ``(3, H, W)`` and stored styles.
         weights: share of each.
+        method: name of the method that prepared it.
+        backbone: fingerprint of the network behind ``measure``.
+        taps: what it is measured at.
         measure: features' moments of a picture ``(3, H, W)``, by tap.
     """
 
+    names: Sequence[str]
     parts: Sequence[Tensor | StoredStyle]
     weights: Sequence[float]
+    method: str
+    backbone: str
+    taps: Sequence[str]
     measure: Measure
     _known: dict[int, LayerMoments] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<style {' + '.join(self.names)} prepared for {self.method}>"
 
     @cached_property
     def color(self) -> Moments:
@@ -161,9 +233,9 @@ class Style:
         """Mixed moments with every painting reduced to ``short_side`` pixels (never enlarged)."""
         if short_side not in self._known:
             each = [
-                part.at(short_side)
+                part.parts[self.backbone].at(short_side)
                 if isinstance(part, StoredStyle)
-                else self.measure(reduce(part, short_side))
+                else self._measured(reduce(part, short_side))
                 for part in self.parts
             ]
             self._known[short_side] = {
@@ -174,13 +246,22 @@ class Style:
             }
         return self._known[short_side]
 
-    def store(self, name: str, backbone: str, largest: int = 1024) -> StoredStyle:
+    def _measured(self, painting: Tensor) -> LayerMoments:
+        """In pieces where it is large: moments add up."""
+        pieces = list(_pieces(painting))
+        if len(pieces) == 1:
+            return self.measure(painting)
+        each = [self.measure(piece) for piece in pieces]
+        areas = [float(piece[0].numel()) for piece in pieces]
+        return {tap: Moments.mix([layers[tap] for layers in each], areas) for tap in each[0]}
+
+    def store(self, name: str, joining: StoredStyle | None = None) -> StoredStyle:
         """Measure at 64, 128, ... pixels, to the size of the largest painting, and keep it.
 
         Args:
             name: of the style, for messages.
-            backbone: fingerprint of the backbone behind ``measure``.
-            largest: short side in pixels beyond which nothing is measured.
+            joining: what was stored of the same paintings for other methods; what is in there
+                is not measured again.
 
         Raises:
             InputError: if a part is a stored style already.
@@ -188,18 +269,23 @@ class Style:
         paintings = [part for part in self.parts if isinstance(part, Tensor)]
         if len(paintings) < len(self.parts):
             raise InputError("a stored style cannot be stored again: name the paintings")
-        limit = min(largest, max(min(p.shape[-2:]) for p in paintings))
-        sizes = [size for size in (64, 128, 256, 512, 1024, 2048) if size < limit] + [limit]
+        before = joining or StoredStyle(name, self.color, {})
+        known = before.parts.get(self.backbone)
+        if known is not None and set(self.taps) <= set(known.taps):
+            return before.joined(self.backbone, Part(known.levels, (self.method,)))
+        limit = min(LARGEST, max(min(p.shape[-2:]) for p in paintings))
+        sizes = [size for size in (64, 128, 256, 512) if size < limit] + [limit]
         levels = {
             size: {tap: moments.to("cpu") for tap, moments in self.at(size).items()}
             for size in sizes
         }
-        return StoredStyle(name, backbone, self.color, levels)
+        return before.joined(self.backbone, Part(levels, (self.method,)))
 
 
 def prepared(
     styles: Sequence[Source | StoredStyle | LearntStyle],
     weights: Sequence[float] | None,
+    method: str,
     backbone: str,
     taps: Sequence[str],
     measure: Measure,
@@ -209,33 +295,93 @@ def prepared(
     Args:
         styles: paintings and stored styles.
         weights: share of each; None for equal shares.
-        backbone: fingerprint of the backbone behind ``measure``.
+        method: name of the method that they are for.
+        backbone: fingerprint of the network behind ``measure``.
         taps: that a stored style must have.
         measure: see :class:`Style`.
 
     Raises:
-        InputError: if a stored style does not fit the backbone or the taps, the weights do not fit
-            the styles, or a style is known to a network alone.
+        InputError: if a stored style has not what the method needs, the weights do not fit the
+            styles, or a style is known to a network alone.
     """
+    check_list(styles)
+    names: list[str] = []
     parts: list[Tensor | StoredStyle] = []
     for style in styles:
         if isinstance(style, StoredStyle):
-            style.check(backbone, taps)
+            style.check(method, backbone, taps)
             parts.append(style)
+            names.append(style.name)
         elif isinstance(style, LearntStyle):
             raise InputError(
                 f"style {style.name}: known to a network alone; give the painting here"
             )
+        elif isinstance(style, Style):
+            raise InputError(f"{style!r}: give it to the method itself, in place of prepare()")
         else:
-            parts.append(read(style).rgb)
-    return Style(parts, style_shares(len(parts), weights), measure)
+            painting = read_painting(style)
+            parts.append(painting.rgb)
+            names.append(painting.name)
+    return Style(
+        names, parts, style_shares(len(parts), weights), method, backbone, list(taps), measure
+    )
+
+
+def read_painting(
+    source: Source,
+    background: str = "white",
+    *,
+    max_pixels: int | None = None,
+    accept_truncated: bool = False,
+) -> Picture:
+    """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced."""
+    picture = read(source, background, max_pixels=max_pixels, accept_truncated=accept_truncated)
+    pixels = picture.height * picture.width
+    if pixels <= MOST:
+        return picture
+    short = int(min(picture.height, picture.width) * math.sqrt(MOST / pixels))
+    small = resize(picture.rgb, fit(picture.height, picture.width, short))
+    return Picture(small, None, picture.name)
+
+
+def check_list(styles: object) -> None:
+    """Raise InputError for one style where a list of them belongs."""
+    one = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor, Picture, StoredStyle, Style)
+    if isinstance(styles, (*one, LearntStyle)) or not isinstance(styles, Iterable):
+        raise InputError(
+            f"styles: a {type(styles).__name__} where a list belongs: give [PAINTING, ...]"
+        )
+
+
+def check_prepared(style: Any, method: str, backbone: str, taps: Sequence[str]) -> None:
+    """Raise InputError unless ``style`` is what ``method`` itself has prepared."""
+    if not isinstance(style, Style):
+        raise InputError(
+            f"style: a {type(style).__name__} where a prepared style belongs: give what prepare("
+            f"[PAINTING]) of method {method} returns, or use impasto.stylize()"
+        )
+    if style.backbone != backbone or not set(taps) <= set(style.taps):
+        raise InputError(
+            f"{style!r}: was prepared by method {style.method} for other features; call prepare() "
+            f"of the method {method} that renders"
+        )
 
 
 def style_shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
     """As :func:`impasto.statistics.shares`; InputError for negative weights too."""
-    if weights is not None and any(weight < 0 for weight in weights):
-        raise InputError("weights of styles must not be negative")
+    for weight in _several(weights):
+        check_finite("a weight of a style", weight)
+        if weight < 0:
+            raise InputError("weights of styles must not be negative")
     return shares(count, weights)
+
+
+def _several(weights: object) -> Iterable[Any]:
+    if weights is None:
+        return ()
+    if isinstance(weights, str) or not isinstance(weights, Iterable):
+        raise InputError(f"weights are {weights!r}: give a list of numbers, one for each style")
+    return list(weights)
 
 
 def reduce(picture: Tensor, short_side: int) -> Tensor:
@@ -244,3 +390,23 @@ def reduce(picture: Tensor, short_side: int) -> Tensor:
     if min(height, width) <= short_side:
         return picture
     return resize(picture, fit(height, width, short_side))
+
+
+def _pieces(picture: Tensor) -> Iterator[Tensor]:
+    """A picture ``(3, H, W)`` cut so that no piece is larger than ``PIECE`` or far from a square.
+
+    Each is seen as a picture of its own: at the cuts as at its borders.
+    """
+    height, width = picture.shape[-2:]
+    if height * width <= PIECE:
+        yield picture
+        return
+    for rows in picture.split(_even(height), -2):
+        yield from rows.split(_even(width), -1)
+
+
+def _even(length: int) -> list[int]:
+    """``length`` in parts of nearly the same size, whole cells but for the last."""
+    count = math.ceil(length / math.isqrt(PIECE))
+    cuts = [UNIT * round(part * length / count / UNIT) for part in range(count)] + [length]
+    return [end - begin for begin, end in itertools.pairwise(cuts)]

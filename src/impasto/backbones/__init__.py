@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..color import recolored
+from ..device import blank
 from ..errors import InputError
 from ..images import fit, list_pictures, read, resize
 from ..samples import PHOTOGRAPHS
@@ -99,7 +100,7 @@ def load_backbone(
     """
     if isinstance(name, Backbone):
         net = copy.deepcopy(name)
-        net.fingerprint = net.fingerprint or f"{net.name}:{digest(net)}"
+        net.weights = net.weights or digest(net)
         return net.eval().requires_grad_(False)
     check_options(padding, pooling)
     if name not in NAMES:
@@ -122,13 +123,10 @@ def load_backbone(
     if weights == "random":
         return randomised(net, seed, photos)
     # Of the weights as they are in the file: measured means may differ in the last digit.
-    net.fingerprint = f"{name}:{padding}:{pooling}:{digest(net)}"
-    if isinstance(net, ResNet):
-        net.fingerprint += f":{','.join(net.smooth.values())}"
+    net.weights = digest(net)
     if name not in BUNDLED and normalise:
-        scaled_by = "colors" if photos is None else _folder_digest(photos)
-        net.scale_(_unit_means(net, photos, scaled_by))
-        net.fingerprint += f":{scaled_by}"
+        net.scaled_by = "colors" if photos is None else _folder_digest(photos)
+        net.scale_(_unit_means(net, photos, net.scaled_by))
     return net.eval().requires_grad_(False)
 
 
@@ -147,10 +145,10 @@ def load_vgg(name: str | Backbone = "slim", weights: Path | None = None, **optio
 
 
 def _untrained(name: str) -> Backbone:
-    """With whatever weights torch starts with."""
+    """With weights that are still to be drawn."""
     if name in RESNETS:
-        return ResNet(*RESNETS[name], name=name)
-    return VGG(_WIDTHS[name], TORCHVISION, name=name)
+        return blank(lambda: ResNet(*RESNETS[name], name=name))
+    return blank(lambda: VGG(_WIDTHS[name], TORCHVISION, name=name))
 
 
 def _load(
@@ -229,9 +227,8 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
     if isinstance(other, VGG | Compact):
         means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
     other.scale_(means)
-    other.served, other.name = net.served, "random"
-    how = [net.padding, net.pooling, *(net.smooth.values() if isinstance(net, ResNet) else ())]
-    other.fingerprint = f"random:{net.name}:{':'.join(how)}:{digest(other)}"
+    other.served, other.name, other.scaled_by = net.served, f"random:{net.name}", ""
+    other.weights = digest(other)
     return other.eval().requires_grad_(False)
 
 
@@ -254,7 +251,7 @@ def build_resnet(
         raise InputError(f"{source}: not {name} weights (no conv1.weight); see `impasto backbones`")
     prefix = stem.removesuffix("conv1.weight")
     found = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-    net = ResNet(*RESNETS[name], convention, name=name)
+    net = blank(lambda: ResNet(*RESNETS[name], convention, name=name))
     state = net.state_dict()
     taps = ["conv1"]
     for tap in net.every_tap[1:]:
@@ -307,7 +304,7 @@ def build_vgg(
         raise InputError(
             f"{source}: not {name} weights (no {prefix}0.weight); see `impasto backbones`"
         )
-    net = VGG(tuple(widths), convention, padding, pooling, name)
+    net = blank(lambda: VGG(tuple(widths), convention, padding, pooling, name))
     state = {}
     for conv, number in found.items():
         for part in ("weight", "bias"):
@@ -345,10 +342,8 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
         rgb = read(getattr(data, name)()).rgb
         picture = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
         yield picture
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
-            others = recolored(picture.expand(4, -1, -1, -1), 1.0)
-        yield from others[:, None]
+        rng = torch.Generator().manual_seed(0)
+        yield from recolored(picture.expand(4, -1, -1, -1), 1.0, rng)[:, None]
 
 
 def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:

@@ -70,7 +70,9 @@ class Backbone(nn.Module, ABC):
         convention: what the weights expect of their input.
         name: for messages and stored styles.
         served: the taps that may be asked for; None means all.
-        fingerprint: of the weights and how they are used; stored styles carry it.
+        weights: what stands for the weights in :attr:`fingerprint`: a digest, mostly of the file
+            that they came from.
+        scaled_by: what they were brought to unit mean with after that; empty if they were not.
     """
 
     style_layers: ClassVar[Mapping[str, float]]
@@ -85,7 +87,20 @@ class Backbone(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.convention, self.name, self.served = convention, name, served
-        self.fingerprint = ""
+        self.weights, self.scaled_by = "", ""
+
+    @property
+    def fingerprint(self) -> str:
+        """All that features depend on, as it is now: weights, and how they are used.
+
+        Stored styles carry it, and models that go with a backbone.
+        """
+        parts = [self.name, self.padding, self.pooling, self.weights, *self._further()]
+        return ":".join([*parts, self.scaled_by] if self.scaled_by else parts)
+
+    def _further(self) -> list[str]:
+        """Further options that features depend on."""
+        return []
 
     @property
     @abstractmethod

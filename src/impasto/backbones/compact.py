@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import blank
 from ..errors import InputError
 from .base import (
     PLAIN,
@@ -199,10 +200,10 @@ def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:
         net: Compact | VGG
         if "layers" in config:
             layers = {conv: tuple(map(int, shape)) for conv, shape in config["layers"].items()}
-            net = Compact(layers, name=name, served=tuple(config["taps"]))
+            net = blank(lambda: Compact(layers, name=name, served=tuple(config["taps"])))
         else:
             widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
-            net = VGG(widths, PLAIN, name=name, served=tuple(config["taps"]))
+            net = blank(lambda: VGG(widths, PLAIN, name=name, served=tuple(config["taps"])))
         net.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, InputError):
         raise InputError(

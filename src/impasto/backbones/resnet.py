@@ -9,6 +9,7 @@ Image Style Transfer", CVPR 2021, who smooth the features against it).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -147,7 +148,8 @@ class ResNet(Backbone):
             setattr(self, f"layer{number + 1}", nn.Sequential(*blocks))
             self.sizes[f"rb{number + 1}"] = channels
         self.smooth = self.smoothing(smooth)
-        self.means = {tap: torch.ones(size) for tap, size in self.sizes.items()}
+        ones = partial(torch.ones, dtype=torch.float32, device="cpu")
+        self.means = {tap: ones(size) for tap, size in self.sizes.items()}
 
     def smoothing(self, smooth: Smooth | Mapping[str, Smooth]) -> dict[str, Smooth]:
         """What is done at every tap; see the class."""
@@ -161,6 +163,9 @@ class ResNet(Backbone):
             if how not in get_args(Smooth):
                 raise InputError(f"smooth {how!r} is unknown: use none, scale or softmax")
         return {tap: given.get(tap, "none") for tap in self.sizes}
+
+    def _further(self) -> list[str]:
+        return [",".join(self.smooth.values())]
 
     @property
     def every_tap(self) -> list[str]:

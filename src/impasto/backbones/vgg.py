@@ -88,6 +88,9 @@ class VGG(Backbone):
                 )
                 previous = width
 
+    def _further(self) -> list[str]:
+        return ["seamless"] if self.seamless else []
+
     @property
     def every_tap(self) -> list[str]:
         """``conv1_1, relu1_1, conv1_2, ...``."""

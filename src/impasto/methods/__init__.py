@@ -21,6 +21,7 @@ from .wct import WCT
 __all__ = [
     "DEFAULT",
     "METHODS",
+    "STORED",
     "Method",
     "OnStep",
     "Step",
@@ -39,6 +40,15 @@ METHODS: dict[str, type[Method]] = {
     "wct": WCT,
 }
 DEFAULT = "adain"
+# Methods that take any painting, so that a style can be stored for them; each with the options of
+# its bundled networks that see a painting in different ways. StyleFlow sees more by AdaIN's encoder.
+STORED: dict[str, tuple[dict[str, Any], ...]] = {
+    "styleflow": ({},),
+    "adain": ({},),
+    "wct": ({},),
+    "gatys": ({},),
+    "artflow": ({}, {"operator": "rbmad"}),
+}
 
 
 def methods() -> dict[str, str]:

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from ..backbones import load_backbone, load_vgg
 from ..color import confined, recolored
-from ..device import tune_process
 from ..errors import InputError, check_share
 from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
@@ -254,7 +253,6 @@ class AdaINTraining:
 
     def __init__(self, model: _Model, perceptual: Perceptual, recolored: float = 0.0) -> None:
         check_share("recolored", recolored)
-        tune_process()
         self.model, self.network = model, model.network
         self.perceptual, self.recolored = perceptual, recolored
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..color import recolored
-from ..device import LARGE, sparing, tune_process
+from ..device import LARGE, sparing
 from ..errors import InputError, check_share
 from ..losses import total_variation
 from ..networks.flow import Flow
@@ -130,7 +130,6 @@ class FlowTraining:
         recolored: float = 0.0,
     ) -> None:
         check_share("recolored", recolored)
-        tune_process()
         self.model, self.network = model, model.network
         self.perceptual, self.tv_weight, self.recolored = perceptual, tv_weight, recolored
 

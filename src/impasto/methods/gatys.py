@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,16 +21,16 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.compact import BUNDLED
 from ..backbones.resnet import RESNETS, Smooth
-from ..color import match
+from ..color import greyed, is_grey, is_grey_picture, match
 from ..device import (
     channels_last,
     check_memory,
+    check_process,
     choose_device,
     choose_precision,
     describe,
-    tune_process,
 )
-from ..errors import InputError
+from ..errors import InputError, check_finite
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import (
     content_loss,
@@ -41,7 +41,14 @@ from ..losses import (
     total_variation,
 )
 from ..statistics import Moments
-from ..styles import LayerMoments, LearntStyle, StoredStyle, Style, prepared
+from ..styles import (
+    LayerMoments,
+    LearntStyle,
+    StoredStyle,
+    Style,
+    check_prepared,
+    prepared,
+)
 from .base import OnStep, Step
 
 __all__ = ["Gatys"]
@@ -97,6 +104,7 @@ class Gatys:
         InputError: for an option out of its range, or a backbone that cannot be had.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         backbone: str | Backbone = "compact",
@@ -134,7 +142,6 @@ class Gatys:
         _among("optimizer", optimizer, OPTIMIZERS)
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        tune_process()
         net = load_backbone(
             *(backbone, weights_file),
             convention=convention,
@@ -200,6 +207,8 @@ class Gatys:
         if given is not None:
             weights = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
             net.check(weights)
+            for tap, weight in weights.items():
+                check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
                 raise InputError("layer weights must not be negative and not all zero")
         else:
@@ -217,6 +226,7 @@ class Gatys:
         total = sum(weights.values())
         return {tap: weight / total for tap, weight in weights.items()}
 
+    @torch.inference_mode(False)
     def prepare(
         self,
         styles: Sequence[Source | StoredStyle | LearntStyle],
@@ -224,14 +234,17 @@ class Gatys:
     ) -> Style:
         """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
         taps = list(self.style_layers)
-        return prepared(styles, weights, self.net.fingerprint, taps, self.measure)
+        return prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def measure(self, picture: Tensor) -> LayerMoments:
         """Normalised moments of a picture ``(3, H, W)`` at the style layers."""
         features = self.net(self._on_device(picture), self.style_layers)
         return {tap: Moments.of(features[tap][0]).normalised() for tap in self.style_layers}
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def __call__(
         self,
         content: Source,
@@ -250,11 +263,18 @@ class Gatys:
         and halves the learning rate; after five such events the best picture is returned with a
         warning.
 
+        A grey photograph in a grey painting stays grey: the best of the grey pictures is looked
+        for.
+
         Raises:
-            InputError: if the picture is too small or needs more memory than there is.
+            InputError: if the picture is too small or needs more memory than there is, or ``style``
+                is not what :meth:`prepare` returned.
         """
+        check_process(self.device)
         _positive("strength", strength, zero=True)
-        content = read(content).rgb
+        check_prepared(style, "gatys", self.net.fingerprint, list(self.style_layers))
+        content = _usable(read(content).rgb)
+        grey = is_grey(style.color) and is_grey_picture(content)
         plan = self._plan(content.shape[-2], content.shape[-1])
         check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
@@ -264,9 +284,10 @@ class Gatys:
         for size, count in plan:
             here = resize(content, size)
             spent += size[0] * size[1] * count / cost
-            level = _Level(self, here, self._aim(style, here, strength))
+            level = _Level(self, here, self._aim(style, here, strength), grey)
             if picture is None:
-                picture = self._first(here, style, strength) if start is None else start
+                picture = self._first(here, style, strength) if start is None else _usable(start)
+                picture = greyed(picture) if grey else picture
             picture, stopped = level.optimise(
                 self._on_device(resize(picture, size)),
                 count,
@@ -317,7 +338,7 @@ class Gatys:
 
     def _aim(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
         aim = style.at(max(MIN_SIDE, round(min(content.shape[-2:]) * self.style_scale)))
-        aim = {tap: aim[tap].to(self.device) for tap in self.style_layers}
+        aim = {tap: _usable(aim[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
             return aim
         own = self.measure(content)
@@ -334,7 +355,8 @@ class Gatys:
             return content
         if self.start == "grey":
             return torch.full_like(content, 0.5)
-        noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(self.seed))
+        rng = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(content.shape, generator=rng, dtype=torch.float32)
         base = content if self.start == "content+noise" else torch.full_like(content, 0.5)
         return (base + 0.2 * noise).clamp(0, 1)
 
@@ -361,10 +383,12 @@ class _Progress:
 
 
 class _Level:
-    """The optimisation at one size."""
+    """The optimisation at one size; ``grey``: of a picture whose channels are alike."""
 
-    def __init__(self, method: Gatys, content: Tensor, aim: Mapping[str, Moments]) -> None:
-        self.method = method
+    def __init__(
+        self, method: Gatys, content: Tensor, aim: Mapping[str, Moments], grey: bool = False
+    ) -> None:
+        self.method, self.grey = method, grey
         self.aim = aim
         self.size = (content.shape[-2], content.shape[-1])
         with torch.no_grad():
@@ -415,7 +439,8 @@ class _Level:
         def closure() -> Tensor:
             nonlocal parts
             parts = self.losses(x)
-            x.grad = torch.autograd.grad(parts[0] * scale, x)[0].contiguous()
+            grad = torch.autograd.grad(parts[0] * scale, x)[0].contiguous()
+            x.grad = grad.mean(1, keepdim=True).expand_as(x).contiguous() if self.grey else grad
             return parts[0].detach() * scale
 
         history: list[float] = []
@@ -500,8 +525,19 @@ class _Level:
         return sum(history[-2 * WINDOW : -WINDOW]) - last <= self.method.tolerance * last
 
 
+AnyTensors = TypeVar("AnyTensors", Tensor, Moments)
+
+
+def _usable(given: AnyTensors) -> AnyTensors:
+    """Fit for autograd: what was made in inference mode is copied."""
+    if isinstance(given, Moments):
+        return Moments(*(_usable(t) for t in (given.weight, given.first, given.second)))
+    return given.clone() if given.is_inference() else given
+
+
 def _positive(name: str, value: float, zero: bool = False) -> None:
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    check_finite(name, value)
+    if value < 0 or (value == 0 and not zero):
         raise InputError(f"{name} is {value}: must be {'0 or more' if zero else 'above 0'}")
 
 

@@ -10,7 +10,6 @@ weights, are mixtures of rows.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,14 @@ from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..color import recolored as in_other_colors
-from ..device import channels_last, tune_process
-from ..errors import InputError, check_share
+from ..device import channels_last
+from ..errors import InputError, check_finite, check_share
 from ..images import Source, read
 from ..losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ..networks.transformer import AMOUNT, Kind, Transformer
 from ..operators.degrid import degrid
 from ..statistics import Moments
-from ..styles import LearntStyle, StoredStyle, reduce, style_shares
+from ..styles import LearntStyle, StoredStyle, check_list, reduce, style_shares
 from .onepass import Model, OnePass, bundled, tuples
 
 __all__ = ["Johnson", "JohnsonConfig", "JohnsonTraining"]
@@ -144,8 +143,9 @@ class Johnson(OnePass):
     ) -> None:
         if kind not in (None, *FILES):
             raise InputError(f"kind {kind!r} is unknown: use {' or '.join(FILES)}")
-        if not (math.isfinite(noise) and noise >= 0):
-            raise InputError(f"noise {noise}: must be 0 or more")
+        check_finite("noise", noise)
+        if noise < 0:
+            raise InputError(f"noise is {noise}: must be 0 or more")
         if model is None:
             model = FILES[kind or "residual"]
         loaded = _Model.load(model)
@@ -171,10 +171,20 @@ class Johnson(OnePass):
         Raises:
             InputError: for a style that the model has not learnt, or weights that do not fit.
         """
-        shares = torch.zeros(1, len(self.learnt))
+        check_list(styles)
+        shares = torch.zeros(1, len(self.learnt), dtype=torch.float32)
         for style, share in zip(styles, style_shares(len(styles), weights), strict=True):
             shares[0, list(self.learnt).index(self.find(style).name)] += share
         return shares
+
+    def colors(self, style: Tensor) -> Moments:
+        """See :class:`OnePass`."""
+        if not isinstance(style, Tensor) or style.shape != (1, len(self.learnt)):
+            raise InputError(
+                f"style: a {type(style).__name__} where a prepared style belongs: give what "
+                "prepare([NAME]) of method johnson returns, or use impasto.stylize()"
+            )
+        return Moments.mix([known.color for known in self.learnt.values()], style[0].tolist())
 
     def find(self, style: object) -> LearntStyle:
         """A learnt style by its name; InputError for another."""
@@ -308,7 +318,6 @@ class JohnsonTraining:
         check_share("full", full)
         check_share("recolored", recolored)
         judge.check([*style_layers, content_layer])
-        tune_process()
         self.model, self.network = model, model.network
         self.judge = channels_last(judge)
         self.content_weight, self.style_weight = content_weight, style_weight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,18 +14,27 @@ from torch import Tensor, nn
 
 from ..backbones import VGG, load_vgg
 from ..backbones.weights import load_tensors, save_tensors
+from ..color import greyed, is_grey, is_grey_picture
 from ..device import (
+    blank,
     channels_last,
     check_memory,
+    check_process,
     choose_device,
     choose_precision,
     describe,
-    tune_process,
 )
-from ..errors import InputError
+from ..errors import InputError, check_finite
 from ..images import MIN_SIDE, Source, read
 from ..statistics import Moments
-from ..styles import LayerMoments, LearntStyle, StoredStyle, Style, prepared
+from ..styles import (
+    LayerMoments,
+    LearntStyle,
+    StoredStyle,
+    Style,
+    check_prepared,
+    prepared,
+)
 from .base import OnStep
 
 __all__ = [
@@ -66,9 +74,10 @@ class Model(ABC):
     name = "untrained"
     reversible = False
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, drawn: bool = True) -> None:
+        """``drawn``: with random weights; False for a model whose weights are to be loaded."""
         self.config = config
-        self.network = channels_last(self.build())
+        self.network = channels_last(self.build() if drawn else blank(self.build))
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -89,7 +98,7 @@ class Model(ABC):
 
         Args:
             path: written by :meth:`save`; None for the bundled one.
-            given: for :meth:`configured`.
+            given: for :meth:`blank`.
         """
         path = bundled(cls.method) if path is None else Path(path)
         if path.parent == MODELS and not path.exists():
@@ -102,7 +111,7 @@ class Model(ABC):
             if header["method"] != cls.method:
                 raise KeyError
             config = {key: tuples(value) for key, value in json.loads(header["config"]).items()}
-            model = cls.configured(config, header, str(path), **given)
+            model = cls.blank(config, header, str(path), **given)
             model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
         except InputError:
             raise
@@ -114,11 +123,11 @@ class Model(ABC):
         return model
 
     @classmethod
-    def configured(
+    def blank(
         cls: type[AnyModel], config: dict[str, Any], header: Mapping[str, str], path: str
     ) -> AnyModel:
-        """The model of a configuration, untrained; InputError, naming ``path``, if it cannot be."""
-        return cls(cls.Config(**config))
+        """The model of a file, its weights still to be loaded; InputError if it cannot be."""
+        return cls(cls.Config(**config), drawn=False)
 
     def save(self, path: Path, figures: Mapping[str, object]) -> None:
         """Write the network as float16, with its configuration and ``figures`` in the header."""
@@ -171,10 +180,10 @@ class EncoderModel(StyleModel):
         encoder: is made seamless.
     """
 
-    def __init__(self, config: Any, encoder: VGG) -> None:
+    def __init__(self, config: Any, encoder: VGG, drawn: bool = True) -> None:
         self.encoder = channels_last(encoder)
         self.encoder.seamless = True
-        super().__init__(config)
+        super().__init__(config, drawn)
 
     @property
     def fingerprint(self) -> str:
@@ -187,7 +196,7 @@ class EncoderModel(StyleModel):
         return [self.encoder, self.network]
 
     @classmethod
-    def configured(
+    def blank(
         cls: type[AnyModel],
         config: dict[str, Any],
         header: Mapping[str, str],
@@ -205,16 +214,20 @@ class EncoderModel(StyleModel):
         """
         name, made_for = encoder or config["encoder"], header["encoder"]
         net = load_vgg(name, encoder_weights, convention=convention)
-        if made_for != net.fingerprint:
+        # Files of old name the encoder as it was before it became seamless, which it always did.
+        known = [net.fingerprint]
+        net.seamless = True
+        known.append(net.fingerprint)
+        if made_for not in known:
             raise InputError(
                 f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "
                 "train it again, or give its encoder's weights"
             )
-        return cls(cls.Config(**config), net)  # type: ignore[call-arg]
+        return cls(cls.Config(**config), net, drawn=False)  # type: ignore[call-arg]
 
     def header(self) -> dict[str, str]:
         """The encoder's fingerprint."""
-        return {"encoder": self.fingerprint}
+        return {"encoder": self.encoder.fingerprint}
 
 
 class OnePass(ABC):
@@ -227,7 +240,6 @@ class OnePass(ABC):
     """
 
     def __init__(self, model: Model, device: str, precision: str, **settings: Any) -> None:
-        tune_process()
         self.device = choose_device(device)
         if model.reversible and precision == "auto":
             precision = "float32"
@@ -252,6 +264,10 @@ class OnePass(ABC):
     def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, from pictures and a prepared style."""
 
+    @abstractmethod
+    def colors(self, style: Any) -> Moments:
+        """Moments of a prepared style's colours; InputError if this method did not prepare it."""
+
     @torch.no_grad()
     def __call__(
         self,
@@ -265,11 +281,14 @@ class OnePass(ABC):
         ``strength``: 0 gives the content itself, 1 the full style.
 
         Raises:
-            InputError: if the picture is too small or needs more memory than there is, or
-                ``strength`` is negative.
+            InputError: if the picture is too small or needs more memory than there is,
+                ``strength`` is negative, or ``style`` is not what :meth:`prepare` returned.
         """
-        if not (math.isfinite(strength) and strength >= 0):
+        check_process(self.device)
+        check_finite("strength", strength)
+        if strength < 0:
             raise InputError(f"strength is {strength}: must be 0 or more")
+        colors = self.colors(style)
         rgb = read(content).rgb
         height, width = rgb.shape[-2:]
         if min(height, width) < MIN_SIDE:
@@ -277,7 +296,8 @@ class OnePass(ABC):
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
         check_memory((height, width), self.model.bytes_per_pixel(self.dtype), self.device)
-        return self.render(self._on_device(rgb), style, strength)[0].clamp_(0, 1).cpu()
+        out = self.render(self._on_device(rgb), style, strength)[0].clamp_(0, 1).cpu()
+        return greyed(out) if is_grey(colors) and is_grey_picture(rgb) else out
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
@@ -304,7 +324,8 @@ class AnyStyle(OnePass):
     def __init__(
         self, model: StyleModel, style_scale: float, device: str, precision: str, **settings: Any
     ) -> None:
-        if not (math.isfinite(style_scale) and style_scale > 0):
+        check_finite("style-scale", style_scale)
+        if style_scale <= 0:
             raise InputError(f"style-scale is {style_scale}: must be above 0")
         self.style_scale = style_scale
         settings = {"backbone": model.fingerprint, **settings, "style_scale": style_scale}
@@ -317,7 +338,12 @@ class AnyStyle(OnePass):
     ) -> Style:
         """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
         model = self.model
-        return prepared(styles, weights, model.fingerprint, model.taps, self.measure)
+        return prepared(styles, weights, model.method, model.fingerprint, model.taps, self.measure)
+
+    def colors(self, style: Style) -> Moments:
+        """See :class:`OnePass`."""
+        check_prepared(style, self.model.method, self.model.fingerprint, self.model.taps)
+        return style.color
 
     @torch.no_grad()
     def measure(self, picture: Tensor) -> LayerMoments:

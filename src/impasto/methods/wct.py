@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import VGG, load_vgg
-from ..device import tune_process
 from ..errors import InputError
 from ..losses import content_loss
 from ..networks.decoder import Decoder
@@ -77,6 +76,11 @@ class _Model(EncoderModel):
             nn.init.constant_(decoder.last.bias, 0.5)  # mid-grey: a third of the loss at 80 steps
             decoders[tap] = decoder
         return nn.ModuleDict(decoders)
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's; only cells that lie wholly in the picture are measured."""
+        return f"{super().fingerprint}:cells"
 
     @property
     def taps(self) -> list[str]:
@@ -221,7 +225,6 @@ class WCTTraining:
     """
 
     def __init__(self, model: _Model, pixels: float = 1.0, features: float = 1.0) -> None:
-        tune_process()
         self.model, self.network = model, model.network
         self.pixels, self.features = pixels, features
 

@@ -134,9 +134,10 @@ def clouds(
     As the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
     """
     count, height, width = shape
-    out = torch.zeros(count, 1, height, width)
+    out = torch.zeros(count, 1, height, width, dtype=torch.float32)
     for cell in cells:
-        coarse = torch.randn(count, 1, -(-height // cell), -(-width // cell), generator=rng)
+        size = (count, 1, -(-height // cell), -(-width // cell))
+        coarse = torch.randn(size, generator=rng, dtype=torch.float32)
         fine = F.interpolate(coarse, scale_factor=cell, mode="bicubic")
         out += fine[..., :height, :width]
     return out

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ..backbones import ResNet
 from ..backbones.resnet import RESNETS
 from ..backbones.weights import save_tensors
-from ..device import channels_last, choose_device, tune_process
+from ..device import channels_last, choose_device
 from ..errors import InputError, Interrupted
 from ..images import list_pictures
 from ..progress import drawn
@@ -334,7 +334,6 @@ def classify(
     check_outputs([out, run / "last.pt"], [recipe])
     classes = labels_of(folders, log)
     where = choose_device(device)
-    tune_process()
     settings = json.dumps({"backbone": name, "classes": list(classes), **asdict(config)})
     checkpoint = run / "last.pt"
     state: dict[str, Any] | None = None

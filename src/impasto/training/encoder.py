@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..backbones import load_vgg
 from ..backbones.compact import BUNDLED, Compact, save_encoder
-from ..device import channels_last, choose_precision, tune_process
+from ..device import channels_last, choose_precision
 from ..errors import InputError
 from ..progress import drawn
 from .data import PictureSet, check_run_apart
@@ -124,7 +124,6 @@ def train(
     check_outputs(
         [out, run / "bank.pt", run / "last.pt", run / "log.jsonl"], [teacher, teacher_relu5, recipe]
     )
-    tune_process()
     vgg = channels_last(load_vgg("vgg19", teacher, convention=convention, photos=photos))
     taps = [tap for tap in TAPS if tap in vgg.taps]
     fast = copy.deepcopy(vgg).to(choose_precision("auto", torch.device("cpu")))

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..backbones.compact import BUNDLED
-from ..device import choose_device, tune_process
+from ..device import choose_device
 from ..errors import InputError
 from ..methods import METHODS
 from ..progress import drawn
@@ -195,7 +195,6 @@ def train(
     choose_device((hardware or Hardware()).device)  # before the pictures are read
     for folder in folders:
         check_run(folder, resume)
-    tune_process()
     method, learnt, figures = None, None, []
     pictures: tuple[object, PictureSet, PictureSet | None] | None = None
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True), 1):
