@@ -20,7 +20,7 @@ def small_net() -> VGG:
     """A small VGG with random weights, for what does not depend on having learnt."""
     torch.manual_seed(0)
     net = VGG(((8, 8), (12,), (16,)), name="small")
-    net.fingerprint = "small:1"
+    net.weights = "1"
     return net.eval().requires_grad_(False)
 
 
