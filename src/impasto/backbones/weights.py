@@ -113,8 +113,17 @@ RECORDS: dict[str, WeightRecord] = {
 
 
 def home() -> Path:
-    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches."""
-    return Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto")).expanduser().absolute()
+    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches.
+
+    Raises InputError where nobody is at home: in a container, say, with a user of no name.
+    """
+    try:
+        folder = Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto"))
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            "no home folder is known to keep weights in: set IMPASTO_HOME to a folder"
+        ) from error
 
 
 def find(record: WeightRecord) -> Path | None:
