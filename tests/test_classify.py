@@ -176,3 +176,51 @@ def test_the_command_line_makes_weights_that_serve(folder, recipe, tmp_path, mon
     net = load_backbone("resnet18", out)
     assert net.taps == ["conv1", "rb1", "rb2", "rb3", "rb4"]
     assert json.loads(load_tensors(out)[1]["recipe"])["adversarial"] is True
+
+
+def test_pictures_below_a_class_count_for_it(tmp_path):
+    for place in ("oak/2023", "oak/2024", "oak", "elm"):
+        write(tmp_path / "trees" / place / "1.png", stripes(True, 0))
+    root = tmp_path / "trees"
+    write(root / "beside.png", stripes(True, 0))
+    write(root / ".thumbs" / "1.png", stripes(True, 0))
+    (root / "labels.txt").write_text("oak, elm")
+    (root / "all").symlink_to(root, target_is_directory=True)  # a circle
+    (root / "ash").symlink_to(root / "oak", target_is_directory=True)  # the same class again
+    said: list[str] = []
+    found = labels_of([str(root)], said.append)
+    assert {name: len(pictures) for name, pictures in found.items()} == {"elm": 1, "oak": 3}
+    assert len(said) == 2
+    assert "labels.txt" in said[0]
+    assert "skipped 1 pictures beside the folders of classes: beside.png" in said[1]
+    for given in (root, str(root)):
+        with pytest.raises(InputError, match="folders: give a list of paths"):
+            labels_of(given)
+
+
+def test_set_goes_before_the_recipe(folder, recipe, small, tmp_path):
+    def run(changes, **more):
+        places = (recipe(), tmp_path / "run", str(tmp_path / "a.safetensors"))
+        options = {"device": "cpu", "log": lambda line: None, "changes": changes, **more}
+        return classify("resnet18", [folder], *places, **options)
+
+    run({"batch": 4, "steps": 2})
+    kept = json.loads(load_tensors(tmp_path / "a.safetensors")[1]["recipe"])
+    assert (kept["batch"], kept["steps"], kept["size"]) == (4, 2, 32)
+    for changes, message in (
+        ({"batches": 4}, "--set: unknown key 'batches'; the keys are steps, batch"),
+        ({"batch": "x"}, "--set: batch = 'x' is not of type int"),
+        ({"epsilon": float("nan")}, "--set: epsilon is nan: must be a finite number"),
+        ({"batch": 0}, r"recipe.toml with --set: batch = 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(changes)
+    with pytest.raises(InputError, match="given by --steps and --set"):
+        run({"steps": 2}, steps=3)
+
+
+def test_the_recipe_is_not_overwritten(folder, recipe, tmp_path):
+    (tmp_path / "a.safetensors").symlink_to(recipe())
+    with pytest.raises(InputError, match="would overwrite"):
+        classify("resnet18", [folder], recipe(), tmp_path / "run", tmp_path / "a.safetensors")
+    assert not (tmp_path / "run").exists()

@@ -297,8 +297,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_two_contents_that_would_share_a_result(run, painting_file, tmp_path):
     write(tmp_path / "in" / "a.png", photo(32, 40))
-    write(tmp_path / "in" / "a.jpg", photo(32, 40))
-    code, _, said = run("stylize", "in", painting_file, "-o", "out/", *FAST)
+    write(tmp_path / "too" / "a.png", photo(32, 40))
+    code, _, said = run("stylize", "in", "too", "-s", painting_file, "-o", "out/", *FAST)
     assert code == 2
     assert "both" in said
     assert not (tmp_path / "out").exists()

@@ -12,11 +12,12 @@ from impasto import cli
 from impasto.backbones import load_backbone
 from impasto.errors import InputError
 from impasto.images import read, write
+from impasto.methods import load
 from impasto.methods.johnson import Johnson
 from impasto.study import compare as study
 from impasto.study.compare import available, compare, front
 from impasto.study.figures import _broken, labelled
-from impasto.study.metrics import color_distance, feature_distance
+from impasto.study.metrics import color_distance, feature_distance, luminance_ssim
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_a_broken_picture_is_named_and_left_out(folders, tmp_path, judge):
 
 def test_nothing_to_compare(folders, tmp_path, judge):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no picture to compare"):
+    with pytest.raises(InputError, match="no picture in this folder"):
         run((folders[0], tmp_path / "empty"), tmp_path / "out", ["adain"], judge)
     write(folders[0] / "photo 0.jpg", photo())
     with pytest.raises(InputError, match="has the same name"):
@@ -204,3 +205,147 @@ def test_long_names_go_over_several_lines():
     one, three = (labelled([(name, torch.zeros(3, 8, 60))]) for name in ("a", "a b " * 20))
     assert three.shape[-2] > one.shape[-2]
     assert three.shape[-1] == one.shape[-1]
+
+
+def test_identity_is_the_photograph_by_itself_once_for_each(folders, tmp_path, judge, monkeypatch):
+    write(folders[1] / "night.png", painting(48, 60, seed=4))
+    out, made, call = tmp_path / "out", [], study._identity
+
+    def counted(method, content):
+        made.append(content)
+        return call(method, content)
+
+    monkeypatch.setattr(study, "_identity", counted)
+    run(folders, out, ["adain"], judge, on_progress=lambda done, total, name: done == 2)
+    means = run(folders, out, ["adain", "wct"], judge)
+    assert len(made) == 4  # two photographs by two methods, whatever the paintings
+    method, each = load("adain", device="cpu"), {}
+    for name in ("photo 0", "photo 1"):
+        content = read(out / "pictures" / "contents" / f"{name}.png").rgb
+        picture = method(content, method.prepare([content]))
+        each[name] = luminance_ssim(picture, content)
+    for row in rows(out):
+        if row["method"] == "adain":
+            wanted = each[row["content_picture"]]
+            assert float(row["identity"]) == pytest.approx(wanted, abs=0.02)  # of 8 bits
+    mean, error = means["adain"]["identity"]
+    ours = sorted({float(row["identity"]) for row in rows(out) if row["method"] == "adain"})
+    assert len(ours) == 2
+    assert mean == pytest.approx(sum(ours) / 2)
+    assert error == pytest.approx((ours[1] - ours[0]) / 2)  # of two photographs, not of four rows
+    assert "identity" in (out / "table.csv").read_text().splitlines()[0]
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert "| identity |" in table
+    assert "- identity: ssim of what becomes of the photograph with itself" in table
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "<th>identity" in page
+    assert "<dt>identity<dd>" in page
+
+
+def test_a_comparison_without_identity_goes_on(folders, tmp_path, judge):
+    out = tmp_path / "out"
+    run(folders, out, ["adain"], judge, on_progress=lambda done, total, name: done == 1)
+    old = [{k: v for k, v in row.items() if k != "identity"} for row in rows(out)]
+    with open(out / "results.csv", "w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, list(old[0]))
+        table.writeheader()
+        table.writerows(old)
+    means = run(folders, out, ["adain"], judge)
+    one, two = rows(out)
+    assert one == {**old[0], "identity": "nan"}
+    assert means["adain"]["identity"] == (pytest.approx(float(two["identity"])), 0.0)
+
+
+def test_a_network_of_learnt_paintings_has_no_identity(folders, tmp_path, judge):
+    training = Johnson.untrained(styles=[folders[1] / "50% wave#1.png"], widths=[6, 8, 8], blocks=1)
+    training.save(tmp_path / "m.safetensors", {})
+    methods = {"own": ("johnson", {"model": tmp_path / "m.safetensors"})}
+    means = compare(*folders, tmp_path / "out", methods, judge, size=36, device="cpu")
+    assert math.isnan(means["own"]["identity"][0])
+    assert {row["identity"] for row in rows(tmp_path / "out")} == {"nan"}
+    assert "| nan |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+
+def test_gatys_at_its_own_picture(judge):
+    gatys = load("gatys", iterations=2, device="cpu", precision="float32")
+    assert study._identity(gatys, photo(40, 52)) > 0.95  # there is nothing to change
+
+
+@pytest.mark.parametrize("place", ["c", "s", "link", "c/../c"])
+def test_results_are_not_written_among_what_is_read(folders, tmp_path, judge, place):
+    (tmp_path / "link").symlink_to(folders[0], target_is_directory=True)
+    before = {p: p.read_bytes() for f in folders for p in f.iterdir()}
+    with pytest.raises(InputError, match="written among the pictures of .* such as"):
+        run(folders, tmp_path / place, ["adain"], judge)
+    assert {p: p.read_bytes() for f in folders for p in f.iterdir()} == before
+
+
+def test_a_comparisons_own_pictures_as_contents(folders, tmp_path, judge):
+    out = tmp_path / "out"
+    write(out / "pictures" / "contents" / "a.png", photo(60, 80))
+    before = (out / "pictures" / "contents" / "a.png").read_bytes()
+    with pytest.raises(InputError, match="written among the pictures"):
+        run((out / "pictures" / "contents", folders[1]), out, ["adain"], judge)
+    (out / "pictures" / "adain").mkdir()
+    painted = out / "pictures" / "adain" / "photo 0 50% wave#1.png"
+    painted.hardlink_to(folders[0] / "photo 0.png")
+    with pytest.raises(InputError, match="would overwrite"):
+        run(folders, out, ["adain"], judge)
+    assert (out / "pictures" / "contents" / "a.png").read_bytes() == before
+    assert painted.samefile(folders[0] / "photo 0.png")
+    assert not (out / "comparison.json").exists()
+
+
+def test_two_results_of_one_name(folders, tmp_path, judge):
+    for folder, names in zip(folders, (("a b", "a"), ("c", "b c")), strict=True):
+        for name in names:
+            write(folder / f"{name}.png", photo(40, 52))
+    with pytest.raises(InputError, match="would be written to one file; rename one"):
+        run(folders, tmp_path / "out", ["adain"], judge)
+
+
+def test_stored_styles_are_no_paintings_to_compare(folders, tmp_path, judge):
+    (folders[0] / "wave.style").write_bytes(b"some moments")
+    for given in (folders[0] / "wave.style", tmp_path / "none.style"):
+        with pytest.raises(InputError, match="a stored style has no pixels; name a folder"):
+            run((folders[0], given), tmp_path / "out", ["adain"], judge)
+    (tmp_path / "stored").mkdir()
+    (tmp_path / "stored" / "wave.style").write_bytes(b"some moments")
+    with pytest.raises(InputError, match="no picture in this folder, and stored styles have no"):
+        run((folders[0], tmp_path / "stored"), tmp_path / "out", ["adain"], judge)
+    with pytest.raises(InputError, match="is a file; name the folder"):
+        run((folders[0], folders[0] / "photo 0.png"), tmp_path / "out", ["adain"], judge)
+
+
+def test_misuse_from_python(folders, tmp_path, judge):
+    out = tmp_path / "out"
+    given = {"size": 36, "device": "cpu"}
+    assert compare(*map(str, folders), str(out), available(["wct"]), judge, **given)
+    for methods, message in (
+        (["wct"], r"methods: give label -> \(method, options\)"),
+        ({"wct": "wct"}, r"methods: wct: give \(method, options\)"),
+        ({"contents": ("wct", {})}, "'contents' cannot name a folder"),
+        ({"../x": ("wct", {})}, "cannot name a folder"),
+        ({"x": ("x", {})}, "method 'x' is unknown"),
+        ({"x": ("wct", {"speed": 3})}, "has no option 'speed'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare(*folders, out, methods, judge, **given)
+    for wrong, message in (
+        ((folders[0], [folders[1]], out, available(["wct"]), judge), "styles: give a path, not"),
+        ((*folders, None, available(["wct"]), judge), "out: give a path"),
+        ((*folders, out, available(["wct"]), "compact"), "judge: give a loaded backbone, not str"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare(*wrong, **given)
+    for size in (8, "36", 36.5, float("nan"), None):
+        with pytest.raises(InputError, match="size is"):
+            compare(*folders, out, available(["wct"]), judge, size=size, device="cpu")
+    with pytest.raises(InputError, match="methods: give a list of names"):
+        available("wct")
+
+
+def test_the_least_size(folders, tmp_path, judge):
+    means = compare(*folders, tmp_path / "o", available(["adain"]), judge, size=16, device="cpu")
+    assert 0 < means["adain"]["ssim"][0] < 1
+    assert read(tmp_path / "o" / "pictures" / "adain" / "photo 0 50% wave#1.png").rgb.shape[1] == 16

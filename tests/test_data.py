@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -195,3 +196,79 @@ def test_seeds():
     assert seed_of(0, "train", 1) == seed_of(0, "train", 1)
     assert len({seed_of(s, split, i) for s in (0, 1) for split in "ab" for i in range(50)}) == 200
     assert all(0 <= seed_of(i) < 2**63 for i in range(50))
+
+
+def tree(tmp_path):
+    """Pictures in subfolders, some of one name, and other files; links that go in circles."""
+    root = tmp_path / "coco"
+    for i, place in enumerate(("a", "b", "b/deep", ".")):
+        write(root / place / "000.png", photo(40, 50, seed=i))
+    write(root / ".hidden" / "no.png", photo(40, 50))
+    for name in ("a/labels.TXT", "b/notes.txt", "a/boxes.json", "README"):
+        (root / name).write_text("no picture")
+    (root / ".DS_Store").write_text("nothing")
+    (root / "b" / "up").symlink_to(root, target_is_directory=True)
+    write(tmp_path / "elsewhere" / "linked.png", photo(40, 50, seed=9))
+    (root / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    return root
+
+
+def test_folders_are_searched_with_all_below_them(tmp_path):
+    said: list[str] = []
+    pictures = PictureSet([tree(tmp_path)], 40, warn=said.append)
+    assert len(pictures.train) == 5
+    assert len({picture.numpy().tobytes() for picture in pictures.train}) == 5
+    assert len(said) == 1
+    assert "skipped 4 files that are no pictures (.txt 2, no suffix 1, .json 1)" in said[0]
+    assert f"{Path('a') / 'boxes.json'}" in said[0]
+    assert "DS_Store" not in said[0]
+    assert pictures.skipped == 0  # that is of pictures that cannot be read
+
+
+def test_a_file_of_no_picture_is_said_as_one(tmp_path):
+    write(tmp_path / "p" / "1.png", photo(40, 50))
+    (tmp_path / "p" / "a\nb.zip").write_bytes(b"")
+    said: list[str] = []
+    PictureSet([tmp_path / "p"], 40, warn=said.append)
+    assert said == [f"{tmp_path / 'p'}: skipped 1 file that is no picture (.zip 1): a?b.zip"]
+
+
+def test_the_split_goes_by_the_name_wherever_the_folder_lies(tmp_path):
+    sets = []
+    for place in ("one", "two/three"):
+        for i in range(20):
+            write(tmp_path / place / f"class {i % 3}" / f"{i}.png", photo(40, 50, seed=i))
+        sets.append(PictureSet([tmp_path / place], 40, 0.3, test=0.2))
+    for split in ("train", "validation", "test"):
+        one, two = (getattr(pictures, split) for pictures in sets)
+        assert len(one) == len(two) > 0
+        assert all(map(torch.equal, one, two))
+
+
+def test_what_a_run_draws_is_not_learnt(folders):
+    run = folders[0] / "run"
+    write(run / "samples-5.png", photo(40, 50, seed=99))
+    assert len(PictureSet([folders[0]], 40).train) == 25
+    assert len(PictureSet([folders[0]], 40, leave_out=run).train) == 24
+    # A run that holds the folder leaves it be.
+    assert len(PictureSet([folders[0]], 40, leave_out=folders[0].parent).train) == 25
+
+
+def test_misuse_from_python(folders):
+    assert len(PictureSet([str(folders[0])], 40).train) == 24
+    for given in (str(folders[0]), folders[0]):
+        with pytest.raises(InputError, match="folders: give a list of paths, not"):
+            PictureSet(given, 40)
+    with pytest.raises(InputError, match="folders: give a path, not int"):
+        PictureSet([3], 40)
+    with pytest.raises(InputError, match="held_out is nan: must be a finite number"):
+        PictureSet(list(folders), 40, float("nan"))
+    with pytest.raises(InputError, match="memory is nan"):
+        PictureSet(list(folders), 40, memory=float("nan"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["close", "validation", "test", "memory"])
+def test_numbers_of_the_data_are_finite(name, value):
+    with pytest.raises(InputError, match=rf"{name} is -?(nan|inf): must be a finite number"):
+        DataConfig(**{name: value})

@@ -24,6 +24,7 @@ from impasto.methods import METHODS
 from impasto.training.data import DataConfig, Pairs, PictureSet
 from impasto.training.fit import Fit, Hardware, TrainingConfig, finished, fit, history
 from impasto.training.sheets import draw_losses, sheet
+from impasto.training.train import train
 
 CPU = Hardware("cpu", "float32")
 CONFIG = TrainingConfig(
@@ -539,6 +540,100 @@ def test_mistakes_are_one_line(command, words, message):
     assert code == 2
     assert message in said
     assert len(said.strip().splitlines()) <= 1
+
+
+def test_set_is_beside_the_recipe_and_recorded(command, tmp_path):
+    code, said = command(*BOTH, "--set", "training.batch=2", "--set", "data.flips=false")
+    assert code == 0, said
+    header = load_tensors(tmp_path / "runs" / "toy" / "toy.safetensors")[1]
+    figures = json.loads(header["figures"])
+    assert figures["command"].endswith(" --set training.batch=2 --set data.flips=false")
+    assert figures["recipe"]["batch"] == 2
+    assert figures["recipe"]["data"]["flips"] is False
+    assert figures["recipe"]["steps"] == 6
+    for words, message in (
+        (("--set", "training.batch=x"), "--set training: batch = 'x' is not of type int"),
+        (("--set", "batch=2"), "--set: unknown key 'batch'"),
+        (("--set", "training.learning_rate=nan"), "--set: training.learning_rate is nan"),
+        (("--set", "training.steps=3", "--steps", "2"), "given by --steps and --set"),
+    ):
+        code, said = command(*BOTH, "--run", "other", *words)
+        assert code == 2
+        assert message in said
+        assert not (tmp_path / "other").exists()
+
+
+def test_pictures_in_subfolders_are_learnt_and_the_runs_own_are_not(command, tmp_path):
+    for i in range(20):
+        place = tmp_path / "photos" / f"n{i % 3}"
+        place.mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{i}.png").rename(place / f"{i}.png")
+    (tmp_path / "photos" / "list.csv").write_text("a,b")
+    words = ("--run", "photos/run", "--set", "training.samples_every=2")
+    code, said = command(*BOTH, *words)
+    assert code == 0, said
+    assert "photos: skipped 1 file that is no picture (.csv 1): list.csv" in said
+    counted = re.search(r"\d+ photographs to learn from.*", said)[0]
+    assert (tmp_path / "photos" / "run" / "samples-2.png").exists()
+    code, said = command(*BOTH, *words, "--resume", "--steps", "8")
+    assert code == 0, said
+    assert counted in said
+    code, said = command(*BOTH, "--run", "photos")
+    assert code == 2
+    assert "is a folder of pictures to learn" in said
+
+
+def test_what_is_read_is_not_overwritten(command, tmp_path):
+    (tmp_path / "toy.safetensors").hardlink_to(tmp_path / "toy.toml")
+    before = (tmp_path / "toy.toml").read_bytes()
+    code, said = command(*BOTH, "-o", "toy.safetensors")
+    assert code == 2
+    assert "would overwrite" in said
+    assert (tmp_path / "toy.toml").read_bytes() == before
+    assert not (tmp_path / "runs").exists()
+    code, said = command(*BOTH, "-o", "runs/toy/network.safetensors")
+    assert code == 2
+    assert "a file of the run itself" in said
+
+
+@pytest.mark.parametrize("linked", [os.link, os.symlink])
+def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
+    save_tensors(tmp_path / "vgg.safetensors", {"a": torch.zeros(2)}, {})
+    linked(tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
+    before = (tmp_path / "vgg.safetensors").read_bytes()
+    with pytest.raises(InputError, match="would overwrite"):
+        train(
+            *("adain", *map(str, folders), None, tmp_path / "run", tmp_path / "out.safetensors"),
+            changes={"options.encoder": "vgg19"},
+            vgg=tmp_path / "vgg.safetensors",
+        )
+    assert (tmp_path / "vgg.safetensors").read_bytes() == before
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_from_python_takes_names_and_refuses_the_rest(folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", Toy)
+    (tmp_path / "toy.toml").write_text(RECIPE)
+    places = [str(folder) for folder in folders]
+    places += [str(tmp_path / name) for name in ("toy.toml", "run", "m.safetensors")]
+    train("toy", *places, hardware=CPU, log=lambda line: None)
+    assert (tmp_path / "m.safetensors").exists()
+    with pytest.raises(InputError, match="photos: give a path, not list"):
+        train("toy", [folders[0]], *places[1:], hardware=CPU)
+    with pytest.raises(InputError, match="styles: give a list of paths, not str"):
+        train("johnson", *places, options={"styles": "wave.jpg"}, hardware=CPU)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folders, tmp_path, monkeypatch):
+    def full(self, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Fit, "_flush", lambda self: None)
+    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)
+    with pytest.raises(InputError, match=r"cannot write the checkpoint \(No space left"):
+        run(tmp_path, "run")
+    assert not list((tmp_path / "run").glob("*.part"))
 
 
 def test_photographs_alone(command, monkeypatch):

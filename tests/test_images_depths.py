@@ -245,7 +245,7 @@ def test_refuses_a_tiff_of_mixed_depths():
     data = bytearray(tiff((RAMPS * 65535).astype(int), 16, 2))
     at = data.index(struct.pack("<3L", 16, 16, 16))
     data[at : at + 12] = struct.pack("<3L", 16, 8, 16)
-    refused(lambda: images.read(bytes(data)), "(16, 8, 16)")
+    refused(lambda: images.read(bytes(data)), "16, 8, 16 bits")
 
 
 # Arrays and tensors ----------------------------------------------------------------------------

@@ -119,3 +119,42 @@ def test_grid_energy_of_noise_is_small_and_of_a_strip_refused():
     assert grid_energy(noise) < 0.2 * float(noise.std())
     with pytest.raises(InputError, match="smaller"):
         grid_energy(torch.rand(3, 20, 100))
+
+
+@pytest.mark.parametrize("name", ["rounds.png", "back.png", "leak.png"])
+def test_what_is_read_is_not_overwritten(folder, name):
+    write(folder / name, photo(40, 52))
+    before = (folder / name).read_bytes()
+    with pytest.raises(InputError, match="would overwrite"):
+        leak(folder / name, folder / "styles", folder, {"wct": ("wct", {})}, size=36)
+    (folder / "out").mkdir()
+    (folder / "out" / name).hardlink_to(folder / "styles" / "0.png")
+    with pytest.raises(InputError, match="would overwrite"):
+        run(folder, {"wct": ("wct", {})})
+    assert (folder / name).read_bytes() == before
+    assert not (folder / "leak.csv").exists()
+
+
+def test_results_do_not_become_paintings(folder):
+    with pytest.raises(InputError, match="written among the pictures"):
+        leak(folder / "photo.png", folder / "styles", folder / "styles", {"wct": ("wct", {})})
+    assert len(list((folder / "styles").iterdir())) == 2
+
+
+def test_misuse_from_python(folder):
+    wct = {"wct": ("wct", {})}
+    places = [str(folder / name) for name in ("photo.png", "styles", "out")]
+    assert leak(*places, wct, rounds=1, size=36, device="cpu")
+    (folder / "wave.style").write_bytes(b"moments")
+    for given, message in (
+        ((*places, ["wct"]), "methods: give label"),
+        ((places[0], [places[1]], places[2], wct), "styles: give a path, not list"),
+        ((places[0], str(folder / "wave.style"), places[2], wct), "a stored style has no pixels"),
+        ((str(folder / "wave.style"), *places[1:], wct), "a stored style has no pixels"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            leak(*given, rounds=1, size=36)
+        assert "\n" not in str(caught.value)
+    for wrong in ({"size": 8}, {"size": float("nan")}, {"rounds": 1.5}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            leak(*places, wct, **{"size": 36, **wrong})

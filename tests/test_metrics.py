@@ -7,10 +7,13 @@ import torch
 from data import painting, photo
 
 from impasto.backbones import load_vgg
+from impasto.errors import InputError
 from impasto.study.metrics import (
     Remembering,
+    color_distance,
     content_distance,
     feature_distance,
+    grid_energy,
     luminance_ssim,
     relative_gram_distance,
     relative_moments_distance,
@@ -76,3 +79,34 @@ def test_a_judge_that_remembers_sees_each_picture_once():
     content_distance(seen, other, content)
     relative_gram_distance(seen, out, content, style)  # the style made room
     assert len(passes) == 5
+
+
+def test_what_cannot_be_measured(small_net):
+    content, style = photo(56, 72), painting(56, 72)
+    broken = content.clone()
+    broken[0, 0, 0] = math.nan
+    for measure in (
+        lambda out: luminance_ssim(out, content),
+        lambda out: content_distance(small_net, out, content, "relu3_1"),
+        lambda out: feature_distance(small_net, out, content, TAPS),
+        lambda out: color_distance(out, content),
+        lambda out: relative_gram_distance(small_net, out, content, style, TAPS),
+        lambda out: relative_moments_distance(small_net, content, style, out, TAPS),
+        grid_energy,
+    ):
+        measure(style)
+        for wrong, message in (
+            (broken, "holds NaN or infinity"),
+            (content[None], r"is \(1, 3, 56, 72\): give a tensor \(3, H, W\)"),
+            ("photo.png", "is str: give a tensor"),
+        ):
+            with pytest.raises(InputError, match=message):
+                measure(wrong)
+    with pytest.raises(InputError, match="64x48 and 72x56: resize one"):
+        luminance_ssim(photo(), content)
+    for taps in ((), "relu1_1"):
+        with pytest.raises(InputError, match="taps: give a list of layers"):
+            feature_distance(small_net, style, content, taps)
+    for window in (6, 0, math.nan):
+        with pytest.raises(InputError, match=f"window is {window}: must be a multiple of 4"):
+            grid_energy(content, window)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import shlex
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,9 @@ from impasto.errors import InputError
 from impasto.methods import METHODS
 from impasto.training.classify import ClassifyConfig
 from impasto.training.data import DataConfig
+from impasto.training.distill import DistillConfig
 from impasto.training.fit import TrainingConfig
-from impasto.training.recipes import build, read_toml
+from impasto.training.recipes import build, parse_set, read_toml, typed
 from impasto.training.train import Stage, _with_vgg, read_recipe, trainable
 
 
@@ -85,7 +88,10 @@ def test_stages_override_what_they_name(tmp_path):
         ("[options]\nloss = 3", r"loss = 3 is not of type"),
         ("[training]\nsteps = 'many'", r"steps = 'many' is not of type int"),
         ("[training]\nsteps = 0", r"\[training\]: steps = 0: must be 1 or more"),
-        ("[training]\nlearning_rate = nan", "learning_rate = nan: must be above 0"),
+        (
+            "[training]\nlearning_rate = nan",
+            "training.learning_rate is nan: must be a finite number",
+        ),
         ("[training]\naverage = 1.0", "average = 1.0: must be 0 or more, below 1"),
         ("[training]\nschedule = 'linear'", "schedule = 'linear': use constant, inverse, halving"),
         ("[training]\nclip = -1", "clip = -1: must be 0 or more"),
@@ -161,3 +167,105 @@ def test_every_recipe_in_the_repository_is_valid():
             assert read_recipe(path, method)
     for path in recipes.glob("robust/*.toml"):
         assert build(ClassifyConfig, read_toml(path), path.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("training.batch=2", "training.batch", 2),
+        ("training.learning-rate = 1e-4", "training.learning_rate", 1e-4),
+        ("data.size=1e+2", "data.size", 100.0),
+        ("data.flips=false", "data.flips", False),
+        ("options.loss_weights=none", "options.loss_weights", None),
+        ("options.loss=style:2+content:1", "options.loss", {"style": 2.0, "content": 1.0}),
+        ("options.loss={style = 2}", "options.loss", {"style": 2}),
+        ("options.widths=8+16", "options.widths", [8, 16]),
+        ("options.widths=[8]", "options.widths", [8]),
+        ("options.upsampling='3'", "options.upsampling", "3"),
+    ],
+)
+def test_values_beside_a_recipe(text, key, value):
+    assert parse_set(text) == (key, value)
+    (again,) = shlex.split(typed({key: value}))[1::2] if not isinstance(value, dict) else [text]
+    assert parse_set(again) == (key, value)
+
+
+def test_tables_are_typed_key_by_key():
+    said = typed(
+        {"options.loss": {"style": 2.0, "content": 1}, "options.w": Path("/home/me/v.pth")}
+    )
+    assert (
+        said == " --set options.loss.style=2.0 --set options.loss.content=1 --set options.w=v.pth"
+    )
+
+
+@pytest.mark.parametrize("text", ["training.batch", "=2", "training.=2", "a.b=", "a=[1", "a=x:y"])
+def test_values_that_cannot_be_read(text):
+    with pytest.raises(InputError, match="write KEY=VALUE|cannot be read as TOML|is no weight"):
+        parse_set(text)
+
+
+def test_set_goes_before_the_recipe_in_every_stage(tmp_path):
+    text = (
+        "[options.loss]\nstyle = 2.0\ncontent = 1.0\n[training]\nsteps = 7\nbatch = 2\n"
+        "[[stage]]\n[[stage]]\ntraining = { steps = 3, batch = 4 }\n"
+    )
+    changes = {"training.batch": 6, "options.loss.style": 9, "options.loss_weights": "v.pth"}
+    one, two = read_recipe(recipe(tmp_path, text), "toy", changes)
+    assert (one.training.steps, one.training.batch) == (7, 6)
+    assert (two.training.steps, two.training.batch) == (3, 6)
+    for stage in (one, two):
+        assert stage.options["loss"] == {"style": 9, "content": 1.0}
+        assert stage.options["loss_weights"] == Path("v.pth")
+    (alone,) = read_recipe(None, "toy", {"data.size": 64, "options.loss_weights": None})
+    assert alone.data == DataConfig(size=64)
+    assert alone.options == {"loss_weights": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 3}, "--set: unknown key 'steps'; the keys are options, data, training"),
+        ({"training": 3}, "--set: training = 3 is not of type table"),
+        ({"training.batches": 3}, "--set training: unknown key 'batches'; the keys are steps"),
+        ({"training.batch": "two"}, "--set training: batch = 'two' is not of type int"),
+        ({"training.batch": 1.5}, "--set training: batch = 1.5 is not of type int"),
+        ({"training.batch": 0}, r"toy.toml \[training\] with --set: batch = 0: must be 1 or more"),
+        ({"data.close": float("nan")}, "--set: data.close is nan: must be a finite number"),
+        ({"data.close": float("inf")}, "--set: data.close is inf: must be a finite number"),
+        ({"options.loss.style": float("nan")}, "--set: options.loss.style is nan"),
+        ({"options.wide": 3}, "--set options: unknown key 'wide'; the keys are width, rate"),
+        ({"data": 3, "data.size": 3}, "--set data.size: data is given a value too"),
+    ],
+)
+def test_mistakes_of_set_are_named(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_recipe(recipe(tmp_path, "[training]\nsteps = 3\n"), "toy", changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "text", ["[data]\nclose = {}", "[options]\nrate = {}", "[options.loss]\nstyle = {}"]
+)
+def test_a_recipe_holds_finite_numbers(tmp_path, text, value):
+    with pytest.raises(InputError, match=rf"is {value}: must be a finite number"):
+        read_recipe(recipe(tmp_path, text.format(value)), "toy")
+
+
+@pytest.mark.parametrize("config", [TrainingConfig, DataConfig, ClassifyConfig, DistillConfig])
+def test_configurations_from_python(config):
+    for field in fields(config):
+        if field.type == "float":
+            with pytest.raises(InputError, match=rf"{field.name} is inf: must be a finite number"):
+                config(**{field.name: math.inf})
+        if field.type in ("int", "float", "bool"):
+            with pytest.raises(InputError, match=rf"{field.name} = 'x' is not of type"):
+                config(**{field.name: "x"})
+
+
+def test_a_recipe_by_its_name_alone(tmp_path):
+    recipe(tmp_path, "[training]\nsteps = 3\n")
+    assert read_recipe(str(tmp_path / "toy.toml"), "toy")[0].training.steps == 3
+    with pytest.raises(InputError, match="recipe: give a path, not int"):
+        read_recipe(3, "toy")

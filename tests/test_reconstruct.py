@@ -141,3 +141,40 @@ def test_by_the_command(tmp_path, monkeypatch, capsys):
     code, said = command("-o", tmp_path / "x.png", "--weights", tmp_path / "none.safetensors")
     assert code == 2
     assert "none.safetensors" in said
+
+
+def test_misuse_from_python(compact, tmp_path):
+    (tmp_path / "wave.style").write_bytes(b"moments")
+    for given, more, message in (
+        ((photo(), compact), {}, "nets: give name -> backbone"),
+        ((photo(), {"a": "compact"}), {}, "nets: give name -> backbone"),
+        (
+            (photo(), {"a": compact}),
+            {"layers": "relu1_1"},
+            r"give a list of layers, such as \['rel",
+        ),
+        ((photo(), {"a": compact}), {"size": 8}, "size is 8"),
+        ((photo(), {"a": compact}), {"lr": float("nan")}, "lr is nan: must be a finite number"),
+        ((photo(), {"a": compact}), {"iterations": 0}, "iterations = 0"),
+        ((tmp_path / "wave.style", {"a": compact}), {}, "wave.style: a stored style has no pixels"),
+    ):
+        with pytest.raises(InputError, match=message):
+            reconstruct(*given, **more)
+
+
+def test_what_is_read_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "photo.png", photo())
+    write(tmp_path / "photos" / "a.png", photo())
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "photo.png")
+    (tmp_path / "soft.png").symlink_to(tmp_path / "photos" / "a.png")
+    before = [path.read_bytes() for path in (tmp_path / "photo.png", tmp_path / "photos" / "a.png")]
+    for out in ("hard.png", "soft.png", "photos/a.png", "photos/../photo.png"):
+        words = ["reconstruct", tmp_path / "photo.png", "--photos", tmp_path / "photos"]
+        words += ["--iterations", "1", "--size", "32", "-o", tmp_path / out]
+        monkeypatch.setattr("sys.argv", ["impasto", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 2
+        assert "would overwrite" in capsys.readouterr().err
+    after = [path.read_bytes() for path in (tmp_path / "photo.png", tmp_path / "photos" / "a.png")]
+    assert after == before

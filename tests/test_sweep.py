@@ -11,6 +11,7 @@ from impasto import cli
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods import load, options_of
+from impasto.methods.johnson import Johnson
 from impasto.study.sweep import parse, read_recipe, sweep
 
 FAST = {"iterations": 2, "device": "cpu", "size": 32}
@@ -187,3 +188,135 @@ def test_recipes_that_are_none(folder, text, words):
     (folder / "recipe.toml").write_text(text)
     with pytest.raises(InputError, match=words):
         read_recipe(folder / "recipe.toml")
+
+
+@pytest.fixture
+def command(folder, monkeypatch, capsys):
+    """Run `impasto sweep`; gives exit code, what it prints and what it says."""
+
+    def call(*words, style="wave.png") -> tuple[int, str, str]:
+        words = ("sweep", folder / "photo.png", folder / style, "-o", folder / "out", *words)
+        monkeypatch.setattr("sys.argv", ["impasto", *map(str, words), "--set", "device=cpu"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
+
+
+def test_size_is_the_same_for_all(folder, command):
+    code, _, said = command("--vary", "strength=0,1", "--size", "24", "-m", "adain")
+    assert code == 0, said
+    for path in (folder / "out").glob("0*.png"):
+        assert read(path).rgb.shape[1] == 24
+    for words, message in (
+        (
+            ("--vary", "size=24,32", "--size", "24"),
+            "--size and --vary size=: leave one of them out",
+        ),
+        (("--vary", "lr=1", "--size", "24", "--set", "size=32"), "--size and --set size="),
+        (("--vary", "lr=1", "--size", "15"), "16"),
+    ):
+        code, _, said = command(*words)
+        assert code == 2
+        assert message in said
+
+
+def test_size_goes_before_a_recipe(folder, command):
+    (folder / "r.toml").write_text(
+        'method = "adain"\n[vary]\nsize = [32, 40]\nstrength = [0.5, 1.0]\n'
+    )
+    code, listed, said = command("--recipe", folder / "r.toml", "--size", "20")
+    assert code == 0, said
+    assert [line.split("  ")[0] for line in listed.splitlines()] == ["strength=0.5", "strength=1"]
+    assert {read(path).rgb.shape[1] for path in (folder / "out").glob("0*.png")} == {20}
+
+
+def test_a_stored_style_serves_like_its_painting(folder, command):
+    gatys = load("gatys", device="cpu", precision="float32")
+    stored = gatys.prepare([folder / "wave.png"]).store("wave", gatys.net.fingerprint)
+    stored.save(folder / "wave.style")
+    words = ("--vary", "strength=0.5,1", "--size", "32", "-m", "gatys", "--set", "iterations=3")
+    code, _, said = command(*words, style="wave.style")
+    assert code == 0, said
+    assert len(list((folder / "out").glob("0*.png"))) == 2
+    made = read_settings(next((folder / "out").glob("000*.png")))
+    assert made["styles"] == ["wave"]
+    places = (folder / "photo.png", folder / "wave.png", folder / "painted")
+    rows = sweep(*places, {"strength": [0.5]}, options={**FAST, "iterations": 3})
+    painted = read(folder / "painted" / rows[0]["picture"]).rgb
+    stored_too = read(folder / "out" / "000 strength=0.5.png").rgb
+    assert float((painted - stored_too).abs().mean()) < 0.05  # the sizes measured are not the same
+
+
+def test_a_learnt_style_by_its_name(folder):
+    names = [folder / "wave.png"]
+    Johnson.untrained(styles=names, widths=[6, 8, 8], blocks=1).save(folder / "m.safetensors", {})
+    options = {"device": "cpu", "model": folder / "m.safetensors"}
+    places = (folder / "photo.png", "wave", folder / "out")
+    rows = sweep(*places, {"strength": [0.5, 1.0]}, method="johnson", options=options)
+    assert [row["fault"] for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "text", ["lr=nan", "lr=0.1,inf", "lr=-inf", "style-layers=a:nan", "lr=1e999"]
+)
+def test_what_is_no_finite_number(folder, command, text):
+    with pytest.raises(InputError, match="must be a finite number") as caught:
+        parse(text)
+    assert str(caught.value).startswith(f"--vary {text.split('=')[0].replace('-', '_')}")
+    code, _, said = command("--vary", "strength=1", "--set", "lr=nan")
+    assert code == 2
+    assert "--set lr is nan: must be a finite number" in said
+    for table in ("vary]\nlr = [nan]", "set]\nlr = inf"):
+        (folder / "r.toml").write_text(f"[{table}")
+        with pytest.raises(InputError, match=r"r\.toml: (vary|set)\.lr is (nan|inf): must be"):
+            read_recipe(folder / "r.toml")
+    for vary, options in (({"lr": [float("nan")]}, {}), ({"lr": [1]}, {"tv_weight": float("inf")})):
+        with pytest.raises(InputError, match="must be a finite number"):
+            run(folder, vary, options=options)
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "curves.png", "000 strength=1.png"])
+@pytest.mark.parametrize("what", ["photo", "wave", "start"])
+def test_what_is_read_is_not_overwritten(folder, name, what):
+    picture = folder / name
+    write(picture, photo(40, 52, seed=7))
+    before = picture.read_bytes()
+    content = picture if what == "photo" else folder / "photo.png"
+    style = picture if what == "wave" else folder / "wave.png"
+    options = {**FAST, "start": picture} if what == "start" else FAST
+    with pytest.raises(InputError, match="would overwrite"):
+        sweep(content, style, folder, {"strength": [1.0]}, options=options)
+    assert picture.read_bytes() == before
+    assert not (folder / "results.json").exists()
+    if what != "start":
+        sweep(content, style, folder / "out", {"strength": [1.0]}, options=options)
+
+
+def test_misuse_from_python(folder):
+    assert run(folder, {"strength": (1.0,)})[0]["fault"] is None
+    strings = [str(folder / name) for name in ("photo.png", "wave.png", "out")]
+    assert sweep(*strings, {"strength": [1.0]}, options=FAST)
+    for vary, options, message in (
+        (["lr"], {}, "vary: give a dictionary of options, not list"),
+        ("lr=1", {}, "vary: give a dictionary of options, not str"),
+        ({"optimizer": "adam"}, {}, "vary: optimizer = 'adam': give a list of values"),
+        ({"lr": [1]}, {"options": ["size"]}, "options: give a dictionary of options, not list"),
+        ({"lr": [1]}, {"options": {"size": 8}}, "size is 8: the short side needs 16"),
+        ({"lr": [1]}, {"options": {"size": "big"}}, "size is 'big': give a whole number"),
+        ({"speed": [1]}, {"options": {}}, "has no option 'speed'"),
+        ({"content": ["a"]}, {"options": {}}, "has no option 'content'"),
+        ({"method": ["wct"]}, {"options": {}}, "has no option 'method'"),
+        ({"lr": [1]}, {"method": "x"}, "method 'x' is unknown"),
+        ({"lr": [1]}, {"method": ["adain"]}, "method: give a name, not list"),
+    ):
+        options = {"options": {}, **options}
+        places = (*strings[:2], folder / "other")
+        with pytest.raises(InputError, match=message):
+            sweep(*places, vary, **options)
+    assert not (folder / "other").exists()
+    with pytest.raises(InputError, match="out: give a path, not NoneType"):
+        sweep(*strings[:2], None, {"lr": [1]})

@@ -8,10 +8,11 @@ import torch
 from data import painting, photo
 from test_vgg import random_state
 
+from impasto import cli
 from impasto.backbones.compact import BUNDLED, Compact, load_encoder, save_encoder
 from impasto.backbones.vgg import VGG, VGG19
 from impasto.backbones.weights import load_tensors, save_tensors
-from impasto.errors import InputError
+from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.networks.decoder import HUANG, Decoder
 from impasto.networks.regress import (
@@ -148,6 +149,80 @@ def test_the_command_makes_an_encoder(folders, tmp_path, monkeypatch):
     assert json.loads(header["figures"])["recipe"]["steps"] == 2
     assert "licence" in header
     assert any("pictures to learn from" in line for line in lines)
+
+
+def test_the_command_is_told_more_and_ends_when_asked(folders, tmp_path, monkeypatch, capsys):
+    for folder in folders:  # as people's lie
+        pictures = list(folder.iterdir())
+        (folder / "2014").mkdir()
+        for path in pictures:
+            path.rename(folder / "2014" / path.name)
+    save_tensors(tmp_path / "vgg19.safetensors", random_state(VGG19, 3), {})
+    (tmp_path / "r.toml").write_text(
+        "widths = [[4, 4], [6]]\ncrops = 8\nvalidation = 4\nsize = 32\npositions = 16\n"
+        "steps = 9\nbatch = 2\n"
+    )
+    out, seen = tmp_path / "out.safetensors", []
+
+    def run(changes, end=None):
+        def on_progress(step, steps, loss):
+            seen.append((step, steps, loss))
+            return step == end
+
+        train(
+            *(str(folders[0]), str(folders[1]), str(tmp_path / "vgg19.safetensors"), "caffe", None),
+            *(str(tmp_path / "r.toml"), str(tmp_path / "run"), str(out), None, lambda line: None),
+            name="slim",
+            changes=changes,
+            on_progress=on_progress,
+        )
+
+    with pytest.raises(Interrupted, match="0"):
+        run({"steps": 3}, end=0)  # while the teachers are asked
+    assert [(step, steps) for step, steps, _ in seen] == [(0, 3)]
+    with pytest.raises(Interrupted, match="2"):
+        run({"steps": 3}, end=2)
+    assert not out.exists()
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
+    seen.clear()
+    run({"steps": 3})
+    assert [(step, steps) for step, steps, _ in seen] == [(3, 3)]
+    assert seen[0][2] > 0
+    kept = json.loads(load_tensors(out)[1]["figures"])["recipe"]
+    assert (kept["steps"], kept["batch"]) == (3, 2)
+    with pytest.raises(InputError, match="--set: steps = 'x' is not of type int"):
+        run({"steps": "x"})
+    with pytest.raises(InputError, match=r"r\.toml with --set: steps = 0: must be 1 or more"):
+        run({"steps": 0})
+    words = ["--photos", folders[0], "--paintings", folders[1], "--recipe", tmp_path / "r.toml"]
+    words += ["--teacher", tmp_path / "vgg19.safetensors", "--backbone", "slim", "--set"]
+    for setting, place, message in (
+        ("pace=2", "new.safetensors", "--set: unknown key 'pace'"),
+        ("noise=nan", "new.safetensors", "--set: noise is nan: must be a finite number"),
+        ("batch=2", "vgg19.safetensors", "would overwrite"),
+    ):
+        argv = ["impasto", "train", "encoder", *words, setting, "-o", tmp_path / place]
+        monkeypatch.setattr("sys.argv", [*map(str, argv), "--run", str(tmp_path / "other")])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "other").exists()
+
+
+def test_an_interrupted_run_asked_to_end_gives_the_same_student(folders, teacher, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=14, dreams=40, dream_every=4)
+    whole, _ = run(folders, teacher, tmp_path / "whole", config)
+    pictures = PictureSet(folders, short_side=40, held_out=0.2)
+    with pytest.raises(Interrupted):
+        distill(
+            *(pictures, [lambda p: teacher(p, TAPS)], config, tmp_path / "cut"),
+            log=lambda line: None,
+            on_progress=lambda step, steps, loss: step == 6,
+        )
+    resumed, _ = run(folders, teacher, tmp_path / "cut", config)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name])
 
 
 BOTTLENECKS = {"conv1_1": (6,), "conv1_2": (8,), "conv2_1": (6, 6, 12)}

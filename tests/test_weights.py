@@ -140,6 +140,32 @@ def test_bar_only_on_a_terminal(
     assert bool(err) == (terminal and progress)
 
 
+def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pwd")
+
+    def nobody(_: object) -> None:
+        raise KeyError("uid")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "IMPASTO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="set IMPASTO_HOME"):
+        home()
+
+
+def test_a_bar_in_a_notebook(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("impasto.backbones.weights.in_notebook", lambda: True)
+    fetch(record(server))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "net" in err
+    assert "%" in err
+
+
 def test_a_cached_file_of_another_size_is_refused_and_kept(server: Server) -> None:
     home().mkdir()
     (home() / "net.pth").write_bytes(b"short")

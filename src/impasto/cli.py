@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import logging
+import math
 import os
 import signal
 import sys
+import threading
+import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -22,6 +30,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
 from .errors import InputError
+from .targets import NAME, STANDARD, Content, Job, check_inputs, gather, plan, shown
 
 if TYPE_CHECKING:
     from .methods import Step
@@ -81,26 +90,121 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line; errors that a person can mend are one line and exit code 2."""
     try:
-        app()
+        with _own_warnings_alone():
+            _encode_all()
+            _refuse_empty(sys.argv[1:])
+            app()
     except InputError as error:
         say.print(f"impasto: {error}", style="red")
         sys.exit(2)
     except KeyboardInterrupt:
         say.print("impasto: interrupted")
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # who reads has seen enough
+        _close_output()
+        sys.exit(1)
     except OSError as error:
         say.print(f"impasto: {error}: check the path and its permissions", style="red")
         sys.exit(2)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+    except Exception as error:
+        if _is_memory(error):
+            say.print("impasto: out of memory: use a smaller --size, or --device cpu", style="red")
+            sys.exit(2)
+        if sys.flags.dev_mode:
             raise
-        say.print("impasto: out of memory: use a smaller --size, or --device cpu", style="red")
-        sys.exit(2)
+        say.print(
+            f"impasto: {_unexpected(error)}; `python -X dev -m impasto` shows where", style="red"
+        )
+        sys.exit(1)
 
 
 def _is_memory(error: BaseException) -> bool:
     words = ("out of memory", "allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def _unexpected(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:200]
+    return f"a fault of impasto's, please report it: {type(error).__name__}: {text}"
+
+
+def _begin() -> None:
+    """At the start of commands that compute: what makes the process faster."""
+    from .device import tune
+
+    tune()
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty name would mean the current folder; it is a variable that is not set."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        option, is_given, value = argument.partition("=")
+        if argument == "" or (option.startswith("--") and is_given and not value):
+            where = option or (f"after {shown(before)}" if before else "the first argument")
+            raise InputError(f"{where}: an empty name or value; is a variable not set?")
+
+
+def _encode_all() -> None:
+    """Let a terminal without UTF-8 show what it can."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="impasto")
+
+
+def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for characters that an encoding lacks: letters without accents, or codes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    plain = unicodedata.normalize("NFKD", lacking).encode("ascii", "ignore").decode()
+    return plain or lacking.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error("impasto", _plainly)
+
+
+def _close_output() -> None:
+    """So that nothing more is written to a pipe that nobody reads, at the end either."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
+
+
+@contextmanager
+def _own_warnings_alone() -> Iterator[None]:
+    """Warnings of impasto's are a line; those of libraries are shown where -W asks for them."""
+    asked = bool(sys.warnoptions)  # by PYTHONWARNINGS too
+    before, nowhere = warnings.showwarning, logging.NullHandler()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if _is_own(filename):
+            say.print(f"impasto: {message}")
+        elif asked:
+            before(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    if not asked:
+        logging.getLogger().addHandler(nowhere)  # instead of standard error
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+        logging.getLogger().removeHandler(nowhere)
+
+
+def _is_own(filename: str) -> bool:
+    return Path(filename).is_relative_to(Path(__file__).parent)
 
 
 def _version(asked: bool) -> None:
@@ -160,7 +264,8 @@ Weights = Annotated[
 STYLIZE_HELP = """Render photographs in the manner of one painting or several.
 
 The first picture is the content, the others are styles; with --style, all pictures are contents.
-A folder as content means every picture in it.
+Several styles are mixed. A folder as content means every picture in it; a folder as style means a
+picture for each painting in it. - is standard input, and -o - standard output.
 
 Examples:
 
@@ -172,7 +277,17 @@ Examples:
 
     impasto stylize photo.jpg painting.jpg -o out.png --color match --strength 0.7
 
-    impasto stylize photo.jpg painting.jpg -o '{content}_by_{style}.png' --backbone vgg19
+    impasto stylize *.jpg --style painting.jpg -o painted/ --quality 90 --skip-existing
+
+    impasto stylize holiday/ --recursive --style painting.jpg -o painted/
+
+    impasto stylize photo.jpg paintings/ -o by_each/
+
+    impasto stylize photo.jpg painting.jpg -o '{content}_by_{style}.png' -m gatys --backbone vgg16
+
+    impasto stylize scan.tif painting.jpg -o out.tif --depth 16
+
+    impasto stylize - painting.jpg -o - < photo.jpg > out.png
 
     impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
 
@@ -183,7 +298,11 @@ Examples:
 @app.command(help=STYLIZE_HELP)
 def stylize(
     pictures: Annotated[
-        list[str], typer.Argument(metavar="CONTENT STYLE...", help="Content, then style pictures.")
+        list[str],
+        typer.Argument(
+            metavar="CONTENT STYLE...",
+            help="Content, then styles: files, folders, or - (stdin).",
+        ),
     ],
     style: Annotated[
         list[str] | None,
@@ -194,12 +313,37 @@ def stylize(
         typer.Option(
             "--out",
             "-o",
-            help="File or folder; may use {content} and {style}. A folder for several contents.",
+            help="File or folder; may use {content} and {style}. A folder for several pictures; - "
+            "for standard output, as PNG.",
         ),
-    ] = "{content}-{style}.png",
+    ] = NAME,
     method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "adain",
     size: Annotated[
         int | None, typer.Option(help="Short side of the result in pixels. Default: the content's.")
+    ] = None,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive", "-r", help="Folders with all below them; the tree is kept in --out."
+        ),
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out what has been made already.")
+    ] = False,
+    quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
+    depth: Annotated[int, typer.Option(help="Bits of each channel: 8, or 16 in PNG and TIFF.")] = 8,
+    keep_gps: Annotated[
+        bool, typer.Option("--keep-gps", help="Keep where the photograph was taken.")
+    ] = False,
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Write neither the photograph's nor our own.")
+    ] = False,
+    accept_truncated: Annotated[
+        bool, typer.Option("--accept-truncated", help="Take pictures that are cut short too.")
+    ] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Refuse larger pictures. Default: what memory suffices for.", min=1),
     ] = None,
     strength: Annotated[
         float, typer.Option(help="0 leaves the content as it is, 1 is the full style.")
@@ -316,11 +460,22 @@ def stylize(
     time_limit: Annotated[float | None, typer.Option(help="Seconds for one picture.")] = None,
 ) -> None:
     """Help is STYLIZE_HELP."""
-    from .methods import options_of
-    from .pipeline import Transfer, load_refined, read_style
+    from .methods import METHODS, options_of
+    from .pipeline import Transfer, check_controls, load_refined, read_style
 
-    contents, styles = _contents_and_styles(pictures, style)
-    targets = _targets(contents, styles, out)
+    known = options_of(method)
+    _check_finite(
+        strength=strength,
+        noise=noise,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
+        lr=lr,
+        style_scale=style_scale,
+        tolerance=tolerance,
+        time_limit=time_limit,
+    )
+    shares = _numbers("weights", weights)
     options = {
         "seed": seed,
         "device": device,
@@ -358,93 +513,252 @@ def stylize(
     }
     if preview is not None and preview < 1:
         raise InputError(f"preview is {preview}: must be 1 or more iterations")
-    known = options_of(method)
     if preview is not None and refine is None and "iterations" not in known:
         raise InputError(f"--preview: method {method} works in one pass; leave it out")
+    if preview is not None and out == STANDARD:
+        raise InputError("--preview: standard output takes one picture; name a file, -o OUT")
+    if depth not in (8, 16):
+        raise InputError(f"--depth is {depth}: must be 8 or 16 bits")
+    if keep_gps and no_metadata:
+        raise InputError("--keep-gps and --no-metadata: choose one of them")
+    check_controls(color, color_variant, match_luminance, size, strength)
+
+    learnt = hasattr(METHODS[method], "find")
+    weighted = weights is not None
+    inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
+    planned = plan(inputs, out)
+    further = [path for path in (model, backbone_weights, start) if path is not None]
+    check_inputs(planned, [*inputs.files, *map(Path, further)])
+    if not style and not weighted and len(inputs.styles[0]) > 1:
+        mixed = ", ".join(map(shown, inputs.styles[0]))
+        say.print(
+            f"impasto: {inputs.contents[0]} in a mixture of {mixed}; if these are photographs too, "
+            "name the painting with --style"
+        )
+    if planned[0].target is None and sys.stdout.isatty():
+        raise InputError("-o -: standard output is a terminal; name a file, or add > OUT.png")
+    jobs = [job for job in planned if not (skip_existing and _is_done(job.target))]
+    if len(jobs) < len(planned):
+        say.print(f"impasto: {len(planned) - len(jobs)} of {len(planned)} exist already")
+    if not jobs:
+        return
+    failed = _Failed(len(jobs))
+    jobs = _writable(jobs, depth, failed)
+
     if refine is None and "encoder_weights" in known:
         options["encoder_weights"] = options.pop("weights_file")
     options = {name: value for name, value in options.items() if value is not None}
+    _begin()
     ready, finer = load_refined(method, refine, options, _flag)
-    transfer = Transfer(
-        ready,
-        [read_style(source, background, ready) for source in styles],
-        _numbers("weights", weights),
-        strength,
-        size,
-        color,
-        color_variant,  # type: ignore[arg-type]
-        match_luminance,
-        background,
-        finer,
-    )
+    limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
+
+    standard = cache(_standard_input)
+
+    @lru_cache(1)
+    def transfer(names: tuple[str, ...]) -> Transfer:
+        """For styles that are mixed."""
+        sources = [standard() if name == STANDARD and not learnt else name for name in names]
+        return Transfer(
+            ready,
+            [read_style(source, background, ready, **limits) for source in sources],
+            shares,
+            strength,
+            size,
+            color,
+            color_variant,  # type: ignore[arg-type]
+            match_luminance,
+            background,
+            finer,
+            **limits,
+        )
+
+    format_: dict[str, Any] = {"quality": quality, "depth": depth}
+    format_ |= {"keep_gps": keep_gps, "metadata": not no_metadata}
+    if len(inputs.styles) == 1:
+        transfer(jobs[0].styles)  # what a style lacks that all have is said once
     for note in [ready.settings["device"], *ready.notes]:
         say.print(f"impasto: {note}")
-    failures, interrupted = _render_all(transfer, targets, preview)
-    if failures and len(targets) == 1:
-        raise failures[0]
-    if failures:
-        say.print(f"impasto: {len(failures)} of {len(targets)} failed:", style="red")
-        for error in failures:
-            say.print(f"  {error}")
+    interrupted = _render_all(jobs, transfer, standard, preview, format_, failed)
+    if failed.count:
+        say.print(f"impasto: {failed.count} of {failed.total} failed:", style="red")
+        for number, fault in enumerate(failed.faults, 1):
+            say.print(f"{number:3}. {fault}")
     if interrupted:
         say.print("impasto: interrupted; what was done is written")
         raise typer.Exit(INTERRUPTED)
-    if failures:
+    if failed.count:
         raise typer.Exit(1)
 
 
+@dataclass
+class _Failed:
+    """What could not be made, of ``total`` pictures: how many, and the faults, each once."""
+
+    total: int
+    count: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def noting(self, name: object, count: int = 1) -> Iterator[None]:
+        """Note what goes wrong with ``name``, for so many pictures; of a single one it is raised.
+
+        Errors are kept as text, for they hold on to the tensors.
+        """
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if self.total == 1:
+                raise
+            if _is_memory(error):
+                text = "out of memory; use a smaller --size"
+            else:
+                known = isinstance(error, (InputError, OSError))
+                text = str(error) if known else _unexpected(error)
+            self.count += count
+            text = text if str(name) in text else f"{name}: {text}"
+            if text not in self.faults:
+                self.faults.append(text)
+
+
+def _writable(jobs: Sequence[Job], depth: int, failed: _Failed) -> list[Job]:
+    """Those whose results can be written where they belong, as far as is known before.
+
+    Raises InputError if there is none: the fault is of the name or the folder that was given.
+    """
+    from .images import check_output
+
+    good, faults = [], []
+    for job in jobs:
+        try:
+            if job.target is not None:
+                check_output(job.target, depth=depth)
+            good.append(job)
+        except InputError as error:
+            faults.append((job, error))
+    if not good:
+        raise faults[0][1]
+    for job, fault in faults:
+        with failed.noting(job.target):
+            raise fault
+    return good
+
+
+def _is_done(target: Path | None) -> bool:
+    """Whether a result is there, and is more than a preview."""
+    from .images import read_settings
+
+    if target is None or not target.is_file() or not target.stat().st_size:
+        return False
+    try:
+        return "preview" not in read_settings(target)
+    except InputError:  # written without settings
+        return True
+
+
+def _standard_input() -> bytes:
+    if sys.stdin.isatty():
+        raise InputError("-: standard input is a terminal; name a file, or add < PHOTO.jpg")
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise InputError("-: standard input is empty; send a picture")
+    return data
+
+
 def _render_all(
-    transfer: Transfer, targets: dict[Path, Path], preview: int | None
-) -> tuple[list[InputError], bool]:
-    """Render every content to its target; what fails is returned, the rest is done.
+    jobs: Sequence[Job],
+    transfer: Callable[[tuple[str, ...]], Transfer],
+    standard: Callable[[], bytes],
+    preview: int | None,
+    format_: Mapping[str, Any],
+    failed: _Failed,
+) -> bool:
+    """Make every picture; what fails is noted in ``failed``, and the others are made.
+
+    Args:
+        jobs: those with the same styles one after another.
+        transfer: gives what renders, for the styles of a job.
+        standard: gives what standard input holds.
+        preview: see `impasto stylize`.
+        format_: keywords for :meth:`impasto.pipeline.Result.save`.
+        failed: see :class:`_Failed`.
 
     Returns:
-        The errors, and whether Ctrl-C ended the work.
+        Whether Ctrl-C ended the work.
     """
-    failures: list[InputError] = []
+    from .images import Picture, check_output, resize, write
+
+    count = len(jobs)
+    number = 0
+    held: dict[Content, Picture] = {}
     with _interrupts() as interrupted, _bar() as bar:
-        for content, target in targets.items():
-            task = bar.add_task(content.name, total=1.0, loss="")
+        task = bar.add_task("", total=count, loss="")
 
-            def on_step(step: Step, task: Any = task, target: Path = target) -> bool:
-                bar.update(
-                    task,
-                    completed=step.share,
-                    loss=f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}  "
-                    f"loss {step.loss:.3f}",
-                )
-                if preview and step.iteration % preview == 0:
-                    from .images import write
+        def one(job: Job, ready: Transfer) -> None:
+            where = f"{number + 1}/{count}" if count > 1 else ""
+            bar.update(task, description=str(job.content), completed=number, loss=where)
+            if job.content not in held:
+                held.clear()  # so that there is never more than one
+                path = job.content.path
+                held[job.content] = ready.read(standard() if path is None else path)
+            content = held[job.content]
+            size = ready.size_of(content)
+            if job.target is not None:
+                transparent = content.alpha is not None
+                check_output(job.target, size, alpha=transparent, depth=format_["depth"])
 
-                    write(target, step.picture(), settings={"preview": step.iteration})
+            def on_step(step: Step) -> bool:
+                steps = f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}"
+                said = f"{where}  {steps}  loss {step.loss:.3f}".strip()
+                bar.update(task, completed=number + step.share, loss=said)
+                if preview and job.target and step.iteration % preview == 0:
+                    # As the result will be, in all but the pixels.
+                    write(
+                        *(job.target, resize(step.picture(), size), content.alpha),
+                        settings={"preview": step.iteration},
+                        background=ready.background,
+                        source=content.metadata,
+                        **format_,
+                    )
                 return interrupted()
 
-            try:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always", UserWarning)
-                    result = transfer(content, on_step)
-                result.save(target)
-            except InputError as error:
-                failures.append(error.with_traceback(None))  # which holds on to the tensors
-            except (MemoryError, RuntimeError) as error:
-                if not _is_memory(error):
-                    raise
-                failures.append(InputError(f"{content}: out of memory; use a smaller --size"))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                result = ready(content, on_step)
+            if job.target is None:
+                sys.stdout.buffer.write(result.encode(**format_))
+                sys.stdout.buffer.flush()
             else:
-                say.print(f"{target}  ({result.settings['seconds']} s)")
-                for warning in caught:
-                    say.print(f"impasto: {content.name}: {warning.message}")
-            bar.remove_task(task)
-            if interrupted():
-                return failures, True
-    return failures, False
+                result.save(job.target, **format_, overwrite=True)
+                say.print(f"{shown(job.target)}  ({result.settings['seconds']} s)")
+            for warning in caught:
+                if _is_own(warning.filename):
+                    say.print(f"impasto: {job.content}: {warning.message}")
+
+        for styles, group in groupby(jobs, lambda job: job.styles):
+            same = list(group)
+            ready = None
+            with failed.noting(", ".join(map(shown, styles)), len(same)):
+                ready = transfer(styles)
+            for job in same if ready else []:
+                with failed.noting(job.content):
+                    one(job, ready)
+                number += 1
+                if interrupted():
+                    return True
+    return False
 
 
 @contextmanager
 def _interrupts(
     message: str = "finishing with the picture so far",
 ) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks for the end: what was done so far is kept. A second one ends at once."""
+    """Ctrl-C asks for the end: what was done so far is kept. A second one ends at once.
+
+    Where it is ignored from the start, as in a background job, it stays so; and only the main
+    thread can hear of it.
+    """
     asked = False
 
     def handle(signum: int, frame: FrameType | None) -> None:
@@ -454,7 +768,12 @@ def _interrupts(
         asked = True
         say.print(f"impasto: {message} (Ctrl-C again to drop it)")
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = signal.getsignal(signal.SIGINT)
+    main_thread = threading.current_thread() is threading.main_thread()
+    if before in (signal.SIG_IGN, None) or not main_thread:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, handle)
     try:
         yield lambda: asked
     finally:
@@ -471,59 +790,6 @@ def _bar() -> Progress:
         transient=True,
         disable=not say.is_terminal,
     )
-
-
-def _contents_and_styles(
-    pictures: list[str], style: list[str] | None
-) -> tuple[list[Path], list[Path]]:
-    from .images import list_pictures
-
-    if style:
-        sources, styles = pictures, style
-    elif len(pictures) < 2:
-        raise InputError(f"{pictures[0]}: name a style too: impasto stylize CONTENT STYLE -o OUT")
-    else:
-        sources, styles = pictures[:1], pictures[1:]
-    contents: list[Path] = []
-    for source in map(Path, sources):
-        found = list_pictures(source) if os.path.isdir(source) else [source]
-        if not found:
-            raise InputError(f"{source}: no pictures in this folder; name another")
-        contents += found
-    return contents, [Path(s) for s in styles]
-
-
-def _targets(contents: list[Path], styles: list[Path], out: str) -> dict[Path, Path]:
-    """Content -> where its result goes, checked before any work is done."""
-    from .images import check_output
-
-    pattern = out
-    if out.endswith(("/", os.sep)) or os.path.isdir(out):
-        pattern = str(Path(out) / "{content}-{style}.png")
-    elif len(contents) > 1 and "{content}" not in out:
-        if Path(out).suffix:
-            raise InputError(
-                f"{out}: {len(contents)} contents need a folder, or a name with {{content}} in it"
-            )
-        pattern = str(Path(out) / "{content}-{style}.png")
-    inputs = {os.path.realpath(path) for path in (*contents, *styles)}
-    targets: dict[Path, Path] = {}
-    taken: dict[str, Path] = {}
-    for content in contents:
-        name = pattern.replace("{content}", content.stem)
-        names = (style.stem if style.exists() else style.name for style in styles)
-        path = Path(name.replace("{style}", "+".join(names)))
-        check_output(path)
-        if os.path.realpath(path) in inputs:
-            raise InputError(f"{path}: would overwrite a picture that is read; choose another -o")
-        key = str(path).casefold()  # some file systems do not tell case apart
-        if key in taken:
-            raise InputError(
-                f"{path}: {taken[key]} and {content} would both be written there; rename one"
-            )
-        taken[key] = content
-        targets[content] = path
-    return targets
 
 
 @app.command()
@@ -589,6 +855,7 @@ def style(
         "model": model,
         "device": device,
     }
+    _begin()
     options = {name: value for name, value in options.items() if value is not None}
     with _bar() as bar:
         task = bar.add_task(out.name, total=None, loss="")
@@ -675,15 +942,16 @@ def styles(
 
     if photo is not None and sheet is None:
         raise InputError("--photo is for the sheet: name one, --sheet OUT")
-    if sheet is not None and photo is not None and sheet.resolve() == photo.resolve():
-        raise InputError(f"{sheet}: would overwrite the photograph; choose another --sheet")
-    method = Johnson(model, kind)  # type: ignore[arg-type]
     if sheet is not None:
-        from .images import check_output, fit, read, resize, write
+        from .images import check_apart, check_output, fit, read, resize, write
         from .samples import photograph
         from .study.figures import labelled
 
+        check_apart(sheet, [path for path in (photo, model) if path is not None])
         check_output(sheet)
+        _begin()
+    method = Johnson(model, kind)  # type: ignore[arg-type]
+    if sheet is not None:
         rgb = photograph("coffee") if photo is None else read(photo).rgb
         small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], 256))
         made = [(name, method(small, method.prepare([name]))) for name in method.learnt]
@@ -700,7 +968,7 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
     ] = "all",
-    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
+    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=16)] = 384,
     judge: Annotated[
         str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
     ] = "compact",
@@ -733,6 +1001,7 @@ def compare(
         left_out.append(line)
         say.print(f"impasto: {line}")
 
+    _begin()
     with _interrupts("finishing this picture") as interrupted, _bar() as bar:
         task = bar.add_task("comparing", total=None, loss="")
 
@@ -745,6 +1014,7 @@ def compare(
             *(contents, styles, out, chosen, net),
             size=size,
             device=where,
+            photos=photos,
             on_progress=on_progress,
             warn=warn,
         )
@@ -762,7 +1032,7 @@ def compare(
 @app.command()
 def sweep(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
-    style: Annotated[Path, typer.Argument(help="A painting.")],
+    style: Annotated[str, typer.Argument(help="A painting, or a stored style.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
     vary: Annotated[
         list[str] | None,
@@ -782,6 +1052,12 @@ def sweep(
         list[str] | None,
         typer.Option("--set", help="OPTION=VALUE, the same for all; may be repeated."),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Short side of all results in pixels. Default: the photograph's.", min=16
+        ),
+    ] = None,
 ) -> None:
     """One picture under every combination of some options: a sheet, a table, the losses' curves.
 
@@ -792,7 +1068,7 @@ def sweep(
 
         impasto sweep photo.jpg night.jpg --vary lr=0.001,0.1,1 --vary optimizer=lbfgs,adam -o lr/
 
-        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --set size=256 -o s/
+        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --size 256 -o s/
 
         impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
 
@@ -805,18 +1081,23 @@ def sweep(
         name, values = study.parse(text)
         varied[name] = varied.get(name, []) + values
     same: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    for text in option or []:
+        name, values = study.parse(text, "--set")
+        given[name] = values[0]
+        if len(values) > 1:
+            raise InputError(f"--set {text!r}: give one value, or use --vary")
+    if size is not None:
+        twice = [flag for flag, by in (("--vary", varied), ("--set", given)) if "size" in by]
+        if twice:
+            raise InputError(f"--size and {twice[0]} size=: leave one of them out")
+        given["size"] = size
     if recipe is not None:
         of_recipe, same, further = study.read_recipe(recipe)
         method = method or of_recipe
         same = {name: value for name, value in same.items() if name not in varied}
-        varied = {**further, **varied}
-    for text in option or []:
-        name, values = study.parse(text)
-        same[name] = values[0]
-        if len(values) > 1:
-            raise InputError(f"--set {text!r}: give one value, or use --vary")
-        if recipe is not None:
-            varied.pop(name, None)
+        varied = {**{k: v for k, v in further.items() if k not in given}, **varied}
+    _begin()
     with _interrupts("ending without this picture") as interrupted, _bar() as bar:
         task = bar.add_task("sweep", total=None, loss="")
 
@@ -828,7 +1109,7 @@ def sweep(
         rows = study.sweep(
             *(content, style, out, varied),
             method=method or "gatys",
-            options=same,
+            options={**same, **given},
             on_progress=on_progress,
         )
         stopped = interrupted()
@@ -887,12 +1168,12 @@ def reconstruct(
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
     from .backbones import KINDS, load_backbone
-    from .images import check_output, write
+    from .images import check_apart, check_output, list_pictures, write
     from .study.reconstruct import reconstruct as study
 
     check_output(out)
-    if out.exists() and picture.exists() and out.samefile(picture):
-        raise InputError(f"{out}: would overwrite the picture; choose another -o")
+    rows = [Path(word.strip()) for word in weights.split(",")]
+    check_apart(out, [picture, *rows, *(list_pictures(photos) if photos else [])])
     nets = {}
     for given in (word.strip() for word in weights.split(",")):
         known: dict[str, Any] = {"trained": None, "compact": None} | dict.fromkeys(KINDS, given)
@@ -904,6 +1185,7 @@ def reconstruct(
             photos=photos,
             seed=seed,
         )
+    _begin()
     with _interrupts("finishing with the pictures so far") as interrupted, _bar() as bar:
         task = bar.add_task("reconstructing", total=None, loss="")
 
@@ -953,6 +1235,7 @@ def leak(
     from .study.leak import leak as study
 
     chosen = available(_names(methods))
+    _begin()
     with _interrupts("ending with the methods that are done") as interrupted, _bar() as bar:
         task = bar.add_task("leak", total=None, loss="")
 
@@ -1038,7 +1321,7 @@ def samples(
 @train_app.command("METHOD", cls=_OfMethod)
 def train_method(
     method: Annotated[str, typer.Argument(help="A method that can be trained, such as adain.")],
-    photos: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    photos: Annotated[Path, typer.Option(help="Folder of photographs, with all below it.")],
     paintings: Annotated[
         Path | None,
         typer.Option(help="Folder of paintings, unless the method needs photographs alone."),
@@ -1066,6 +1349,12 @@ def train_method(
         typer.Option("--out", "-o", help="The model to write. Default: METHOD.safetensors in run."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="TABLE.KEY=VALUE instead of the recipe's, in all stages; may be repeated."
+        ),
+    ] = None,
     vgg: Annotated[
         Path | None,
         typer.Option(help="Weights of VGG, where the recipe's encoder or loss network is VGG."),
@@ -1089,17 +1378,21 @@ def train_method(
 
         impasto train adain --photos photos/ --paintings paintings/ --run runs/mine --resume
 
+        impasto train adain --photos photos/ --paintings paintings/ --set training.batch=2
+
         impasto train adain --photos photos/ --paintings paintings/ --devices 4 --strategy ddp
 
         impasto train johnson --photos photos/ --style night.jpg --style wave.jpg
     """
     from .errors import Interrupted
     from .training.fit import Hardware, is_main
+    from .training.recipes import parse_set
     from .training.train import train
 
     run = run or Path("runs") / method
     given = {"styles": style, "style_size": style_size}
     hardware = Hardware(device or "auto", precision, devices, nodes, strategy)
+    _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(method, total=None, loss="")
 
@@ -1114,6 +1407,7 @@ def train_method(
                 resume=resume,
                 steps=steps,
                 options={name: value for name, value in given.items() if value is not None},
+                changes=dict(map(parse_set, option or [])),
                 vgg=vgg,
                 convention=convention,
                 hardware=hardware,
@@ -1147,6 +1441,10 @@ def train_encoder(
         typer.Option(help="Folder of checkpoints (default runs/BACKBONE); a run goes on from it."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE instead of the recipe's; may be repeated."),
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="Distilled: folder of photographs.")] = None,
     paintings: Annotated[Path | None, typer.Option(help="Distilled: folder of paintings.")] = None,
     teacher: Annotated[
@@ -1165,8 +1463,8 @@ def train_encoder(
     pictures: Annotated[
         list[Path] | None,
         typer.Option(
-            help="ResNet: a folder with a folder for each class, or with files named "
-            "CLASS_NUMBER.jpg; may be repeated."
+            help="ResNet: a folder with a folder for each class (and all below it), or with files "
+            "named CLASS_NUMBER.jpg; may be repeated."
         ),
     ] = None,
     adversarial: Annotated[
@@ -1186,8 +1484,11 @@ def train_encoder(
         -o robust.safetensors
     """
     from .backbones.compact import BUNDLED
+    from .errors import Interrupted
+    from .training.recipes import parse_set
 
     run = run or Path("runs") / backbone
+    changes = dict(map(parse_set, option or []))
     if backbone in BUNDLED:
         if pictures or adversarial is not None:
             raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
@@ -1195,19 +1496,9 @@ def train_encoder(
         missing = [flag for flag, given in (wanted | {"--recipe": recipe}).items() if not given]
         if missing:
             raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
-        from .training.encoder import train
-
-        train(
-            *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
-            *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
-            name=backbone,
-        )
-        return
-    if not pictures:
+    elif not pictures:
         raise InputError(f"{backbone} learns from labelled pictures: name a folder, --pictures DIR")
-    from .errors import Interrupted
-    from .training.classify import classify
-
+    _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(backbone, total=None, loss="")
 
@@ -1217,10 +1508,24 @@ def train_encoder(
             return interrupted()
 
         try:
+            if backbone in BUNDLED:
+                from .training.encoder import train
+
+                train(
+                    *(photos, paintings, teacher, convention, teacher_relu5),  # type: ignore[arg-type]
+                    *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
+                    name=backbone,
+                    changes=changes,
+                    on_progress=on_progress,
+                )
+                return
+            from .training.classify import classify
+
             classify(
-                *(backbone, pictures, recipe, run, out),
+                *(backbone, pictures, recipe, run, out),  # type: ignore[arg-type]
                 adversarial=adversarial,
                 steps=steps,
+                changes=changes,
                 device=device or "auto",
                 on_progress=on_progress,
                 log=say.print,
@@ -1263,18 +1568,32 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--{option} {text!r}: give numbers separated by commas") from None
+    _check_finite(**{option: numbers})
+    return numbers
+
+
+def _check_finite(**options: float | Sequence[float] | None) -> None:
+    """Raise InputError for an option that is no finite number."""
+    for name, given in options.items():
+        for number in given if isinstance(given, Sequence) else [given]:
+            if number is not None and not math.isfinite(number):
+                raise InputError(f"{_flag(name)}: {number} is not a finite number")
 
 
 def _integers(option: str, text: str | None) -> list[int] | None:
     if text is None:
         return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--{option} {text!r}: give whole numbers separated by commas") from None
+    _numbers(option, text)
+    for part in text.split(","):
+        if not part.strip().lstrip("+-").isdecimal():
+            raise InputError(
+                f"--{option}: {part.strip()!r} is not a whole number; give whole numbers separated "
+                "by commas"
+            )
+    return [int(part) for part in text.split(",")]
 
 
 def _one_or_many(values: list[int] | None) -> int | list[int] | None:

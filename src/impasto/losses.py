@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, check_finite
 from .statistics import Moments
 
 __all__ = [
@@ -107,6 +107,7 @@ def aligned_channels(moments: Moments, target: Moments, kept: float = 0.8) -> Te
     Raises:
         InputError: for a share outside of 0..1 or of nothing.
     """
+    check_finite("kept", kept)
     if not 0 < kept <= 1:
         raise InputError(f"kept is {kept}: must be a share above 0, at most 1")
     off = (moments.mean.detach() - target.mean.detach()).square()

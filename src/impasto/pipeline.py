@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -18,9 +19,22 @@ from . import __version__
 from . import color as colors
 from .device import check_process
 from .errors import InputError, check_finite
-from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize, write
+from .images import (
+    MIN_SIDE,
+    Picture,
+    Source,
+    check_size,
+    encode,
+    fit,
+    read,
+    resize,
+    same_file,
+    write,
+)
 from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import Gatys
+from .methods.johnson import Johnson
+from .progress import Bar
 from .statistics import Moments
 from .styles import (
     SUFFIX,
@@ -35,6 +49,7 @@ __all__ = [
     "Result",
     "StyleSource",
     "Transfer",
+    "check_controls",
     "load_refined",
     "read_style",
     "refiner",
@@ -44,6 +59,8 @@ __all__ = [
 
 StyleSource = Source | StoredStyle
 AnyStyle = Picture | StoredStyle | LearntStyle
+SHOWN = 1024
+"""The longest side, in pixels, of what a notebook shows of a Result."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +73,18 @@ class Result:
         content_losses, style_losses: its terms, without their weights.
         settings: what it was made from and how, with timings.
         background: what transparent parts were composited over.
+        sources: files that it was made from; :meth:`save` leaves them alone.
+
+    In a notebook it shows itself, reduced where it is large.
     """
 
-    picture: Picture
+    picture: Picture = field(repr=False)
     losses: list[float] = field(repr=False)
     content_losses: list[float] = field(repr=False)
     style_losses: list[float] = field(repr=False)
     settings: dict[str, Any]
     background: str = "white"
+    sources: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def image(self) -> Image.Image:
@@ -75,12 +96,67 @@ class Result:
         """As an array, ``(H, W, 3 or 4)`` uint8."""
         return np.asarray(self.image)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        quality: int = 95,
+        depth: int = 8,
+        keep_gps: bool = False,
+        metadata: bool = True,
+        overwrite: bool = False,
+    ) -> Path:
         """Write to ``path``, whole or not at all, with the settings embedded.
 
         Alpha is composited over the background where the format has none.
+
+        Args:
+            path: its suffix names the format.
+            quality, depth, keep_gps, metadata: see :func:`impasto.images.write`.
+            overwrite: also where ``path`` is one of :attr:`sources`.
+
+        Raises:
+            InputError: if it cannot be written, or is one of them.
         """
-        return write(path, self.picture.rgb, self.picture.alpha, self.settings, self.background)
+        if not overwrite and any(same_file(path, source) for source in self.sources):
+            raise InputError(
+                f"{path}: the picture was made from this file; save it under another name, or with "
+                "overwrite=True"
+            )
+        return write(
+            *(path, self.picture.rgb, self.picture.alpha, self.settings, self.background, quality),
+            depth=depth,
+            source=self.picture.metadata,
+            metadata=metadata,
+            keep_gps=keep_gps,
+        )
+
+    def encode(
+        self,
+        suffix: str = ".png",
+        quality: int = 95,
+        depth: int = 8,
+        keep_gps: bool = False,
+        metadata: bool = True,
+    ) -> bytes:
+        """What :meth:`save` would write into a file with that suffix."""
+        return encode(
+            *(suffix, self.picture.rgb, self.picture.alpha, self.settings, self.background),
+            quality,
+            depth=depth,
+            source=self.picture.metadata,
+            metadata=metadata,
+            keep_gps=keep_gps,
+        )
+
+    def _repr_png_(self) -> bytes:
+        rgb, alpha = self.picture.rgb, self.picture.alpha
+        height, width = rgb.shape[-2:]
+        share = SHOWN / max(height, width)
+        if share < 1:
+            rgb = resize(rgb, (max(1, round(height * share)), max(1, round(width * share))))
+        if alpha is not None:
+            alpha = resize(alpha, (rgb.shape[-2], rgb.shape[-1]))
+        return encode(".png", rgb, alpha)
 
 
 @dataclass
@@ -103,6 +179,8 @@ class Transfer:
         refine: an optimisation for which the method's result is the start, at the final size alone:
             ``Gatys(sizes=[0], iterations=N)``. It takes the first texture in one pass and its
             finish where it matters.
+        max_pixels, accept_truncated: of contents, see :func:`impasto.images.read`.
+        sources: files that the styles came from, for :attr:`Result.sources`.
 
     Raises:
         InputError: for controls that do not exist or do not go with a stored style, and for styles
@@ -119,10 +197,14 @@ class Transfer:
     match_luminance: bool = False
     background: str = "white"
     refine: Gatys | None = None
+    max_pixels: int | None = None
+    accept_truncated: bool = False
+    sources: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
-        if self.color not in (None, *colors.MODES):
-            raise InputError(f"color {self.color!r} is unknown: use {', '.join(colors.MODES)}")
+        check_controls(
+            self.color, self.color_variant, self.match_luminance, self.size, self.strength
+        )
         for style in self.styles:
             if isinstance(style, StoredStyle) and self.color in ("match", "luminance"):
                 raise InputError(
@@ -139,16 +221,6 @@ class Transfer:
                     f"style {style.name}: a refinement needs the painting, which a network that "
                     "has learnt it has not; leave refine out, or use method adain"
                 )
-        if self.color_variant not in get_args(colors.Variant):
-            known = ", ".join(get_args(colors.Variant))
-            raise InputError(f"color-variant {self.color_variant!r} is unknown: use {known}")
-        if self.match_luminance and self.color != "luminance":
-            raise InputError("match-luminance goes with color luminance: add it")
-        if self.size is not None and self.size < MIN_SIDE:
-            raise InputError(f"size is {self.size}: the short side needs {MIN_SIDE} pixels or more")
-        check_finite("strength", self.strength)
-        if self.strength < 0:
-            raise InputError(f"strength is {self.strength}: must be 0 or more")
         style_shares(len(self.styles), self.weights)
         self._prepared = None if self._recolors else self._prepare(self._paintings())
 
@@ -161,10 +233,10 @@ class Transfer:
         """
         began = time.monotonic()
         check_process()
-        picture = read(content, self.background)
+        picture = self.read(content)
         rgb = picture.rgb
         if self.size is not None:
-            height, width = fit(picture.height, picture.width, self.size)
+            height, width = self.size_of(picture)
             check_size(height, width, picture.name)
             rgb = resize(rgb, (height, width))
         losses: list[tuple[float, float, float]] = []
@@ -210,13 +282,30 @@ class Transfer:
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
         )
         return Result(
-            Picture(out, alpha, picture.name),
+            replace(picture, rgb=out, alpha=alpha),
             total,
             content_losses,
             style_losses,
             settings,
             self.background,
+            (*_files([content, *getattr(self.method, "sources", ())]), *self.sources),
         )
+
+    def read(self, content: Source) -> Picture:
+        """A content as it will be rendered, but not yet reduced to the very size."""
+        return read(
+            content,
+            self.background,
+            size=self.size,
+            max_pixels=self.max_pixels,
+            accept_truncated=self.accept_truncated,
+        )
+
+    def size_of(self, content: Picture) -> tuple[int, int]:
+        """The size ``(H, W)`` of the result."""
+        if self.size is None:
+            return content.height, content.width
+        return fit(content.height, content.width, self.size)
 
     @property
     def _recolors(self) -> bool:
@@ -265,10 +354,40 @@ class Transfer:
         return colors.as_grey(content), *self._prepare(recolored)
 
 
-def read_style(source: StyleSource, background: str = "white", method: Any = None) -> AnyStyle:
+def check_controls(
+    color: str | None,
+    color_variant: str,
+    match_luminance: bool,
+    size: int | None,
+    strength: float,
+) -> None:
+    """Raise InputError for controls that no styles could be used with; see :class:`Transfer`."""
+    if color not in (None, *colors.MODES):
+        raise InputError(f"color {color!r} is unknown: use {', '.join(colors.MODES)}")
+    if color_variant not in get_args(colors.Variant):
+        known = ", ".join(get_args(colors.Variant))
+        raise InputError(f"color-variant {color_variant!r} is unknown: use {known}")
+    if match_luminance and color != "luminance":
+        raise InputError("match-luminance goes with color luminance: add it")
+    if size is not None and size < MIN_SIDE:
+        raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
+    check_finite("strength", strength)
+    if strength < 0:
+        raise InputError(f"strength is {strength}: must be 0 or more")
+
+
+def read_style(
+    source: StyleSource,
+    background: str = "white",
+    method: Any = None,
+    *,
+    max_pixels: int | None = None,
+    accept_truncated: bool = False,
+) -> AnyStyle:
     """A painting, a style stored by ``impasto style``, or one that ``method`` has learnt.
 
-    Raises InputError if it is none of these.
+    ``max_pixels`` and ``accept_truncated`` are those of :func:`impasto.images.read`. Raises
+    InputError if it is none of these.
     """
     find = getattr(method, "find", None)
     if find is not None:
@@ -276,9 +395,17 @@ def read_style(source: StyleSource, background: str = "white", method: Any = Non
         return learnt
     if isinstance(source, StoredStyle):
         return source
-    if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:
-        return StoredStyle.load(Path(source))
-    return read_painting(source, background)
+    if isinstance(source, (str, os.PathLike)):
+        if Path(source).suffix == SUFFIX:
+            return StoredStyle.load(Path(source))
+        if not os.path.exists(source) and str(source) in Johnson().learnt:
+            raise InputError(
+                f"{source}: no such file; method johnson has learnt a painting of that name: use "
+                '--method johnson (method="johnson"), or give the painting\'s file'
+            )
+    return read_painting(
+        source, background, max_pixels=max_pixels, accept_truncated=accept_truncated
+    )
 
 
 def store_style(
@@ -353,7 +480,10 @@ def stylize(
     match_luminance: bool = False,
     background: str = "white",
     refine: int | Gatys | None = None,
+    max_pixels: int | None = None,
+    accept_truncated: bool = False,
     on_step: OnStep | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Result:
     """Render ``content`` in the manner of ``style``.
@@ -367,7 +497,9 @@ def stylize(
             :class:`Transfer`.
         refine: iterations of Gatys' method that begin with the method's result, see
             :func:`load_refined`; or such a method, see :class:`Transfer`.
+        max_pixels, accept_truncated: of content and styles, see :func:`impasto.images.read`.
         on_step: called after every iteration; returning True ends it with the picture so far.
+        progress: draw a bar, which notebooks draw too.
         options: of the method, such as ``backbone`` or ``iterations``, and of its refinement.
 
     Returns:
@@ -392,19 +524,40 @@ def stylize(
     else:
         ready, made = method, None if count is None else refiner(count, method)
     sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
-    transfer = Transfer(
-        ready,
-        [read_style(source, background, ready) for source in sources],
-        weights,
-        strength,
-        size,
-        color,
-        color_variant,
-        match_luminance,
-        background,
-        finer or made,
-    )
-    return transfer(content, on_step)
+    limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
+    label = method if isinstance(method, str) else ready.settings.get("method", "stylize")
+    with Bar(label, total=1) if progress else nullcontext() as bar:
+        transfer = Transfer(
+            ready,
+            [read_style(source, background, ready, **limits) for source in sources],
+            weights,
+            strength,
+            size,
+            color,
+            color_variant,
+            match_luminance,
+            background,
+            finer or made,
+            **limits,
+            sources=_files([*sources, *options.values()]),
+        )
+        if bar is None:
+            return transfer(content, on_step)
+
+        def drawn(step: Step) -> bool:
+            bar(step.iteration, step.iterations, step.loss)
+            return bool(on_step(step)) if on_step is not None else False
+
+        result = transfer(content, drawn)
+        if not result.losses:
+            bar(1, 1)
+        return result
+
+
+def _files(sources: Iterable[object]) -> tuple[Path, ...]:
+    """Those that are files."""
+    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    return tuple(path.absolute() for path in paths if os.path.isfile(path))
 
 
 # Options of Gatys that a refinement leaves open, and those of them about its backbone.

@@ -327,9 +327,15 @@ def prepared(
     )
 
 
-def read_painting(source: Source, background: str = "white") -> Picture:
+def read_painting(
+    source: Source,
+    background: str = "white",
+    *,
+    max_pixels: int | None = None,
+    accept_truncated: bool = False,
+) -> Picture:
     """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced."""
-    picture = read(source, background)
+    picture = read(source, background, max_pixels=max_pixels, accept_truncated=accept_truncated)
     pixels = picture.height * picture.width
     if pixels <= MOST:
         return picture

@@ -320,12 +320,12 @@ def build_vgg(
 def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[Tensor]:
     """Photographs to normalise with, ``(1, 3, H, W)``.
 
-    Up to 50 of a folder, spread evenly over the sorted names, or scikit-image's samples, each in
-    four other colours too: as they are, a channel that looks for a colour that none of them has
-    would hardly fire, and be blown up.
+    Up to 50 of a folder and all below it, spread evenly over the sorted names, or scikit-image's
+    samples, each in four other colours too: as they are, a channel that looks for a colour that
+    none of them has would hardly fire, and be blown up.
     """
     if folder is not None:
-        paths = list_pictures(folder)
+        paths = list_pictures(folder, recursive=True)
         count = min(50, len(paths))
         for path in (paths[i * len(paths) // count] for i in range(count)):
             rgb = read(path).rgb
@@ -371,6 +371,6 @@ def digest(net: Backbone) -> str:
 
 def _folder_digest(folder: Path) -> str:
     sha = hashlib.sha256()
-    for path in list_pictures(folder):
+    for path in list_pictures(folder, recursive=True):
         sha.update(f"{path.name}:{path.stat().st_size};".encode())
     return sha.hexdigest()[:12]

@@ -13,23 +13,22 @@ import sys
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.error import HTTPError
 
 import torch
 from platformdirs import user_cache_dir
-from rich.console import Console
-from rich.progress import DownloadColumn, Progress
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
+from ..progress import Bar, in_notebook
 
 __all__ = ["RECORDS", "WeightRecord", "fetch", "find", "home", "load_tensors", "save_tensors"]
 
@@ -114,8 +113,17 @@ RECORDS: dict[str, WeightRecord] = {
 
 
 def home() -> Path:
-    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches."""
-    return Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto")).expanduser().absolute()
+    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches.
+
+    Raises InputError where nobody is at home: in a container, say, with a user of no name.
+    """
+    try:
+        folder = Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto"))
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            "no home folder is known to keep weights in: set IMPASTO_HOME to a folder"
+        ) from error
 
 
 def find(record: WeightRecord) -> Path | None:
@@ -133,7 +141,7 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
 
     Args:
         record: one of ``RECORDS``.
-        progress: show a bar if standard error is a terminal.
+        progress: show a bar if standard error is a terminal, or in a notebook.
 
     Raises:
         InputError: if it can't be had; the cache is then as it was before.
@@ -181,11 +189,10 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
         if size and size > free:
             raise _Failed(f"{size} bytes do not fit on the disk of {home()}, {free} are free")
         digest, done = hashlib.sha256(), 0
-        shown = progress and sys.stderr is not None and sys.stderr.isatty()
-        columns = (*Progress.get_default_columns(), DownloadColumn())
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-            task = bar.add_task(record.name, total=size)
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        shown = progress and (terminal or in_notebook())
+        units: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False}
+        with Bar(record.name, **units) if shown else nullcontext() as bar:
             while size is None or done <= size:
                 why = ""
                 try:
@@ -199,7 +206,8 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
                 file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)
-                bar.advance(task, len(chunk))
+                if bar is not None:
+                    bar(done, size)
     if size is not None and done > size:
         raise _Failed(f"the server sends more than {size} bytes")
     if record.sha256 and not digest.hexdigest().startswith(record.sha256.lower()):

@@ -1,17 +1,22 @@
 """Libraries kept from speaking: no warning or log line of theirs reaches a terminal."""
 
+import ctypes
+import ctypes.util
 import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import PIL
 from PIL import Image
 
 _lock = threading.Lock()
 _users = 0
-_undo: list[tuple[object, str, object]] = []
+_undo: list[tuple[Any, str, Any]] = []
 _filters: Any = None
 
 
@@ -45,9 +50,12 @@ def _begin() -> None:
     _set(logger, "handlers", [logging.NullHandler()])
     _set(logger, "propagate", False)
     _set(Image, "MAX_IMAGE_PIXELS", None)
+    set_handler = _libtiff()
+    if set_handler:
+        _undo.append((set_handler, "", set_handler(None)))
 
 
-def _set(thing: object, name: str, value: object) -> None:
+def _set(thing: Any, name: str, value: object) -> None:
     _undo.append((thing, name, getattr(thing, name)))
     setattr(thing, name, value)
 
@@ -56,7 +64,27 @@ def _end() -> None:
     global _filters
     while _undo:
         thing, name, value = _undo.pop()
-        setattr(thing, name, value)
+        if name:
+            setattr(thing, name, value)
+        else:
+            thing(value)
     if _filters is not None:
         _filters.__exit__(None, None, None)
     _filters = None
+
+
+@lru_cache(maxsize=1)
+def _libtiff() -> Any:
+    """`TIFFSetErrorHandler` of the libtiff that Pillow has loaded, which prints by itself.
+
+    None where it is not to be found, as it is part of Pillow's own library on Windows.
+    """
+    home = Path(PIL.__file__).parent
+    bundled = [*home.parent.glob("pillow.libs/libtiff[-.]*"), *home.glob(".dylibs/libtiff[-.]*")]
+    for name in map(str, bundled) if bundled else [ctypes.util.find_library("tiff")]:
+        with suppress(OSError, AttributeError):
+            if name:
+                set_handler = ctypes.CDLL(name).TIFFSetErrorHandler
+                set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+                return set_handler
+    return None

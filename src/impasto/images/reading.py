@@ -536,6 +536,7 @@ def _from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: _Wish) -
     orientation, kept = 1, None
     with suppress(Exception):
         exif = Image.Exif()
+        exif.endian, exif.bigtiff = layout.tags._endian, layout.tags._bigtiff  # type: ignore[attr-defined]
         exif.load_from_fp(stream, layout.tags._offset)  # type: ignore[attr-defined]
         image = Image.new("1", (1, 1))
         image._exif = exif

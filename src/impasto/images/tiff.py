@@ -109,7 +109,8 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
         return None  # such as JPEG: Pillow may have it
     fits = found.kind != 3 or found.bits in (16, 32, 64)
     if len({*bits}) > 1 or len({*kinds}) > 1 or not 1 <= found.bits <= 64 or not fits:
-        raise InputError(f"{label}: a TIFF of {bits} bits a sample; save it with 8 or 16")
+        sorts = ", ".join(map(str, bits[:4]))
+        raise InputError(f"{label}: a TIFF of {sorts} bits a sample; save it with 8 or 16")
     if samples < colours or samples > 64 or whole(266, 1) != 1:
         raise InputError(f"{label}: a TIFF with an unusual layout; save it with 8 bits a channel")
     odd = found.bits not in (8, 16, 32, 64)

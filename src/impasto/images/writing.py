@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,9 @@ def _encoded(
         settings = source = None
     try:
         pixels = levels(Picture(rgb, alpha, ""), depth)
-        exif = meta.exif_of(source, keep_gps)
+        exif = None
+        with suppress(Exception):
+            exif = meta.exif_of(source, keep_gps)
         dpi = source.dpi if source else None
         # What goes with the picture is never worth the picture: without it, if not with it.
         for kept, block in ((settings, exif), (settings, None), (None, None)):

@@ -163,6 +163,7 @@ class Gatys:
         self.start = start
         if not (isinstance(start, str) and start in STARTS):
             self.start = read(start).rgb
+            self.sources = [start]  # which is not to be overwritten
         self.optimizer = optimizer
         self.lr = OPTIMIZERS[optimizer] if lr is None else lr
         self.sizes = sizes

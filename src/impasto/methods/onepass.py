@@ -338,9 +338,7 @@ class AnyStyle(OnePass):
     ) -> Style:
         """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
         model = self.model
-        return prepared(
-            styles, weights, model.method, model.fingerprint, model.taps, self.measure
-        )
+        return prepared(styles, weights, model.method, model.fingerprint, model.taps, self.measure)
 
     def colors(self, style: Style) -> Moments:
         """See :class:`OnePass`."""

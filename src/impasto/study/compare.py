@@ -30,10 +30,21 @@ from .. import __version__
 from ..backbones import Backbone
 from ..device import describe
 from ..errors import InputError
-from ..images import check_output, fit, list_pictures, read, resize, write
+from ..images import check_output, fit, read, resize, write
 from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
-from .figures import labelled, matplotlib_figure, save, save_figure
+from ..progress import drawn
+from ..training.run import check_outputs, path_of, save
+from .figures import labelled, matplotlib_figure, save_figure
+from .inputs import (
+    Methods,
+    at_size,
+    check_folders,
+    check_methods,
+    check_side,
+    files_of,
+    pictures_in,
+)
 from .metrics import (
     Judge,
     Remembering,
@@ -47,9 +58,6 @@ from .metrics import (
 
 __all__ = ["MEASURES", "Methods", "available", "compare", "front"]
 
-Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
-"""Label -> a method's name and its options."""
-
 # Column -> what it says; those from `content` on fall towards the photograph.
 MEASURES = {
     "style": "mean/deviation distance to the painting, 1 for the photograph as it was",
@@ -58,9 +66,13 @@ MEASURES = {
     "content": "distance of instance-normalised relu4_1 to the photograph's",
     "features": "distance of unit-length features to the photograph's",
     "ssim": "likeness of luminance to the photograph's, at most 1",
+    "identity": "ssim of what becomes of the photograph with itself as the painting; nan for "
+    "methods that paint only what they have learnt",
     "seconds": "for the picture, the style prepared before",
     "megabytes": "that the method takes at most, beside what an idle process has",
 }
+LATE = {"identity"}  # comparisons made before may be without them
+WRITTEN = ("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png")
 KEY = ("content_picture", "style_picture", "method")
 THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
 VARIANTS: Methods = {
@@ -88,6 +100,8 @@ def available(names: Sequence[str] | None = None) -> Methods:
     }
     if names is None:
         return ready
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise InputError(f"methods: give a list of names, such as [{str(names)!r}]")
     for name in names:
         if name not in known:
             raise InputError(f"method {name!r} is unknown: use all, or some of {', '.join(known)}")
@@ -96,6 +110,7 @@ def available(names: Sequence[str] | None = None) -> Methods:
     return {name: ready[name] for name in names}
 
 
+@drawn("comparing")
 def compare(
     contents: Path,
     styles: Path,
@@ -105,10 +120,15 @@ def compare(
     *,
     size: int = 384,
     device: str = "auto",
+    photos: Path | None = None,
     on_progress: OnProgress = lambda done, total, name: None,
+    progress: bool = False,
     warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Render and measure every pair that is not in ``out`` yet, then draw what ``out`` holds.
+
+    For the measure ``identity`` every method renders each photograph once more, with itself as the
+    painting.
 
     Args:
         contents, styles: folders of photographs and paintings.
@@ -117,18 +137,32 @@ def compare(
         judge: the network of all distances of features.
         size: short side in pixels of all pictures.
         device: see :mod:`impasto.device`.
+        photos: a folder that the judge was brought to unit mean with: not to be written to.
         on_progress: see :data:`OnProgress`.
+        progress: draw a bar, which notebooks draw too.
         warn: called with a line for each picture that cannot be read; it is left out.
 
     Returns:
         Method -> measure -> mean and standard error.
 
     Raises:
-        InputError: if there is nothing to compare, or ``out`` holds another comparison.
+        InputError: if there is nothing to compare, or ``out`` holds another comparison, or what is
+            read.
     """
+    contents, styles = path_of(contents, "contents"), path_of(styles, "styles")
+    out = path_of(out, "out")
+    photos = None if photos is None else path_of(photos, "photos")
+    if not isinstance(judge, Backbone):
+        raise InputError(f"judge: give a loaded backbone, not {type(judge).__name__}")
+    check_side(size)
+    check_methods(methods, reserved=("contents", "styles"))
     matplotlib_figure()
+    kinds = ("contents", "styles", *methods)
+    places = [out, *(out / "pictures" / kind for kind in kinds)]
+    check_folders(out, places, [contents, styles, photos])
     pairs, pictures = _pairs(contents, styles, size, warn)
     check_output(out / "sheet.png")
+    _check_outputs(out, methods, pairs)
     settings = {"impasto": __version__, "size": size, "judge": judge.fingerprint}
     options = {label: {"method": name, **own} for label, (name, own) in methods.items()}
     rows = _resumed(out, settings, json.loads(json.dumps(options, default=str)))
@@ -144,6 +178,11 @@ def compare(
         write(_place(out, "styles", style.stem), pictures[style])
     method: Any = None
     seen = Remembering(judge)
+    identities = {
+        (row["method"], row["content_picture"]): row["identity"]
+        for row in rows
+        if not math.isnan(row["identity"])
+    }
     for number, (label, content, style) in enumerate(todo):
         if on_progress(number, len(todo), f"{label}: {content.stem} x {style.stem}"):
             break
@@ -159,6 +198,12 @@ def compare(
             megabytes = _peak(methods[label], device, pictures[content], style, size)
         given = pictures[style] if learnt is None else style.stem
         row = _measured(method, pictures[content], pictures[style], given, seen)
+        same = (label, content.stem)
+        if same not in identities:
+            identities[same] = (
+                math.nan if learnt is not None else _identity(method, pictures[content])
+            )
+        row["identity"] = identities[same]
         picture = row.pop("picture")
         write(_place(out, label, f"{content.stem} {style.stem}"), picture)
         names = dict(zip(KEY, (content.stem, style.stem, label), strict=True))
@@ -200,9 +245,9 @@ def _pairs(
     sides: list[list[Path]] = []
     for folder in (contents, styles):
         readable: dict[str, Path] = {}
-        for path in list_pictures(folder):
+        for path in pictures_in(folder):
             try:
-                rgb = read(path).rgb
+                picture = at_size(path, size)
             except InputError as error:
                 warn(f"skipped: {error}")
                 continue
@@ -211,9 +256,9 @@ def _pairs(
                     f"{path}: {readable[path.stem].name} has the same name; rename one"
                 )
             readable[path.stem] = path
-            pictures[path] = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+            pictures[path] = picture
         if not readable:
-            raise InputError(f"{folder}: no picture to compare; name a folder of JPEG or PNG files")
+            raise InputError(f"{folder}: no picture that can be read; name another folder")
         sides.append(list(readable.values()))
     return [(content, style) for content in sides[0] for style in sides[1]], pictures
 
@@ -234,6 +279,7 @@ def _resumed(
         if before and (out / "results.csv").exists():
             with open(out / "results.csv", newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
+                    row = dict.fromkeys(LATE, "nan") | row
                     figures = {name: float(row[name]) for name in MEASURES}
                     rows.append({**{key: row[key] for key in KEY}, **figures})
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -248,6 +294,32 @@ def _resumed(
     everything = {**settings, "methods": {**known, **options}}
     save(file, json.dumps(everything, indent=2))
     return rows
+
+
+def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Raise InputError if a file that is read, or another result, would be overwritten."""
+    results: dict[str, tuple[Path, Path]] = {}
+    for content, style in pairs:
+        other = results.setdefault(f"{content.stem} {style.stem}", (content, style))
+        if other != (content, style):
+            raise InputError(
+                f"{content} by {style} and {other[0].name} by {other[1].name} would be written to "
+                "one file; rename one"
+            )
+    files = [out / name for name in (*WRITTEN, "index.html")]
+    for kind, stems in (
+        ("contents", [content.stem for content, _ in pairs]),
+        ("styles", [style.stem for _, style in pairs]),
+        *((label, list(results)) for label in methods),
+    ):
+        files += [_place(out, kind, stem) for stem in dict.fromkeys(stems)]
+    read_too = [path for _, own in methods.values() for path in files_of(own)]
+    check_outputs(files, [*dict.fromkeys(path for pair in pairs for path in pair), *read_too])
+
+
+def _identity(method: Any, content: Tensor) -> float:
+    """How like a photograph is to what the method makes of it with itself as the painting."""
+    return luminance_ssim(method(content, method.prepare([content])), content)
 
 
 def _measured(
@@ -293,10 +365,7 @@ def _render_alone(
     # The first iterations are like the others.
     given = {"device": device, "iterations": 2}
     ready: Any = load(name, **{k: v for k, v in given.items() if k in known} | dict(own))
-    painting: Any = style.stem
-    if not hasattr(ready, "learnt"):
-        rgb = read(style).rgb
-        painting = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+    painting: Any = style.stem if hasattr(ready, "learnt") else at_size(style, size)
     ready(torch.from_numpy(content), ready.prepare([painting]))
     if getattr(ready, "device", torch.device("cpu")).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
@@ -322,8 +391,11 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[float
     for label in dict.fromkeys(row["method"] for row in rows):
         means[label] = {}
         for measure in MEASURES:
-            own = [row[measure] for row in rows if row["method"] == label]
-            values = [value for value in own if not math.isnan(value)]
+            own = [row for row in rows if row["method"] == label]
+            values = [row[measure] for row in own if not math.isnan(row[measure])]
+            if measure == "identity":  # one for each photograph, however many paintings there are
+                known = [row for row in own if not math.isnan(row[measure])]
+                values = list({row["content_picture"]: row[measure] for row in known}.values())
             error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
             means[label][measure] = (statistics.mean(values) if values else math.nan, error)
     return means
@@ -357,7 +429,7 @@ def _report(
         f"| --- |{' ---: |' * (len(MEASURES) + 1)}",
     ]
     for entry in flat:
-        cells = [f"{_short(entry[m])} ± {_short(entry[f'{m}_error'])}" for m in MEASURES]
+        cells = [_cell(entry[m], entry[f"{m}_error"]) for m in MEASURES]
         lines.append(f"| {entry['method']} | {entry['pairs']} | {' | '.join(cells)} |")
     lines += ["", *(f"- {name}: {what}" for name, what in MEASURES.items())]
     save(out / "table.md", "\n".join(lines) + "\n")
@@ -437,8 +509,7 @@ def _page(
     """The page: only what lies beside it is shown."""
     head = "".join(f"<th>{name}" for name in ("method", *MEASURES))
     body = "".join(
-        f"<tr><td>{escape(label)}"
-        + "".join(f"<td>{_short(own[m][0])} ± {_short(own[m][1])}" for m in MEASURES)
+        f"<tr><td>{escape(label)}" + "".join(f"<td>{_cell(*own[m])}" for m in MEASURES)
         for label, own in means.items()
     )
     figures = {tuple(row[key] for key in KEY): row for row in rows}
@@ -485,6 +556,10 @@ def _thumb(path: Path) -> Tensor:
 
 def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def _cell(mean: float, error: float) -> str:
+    return "nan" if math.isnan(mean) else f"{_short(mean)} ± {_short(error)}"
 
 
 def _csv(heads: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

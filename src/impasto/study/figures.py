@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images import Picture, read
+from ..training.run import path_of, save
 
-__all__ = ["labelled", "matplotlib_figure", "save", "save_figure"]
+__all__ = ["labelled", "matplotlib_figure", "save_figure"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
 LINES, LINE = 3, 17  # lines that a label may have, and pixels for each further one
@@ -29,7 +30,12 @@ def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None)
     Args:
         pictures: names, and ``(3, H, W)`` in 0..1, all of one size.
         columns: of the sheet; None makes it about as wide as high.
+
+    Raises:
+        InputError: for no pictures.
     """
+    if not pictures:
+        raise InputError("no pictures for a sheet: give some")
     height, width = pictures[0][1].shape[-2:]
     count = columns or math.ceil(math.sqrt(len(pictures) * height / width))
     rows = math.ceil(len(pictures) / count)
@@ -62,14 +68,6 @@ def _broken(name: str, fits: Callable[[str], bool]) -> list[str]:
     return [*lines, name]
 
 
-def save(path: Path, what: str | bytes) -> None:
-    """Write a file whole or not at all; text as UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(what.encode("utf-8") if isinstance(what, str) else what)
-    part.replace(path)
-
-
 def matplotlib_figure() -> Any:
     """Matplotlib's class of figures, which are drawn without a window; InputError if it is absent.
 
@@ -88,4 +86,4 @@ def save_figure(path: Path, draw: Callable[[Any], None]) -> None:
     draw(figure.add_subplot())
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
-    save(path, stream.getvalue())
+    save(path_of(path, "path"), stream.getvalue())

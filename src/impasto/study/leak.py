@@ -16,21 +16,33 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import fit, list_pictures, read, resize, write
+from ..images import write
 from ..methods import load, options_of
-from .compare import Methods
-from .figures import labelled, matplotlib_figure, save, save_figure
+from ..progress import drawn
+from ..training.run import check_outputs, path_of, save
+from .figures import labelled, matplotlib_figure, save_figure
+from .inputs import (
+    Methods,
+    at_size,
+    check_folders,
+    check_methods,
+    check_side,
+    files_of,
+    pictures_in,
+)
 from .metrics import luminance_ssim
 
 __all__ = ["leak"]
 
 SHOWN = (1, 2, 5, 10)  # rounds on the sheet
+WRITTEN = ("leak.csv", "leak.png", "rounds.png", "back.png")
 
 OnProgress = Callable[[int, int, str], bool | None]
 """Called with the pictures made, those in all, and what comes next; True ends the work with the
 methods that are done."""
 
 
+@drawn("leak")
 def leak(
     content: Path,
     styles: Path,
@@ -41,6 +53,7 @@ def leak(
     size: int = 384,
     device: str = "auto",
     on_progress: OnProgress = lambda done, total, name: None,
+    progress: bool = False,
 ) -> dict[str, list[float]]:
     """Stylise a photograph round after round, each result the next one's content.
 
@@ -58,20 +71,28 @@ def leak(
         size: short side in pixels of all pictures.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`.
+        progress: draw a bar, which notebooks draw too.
 
     Returns:
         Method -> SSIM after each round.
 
     Raises:
-        InputError: for pictures that cannot be read, or no rounds.
+        InputError: for pictures that cannot be read, no rounds, or an ``out`` that would overwrite
+            what is read.
     """
-    if rounds < 1:
+    content, styles = path_of(content, "content"), path_of(styles, "styles")
+    out = path_of(out, "out")
+    if not (isinstance(rounds, int) and rounds >= 1):
         raise InputError(f"rounds = {rounds}: must be 1 or more")
+    check_side(size)
+    check_methods(methods)
     matplotlib_figure()
-    paintings = {path.stem: _at(path, size) for path in list_pictures(styles)}
-    if not paintings:
-        raise InputError(f"{styles}: no picture in this folder; name another")
-    first = _at(content, size)
+    names = pictures_in(styles)
+    check_folders(out, [out], [styles])
+    models = [path for _, own in methods.values() for path in files_of(own)]
+    check_outputs([out / name for name in WRITTEN], [content, *names, *models])
+    paintings = {path.stem: at_size(path, size) for path in names}
+    first = at_size(content, size)
     curves: dict[str, list[float]] = {}
     sheet: list[tuple[str, Tensor]] = []
     back: list[tuple[str, Tensor]] = []
@@ -113,11 +134,6 @@ def leak(
     if back:
         write(out / "back.png", labelled(back, columns=3))
     return curves
-
-
-def _at(path: Path, size: int) -> Tensor:
-    rgb = read(path).rgb
-    return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
 
 
 def _csv(path: Path, curves: Mapping[str, Sequence[float]]) -> None:

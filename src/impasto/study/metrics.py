@@ -75,6 +75,9 @@ def relative_gram_distance(
 
     Returns:
         The distance by tap; their mean is the figure that the README quotes.
+
+    Raises:
+        InputError: for pictures of other shapes, or with NaN or infinity, and for no layers.
     """
     return _relative(lambda moments: moments.gram, judge, (out, content, style), taps)
 
@@ -105,6 +108,9 @@ def _relative(
     taps: Sequence[str],
 ) -> dict[str, float]:
     """How far the first picture is from the third, relative to the second."""
+    for picture in pictures:
+        _check(picture)
+    _check_taps(taps)
     distances = {}
     seen = [judge(picture[None], taps) for picture in pictures]
     for tap in taps:
@@ -125,7 +131,11 @@ def content_distance(judge: Judge, out: Tensor, content: Tensor, tap: str = "rel
         judge: a backbone in float32.
         out, content: ``(3, H, W)`` in 0..1, of the same size.
         tap: layer to judge.
+
+    Raises:
+        InputError: for pictures of other shapes, or with NaN or infinity.
     """
+    _check(out, content)
     ours, theirs = (normalise(judge(picture[None], [tap])[tap]) for picture in (out, content))
     return float((ours - theirs).square().mean() / 2)
 
@@ -144,7 +154,12 @@ def feature_distance(
         judge: a backbone in float32.
         out, content: ``(3, H, W)`` in 0..1, of the same size.
         taps: layers to judge.
+
+    Raises:
+        InputError: as :func:`content_distance`, and for no layers.
     """
+    _check(out, content)
+    _check_taps(taps)
     seen = [judge(picture[None], taps) for picture in (out, content)]
     each = []
     for tap in taps:
@@ -160,7 +175,12 @@ def color_distance(out: Tensor, style: Tensor) -> float:
 
     Args:
         out, style: ``(3, H, W)`` in 0..1, of any sizes.
+
+    Raises:
+        InputError: for pictures of other shapes, or with NaN or infinity.
     """
+    for picture in (out, style):
+        _check(picture)
     one, two = (Moments.of(picture.double()) for picture in (out, style))
     half = _root(one.covariance)
     both = _root(half @ two.covariance @ half)
@@ -187,8 +207,11 @@ def grid_energy(picture: Tensor, window: int = 32) -> float:
         window: side of a window, a multiple of 4: small enough that a pattern has one phase in it.
 
     Raises:
-        InputError: for a picture smaller than a window.
+        InputError: for a picture smaller than a window, or no multiple of 4.
     """
+    _check(picture)
+    if not (isinstance(window, int) and window >= 4 and window % 4 == 0):
+        raise InputError(f"window is {window}: must be a multiple of 4 pixels")
     height, width = (side // window * window for side in picture.shape[-2:])
     if not (height and width):
         raise InputError(f"the picture is smaller than {window}x{window}: give a larger one")
@@ -207,8 +230,9 @@ def luminance_ssim(out: Tensor, content: Tensor) -> float:
         out, content: ``(3, H, W)`` in 0..1, of the same size.
 
     Raises:
-        InputError: if scikit-image is not installed.
+        InputError: if scikit-image is not installed, or as :func:`content_distance`.
     """
+    _check(out, content)
     try:
         from skimage.metrics import structural_similarity
     except ImportError:
@@ -224,3 +248,22 @@ def luminance_ssim(out: Tensor, content: Tensor) -> float:
             use_sample_covariance=False,
         )
     )
+
+
+def _check(*pictures: Tensor) -> None:
+    """Raise InputError unless these are pictures ``(3, H, W)``, all of one size."""
+    for picture in pictures:
+        if not isinstance(picture, Tensor) or picture.ndim != 3 or picture.shape[0] != 3:
+            shape = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
+            raise InputError(f"a picture to measure is {shape}: give a tensor (3, H, W)")
+        if not picture.isfinite().all():
+            raise InputError("a picture to measure holds NaN or infinity: give numbers in 0..1")
+    sizes = {tuple(picture.shape[-2:]) for picture in pictures}
+    if len(sizes) > 1:
+        shown = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        raise InputError(f"the pictures are {shown}: resize one to the other")
+
+
+def _check_taps(taps: Sequence[str]) -> None:
+    if isinstance(taps, str) or not taps:
+        raise InputError(f"taps: give a list of layers, such as {list(JUDGED)}")

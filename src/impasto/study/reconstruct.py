@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones import Backbone
-from ..errors import InputError
-from ..images import Source, fit, read, resize
+from ..errors import InputError, check_finite
+from ..images import Source
 from ..methods import Step
 from ..methods.gatys import Gatys
+from ..progress import drawn
 from .figures import labelled
+from .inputs import at_size, check_side
 
 __all__ = ["LAYERS", "Kind", "reconstruct"]
 
@@ -29,6 +31,7 @@ OnProgress = Callable[[int, int, str, Step], bool | None]
 """Called with the pictures done, those in all, the one at work and its latest step; True ends."""
 
 
+@drawn("reconstructing")
 def reconstruct(
     picture: Source,
     nets: Mapping[str, Backbone],
@@ -42,6 +45,7 @@ def reconstruct(
     seed: int = 0,
     device: str = "auto",
     on_progress: OnProgress = lambda done, total, name, step: None,
+    progress: bool = False,
 ) -> Tensor:
     """A sheet ``(3, H, W)`` in 0..1: a row for each network, a column for each layer.
 
@@ -58,12 +62,22 @@ def reconstruct(
         seed: of the noise, the same for all.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`; what was made until it ends is on the sheet.
+        progress: draw a bar, which notebooks draw too.
 
     Raises:
         InputError: for a kind or a layer that does not exist, or a picture that cannot be read.
     """
     if kind not in get_args(Kind):
         raise InputError(f"kind {kind!r} is unknown: use content or style")
+    if not isinstance(nets, Mapping) or not all(isinstance(n, nn.Module) for n in nets.values()):
+        raise InputError("nets: give name -> backbone, such as load_backbone returns")
+    if layers is not None and (isinstance(layers, str) or not isinstance(layers, Sequence)):
+        raise InputError(f"layers: give a list of layers, such as [{str(layers)!r}]")
+    check_side(size)
+    if not (isinstance(iterations, int) and iterations >= 1):
+        raise InputError(f"iterations = {iterations}: must be 1 or more")
+    if lr is not None:
+        check_finite("lr", lr)
     if layers is None:
         every = {tap: None for net in nets.values() for tap in net.taps}
         wanted = [tap for tap in every if tap in LAYERS or tap in STAGES]
@@ -72,8 +86,7 @@ def reconstruct(
         raise InputError("name at least one network and one layer")
     for net in nets.values():
         net.check(layers)
-    rgb = read(picture).rgb
-    rgb = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+    rgb = at_size(picture, size)
     common: dict[str, Any] = {
         "start": "noise",
         "sizes": [0],

@@ -8,6 +8,7 @@ is not made again, so an interrupted sweep goes on.
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import itertools
 import json
@@ -19,55 +20,47 @@ import torch
 
 from .. import __version__
 from ..errors import InputError
-from ..images import fit, read, resize, write
-from ..methods import Step
-from ..pipeline import stylize
-from ..training.recipes import check, read_toml
-from .figures import labelled, matplotlib_figure, save, save_figure
+from ..images import Picture, Source, fit, read, resize, write
+from ..methods import METHODS, Step, check_options, options_of
+from ..pipeline import REFINED, StyleSource, read_style, stylize
+from ..progress import drawn
+from ..training.recipes import check, check_numbers, read_toml, value_of
+from ..training.run import check_outputs, path_of, save
+from .figures import labelled, matplotlib_figure, save_figure
+from .inputs import check_side, files_of
 
 __all__ = ["parse", "read_recipe", "sweep"]
 
+WRITTEN = ("results.json", "results.csv", "sheet.png", "curves.png")
 THUMB = 200  # short side of a picture on the sheet, in pixels
+# Of stylize(): what may vary besides the method's own options.
+CONTROLS = {*inspect.signature(stylize).parameters} - {
+    *("content", "style", "method", "on_step", "options")
+}
 
 OnProgress = Callable[[int, int, str, Step | None], bool | None]
 """Called with the pictures done, those in all, the one at work and its latest step; True ends."""
 
 
-def parse(text: str) -> tuple[str, list[Any]]:
+def parse(text: str, flag: str = "--vary") -> tuple[str, list[Any]]:
     """``"lr=0.1,1"`` is ``("lr", [0.1, 1])``: an option, and its values.
 
     Values are separated by commas; a value that is a list joins its parts by ``+``, and one of
     layers with weights gives these behind a colon: ``style-layers=relu1_1,relu1_1+relu2_1:0.5``.
 
+    Args:
+        text: as it is typed.
+        flag: before it, for messages.
+
     Raises:
-        InputError: for anything else.
+        InputError: for anything else, and for NaN and infinity.
     """
-    name, equals, values = text.partition("=")
+    name, equals, values = str(text).partition("=")
     if not (name.strip() and equals and values.strip()):
-        raise InputError(f"--vary {text!r}: write OPTION=VALUE,VALUE")
-    return name.strip().replace("-", "_"), [_value(value.strip()) for value in values.split(",")]
-
-
-def _value(text: str) -> Any:
-    if "+" in text or ":" in text:
-        parts = [part.partition(":") for part in text.split("+")]
-        if any(weight for _, _, weight in parts):
-            return {name: float(_one(weight or "1")) for name, _, weight in parts}
-        return [_one(name) for name, _, _ in parts]
-    return _one(text)
-
-
-def _one(text: str) -> Any:
-    """A number, true, false, none, or the text."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+        raise InputError(f"{flag} {text!r}: write OPTION=VALUE,VALUE")
+    name, parsed = name.strip().replace("-", "_"), [value_of(v.strip()) for v in values.split(",")]
+    check_numbers(f"{flag} {name}", parsed)
+    return name, parsed
 
 
 def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
@@ -92,24 +85,28 @@ def _plain(value: Any) -> Any:
     return None if value == "none" else value
 
 
+@drawn("sweep")
 def sweep(
-    content: Path,
-    style: Path,
+    content: Source,
+    style: StyleSource,
     out: Path,
     vary: Mapping[str, Sequence[Any]],
     *,
     method: str = "gatys",
     options: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda done, total, name, step: None,
+    progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Render ``content`` under every combination that ``out`` does not hold yet, and draw them all.
 
     Args:
-        content, style: a photograph and a painting.
+        content: a photograph.
+        style: a painting, a stored style, or the name of one that the method has learnt.
         out: the sweep's folder.
         vary: option of the method or control (such as ``strength`` or ``color``) -> its values.
         method, options: what stays the same, see :func:`impasto.stylize`.
         on_progress: see :data:`OnProgress`; the picture at work when it ends is not kept.
+        progress: draw a bar, which notebooks draw too.
 
     Returns:
         A row for each combination: ``label``, the varied options, ``seconds``, ``iterations``,
@@ -117,28 +114,33 @@ def sweep(
         and ``fault``, a line where it could not be made.
 
     Raises:
-        InputError: if nothing varies, a picture cannot be read, or ``out`` holds another sweep.
+        InputError: if nothing varies, an option does not exist, a picture cannot be read, or
+            ``out`` holds another sweep or what is read.
     """
-    if not vary or not all(vary.values()):
-        raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
+    out = path_of(out, "out")
+    same = {} if options is None else options
+    _check(vary, same, method)
     matplotlib_figure()
-    same = dict(options or {})
-    twice = sorted(set(vary) & set(same))
-    if twice:
-        raise InputError(f"{', '.join(twice)}: varies, and is given too; leave one of them out")
-    photo, painting = read(content), read(style)
+    photo, painting, name = read(content), *_style(style, method)
     settings = {
         "impasto": __version__,
         "content": photo.name,
-        "style": painting.name,
+        "style": name,
         "method": method,
         "options": json.loads(json.dumps(same, default=str)),
     }
     rows = _resumed(out, settings)
+    names = [*same, *vary]
+    known = {*options_of(method), *CONTROLS} | (REFINED if "refine" in names else set())
+    check_options(f"a sweep of method {method}", known, names)
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
     ]
     labels = [", ".join(f"{k}={_shown(v)}" for k, v in each.items()) for each in combinations]
+    todo = [label for label in dict.fromkeys(labels) if label not in rows]
+    files = {label: f"{n:03d} {_safe(label)}.png" for n, label in enumerate(todo, len(rows))}
+    given = files_of({"content": content, "style": style}) + files_of(same) + files_of(vary)
+    check_outputs([out / file for file in (*WRITTEN, *files.values())], given)
     for number, (label, chosen) in enumerate(zip(labels, combinations, strict=True)):
         if label in rows:
             continue
@@ -153,27 +155,53 @@ def sweep(
             break
         row: dict[str, Any] = {"label": label, **{k: _shown(v) for k, v in chosen.items()}}
         try:
-            result = stylize(
-                photo.to_pil(), painting.to_pil(), method, on_step=on_step, **same, **chosen
-            )
+            result = stylize(photo.to_pil(), painting, method, on_step=on_step, **same, **chosen)
         except InputError as error:
             row |= {"fault": str(error), "picture": None, "losses": []}
         else:
             if stopped:
                 break
-            name = f"{len(rows):03d} {_safe(label)}.png"
-            result.save(out / name)
+            result.save(out / files[label])
             ends = (result.losses, result.content_losses, result.style_losses)
             last = [values[-1] if values else None for values in ends]
             row |= dict(zip(("loss", "content", "style"), last, strict=True))
             row |= {"seconds": result.settings["seconds"], "iterations": len(result.losses)}
-            row |= {"losses": result.losses, "picture": name, "fault": None}
+            row |= {"losses": result.losses, "picture": files[label], "fault": None}
         rows[label] = row
         save(out / "results.json", json.dumps({**settings, "rows": list(rows.values())}, indent=1))
     on_progress(len(labels), len(labels), "", None)
     if rows:
         _report(out, list(rows.values()), len(list(vary.values())[-1]))
     return list(rows.values())
+
+
+def _check(vary: Any, same: Any, method: Any) -> None:
+    """Raise InputError for what is no sweep."""
+    for what, given in (("vary", vary), ("options", same)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what}: give a dictionary of options, not {type(given).__name__}")
+    if not isinstance(method, str):
+        raise InputError(f"method: give a name, not {type(method).__name__}")
+    options_of(method)  # which says so, if there is no such method
+    if not vary or not all(vary.values()):
+        raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
+    for name, values in vary.items():
+        if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
+            raise InputError(f"vary: {name} = {values!r}: give a list of values")
+    twice = sorted(set(vary) & set(same))
+    if twice:
+        raise InputError(f"{', '.join(twice)}: varies, and is given too; leave one of them out")
+    check_numbers("sweep", {**same, **vary})
+    if same.get("size") is not None:
+        check_side(same["size"])
+
+
+def _style(style: Any, method: str) -> tuple[Any, str]:
+    """What :func:`impasto.stylize` is given as the style, and its name."""
+    if hasattr(METHODS[method], "find"):  # the name of one that is learnt
+        return str(style), str(style)
+    known = read_style(style)
+    return known.to_pil() if isinstance(known, Picture) else known, known.name
 
 
 def _resumed(out: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

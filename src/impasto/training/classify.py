@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from ..backbones.weights import save_tensors
 from ..device import channels_last, choose_device
 from ..errors import InputError, Interrupted
 from ..images import list_pictures
-from .data import decode, place_of, random_crop
-from .recipes import build, read_toml
+from ..progress import drawn
+from .data import decode, name_others, place_of, random_crop
+from .recipes import build, check, check_fields, merged, nested, read_toml
+from .run import OnProgress, check_outputs, path_of, paths_of, save_state
 
 __all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify", "labels_of"]
 
-OnProgress = Callable[[int, int, float], bool | None]
 REFERENCE = 224  # pixels: the side of the pictures that epsilon is for
 
 
@@ -54,7 +56,7 @@ class ClassifyConfig:
         seed: of weights and data.
 
     Raises:
-        InputError: for values out of range.
+        InputError: for values out of range or of another type.
     """
 
     steps: int = 1000
@@ -72,11 +74,12 @@ class ClassifyConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("steps", "batch", "attacks", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 1 or more")
         for name in ("learning_rate", "epsilon"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+            if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}: must be above 0")
         if not 32 <= self.size <= self.short_side:
             raise InputError(
@@ -92,20 +95,39 @@ class ClassifyConfig:
         return self.epsilon * self.size / REFERENCE
 
 
-def labels_of(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """Pictures by class, sorted: the folders below a folder are classes.
+def labels_of(
+    folders: Sequence[Path], warn: Callable[[str], None] = lambda line: None
+) -> dict[str, list[Path]]:
+    """Pictures by class, sorted: the folders below a folder are classes, with all below these.
 
     In a folder without any below, a class is what stands before the last ``_`` of a file's name,
     ``monet`` of ``monet_0012.jpg``.
+
+    Args:
+        folders: to be searched; links are followed, never in circles.
+        warn: called with a line for files that are passed over.
 
     Raises:
         InputError: if there are fewer than two classes, or a file's name has none.
     """
     found: dict[str, list[Path]] = {}
+    folders = paths_of(folders, "folders")
     for folder in folders:
         files = list_pictures(folder)
+        classes: dict[str, list[Path]] = {}
+        above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
         below = sorted(path for path in folder.iterdir() if path.is_dir())
-        classes = {path.name: pictures for path in below if (pictures := list_pictures(path))}
+        for path in sorted(below, key=Path.is_symlink):  # a class has its own name before a link's
+            real = os.path.realpath(path)
+            if path.name[0] == "." or real in above:
+                continue
+            above.add(real)  # another link to it is no class of its own
+            if pictures := list_pictures(path, recursive=True):
+                classes[path.name] = pictures
+        name_others(folder, warn)
+        if classes and files:
+            names = ", ".join(path.name for path in files[:3]) + (", ..." if files[3:] else "")
+            warn(f"{folder}: skipped {len(files)} pictures beside the folders of classes: {names}")
         for name, pictures in classes.items():
             found.setdefault(name, []).extend(pictures)
         for path in [] if classes else files:
@@ -248,6 +270,7 @@ def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> d
     return {name: value / max(count, 1) for name, value in right.items()}
 
 
+@drawn("training")
 def classify(
     name: str,
     folders: Sequence[Path],
@@ -257,8 +280,10 @@ def classify(
     *,
     adversarial: bool | None = None,
     steps: int | None = None,
+    changes: Mapping[str, Any] | None = None,
     device: str = "auto",
     on_progress: OnProgress = lambda step, steps, loss: None,
+    progress: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Train a ResNet on labelled pictures and write its weights to ``out``.
@@ -272,28 +297,42 @@ def classify(
         run: folder of the checkpoint.
         out: the file to write, ``.safetensors``; ``impasto ... --backbone-weights`` takes it.
         adversarial, steps: instead of the recipe's.
+        changes: likewise: keys of the recipe -> values.
         device: see :mod:`impasto.device`.
-        on_progress: called after every step with the steps done, all, and the loss; True ends the
-            run, with a checkpoint.
+        on_progress: see :data:`impasto.training.run.OnProgress`.
+        progress: draw a bar, which notebooks draw too.
         log: called with a line of progress.
 
     Returns:
         Accuracy on the pictures kept aside, see :func:`accuracy`.
 
     Raises:
-        InputError: if a folder, a file or the recipe cannot be used.
+        InputError: if a folder, a file or the recipe cannot be used, or something read would be
+            overwritten.
         Interrupted: if ``on_progress`` asked for the end.
     """
+    folders = paths_of(folders, "folders")
+    run, out = path_of(run, "run"), path_of(out, "out")
+    recipe = None if recipe is None else path_of(recipe, "recipe")
     if name not in RESNETS:
         raise InputError(f"backbone {name!r}: give resnet18 or resnet50")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
-    config = build(ClassifyConfig, {} if recipe is None else read_toml(recipe), str(recipe))
+    changed = nested(changes or {})
+    check(changed, {field.name: str(field.type) for field in fields(ClassifyConfig)}, "--set")
+    own = {"adversarial": adversarial, "steps": steps}
+    twice = [key for key, value in own.items() if value is not None and key in changed]
+    if twice:
+        raise InputError(f"{twice[0]}: given by --{twice[0]} and --set; leave one out")
+    table = merged({} if recipe is None else read_toml(recipe), changed)
+    source = str(recipe) if not changed else f"{recipe} with --set" if recipe else "--set"
+    config = build(ClassifyConfig, table, source)
     if adversarial is not None:
         config = replace(config, adversarial=adversarial)
     if steps is not None:
         config = replace(config, steps=steps)
-    classes = labels_of(folders)
+    check_outputs([out, run / "last.pt"], [recipe])
+    classes = labels_of(folders, log)
     where = choose_device(device)
     settings = json.dumps({"backbone": name, "classes": list(classes), **asdict(config)})
     checkpoint = run / "last.pt"
@@ -329,8 +368,7 @@ def classify(
     def keep() -> None:
         kept = {"settings": settings, "model": model.state_dict(), "step": step}
         kept |= {"optimizer": optimizer.state_dict(), "rng": rng.get_state()}
-        torch.save(kept, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)
+        save_state(checkpoint, kept)
 
     while step < config.steps:
         for group in optimizer.param_groups:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,7 +20,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError, check_share
-from ..images import fit, list_pictures, read, resize
+from ..images import SUFFIXES, fit, list_pictures, read, resize, same_file
+from .recipes import check_fields
+from .run import path_of, paths_of
 
 __all__ = [
     "DataConfig",
@@ -27,13 +30,16 @@ __all__ = [
     "PictureSet",
     "Split",
     "Stream",
+    "check_run_apart",
     "decode",
+    "name_others",
     "place_of",
     "random_crop",
     "seed_of",
 ]
 
 Split = Literal["train", "validation", "test"]
+KINDS, NAMED = 5, 3  # of files that are no pictures: kinds and names that are said
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class DataConfig:
             them between the steps.
 
     Raises:
-        InputError: for values out of range.
+        InputError: for values out of range or of another type.
     """
 
     size: int = 256
@@ -71,6 +77,7 @@ class DataConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 16 <= self.size <= self.short_side:
             raise InputError(
                 f"size = {self.size}: give 16 or more pixels, at most short_side = "
@@ -129,14 +136,18 @@ class PictureSet:
     """The pictures of some folders as 8-bit tensors with a given short side.
 
     Args:
-        folders: searched without descending; every picture counts.
+        folders: searched with all that is below them, see :func:`impasto.images.list_pictures`;
+            every picture counts, those of the same name in other folders too.
         short_side: pixels; pictures are resized to it, never cropped.
         held_out, test: shares (0..1) kept aside for validation and test, chosen by a stable hash of
             the file name, so that the same picture is on the same side in every run and on every
             machine.
-        warn: called with one line for each file that cannot be read; such files are skipped.
+        warn: called with one line for each file that cannot be read, and one for those that are no
+            pictures by their names; such files are skipped.
         minimum: pictures to train on, at least.
         memory: GB of decoded pictures to keep; those beyond are decoded when they are drawn.
+        leave_out: a folder whose pictures do not count, where it lies in one of the others: that of
+            the run, which writes some.
 
     Attributes:
         train, validation, test: sequences of ``(3, H, W)`` uint8 tensors.
@@ -154,10 +165,20 @@ class PictureSet:
         test: float = 0.0,
         minimum: int = 1,
         memory: float = float("inf"),
+        leave_out: Path | None = None,
     ) -> None:
+        folders = paths_of(folders, "folders")
+        for what, share in (("held_out", held_out), ("test", test)):
+            check_share(what, share)
+        if not memory >= 0:
+            raise InputError(f"memory is {memory}: must be 0 GB or more")
         self.train, self.validation, self.test = (_Pool(short_side, warn) for _ in range(3))
         self._unreadable, left = 0, memory * 1e9
-        for path in (path for folder in folders for path in list_pictures(folder)):
+        found: list[Path] = []
+        for folder in folders:
+            found += _without(list_pictures(folder, recursive=True), folder, leave_out)
+            name_others(folder, warn, leave_out)
+        for path in found:
             share = place_of(path)
             aside = self.validation if share < held_out else self.test
             pool = aside if share < held_out + test else self.train
@@ -176,11 +197,11 @@ class PictureSet:
             pool.broken = torch.zeros(len(pool), dtype=torch.bool)
             pool.broken.share_memory_()  # type: ignore[no-untyped-call]
         if len(self.train) < max(minimum, 1):
-            names = ", ".join(str(folder) for folder in folders)
-            found = f"only {len(self.train)}" if self.train else "no"
+            listed = ", ".join(map(str, folders))
+            few = f"only {len(self.train)}" if self.train else "no"
             needed = f" ({minimum} are needed)" if self.train else ""
             raise InputError(
-                f"{names}: {found} pictures to train on{needed}; name a folder of JPEG or PNG files"
+                f"{listed}: {few} pictures to train on{needed}; name a folder of JPEG or PNG files"
             )
 
     @property
@@ -325,6 +346,53 @@ class Stream:
         return self._waited / max(perf_counter() - self._begun, 1e-9) if self._begun else 0.0
 
 
+def name_others(folder: Path, warn: Callable[[str], None], leave_out: Path | None = None) -> None:
+    """Say in a line which files in and below ``folder`` are no pictures by their names.
+
+    Hidden ones are passed over without a word.
+    """
+    others: list[Path] = []
+    seen: set[str] = set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        # No link is followed in a circle.
+        below[:] = [] if real in seen else sorted(name for name in below if name[0] != ".")
+        if real not in seen:
+            seen.add(real)
+            others += (Path(place, name) for name in sorted(files) if name[0] != ".")
+    others = [path for path in others if path.suffix.lower() not in SUFFIXES]
+    others = _without(others, folder, leave_out)
+    if others:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
+        counted = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(KINDS))
+        counted += ", ..." if len(kinds) > KINDS else ""
+        names = ", ".join(str(path.relative_to(folder)) for path in others[:NAMED])
+        names += ", ..." if len(others) > NAMED else ""
+        what = "file that is no picture" if len(others) == 1 else "files that are no pictures"
+        line = f"{folder}: skipped {len(others)} {what} ({counted}): {names}"
+        warn("".join(c if c.isprintable() else "?" for c in line))
+
+
+def check_run_apart(run: Path, folders: Iterable[Path]) -> None:
+    """Raise InputError if the folder of a run, which draws pictures, is one of ``folders``."""
+    for folder in folders:
+        if same_file(run, folder):
+            raise InputError(
+                f"{run}: is a folder of pictures to learn, and the run would write among them; "
+                "choose another --run"
+            )
+
+
+def _without(paths: list[Path], folder: Path, leave_out: Path | None) -> list[Path]:
+    """Those that are not in ``leave_out``, if that lies in ``folder``."""
+    if leave_out is None:
+        return paths
+    real = Path(os.path.realpath(leave_out))
+    if Path(os.path.realpath(folder)) not in real.parents:
+        return paths
+    return [path for path in paths if real not in Path(os.path.realpath(path)).parents]
+
+
 def place_of(path: Path) -> float:
     """Where a picture stands in 0..1 by a hash of its name: the same in every run and everywhere.
 
@@ -340,7 +408,7 @@ def seed_of(*what: object) -> int:
 
 def decode(path: Path, short_side: int) -> Tensor:
     """A picture ``(3, H, W)`` uint8 of that short side."""
-    rgb = read(path).rgb
+    rgb = read(path_of(path, "path")).rgb
     small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
     return (small * 255).round().to(torch.uint8)
 

@@ -37,11 +37,13 @@ from ..backbones.base import PLAIN
 from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
 from ..device import choose_precision
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from ..losses import content_loss, gram_loss
 from ..networks.regress import fit_bottlenecks, fit_layers, ridge
 from ..statistics import Moments
 from .data import PictureSet
+from .recipes import check_fields
+from .run import OnProgress, path_of, save_state
 
 __all__ = ["DistillConfig", "Teacher", "distill"]
 
@@ -73,6 +75,9 @@ class DistillConfig:
             activations to one, relative to the map loss.
         taps: weights of the taps, 1 where none is given.
         seed: of crops, positions, initial weights and order.
+
+    Raises:
+        InputError: for values out of range or of another type.
     """
 
     widths: tuple[tuple[int, ...], ...] = ()
@@ -94,6 +99,12 @@ class DistillConfig:
     unit: float = 0.05
     taps: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("crops", "validation", "size", "positions", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)}: must be 1 or more")
 
 
 @dataclass
@@ -326,6 +337,7 @@ def distill(
     start: VGG | None = None,
     log: Callable[[str], None] = print,
     every: int = 250,
+    on_progress: OnProgress = lambda step, steps, loss: None,
 ) -> tuple[Compact | VGG, dict[str, dict[str, float]]]:
     """Train a student; an interrupted run goes on where its last checkpoint stands.
 
@@ -337,16 +349,20 @@ def distill(
         start: the first teacher's network, for a start by least squares instead of random weights.
         log: called with a line of progress.
         every: steps between validations and checkpoints.
+        on_progress: see :data:`impasto.training.run.OnProgress`; while the teachers are asked, with
+            no step done, too.
 
     Returns:
         The student, and its validation losses by tap.
 
     Raises:
         InputError: if the run folder holds a run of another configuration.
+        Interrupted: if ``on_progress`` asked for the end.
     """
+    run = path_of(run, "run")
     run.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(asdict(config), sort_keys=True)
-    bank, held_out = _banks(pictures, teachers, config, run, log)
+    bank, held_out = _banks(pictures, teachers, config, run, log, on_progress)
     torch.manual_seed(config.seed)
     trainee = _Trainee(config, bank)
     rule = _Rule(trainee, config)
@@ -392,6 +408,7 @@ def distill(
         warm = min(1.0, (step + 1) / 100)
         rule.step(warm * (1 + math.cos(math.pi * step / config.steps)) / 2)
         step += 1
+        ends = on_progress(step, config.steps, float(total.detach()))
         if step % every == 0 or step == config.steps:
             figures = evaluate(trainee, held_out, config.batch)
             seconds = time.monotonic() - began
@@ -402,6 +419,7 @@ def distill(
                 )
             head = f"step {step}/{config.steps} {seconds:.0f} s  loss {float(total.detach()):.3f}"
             log(_line(head, figures))
+        if ends or step % every == 0 or step == config.steps:
             state = {
                 "settings": settings,
                 "trainee": trainee.state_dict(),
@@ -410,8 +428,9 @@ def distill(
                 "step": step,
                 "own": None if own is None else vars(own),
             }
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            save_state(checkpoint, state)
+        if ends:
+            raise Interrupted(step)
     return trainee.net.eval().requires_grad_(False), evaluate(trainee, held_out, config.batch)
 
 
@@ -512,6 +531,7 @@ def _banks(
     config: DistillConfig,
     run: Path,
     log: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> tuple[Bank, Bank]:
     path = run / "bank.pt"
     names = ("crops", "size", "noise", "blend", "positions", "validation", "seed")
@@ -525,10 +545,11 @@ def _banks(
     def progress(done: int, total: int) -> None:
         if done % 500 == 0 or done == total:
             log(f"teachers measured on {done} of {total} crops")
+        if on_progress(0, config.steps, math.nan):
+            raise Interrupted(0)
 
     train = measure(pictures, teachers, config, False, progress)
     validation = measure(pictures, teachers, config, True, progress)
     saved = {"settings": settings, "train": vars(train), "validation": vars(validation)}
-    torch.save(saved, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    save_state(path, saved)
     return train, validation

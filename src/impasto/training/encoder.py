@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backbones import load_vgg
-from ..backbones.compact import Compact, save_encoder
+from ..backbones.compact import BUNDLED, Compact, save_encoder
 from ..device import channels_last, choose_precision
 from ..errors import InputError
-from .data import PictureSet
+from ..progress import drawn
+from .data import PictureSet, check_run_apart
 from .distill import DistillConfig, Teacher, distill
-from .recipes import build, read_toml
+from .recipes import build, check, merged, nested, read_toml
+from .run import OnProgress, check_outputs, path_of
 from .teachers import CollaborativeTeacher
 
 __all__ = ["read_recipe", "train"]
@@ -24,41 +27,46 @@ __all__ = ["read_recipe", "train"]
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
-def read_recipe(path: Path) -> DistillConfig:
-    """A recipe as a configuration. Raises InputError for unknown keys or values of a wrong type."""
-    table = read_toml(path)
-    config = build(DistillConfig, table, str(path))
+def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> DistillConfig:
+    """A recipe as a configuration, with ``changes`` such as ``{"batch": 4}`` in it.
+
+    Raises InputError for unknown keys or values of a wrong type.
+    """
+    changed = nested(changes or {})
+    known = {field.name: str(field.type) for field in dataclasses.fields(DistillConfig)}
+    check(changed, known, "--set")
+    table = merged(read_toml(path), changed)
+    where = f"{path} with --set" if changed else str(path)
+    config = build(DistillConfig, table, where)
     if not isinstance(config.layers, dict) or bool(config.layers) == bool(config.widths):
-        raise InputError(f"{path}: give either widths or a table of layers; see recipes/")
+        raise InputError(f"{where}: give either widths or a table of layers; see recipes/")
     numbers = config.layers.values() if config.layers else config.widths
     if not all(
         isinstance(given, list | tuple) and given and all(type(n) is int for n in given)
         for given in numbers
     ):
         key = "layers" if config.layers else "widths"
-        raise InputError(f"{path}: {key}: give lists of channels; see recipes/")
+        raise InputError(f"{where}: {key}: give lists of channels; see recipes/")
     layers = {conv: tuple(shape) for conv, shape in config.layers.items()}
     config = dataclasses.replace(config, layers=layers)
     if config.optimizer not in ("adam", "muon"):
-        raise InputError(f"{path}: optimizer {config.optimizer!r} is unknown: use adam or muon")
+        raise InputError(f"{where}: optimizer {config.optimizer!r} is unknown: use adam or muon")
     if config.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        raise InputError(f"{path}: optimizer 'muon' needs torch 2.9 or newer: install that")
+        raise InputError(f"{where}: optimizer 'muon' needs torch 2.9 or newer: install that")
     if layers:
         try:
             Compact(layers)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
     if not isinstance(config.taps, dict) or any(
         tap not in TAPS or type(weight) not in (int, float) or weight < 0
         for tap, weight in config.taps.items()
     ):
-        raise InputError(f"{path}: taps: give some of {', '.join(TAPS)} weights of 0 or more")
-    for key in ("crops", "validation", "size", "positions", "steps", "batch"):
-        if getattr(config, key) < 1:
-            raise InputError(f"{path}: {key} = {getattr(config, key)} must be 1 or more")
+        raise InputError(f"{where}: taps: give some of {', '.join(TAPS)} weights of 0 or more")
     return config
 
 
+@drawn("training")
 def train(
     photos: Path,
     paintings: Path,
@@ -71,13 +79,40 @@ def train(
     steps: int | None = None,
     log: Callable[[str], None] = print,
     name: str = "compact",
+    changes: Mapping[str, Any] | None = None,
+    on_progress: OnProgress = lambda step, steps, loss: None,
+    progress: bool = False,
 ) -> None:
     """Distil the encoder ``name`` and write it to ``out`` with its figures in the header.
 
+    Args:
+        photos, paintings: folders, searched with all that is below them.
+        teacher, convention: VGG-19's weights, and what they expect of their input.
+        teacher_relu5: a :class:`CollaborativeTeacher`'s, for relu5_1, if the teacher ends before.
+        recipe: TOML with the keys of :class:`DistillConfig`.
+        run: folder of the bank and the checkpoint; an interrupted run goes on.
+        out: the encoder to write, ``.safetensors``.
+        steps: instead of the recipe's.
+        log: called with a line of progress.
+        name: ``compact`` or ``slim``.
+        changes: instead of the recipe's: its keys -> values.
+        on_progress: see :data:`impasto.training.run.OnProgress`.
+        progress: draw a bar, which notebooks draw too.
+
     Raises:
-        InputError: if a folder, a file or the recipe cannot be used.
+        InputError: if a folder, a file or the recipe cannot be used, or something read would be
+            overwritten.
+        Interrupted: if ``on_progress`` asked for the end.
     """
-    config = read_recipe(recipe)
+    if name not in BUNDLED:
+        raise InputError(f"encoder {name!r} is unknown: use {' or '.join(BUNDLED)}")
+    photos, paintings = path_of(photos, "photos"), path_of(paintings, "paintings")
+    teacher, recipe = path_of(teacher, "teacher"), path_of(recipe, "recipe")
+    run, out = path_of(run, "run"), path_of(out, "out")
+    teacher_relu5 = None if teacher_relu5 is None else path_of(teacher_relu5, "teacher_relu5")
+    if steps is not None and "steps" in (changes or {}):
+        raise InputError("steps: given by --steps and --set; leave one out")
+    config = read_recipe(recipe, changes)
     if bool(config.layers) != (name == "compact"):
         other = "slim" if name == "compact" else "compact"
         raise InputError(f"{recipe}: the recipe of a {other}: give --backbone {other}")
@@ -85,6 +120,10 @@ def train(
         config = dataclasses.replace(config, steps=steps)
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
+    check_run_apart(run, [photos, paintings])
+    check_outputs(
+        [out, run / "bank.pt", run / "last.pt", run / "log.jsonl"], [teacher, teacher_relu5, recipe]
+    )
     vgg = channels_last(load_vgg("vgg19", teacher, convention=convention, photos=photos))
     taps = [tap for tap in TAPS if tap in vgg.taps]
     fast = copy.deepcopy(vgg).to(choose_precision("auto", torch.device("cpu")))
@@ -96,9 +135,9 @@ def train(
     teachers: list[Teacher] = [first]
     if teacher_relu5 is not None and "relu5_1" not in taps:
         teachers.append(CollaborativeTeacher(teacher_relu5))
-    pictures = PictureSet([photos, paintings], held_out=0.05, warn=log)
+    pictures = PictureSet([photos, paintings], held_out=0.05, warn=log, leave_out=run)
     log(f"{len(pictures.train)} pictures to learn from, {len(pictures.validation)} held out")
-    net, figures = distill(pictures, teachers, config, run, vgg, log)
+    net, figures = distill(*(pictures, teachers, config, run, vgg, log), on_progress=on_progress)
     net.served = tuple(figures)
     save_encoder(net, out, {"validation": figures, "recipe": dataclasses.asdict(config)})
     log(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")

@@ -36,6 +36,8 @@ from ..errors import InputError, Interrupted
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
+from .recipes import check_fields
+from .run import OnProgress, path_of
 from .sheets import draw_losses, sheet
 
 try:
@@ -59,10 +61,6 @@ __all__ = [
     "history",
     "is_main",
 ]
-
-OnProgress = Callable[[int, int, float], bool | None]
-"""Called after every step with the steps done, those planned, and the latest logged loss; True ends
-the run, with a checkpoint."""
 
 Optimizer = Literal["adam", "sgd"]
 Schedule = Literal["constant", "inverse", "halving", "cosine", "plateau"]
@@ -97,7 +95,7 @@ class TrainingConfig:
         seed: of initial weights, data and whatever a loss draws.
 
     Raises:
-        InputError: for values out of range.
+        InputError: for values out of range or of another type.
     """
 
     steps: int = 10000
@@ -121,6 +119,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, known in (("optimizer", get_args(Optimizer)), ("schedule", get_args(Schedule))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} = {getattr(self, name)!r}: use {', '.join(known)}")
@@ -131,7 +130,7 @@ class TrainingConfig:
         for name in ("decay", "patience", "clip", "samples_every", "seed", "start"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 0 or more")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+        if not self.learning_rate > 0:
             raise InputError(f"learning_rate = {self.learning_rate}: must be above 0")
         for name in ("momentum", "average", "factor"):
             if not 0 <= getattr(self, name) < 1:
@@ -154,7 +153,7 @@ class Hardware:
         strategy: of Lightning, such as ``ddp``.
 
     Raises:
-        InputError: for several processes on one numbered device.
+        InputError: for several processes on one numbered device, or values of another type.
     """
 
     device: str = "auto"
@@ -164,6 +163,7 @@ class Hardware:
     strategy: str = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if ":" in self.device and self.devices > 1:
             raise InputError(
                 f"device {self.device} is one, and --devices {self.devices} are asked for: use "
@@ -320,10 +320,17 @@ class Fit(pl.LightningModule):
         """Write the checkpoint; a kill at any moment leaves the one before whole."""
         self._measure()  # a lost loss is not kept
         self._flush()
-        part = self.run / f"{CHECKPOINT}.part"
-        self.trainer.save_checkpoint(part)
-        if self.trainer.is_global_zero:
-            part.replace(self.run / CHECKPOINT)
+        part = self.run / f"{CHECKPOINT}.part"  # of one name in all processes
+        try:
+            self.trainer.save_checkpoint(part)
+            if self.trainer.is_global_zero:
+                part.replace(self.run / CHECKPOINT)
+        except OSError as fault:
+            part.unlink(missing_ok=True)
+            raise InputError(
+                f"{self.run}: cannot write the checkpoint ({fault.strerror or fault}); free some "
+                "space, and go on by --resume"
+            ) from fault
 
     def _flush(self) -> None:
         for logger in self.loggers:
@@ -394,7 +401,7 @@ def fit(
         settings: what else, besides ``config`` and the data's, must be the same to go on.
         resume: go on with what ``run`` holds; without it, a folder that holds a run is refused.
         hardware: see :class:`Hardware`; None chooses.
-        on_progress: see :data:`OnProgress`.
+        on_progress: see :data:`OnProgress`; the loss is the latest logged.
         log: called with a line of progress.
 
     Returns:
@@ -405,7 +412,7 @@ def fit(
         InputError: if the run, the settings or the hardware cannot be used, or the loss is lost.
         Interrupted: if ``on_progress`` asked for the end.
     """
-    hardware = hardware or Hardware()
+    hardware, run = hardware or Hardware(), path_of(run, "run")
     fixed = _fixed(config, pairs) | dict(settings or {})
     # As JSON keeps it, so that it can be compared with what was kept.
     module = Fit(method, pairs, config, run, json.loads(json.dumps(fixed)), on_progress, log)
@@ -518,6 +525,7 @@ def _check_settings(run: Path, kept: str, settings: Mapping[str, object]) -> Non
 
 def finished(run: Path) -> dict[str, object] | None:
     """The figures of a run that has ended; None if it has not, or has not begun."""
+    run = path_of(run, "run")
     if not (run / NETWORK).exists():
         return None
     figures: dict[str, object] = json.loads(load_tensors(run / NETWORK)[1]["figures"])
@@ -536,7 +544,9 @@ def history(run: Path) -> list[dict[str, float]]:
         Rows with ``step`` and what was logged at it, such as ``train`` and ``train/content``.
     """
     rows: dict[int, dict[str, float]] = {}
-    folders = sorted((run / "log").glob("version_*"), key=lambda f: int(f.name.split("_")[1]))
+    folders = sorted(
+        (path_of(run, "run") / "log").glob("version_*"), key=lambda f: int(f.name.split("_")[1])
+    )
     for folder in folders:
         if (folder / "metrics.csv").exists():  # else killed before its first entry
             with open(folder / "metrics.csv", newline="") as file:

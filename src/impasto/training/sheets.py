@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .run import path_of, save
+
 __all__ = ["draw_losses", "sheet"]
 
 GAP = 4  # white pixels between pictures
@@ -69,6 +71,4 @@ def draw_losses(history: Sequence[dict[str, float]], path: Path) -> None:
         axes.legend()
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(stream.getvalue())
-    part.replace(path)
+    save(path_of(path, "path"), stream.getvalue())

@@ -4,13 +4,14 @@ A recipe is TOML: ``method``, and the tables ``[options]`` (of the method's ``un
 ``[data]`` (:class:`DataConfig`) and ``[training]`` (:class:`TrainingConfig`). With ``[[stage]]``
 tables, each holding some of these three anew, the stages are run one after another, each from the
 last's weights: a model may begin with a cheap loss network and small crops and end with VGG-19.
+Single values may be given beside it, for all stages: ``--set training.batch=2``.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
@@ -22,9 +23,20 @@ from ..backbones.compact import BUNDLED
 from ..device import choose_device
 from ..errors import InputError
 from ..methods import METHODS
-from .data import DataConfig, Pairs, PictureSet
-from .fit import Hardware, OnProgress, TrainingConfig, check_run, fit, is_main
-from .recipes import build, check, read_toml
+from ..progress import drawn
+from .data import DataConfig, Pairs, PictureSet, check_run_apart
+from .fit import (
+    CHECKPOINT,
+    NETWORK,
+    Hardware,
+    OnProgress,
+    TrainingConfig,
+    check_run,
+    fit,
+    is_main,
+)
+from .recipes import build, check, merged, nested, read_toml, typed
+from .run import check_outputs, path_of, paths_of
 
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
 
@@ -56,8 +68,16 @@ def trainable(name: str) -> Any:
     return METHODS[name]
 
 
-def read_recipe(recipe: Path | None, name: str) -> list[Stage]:
+def read_recipe(
+    recipe: Path | None, name: str, changes: Mapping[str, Any] | None = None
+) -> list[Stage]:
     """The stages of a recipe, one if it names none; None stands for every default.
+
+    Args:
+        recipe: a file of TOML.
+        name: of the method.
+        changes: values in the place of the recipe's, in every stage: such as
+            ``{"training.batch": 2}``.
 
     Raises:
         InputError: for unknown keys, wrong types, values out of range, or another method's recipe.
@@ -68,19 +88,34 @@ def read_recipe(recipe: Path | None, name: str) -> list[Stage]:
     check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
     if values.get("method", name) != name:
         raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
+    given = nested(changes or {})
+    check(given, TABLES, "--set")
+    kinds = {"options": options, "data": _types(DataConfig), "training": _types(TrainingConfig)}
+    for table, own in given.items():
+        check(own, kinds[table], f"--set {table}")
     stages = []
     for number, own in enumerate(values.get("stage", [{}]), 1):
         where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
         check(own, TABLES, where)
-        tables = {table: _merged(values.get(table, {}), own.get(table, {})) for table in TABLES}
+        tables = {table: merged(values.get(table, {}), own.get(table, {})) for table in TABLES}
         check(tables["options"], options, f"{where} [options]")
-        data = build(DataConfig, tables["data"], f"{where} [data]")
-        training = build(TrainingConfig, tables["training"], f"{where} [training]")
+        tables = merged(tables, given)
+
+        def of(table: str, where: str = where) -> str:
+            """Where the table is from, for messages."""
+            place = f"{where} [{table}]"
+            if table not in given:
+                return place
+            return f"--set {table}" if recipe is None else f"{place} with --set"
+
+        data = build(DataConfig, tables["data"], of("data"))
+        training = build(TrainingConfig, tables["training"], of("training"))
         chosen = {k: _paths(v) if "Path" in options[k] else v for k, v in tables["options"].items()}
         stages.append(Stage(chosen, data, training))
     return stages
 
 
+@drawn("training")
 def train(
     name: str,
     photos: Path,
@@ -92,35 +127,54 @@ def train(
     resume: bool = False,
     steps: int | None = None,
     options: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
     vgg: Path | None = None,
     convention: str | None = None,
     hardware: Hardware | None = None,
     on_progress: OnProgress = lambda step, steps, loss: None,
+    progress: bool = False,
     log: Callable[[str], None] = print,
 ) -> None:
     """Train a method and write it to ``out`` with its figures in the header.
 
     Args:
         name: of the method.
-        photos, paintings: folders; paintings may be None for a method of photographs alone.
+        photos, paintings: folders, searched with all that is below them; paintings may be None for
+            a method of photographs alone.
         recipe: see :mod:`impasto.training.train`; None takes the defaults.
         run: folder of the run; of ``stage-1`` and so on in it, if the recipe has stages.
         out: the model to write, ``.safetensors``.
         resume: go on with what ``run`` holds.
         steps: instead of the recipe's.
         options: of the method, instead of the recipe's: the paintings that it learns.
+        changes: instead of the recipe's, see :func:`read_recipe`.
         vgg, convention: weights of VGG, where the encoder or the loss network is one, and what
             they expect.
         hardware, on_progress: see :func:`impasto.training.fit.fit`.
+        progress: draw a bar, which notebooks draw too.
         log: called with a line of progress, in the main process.
 
     Raises:
-        InputError: if a folder, a file or the recipe cannot be used.
+        InputError: if a folder, a file or the recipe cannot be used, or something read would be
+            overwritten.
         Interrupted: if ``on_progress`` asked for the end.
     """
     cls = trainable(name)
+    photos, run, out = path_of(photos, "photos"), path_of(run, "run"), path_of(out, "out")
+    paintings = None if paintings is None else path_of(paintings, "paintings")
+    recipe = None if recipe is None else path_of(recipe, "recipe")
+    vgg = None if vgg is None else path_of(vgg, "vgg")
+    options = dict(options or {})
+    if "styles" in options:
+        options["styles"] = paths_of(options["styles"], "styles")
     log = log if is_main() else lambda line: None
-    stages = read_recipe(recipe, name)
+    stages = read_recipe(recipe, name, changes)
+    twice = {"training.steps"} if steps is not None else set()
+    twice |= {f"options.{key}" for key in options}
+    twice &= set(changes or {})
+    if twice:
+        flags = ", ".join(_flag(key.split(".")[1]) for key in sorted(twice))
+        raise InputError(f"{', '.join(sorted(twice))}: given by {flags} and --set; leave one out")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of a model ends in .safetensors")
     if paintings is None and not getattr(cls, "photographs_alone", False):
@@ -129,11 +183,15 @@ def train(
         raise InputError(f"method {name} learns the paintings of --style: leave out --paintings")
     if steps is not None:
         if len(stages) > 1:
-            raise InputError(f"{recipe}: has {len(stages)} stages; set the steps of each in it")
+            raise InputError(
+                f"{recipe}: has {len(stages)} stages; set the steps of each in it, or "
+                "those of all by --set training.steps=N"
+            )
         stages = [replace(stages[0], training=replace(stages[0].training, steps=steps))]
-    stages = _with_options(stages, cls, name, options or {})
+    stages = _with_options(stages, cls, name, options)
     stages = _with_vgg(stages, cls, vgg, convention)
     folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
+    _check_places(folders, run, out, stages, [photos, paintings, recipe])
     choose_device((hardware or Hardware()).device)  # before the pictures are read
     for folder in folders:
         check_run(folder, resume)
@@ -147,7 +205,7 @@ def train(
             method.network.load_state_dict(learnt)
             training = replace(training, start=0)
         if pictures is None or pictures[0] != _decoding(stage.data):
-            pictures = (_decoding(stage.data), *_read(photos, paintings, stage.data, log))
+            pictures = (_decoding(stage.data), *_read(photos, paintings, stage.data, run, log))
         sets = pictures[1:]
         if len(stages) > 1:
             log(f"stage {number} of {len(stages)}")
@@ -179,7 +237,8 @@ def train(
         command += f" --steps {steps}" if steps else ""
         command += f" --vgg {vgg.name}" if vgg else ""
         command += f" --convention {convention}" if convention else ""
-        for key, value in (options or {}).items():
+        command += typed(_without_folders(changes or {}, cls))
+        for key, value in options.items():
             values = value if isinstance(value, list) else [value]
             command += "".join(f" {_flag(key)} {getattr(v, 'name', v)}" for v in values)
         counts = [len(s.train) for s in pictures[1:] if s is not None]
@@ -194,14 +253,39 @@ def train(
 _decoding = attrgetter("short_side", "validation", "test", "minimum", "memory")
 
 
+def _check_places(
+    folders: list[Path], run: Path, out: Path, stages: list[Stage], given: list[Path | None]
+) -> None:
+    """Raise InputError if what is written would overwrite what is read, the run's own files too."""
+    *pictures, recipe = given
+    check_run_apart(run, [folder for folder in pictures if folder is not None])
+    files = [recipe]
+    for stage in stages:
+        for value in stage.options.values():
+            each = value if isinstance(value, (list, tuple)) else [value]
+            files += [path for path in each if isinstance(path, Path)]
+    for folder in folders:
+        if out.resolve() in (folder.resolve() / NETWORK, folder.resolve() / CHECKPOINT):
+            raise InputError(f"{out}: is a file of the run itself; choose another -o")
+        own = [folder / name for name in (NETWORK, CHECKPOINT, "losses.png")]
+        check_outputs([*own, *folder.glob("samples-*.png")], files)
+    check_outputs([out], files)
+
+
 def _read(
-    photos: Path, paintings: Path | None, config: DataConfig, log: Callable[[str], None]
+    photos: Path,
+    paintings: Path | None,
+    config: DataConfig,
+    run: Path,
+    log: Callable[[str], None],
 ) -> tuple[PictureSet, PictureSet | None]:
     """Photographs and paintings, counted in a line each."""
 
     def one(kind: str, folder: Path, minimum: int) -> PictureSet:
         shares = {"held_out": config.validation, "test": config.test, "memory": config.memory}
-        found = PictureSet([folder], config.short_side, warn=log, minimum=minimum, **shares)
+        found = PictureSet(
+            [folder], config.short_side, warn=log, minimum=minimum, leave_out=run, **shares
+        )
         log(
             f"{len(found.train)} {kind} to learn from, {len(found.validation)} for validation, "
             f"{len(found.test)} for test, {found.skipped} skipped"
@@ -230,7 +314,9 @@ def _flag(option: str) -> str:
 
 def _paths(value: Any) -> Any:
     """A file's path, or those of several."""
-    return [Path(each) for each in value] if isinstance(value, list) else Path(value)
+    if isinstance(value, (list, tuple)):
+        return [Path(each) for each in value]
+    return None if value is None else Path(value)
 
 
 def _plain(value: Any) -> Any:
@@ -270,13 +356,23 @@ def _with_vgg(
     return [replace(stage, options={**stage.options, **given(stage)}) for stage in stages]
 
 
-def _merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """``table`` with the keys of ``own`` in their places, tables in it likewise."""
-    out = dict(table)
-    for key, value in own.items():
-        inner = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = _merged(out[key], value) if inner else value
-    return out
+def _without_folders(changes: Mapping[str, Any], cls: Any) -> dict[str, Any]:
+    """Changes with files by their names alone, as all that is recorded."""
+    parameters = inspect.signature(cls.untrained).parameters
+
+    def named(key: str, value: Any) -> Any:
+        table, _, option = key.partition(".")
+        if table != "options" or "Path" not in _annotation(parameters[option.split(".")[0]]):
+            return value
+        if isinstance(value, (list, tuple)):
+            return [Path(each).name for each in value]
+        return value if value is None else Path(value)
+
+    return {key: named(key, value) for key, value in changes.items()}
+
+
+def _types(config: Any) -> dict[str, str]:
+    return {field.name: str(field.type) for field in fields(config)}
 
 
 def _annotation(parameter: inspect.Parameter) -> str:

@@ -1,0 +1,125 @@
+"""What experiments are given, checked for what it is before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import InputError
+from ..images import MIN_SIDE, fit, list_pictures, read, resize, same_file
+from ..methods import check_options, options_of
+from ..styles import SUFFIX
+from ..training.run import path_of
+
+__all__ = [
+    "Methods",
+    "at_size",
+    "check_folders",
+    "check_methods",
+    "check_side",
+    "files_of",
+    "pictures_in",
+]
+
+Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""Label -> a method's name and its options."""
+
+
+def at_size(source: Any, size: int) -> Tensor:
+    """A picture, ``(3, H, W)`` in 0..1, of that short side.
+
+    Raises:
+        InputError: if it cannot be read, or is a stored style, which has no pixels.
+    """
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:
+        raise InputError(f"{source}: a stored style has no pixels; give the picture itself")
+    rgb = read(source).rgb
+    return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, not below it. Raises InputError if it is none, or holds none."""
+    if folder.suffix == SUFFIX and not folder.is_dir():
+        raise InputError(
+            f"{folder}: a stored style has no pixels; name a folder with the paintings themselves"
+        )
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; name the folder of pictures that it is in")
+    found = list_pictures(folder)
+    if not found:
+        stored = any(path.suffix == SUFFIX for path in folder.iterdir())
+        hint = ", and stored styles have no pixels" if stored else ""
+        raise InputError(
+            f"{folder}: no picture in this folder{hint}; name a folder of JPEG or PNG files"
+        )
+    return found
+
+
+def check_side(size: Any) -> None:
+    """Raise InputError for a short side, in pixels, that is not whole or too small."""
+    if not isinstance(size, Integral) or isinstance(size, bool):
+        raise InputError(f"size is {size!r}: give a whole number of pixels")
+    if int(size) < MIN_SIDE:
+        raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
+
+
+def check_methods(methods: Any, reserved: Iterable[str] = ()) -> None:
+    """Raise InputError unless these are :data:`Methods` with options that there are.
+
+    Args:
+        methods: to be checked.
+        reserved: labels that stand for something else.
+    """
+    if not isinstance(methods, Mapping):
+        raise InputError(
+            f"methods: give label -> (method, options), as available() does, not "
+            f"{type(methods).__name__}"
+        )
+    for label, given in methods.items():
+        if not isinstance(label, str) or label in reserved or Path(label).name != label:
+            raise InputError(f"methods: the label {label!r} cannot name a folder; choose another")
+        if not (
+            isinstance(given, (tuple, list))
+            and len(given) == 2
+            and isinstance(given[0], str)
+            and isinstance(given[1], Mapping)
+        ):
+            raise InputError(f"methods: {label}: give (method, options), not {given!r}")
+        check_options(f"method {given[0]}", options_of(given[0]), given[1])
+
+
+def check_folders(out: Path, places: Iterable[Path], folders: Iterable[Path | None]) -> None:
+    """Raise InputError if pictures would be written among those that are read.
+
+    Args:
+        out: for the message: what holds ``places``.
+        places: folders that pictures are written to.
+        folders: that pictures are read from.
+    """
+    read_from = [folder for folder in folders if folder is not None]
+    for place in places:
+        for folder in read_from:
+            if same_file(place, folder):
+                raise InputError(
+                    f"{out}: results would be written among the pictures of {folder}, which are "
+                    f"read; choose another folder, such as {folder / 'out'}"
+                )
+
+
+def files_of(options: Mapping[str, Any]) -> list[Path]:
+    """The files that options name, such as a model or a picture to start with."""
+    found: list[Path] = []
+    for value in options.values():
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, (str, os.PathLike)):
+                path = path_of(each, "option")
+                try:
+                    found += [path] if path.is_file() else []
+                except (OSError, ValueError):  # no path at all, but some other long text
+                    continue
+    return found

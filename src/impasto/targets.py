@@ -1,0 +1,301 @@
+"""What the names on a command line mean: which pictures are made, of what, and where each goes."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError
+
+__all__ = [
+    "NAME",
+    "STANDARD",
+    "Content",
+    "Inputs",
+    "Job",
+    "check_inputs",
+    "gather",
+    "plan",
+    "shown",
+]
+
+STANDARD = "-"
+"""What people type for standard input or output."""
+NAME = "{content}-{style}.png"
+"""The name of a result in a folder."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A photograph.
+
+    Attributes:
+        path: of its file; None for standard input.
+        below: its folder, seen from the one that was named.
+    """
+
+    path: Path | None
+    below: Path = Path()
+
+    @property
+    def name(self) -> str:
+        """With its ending."""
+        return "stdin" if self.path is None else self.path.name
+
+    @property
+    def stem(self) -> str:
+        """Without its ending."""
+        return "stdin" if self.path is None else self.path.stem
+
+    def __str__(self) -> str:
+        return "standard input" if self.path is None else shown(self.path)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was named.
+
+    Attributes:
+        contents: the photographs.
+        styles: names of styles; those in one tuple are mixed, and every tuple makes a picture of
+            every content.
+        several: whether a folder was named or more than one picture is to be made, so that results
+            belong into a folder, be they one or many.
+        learnt: whether styles are names that a network has learnt, and no files.
+    """
+
+    contents: Sequence[Content]
+    styles: Sequence[tuple[str, ...]]
+    several: bool
+    learnt: bool = False
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        names = [] if self.learnt else [name for group in self.styles for name in group]
+        contents = [content.path for content in self.contents if content.path is not None]
+        return contents + [Path(name) for name in names if name != STANDARD]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to make; ``target`` is None for standard output."""
+
+    content: Content
+    styles: tuple[str, ...]
+    target: Path | None
+
+
+def gather(
+    pictures: Sequence[str],
+    style: Sequence[str] | None = None,
+    *,
+    learnt: bool = False,
+    weighted: bool = False,
+    recursive: bool = False,
+    out: str = "",
+) -> Inputs:
+    """Which names are contents and which are styles, with the pictures of folders among them.
+
+    Args:
+        pictures: a content, then styles; with ``style``, contents alone.
+        style: styles.
+        learnt: styles are names that a network has learnt.
+        weighted: the styles have weights, so that they must be known by name.
+        recursive: folders with all that is below them, except what is below ``out``.
+        out: see :func:`plan`.
+
+    Raises:
+        InputError: for an empty name, an address, an empty folder, a folder among several styles,
+            and standard input named twice.
+    """
+    from .images.places import named
+
+    if not style and len(pictures) < 2:
+        name = shown(pictures[0]) or "''"
+        raise InputError(f"{name}: name a style too: impasto stylize CONTENT STYLE -o OUT")
+    sources, names = (pictures, style) if style else (pictures[:1], pictures[1:])
+    for name in (*sources, *names):
+        named(name)
+    if [*sources, *([] if learnt else names)].count(STANDARD) > 1:
+        raise InputError("-: standard input holds one picture; name files for the others")
+    contents: dict[str, Content] = {}  # by path, since a picture may be named twice
+    for source in sources:
+        for content in _contents(source, recursive, out):
+            key = STANDARD if content.path is None else os.path.abspath(content.path)
+            contents.setdefault(key, content)
+    folders = [] if learnt else [name for name in names if os.path.isdir(name)]
+    if folders and (len(names) > 1 or weighted):
+        raise InputError(
+            f"{shown(folders[0])}: a folder of paintings is taken one by one: give it as the only "
+            "style, without weights, or name the paintings to be mixed"
+        )
+    styles = [(path,) for path in _paintings(folders[0], recursive)] if folders else [tuple(names)]
+    several = bool(folders) or len(contents) > 1 or any(map(os.path.isdir, sources))
+    return Inputs(list(contents.values()), styles, several, learnt)
+
+
+def plan(inputs: Inputs, out: str) -> list[Job]:
+    """Every picture to make, ordered by style, so that each needs to be prepared once.
+
+    Args:
+        inputs: see :func:`gather`.
+        out: a file, a folder, or a pattern with ``{content}`` and ``{style}``; ``-`` for standard
+            output. Below the folder, contents keep the places that they have below theirs.
+
+    Raises:
+        InputError: where one name would have to serve several pictures.
+    """
+    if not out:
+        raise InputError("-o: an empty name; give a file or a folder")
+    pairs = [(content, group) for group in inputs.styles for content in inputs.contents]
+    if out == STANDARD:
+        if inputs.several:
+            raise InputError("-o -: standard output takes one picture; name a folder, -o FOLDER/")
+        return [Job(content, group, None) for content, group in pairs]
+    folder, pattern = _pattern(inputs, out)
+
+    def target(content: Content, group: tuple[str, ...], first: str, second: str) -> Path:
+        names = {"{content}": first, "{style}": second}
+        # In one pass: a name may have braces of its own.
+        path = Path(re.sub(r"\{content\}|\{style\}", lambda found: names[found[0]], pattern))
+        return folder / path.parent / content.below / path.name
+
+    plain = [target(content, group, content.stem, _name(inputs, group)) for content, group in pairs]
+    jobs = []
+    for paths in _alike(plain):
+        met = [pairs[number] for number in paths]
+        # Those whose names would be the same keep the endings that tell them apart.
+        whole = len({content for content, _ in met}) > 1, len({group for _, group in met}) > 1
+        for number in paths:
+            content, group = pairs[number]
+            first = content.name if whole[0] else content.stem
+            jobs.append((number, target(content, group, first, _name(inputs, group, whole[1]))))
+    paths_in_order = [path for _, path in sorted(jobs)]
+    for numbers in _alike(paths_in_order):
+        if len(numbers) > 1:
+            one, other = (pairs[number] for number in numbers[:2])
+            what = (one[0], other[0]) if one[0] != other[0] else (one[1][0], other[1][0])
+            raise InputError(
+                f"{shown(paths_in_order[numbers[0]])}: {shown(what[0])} and {shown(what[1])} would "
+                "both be written there; rename one"
+            )
+    return [
+        Job(content, group, path)
+        for (content, group), path in zip(pairs, paths_in_order, strict=True)
+    ]
+
+
+def check_inputs(jobs: Iterable[Job], files: Iterable[Path]) -> None:
+    """Raise InputError if a picture would be written over one of the files that are read.
+
+    Files are compared by what they are, not by their names: there are links, and systems for which
+    the case of letters does not count.
+    """
+    from .images import check_apart
+
+    read = {_identity(file): file for file in files}
+    for job in jobs:
+        identity = None if job.target is None else _identity(job.target)
+        if job.target is not None and identity is not None and identity in read:
+            check_apart(job.target, [read[identity]])
+
+
+def shown(path: object) -> str:
+    """``path`` for a message: on one line, and without codes for the terminal."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def _contents(source: str, recursive: bool, out: str) -> list[Content]:
+    from .images import list_pictures
+
+    if source == STANDARD:
+        return [Content(None)]
+    if not os.path.isdir(source):
+        return [Content(Path(source))]
+    folder = Path(source)
+    found = list_pictures(folder, recursive)
+    made = os.path.realpath(out.partition("{")[0] or os.curdir)
+    if recursive and _below(made, os.path.realpath(folder)) and made != os.getcwd():
+        # Results of an earlier run are no photographs.
+        found = [path for path in found if not _below(os.path.realpath(path), made)]
+    if not found:
+        raise InputError(_no_pictures(source, recursive))
+    return [Content(path, path.parent.relative_to(folder)) for path in found]
+
+
+def _below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
+
+
+def _paintings(source: str, recursive: bool) -> list[str]:
+    from .images import list_pictures
+    from .styles import SUFFIX
+
+    folder = Path(source)
+    kept = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
+    stored = [path for path in kept if path.name[0] != "." and path.is_file()]
+    found = sorted([*list_pictures(folder, recursive), *stored])
+    if not found:
+        raise InputError(_no_pictures(source, recursive))
+    return list(map(str, found))
+
+
+def _no_pictures(source: str, recursive: bool) -> str:
+    deeper = "" if recursive else ", or --recursive for the folders in it"
+    return f"{shown(source)}: no pictures in this folder; name another{deeper}"
+
+
+def _pattern(inputs: Inputs, out: str) -> tuple[Path, str]:
+    """A folder as it is, and the name in it, with braces to be filled."""
+    from .images import SUFFIXES
+
+    if os.path.isdir(out):
+        return Path(out), NAME
+    if out.endswith(("/", os.sep)):
+        return Path(), str(Path(out) / NAME)
+    if not inputs.several:
+        return Path(), out
+    needed: Mapping[str, int] = {
+        "{content}": len(inputs.contents),
+        "{style}": len(inputs.styles),
+    }
+    lacking = [brace for brace, count in needed.items() if count > 1 and brace not in out]
+    if not lacking and any(brace in out for brace in needed):
+        return Path(), out
+    if Path(out).suffix.lower() in SUFFIXES:
+        braces = " and ".join(lacking) or "{content}"
+        raise InputError(
+            f"{shown(out)}: several pictures need a folder, or a name with {braces} in it"
+        )
+    return Path(), str(Path(out) / NAME)
+
+
+def _name(inputs: Inputs, group: tuple[str, ...], whole: bool = False) -> str:
+    """What stands for ``{style}``."""
+    if inputs.learnt:
+        return "+".join(group)
+    paths = [Path("stdin" if name == STANDARD else name) for name in group]
+    return "+".join(path.name if whole else path.stem for path in paths)
+
+
+def _alike(paths: Sequence[Path]) -> list[list[int]]:
+    """Numbers of the paths, those together that some file system takes for the same."""
+    groups: dict[str, list[int]] = {}
+    for number, path in enumerate(paths):
+        key = unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
