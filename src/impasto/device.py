@@ -156,6 +156,7 @@ def blank(make: Callable[[], Module]) -> Module:
 
     Leaves torch's random state alone, and does not depend on its default data type.
     """
+    check_process()
     with torch.device("meta"):
         module = make()
     module = module.to_empty(device="cpu").float()

@@ -202,6 +202,12 @@ class Transfer:
     sources: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
+        check_process()
+        if not (callable(self.method) and hasattr(self.method, "prepare")):
+            raise InputError(
+                f"method: a {type(self.method).__name__} where a method belongs: give a name, or "
+                "what impasto.load() returned"
+            )
         check_controls(
             self.color, self.color_variant, self.match_luminance, self.size, self.strength
         )
@@ -525,7 +531,7 @@ def stylize(
         ready, made = method, None if count is None else refiner(count, method)
     sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
     limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
-    label = method if isinstance(method, str) else ready.settings.get("method", "stylize")
+    label = method if isinstance(method, str) else "stylize"
     with Bar(label, total=1) if progress else nullcontext() as bar:
         transfer = Transfer(
             ready,
