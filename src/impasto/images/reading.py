@@ -299,6 +299,8 @@ def _from_pil(image: Image.Image, label: str, wish: _Wish) -> Raster:
     need += height * width * _pixel_bytes(image) * twice
     check_memory(need + _tensor_bytes(height, width, has_alpha, wish), *full, label)
     _load(image, wish.accept_truncated)
+    if (image.width, image.height) == (height, width):  # a TIFF: some versions turn it on loading
+        height, width, full = width, height, full[::-1]
     kept = meta.gather(image)
     orientation = 1
     with suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
