@@ -137,9 +137,7 @@ def test_reads_the_metadata_of_a_deep_tiff(tmp_path, photo):
     assert again.dpi == (300, 300)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "depth"), [*((s, 8) for s in (".jpg", ".png", ".tif", ".bmp")), *DEEP]
-)
+@pytest.mark.parametrize(("suffix", "depth"), [*((s, 8) for s in (*WITH_EXIF, ".bmp")), *DEEP])
 def test_keeps_dots_per_inch(tmp_path, photo, suffix, depth):
     source = images.read(photo).metadata
     assert source.dpi == (300, 300)

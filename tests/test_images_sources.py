@@ -225,6 +225,11 @@ def test_avif_needs_a_pillow_that_has_it(tmp_path, monkeypatch):
     refused(lambda: images.check_output(tmp_path / "a.avif"), "AVIF", "pip install -U pillow")
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 52), (52,), (1, 0, 5), (2, 1, 40, 52)])
+def test_refuses_an_alpha_of_another_shape(tmp_path, shape):
+    refused(lambda: images.write(tmp_path / "a.png", RGB, torch.ones(shape)), "alpha", shape)
+
+
 def test_whatever_an_encoder_raises_is_an_input_error(tmp_path, monkeypatch):
     for fault in (struct.error("ushort format"), KeyError("x"), SystemError("bad"), zlib.error()):
 
@@ -289,6 +294,13 @@ def test_a_reduced_alpha_goes_with_its_picture():
     for name in ("rgb", "alpha"):
         a, b = (images.resize(getattr(picture, name), (40, 60)) for picture in (full, small))
         assert float((a - b).abs().mean()) <= 2 / 255
+
+
+def test_a_pillow_image_stays_as_it_is():
+    image = Image.open(io.BytesIO(saved("JPEG", scene(400, 600))))
+    small = images.read(image, size=20)
+    assert min(small.height, small.width) < 100
+    assert image.size == (600, 400)
 
 
 @pytest.mark.parametrize("size", [0, -3, True])

@@ -63,8 +63,13 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
     about: dict[int, Any] = {}
     exposure: dict[int, Any] = {}
     place: dict[int, Any] = {}
+    dpi = dpi or image.info.get("dpi")
     with suppress(Exception):
         exif = image.getexif()
+        if not dpi:
+            unit = {2: 1, 3: 2.54}[exif.get(_Tag.ResolutionUnit, 2)]
+            across, down = (exif.get(tag, 0) for tag in (_Tag.XResolution, _Tag.YResolution))
+            dpi = (float(across) * unit, float(down) * unit)
         about = _usable({tag: exif[tag] for tag in _ABOUT if tag in exif})
         with suppress(Exception):
             inner = exif.get_ifd(_EXIF)
@@ -74,7 +79,7 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
     if about.get(_Tag.Software) == MARK:  # the place where impasto once put its settings
         del about[_Tag.Software]
         exposure.pop(_Tag.UserComment, None)
-    return Metadata(about, exposure, place, _dpi(dpi or image.info.get("dpi")))
+    return Metadata(about, exposure, place, _dpi(dpi))
 
 
 def _usable(values: Mapping[Any, Any]) -> dict[int, Any]:

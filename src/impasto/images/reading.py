@@ -197,7 +197,7 @@ def _from_stream(stream: BinaryIO, label: str, path: str, wish: _Wish) -> Pictur
         else:
             if kind == "JPEG" and wish.accept_truncated:
                 stream = png.appended(stream, b"\xff\xd9")  # its decoder then ends in peace
-            raster = _from_pil(_opened(kind, stream, label), label, wish)
+            raster = _from_pil(_opened(kind, stream, label), label, wish, ours=True)
         return _assemble(raster, label, name, wish)
 
 
@@ -281,11 +281,12 @@ def _load(image: Image.Image, accept_truncated: bool = False) -> None:
 # Rasters of Pillow's images --------------------------------------------------------------------
 
 
-def _from_pil(image: Image.Image, label: str, wish: _Wish) -> Raster:
+def _from_pil(image: Image.Image, label: str, wish: _Wish, ours: bool = False) -> Raster:
+    """Of an image that is ours to change, or not."""
     full = image.height, image.width
     check_pixels(*full, label, wish.max_pixels)
     need, scale = 0.0, 1
-    if image.format == "JPEG" and getattr(image, "tile", None):
+    if ours and image.format == "JPEG" and getattr(image, "tile", None):
         if image.info.get("progressive") or image.info.get("progression"):
             need = full[0] * full[1] * 2 * len(image.getbands())  # its coefficients
         factor = _factor(*full, wish.size)

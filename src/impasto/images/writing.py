@@ -127,6 +127,12 @@ def _encoded(
     _check_finite(rgb, "picture", label)
     rgb = rgb.reshape(3, *size)
     if alpha is not None:
+        if (
+            alpha.ndim < 2
+            or alpha.numel() != alpha.shape[-2] * alpha.shape[-1]
+            or not alpha.numel()
+        ):
+            raise InputError(f"{label}: its alpha has shape {tuple(alpha.shape)}; give (1, H, W)")
         alpha = alpha.detach().cpu().float().reshape(1, *alpha.shape[-2:])
         _check_finite(alpha, "alpha", label)
         alpha = resize(alpha, size)
