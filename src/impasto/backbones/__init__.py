@@ -210,7 +210,8 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
     for module in other.modules():
         if isinstance(module, nn.Conv2d):
             gain = (2 / module.weight[0].numel()) ** 0.5
-            module.weight.copy_(torch.randn(module.weight.shape, generator=rng) * gain)
+            drawn = torch.randn(module.weight.shape, generator=rng, dtype=torch.float32)
+            module.weight.copy_(drawn * gain)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):

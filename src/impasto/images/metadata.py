@@ -63,8 +63,13 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
     about: dict[int, Any] = {}
     exposure: dict[int, Any] = {}
     place: dict[int, Any] = {}
+    dpi = dpi or image.info.get("dpi")
     with suppress(Exception):
         exif = image.getexif()
+        if not dpi:
+            unit = {2: 1, 3: 2.54}[exif.get(_Tag.ResolutionUnit, 2)]
+            across, down = (exif.get(tag, 0) for tag in (_Tag.XResolution, _Tag.YResolution))
+            dpi = (float(across) * unit, float(down) * unit)
         about = _usable({tag: exif[tag] for tag in _ABOUT if tag in exif})
         with suppress(Exception):
             inner = exif.get_ifd(_EXIF)
@@ -74,7 +79,7 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
     if about.get(_Tag.Software) == MARK:  # the place where impasto once put its settings
         del about[_Tag.Software]
         exposure.pop(_Tag.UserComment, None)
-    return Metadata(about, exposure, place, _dpi(dpi or image.info.get("dpi")))
+    return Metadata(about, exposure, place, _dpi(dpi))
 
 
 def _usable(values: Mapping[Any, Any]) -> dict[int, Any]:
@@ -110,7 +115,7 @@ def exif_of(source: Metadata | None, keep_gps: bool) -> Image.Exif | None:
         exif.update(blocks[0])
         for tag, block in ((_EXIF, blocks[1]), (_GPS, blocks[2])):
             if block:
-                exif.get_ifd(tag).update(block)
+                exif[tag] = block
         if source.dpi:
             exif[_Tag.XResolution], exif[_Tag.YResolution] = source.dpi
             exif[_Tag.ResolutionUnit] = 2
@@ -123,12 +128,6 @@ def exif_of(source: Metadata | None, keep_gps: bool) -> Image.Exif | None:
     return None
 
 
-def blocks_of(exif: Image.Exif) -> dict[int, Any]:
-    """The tags of `exif` for a TIFF, whose own directory begins with them."""
-    inner = {tag: dict(exif.get_ifd(tag)) for tag in (_EXIF, _GPS)}
-    return {**dict(exif), **{tag: block for tag, block in inner.items() if block}}
-
-
 # Settings --------------------------------------------------------------------------------------
 
 
@@ -137,33 +136,39 @@ def dump(settings: Mapping[str, Any]) -> str:
     return json.dumps(dict(settings), default=str)
 
 
-def packet(settings: Mapping[str, Any], room: int | None = None) -> bytes | None:
+def packet(settings: Mapping[str, Any], room: int | None = None) -> bytes:
     """An XMP packet with `settings`, of at most `room` bytes if that is given.
 
-    What is longest is cut until it fits; None if nothing is left.
+    Long texts are cut for it, then other long values, and then the longest entries are left out.
     """
-    kept: dict[str, Any] = json.loads(dump(settings))
-    while True:
-        text = (
-            '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-            f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
-            f'<rdf:Description rdf:about="" xmlns:{MARK}="{_SPACE}">'
-            f"<{MARK}:settings>{escape(dump(kept))}</{MARK}:settings>"
-            '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-        )
-        data = text.encode()
-        if room is None or len(data) <= room:
-            return data
-        if not kept:
-            return None
-        longest = max(kept, key=lambda name: len(name) + len(dump({"": kept[name]})))
-        value = kept[longest]
-        if isinstance(value, str) and len(value) > 400:
-            kept[longest] = value[:200] + "…"
-        elif value != "…" and len(dump({"": value})) > 40:
-            kept[longest] = "…"
-        else:
-            del kept[longest]
+    text = dump(settings)
+    if room is not None and len(_wrapped(text)) > room:
+        kept = {
+            name: value
+            if len(dump({"": value})) <= 400
+            else value[:200] + "…"
+            if isinstance(value, str)
+            else "…"
+            for name, value in json.loads(text).items()
+        }
+        sizes = {name: len(escape(dump({name: value}))) for name, value in kept.items()}
+        left = room - len(_wrapped("{}"))
+        for name in sorted(sizes, key=sizes.__getitem__):
+            left -= sizes[name]
+            if left < 0:
+                del kept[name]
+        text = dump(kept)
+    return _wrapped(text)
+
+
+def _wrapped(text: str) -> bytes:
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
+        f'<rdf:Description rdf:about="" xmlns:{MARK}="{_SPACE}">'
+        f"<{MARK}:settings>{escape(text)}</{MARK}:settings>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
 
 
 def room_in_jpeg() -> int:

@@ -43,7 +43,6 @@ from .picture import (
     fit,
     label_of,
     over,
-    resize,
 )
 from .places import HEIF_SUFFIXES, check_avif, named, open_file
 from .quiet import quiet
@@ -74,6 +73,7 @@ class Raster:
     rows: of (top, bottom), the rows between them: (C, h, W), float32, 0..1, sRGB, or grey; the
     last channel is the alpha if there is one.
     full: (height, width) as stored in the file, where the decoder has made it smaller.
+    scale: by how much.
     """
 
     height: int
@@ -83,6 +83,7 @@ class Raster:
     orientation: int = 1
     metadata: Metadata | None = None
     full: tuple[int, int] | None = None
+    scale: int = 1
 
 
 def read(
@@ -104,7 +105,7 @@ def read(
     colour name or #hex. A Picture is returned as it is.
 
     size: the short side, in pixels, that will be asked for: the picture may then be decoded
-        smaller than it is, never with a short side below twice the size.
+        smaller than it is, never with a short side below three times the size.
     max_pixels: a picture of more is refused before it is decoded.
     accept_truncated: of a file cut short or damaged, what can be decoded is taken, the rest is
         black or grey.
@@ -196,7 +197,7 @@ def _from_stream(stream: BinaryIO, label: str, path: str, wish: _Wish) -> Pictur
         else:
             if kind == "JPEG" and wish.accept_truncated:
                 stream = png.appended(stream, b"\xff\xd9")  # its decoder then ends in peace
-            raster = _from_pil(_opened(kind, stream, label), label, wish)
+            raster = _from_pil(_opened(kind, stream, label), label, wish, ours=True)
         return _assemble(raster, label, name, wish)
 
 
@@ -280,11 +281,12 @@ def _load(image: Image.Image, accept_truncated: bool = False) -> None:
 # Rasters of Pillow's images --------------------------------------------------------------------
 
 
-def _from_pil(image: Image.Image, label: str, wish: _Wish) -> Raster:
+def _from_pil(image: Image.Image, label: str, wish: _Wish, ours: bool = False) -> Raster:
+    """Of an image that is ours to change, or not."""
     full = image.height, image.width
     check_pixels(*full, label, wish.max_pixels)
-    need = 0.0
-    if image.format == "JPEG" and getattr(image, "tile", None):
+    need, scale = 0.0, 1
+    if ours and image.format == "JPEG" and getattr(image, "tile", None):
         if image.info.get("progressive") or image.info.get("progression"):
             need = full[0] * full[1] * 2 * len(image.getbands())  # its coefficients
         factor = _factor(*full, wish.size)
@@ -298,12 +300,14 @@ def _from_pil(image: Image.Image, label: str, wish: _Wish) -> Raster:
     need += height * width * _pixel_bytes(image) * twice
     check_memory(need + _tensor_bytes(height, width, has_alpha, wish), *full, label)
     _load(image, wish.accept_truncated)
+    if (image.width, image.height) == (height, width):  # a TIFF: some versions turn it on loading
+        height, width, full = width, height, full[::-1]
     kept = meta.gather(image)
     orientation = 1
     with suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
         orientation = int(image.getexif().get(_ORIENTATION, 1))
     rows, has_alpha = _pil_rows(image, label)
-    return Raster(height, width, has_alpha, rows, orientation, kept, full)
+    return Raster(height, width, has_alpha, rows, orientation, kept, full, scale)
 
 
 def _pixel_bytes(image: Image.Image) -> int:
@@ -656,8 +660,11 @@ def _white(
 
 
 def _factor(height: int, width: int, size: int | None) -> int:
-    """By how much a picture may be made smaller where its short side will be `size`."""
-    return 1 if size is None else max(1, min(height, width) // (2 * size))
+    """By how much a picture may be made smaller where its short side will be `size`.
+
+    To three times that: by less, and the filter of the last step would find too little.
+    """
+    return 1 if size is None else max(1, min(height, width) // (3 * size))
 
 
 def _tensor_bytes(height: int, width: int, has_alpha: bool, wish: _Wish) -> float:
@@ -671,63 +678,93 @@ def _tensor_bytes(height: int, width: int, has_alpha: bool, wish: _Wish) -> floa
 
 def _assemble(raster: Raster, label: str, name: str, wish: _Wish) -> Picture:
     height, width = raster.height, raster.width
+    full = raster.full or (height, width)
     factor = _factor(height, width, wish.size)
     turn = _TURNS.get(raster.orientation, _TURNS[1])
-    size = (-(-height // factor), -(-width // factor))
+    down, across = (
+        _edges(count, count / factor, length / raster.scale)
+        for count, length in ((height, full[0]), (width, full[1]))
+    )
+    size = (len(down) - 1, len(across) - 1)
     shape = turn(np.empty((1, *size), np.bool_)).shape[1:]
     rgb = np.empty((3, *shape), np.float32)
     alpha = np.empty((1, *shape), np.float32) if raster.has_alpha else None
     # The same memory as it would be if the picture lay as it is stored.
     back = _TURNS.get({6: 8, 8: 6}.get(raster.orientation, raster.orientation), _TURNS[1])
     stored_rgb, stored_alpha = back(rgb), None if alpha is None else back(alpha)
-    rows = max(1, STRIP // width // factor) * factor
+    rows = max(1, STRIP // width // factor)
     opaque = True
-    for top in range(0, height, rows):
-        part = raster.rows(top, min(height, top + rows))
-        here = slice(top // factor, -(-min(height, top + rows) // factor))
+    for top in range(0, size[0], rows):
+        edges = down[top : top + rows + 1]
+        part = raster.rows(int(edges[0]), int(edges[-1]))
+        here = slice(top, top + len(edges) - 1)
         if stored_alpha is not None:
             part, clear = part[:-1], part[-1:]
             opaque = opaque and bool(clear.min() >= 1)
             part = over(part, clear, wish.colour)
-            stored_alpha[:, here] = _smaller(clear, factor)
-        stored_rgb[:, here] = _smaller(part, factor)
-    picture = torch.from_numpy(rgb)
-    mask = None if alpha is None or opaque else torch.from_numpy(alpha)
-    full = raster.full or (height, width)
+            stored_alpha[:, here] = _means(clear, edges, across)
+        stored_rgb[:, here] = _means(part, edges, across)
+    planes = [rgb] if alpha is None or opaque else [rgb, alpha]
     if wish.size is not None and full != size:
-        picture, mask = _in_proportion(picture, mask, turn(np.empty((1, *full), np.bool_)), wish)
-    return Picture(picture, mask, name, raster.metadata)
+        # In its own pixels; a decoder makes whole ones of what is left at the edges.
+        covers = (float(size[0]), float(size[1]))
+        if size == (height, width):
+            covers = (full[0] / raster.scale, full[1] / raster.scale)
+        wanted = fit(*full, wish.size)
+        planes = [
+            np.ascontiguousarray(turn(_in_proportion(back(plane), covers, wanted, wish.size)))
+            for plane in planes
+        ]
+    tensors = [torch.from_numpy(plane) for plane in planes]
+    return Picture(tensors[0], tensors[1] if len(tensors) > 1 else None, name, raster.metadata)
 
 
-def _smaller(part: Floats, factor: int) -> Floats:
-    """(C, h, W) by the mean of squares of `factor` pixels, cut off at the edges."""
-    if factor == 1:
+def _edges(count: int, wanted: float, exact: float) -> NDArray[np.int64]:
+    """Where to part `count` rows to get `wanted` of even height; the last is at their end.
+
+    exact: how many rows there would be, not rounded, if the decoder had not made them whole.
+    """
+    pieces = max(1, int(wanted))
+    edges = np.round(np.arange(pieces + 1) * (min(exact, count) / pieces)).astype(np.int64)
+    edges[-1] = count
+    return edges
+
+
+def _means(part: Floats, down: NDArray[np.int64], across: NDArray[np.int64]) -> Floats:
+    """(C, h, W) by the means of the fields between the edges."""
+    if part.shape[1:] == (len(down) - 1, len(across) - 1):
         return part
-    found: Floats = torch.nn.functional.avg_pool2d(
-        torch.from_numpy(np.ascontiguousarray(part)), factor, ceil_mode=True
-    ).numpy()
-    return found
+    sums = np.add.reduceat(part, across[:-1], 2)
+    sums = np.add.reduceat(sums, down[:-1] - down[0], 1)
+    sums /= np.outer(np.diff(down), np.diff(across)).astype(np.float32)
+    return sums
 
 
 def _in_proportion(
-    rgb: Tensor, alpha: Tensor | None, full: NDArray[Any], wish: _Wish
-) -> tuple[Tensor, Tensor | None]:
-    """A reduced picture such that `fit` gives the same size as for the one in `full` size.
+    planes: Floats, covers: tuple[float, float], wanted: tuple[int, int], short_side: int
+) -> Floats:
+    """Reduced planes such that `fit` gives the size `wanted`, as it does for the full picture.
 
-    The long side of the reduced one is rounded, and may be a pixel or two off.
+    covers: the (height, width) that they stand for, in pixels of theirs: a decoder makes whole
+        ones of what is left at the edges.
     """
-    assert wish.size is not None
-    wanted = fit(full.shape[1], full.shape[2], wish.size)
-    height, width = rgb.shape[-2:]
-    if fit(height, width, wish.size) == wanted:
-        return rgb, alpha
+    height, width = planes.shape[-2:]
     short = min(height, width)
-    size = (
-        (height, round(wanted[1] * short / wish.size))
-        if height <= width
-        else (round(wanted[0] * short / wish.size), width)
+    size = (height, width)
+    if fit(height, width, short_side) != wanted:
+        long = round(max(wanted) * short / short_side)
+        size = (height, long) if height <= width else (long, width)
+    if size == (height, width) == covers:
+        return planes
+    # Not antialiased, for the size is nearly the same, and torch then ignores what is covered. A
+    # hair more, for the new size is the old one times this, cut off to a whole number.
+    scaled = torch.nn.functional.interpolate(
+        torch.from_numpy(np.ascontiguousarray(planes))[None],
+        scale_factor=(size[0] / covers[0] * (1 + 1e-9), size[1] / covers[1] * (1 + 1e-9)),
+        mode="bicubic",
     )
-    return resize(rgb, size), None if alpha is None else resize(alpha, size)
+    found: Floats = scaled[0, :, : size[0], : size[1]].clamp(0, 1).numpy()
+    return found
 
 
 def _quarters(count: int) -> Callable[[NDArray[Any]], NDArray[Any]]:

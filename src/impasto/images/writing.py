@@ -127,6 +127,12 @@ def _encoded(
     _check_finite(rgb, "picture", label)
     rgb = rgb.reshape(3, *size)
     if alpha is not None:
+        if (
+            alpha.ndim < 2
+            or alpha.numel() != alpha.shape[-2] * alpha.shape[-1]
+            or not alpha.numel()
+        ):
+            raise InputError(f"{label}: its alpha has shape {tuple(alpha.shape)}; give (1, H, W)")
         alpha = alpha.detach().cpu().float().reshape(1, *alpha.shape[-2:])
         _check_finite(alpha, "alpha", label)
         alpha = resize(alpha, size)
@@ -194,8 +200,9 @@ def _jpeg(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int
         icc_profile=meta.srgb_profile(),
         dpi=dpi and tuple(round(number) for number in dpi),
     )
-    xmp = None if settings is None else meta.packet(settings, meta.room_in_jpeg())
-    return data if xmp is None else meta.into_jpeg(data, xmp)
+    if settings is None:
+        return data
+    return meta.into_jpeg(data, meta.packet(settings, meta.room_in_jpeg()))
 
 
 def _webp(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
@@ -236,7 +243,7 @@ def _png(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int)
 
 
 def _tiff(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
-    blocks: dict[int, Any] = {} if exif is None else meta.blocks_of(exif)
+    blocks: dict[int, Any] = {} if exif is None else dict(exif)
     blocks[34675] = meta.srgb_profile()
     if settings is not None:
         blocks[700] = meta.packet(settings)
