@@ -1,4 +1,4 @@
-"""The one error that people see, the checks that many share, the end of a run that was asked for."""
+"""The one error that people see, checks that many share, the end of a run that was asked for."""
 
 import math
 from numbers import Real

@@ -139,9 +139,8 @@ class StoredStyle:
             if header["kind"] != KIND:
                 raise KeyError
             if "parts" in header:
-                described = [
-                    (f"{number}.", known) for number, known in enumerate(json.loads(header["parts"]))
-                ]
+                listed = enumerate(json.loads(header["parts"]))
+                described = [(f"{number}.", known) for number, known in listed]
             else:
                 old = {name: json.loads(header[name]) for name in ("taps", "sizes")}
                 described = [("", {"backbone": header["backbone"], "methods": (), **old})]
@@ -401,8 +400,8 @@ def _pieces(picture: Tensor) -> Iterator[Tensor]:
     if height * width <= PIECE:
         yield picture
         return
-    for rows in picture.split(_even(height), -2):
-        yield from rows.split(_even(width), -1)
+    for rows in torch.split(picture, _even(height), -2):
+        yield from torch.split(rows, _even(width), -1)
 
 
 def _even(length: int) -> list[int]:

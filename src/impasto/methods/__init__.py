@@ -41,7 +41,8 @@ METHODS: dict[str, type[Method]] = {
 }
 DEFAULT = "adain"
 # Methods that take any painting, so that a style can be stored for them; each with the options of
-# its bundled networks that see a painting in different ways. StyleFlow sees more by AdaIN's encoder.
+# its bundled networks that see a painting in different ways. StyleFlow comes before AdaIN, which
+# sees less by the same encoder.
 STORED: dict[str, tuple[dict[str, Any], ...]] = {
     "styleflow": ({},),
     "adain": ({},),

@@ -50,6 +50,7 @@ __all__ = [
 
 MODELS = Path(__file__).parent.parent / "models"
 AnyModel = TypeVar("AnyModel", bound="Model")
+AnyEncoderModel = TypeVar("AnyEncoderModel", bound="EncoderModel")
 
 
 def bundled(method: str) -> Path:
@@ -197,14 +198,14 @@ class EncoderModel(StyleModel):
 
     @classmethod
     def blank(
-        cls: type[AnyModel],
+        cls: type[AnyEncoderModel],
         config: dict[str, Any],
         header: Mapping[str, str],
         path: str,
         encoder_weights: Path | None = None,
         convention: str | None = None,
         encoder: VGG | None = None,
-    ) -> AnyModel:
+    ) -> AnyEncoderModel:
         """See :class:`Model`.
 
         Args:
@@ -223,7 +224,7 @@ class EncoderModel(StyleModel):
                 f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "
                 "train it again, or give its encoder's weights"
             )
-        return cls(cls.Config(**config), net, drawn=False)  # type: ignore[call-arg]
+        return cls(cls.Config(**config), net, drawn=False)
 
     def header(self) -> dict[str, str]:
         """The encoder's fingerprint."""
