@@ -1,12 +1,13 @@
 # make demo   a stylised picture, from a fresh clone with Python 3.10+ alone
 # make test   the whole test suite
+# make test-long   what takes longer: kills, large pictures, large folders
 # make lint   ruff and mypy
 # make wheel  the wheel, in dist/
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test test-long lint wheel clean
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
@@ -17,6 +18,9 @@ demo: .venv/demo
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+test-long: .venv/dev
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/dev
 	$(BIN)/ruff check

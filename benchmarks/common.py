@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from impasto.backbones import VGG, load_vgg
-from impasto.device import describe
+from impasto.device import describe, tune
 
 __all__ = ["apart", "judge", "judged", "machine", "peak_memory"]
+
+tune()  # as the command line does
 
 
 def judged(description: str) -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from skimage import data
 
+from impasto.device import tune
 from impasto.images import Source, fit, read, resize
 from impasto.methods import Step, load
 from impasto.methods.gatys import Gatys
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--refine", type=int, default=120, help="iterations at most")
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
+    tune()  # as the command line does
     options = {} if args.model is None else {"model": args.model}
     method = load(args.method, device="cpu", **options)
     finer = Gatys(device="cpu", sizes=[0], iterations=args.refine, tolerance=0)

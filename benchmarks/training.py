@@ -16,6 +16,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from impasto.backbones.weights import load_tensors
+from impasto.device import tune
 from impasto.training.fit import history
 from impasto.training.train import read_recipe, train
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--recipes", type=Path, nargs="*")
     parser.add_argument("--run", type=Path, default=HERE.parent / "build" / "study")
     args = parser.parse_args()
+    tune()  # as the command line does
     recipes = args.recipes or sorted((HERE.parent / "recipes" / "study").glob("*.toml"))
     figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
     axes = figure.add_subplot()

@@ -9,8 +9,10 @@ import torch
 from data import painting, photo
 
 import impasto
+from impasto import styles
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
+from impasto.images import read, resize, write
 from impasto.methods.onepass import bundled
 from impasto.pipeline import store_style
 from impasto.styles import PIECE, LayerMoments, StoredStyle, Style, _pieces, read_painting
@@ -222,3 +224,23 @@ def test_a_huge_painting_is_reduced_when_it_is_read(tmp_path, monkeypatch):
     picture = read_painting(painting(200, 400))
     assert 15_000 < picture.height * picture.width <= 20_000
     assert picture.width == pytest.approx(2 * picture.height, abs=2)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_huge_painting_is_never_whole_in_memory_as_floats(tmp_path, monkeypatch, suffix):
+    path = write(tmp_path / f"x{suffix}", photo(400, 720))
+    monkeypatch.setattr("impasto.styles.MOST", 30_000)
+    sizes = []
+    honest = styles.read
+
+    def spy(*args, **kwargs):
+        picture = honest(*args, **kwargs)
+        sizes.append(picture.height * picture.width)
+        return picture
+
+    monkeypatch.setattr("impasto.styles.read", spy)
+    small = read_painting(path)
+    assert sizes[0] <= 4 * 30_000
+    assert small.height * small.width <= 30_000
+    whole = resize(read(path).rgb, (small.height, small.width))
+    assert float((small.rgb - whole).abs().mean()) < 0.03

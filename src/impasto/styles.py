@@ -334,7 +334,8 @@ def read_painting(
     accept_truncated: bool = False,
 ) -> Picture:
     """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced."""
-    picture = read(source, background, max_pixels=max_pixels, accept_truncated=accept_truncated)
+    limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
+    picture = read(source, background, most_pixels=MOST, **limits)
     pixels = picture.height * picture.width
     if pixels <= MOST:
         return picture

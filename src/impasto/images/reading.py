@@ -6,6 +6,7 @@ is in memory twice at most: as its decoder has it, and as the tensor.
 """
 
 import io
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,6 +63,7 @@ class _Wish:
 
     colour: Floats
     size: int | None
+    most_pixels: int | None
     max_pixels: int | None
     accept_truncated: bool
 
@@ -91,6 +93,7 @@ def read(
     background: str = "white",
     *,
     size: int | None = None,
+    most_pixels: int | None = None,
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> Picture:
@@ -106,6 +109,7 @@ def read(
 
     size: the short side, in pixels, that will be asked for: the picture may then be decoded
         smaller than it is, never with a short side below three times the size.
+    most_pixels: so many are enough: a picture of four times as many, or more, is decoded smaller.
     max_pixels: a picture of more is refused before it is decoded.
     accept_truncated: of a file cut short or damaged, what can be decoded is taken, the rest is
         black or grey.
@@ -114,10 +118,11 @@ def read(
     """
     if isinstance(source, Picture):
         return source
-    for what, value in (("size", size), ("max-pixels", max_pixels)):
+    for what, value in (("size", size), ("most-pixels", most_pixels), ("max-pixels", max_pixels)):
         if value is not None and (isinstance(value, bool) or not value >= 1):
             raise InputError(f"{what} is {value!r}: must be 1 or more")
-    wish = _Wish(colour_of(background).numpy(), size, max_pixels, accept_truncated)
+    colour = colour_of(background).numpy()
+    wish = _Wish(colour, size, most_pixels, max_pixels, accept_truncated)
     with quiet():
         if isinstance(source, Image.Image):
             file = getattr(source, "filename", "") or ""
@@ -289,7 +294,7 @@ def _from_pil(image: Image.Image, label: str, wish: _Wish, ours: bool = False) -
     if ours and image.format == "JPEG" and getattr(image, "tile", None):
         if image.info.get("progressive") or image.info.get("progression"):
             need = full[0] * full[1] * 2 * len(image.getbands())  # its coefficients
-        factor = _factor(*full, wish.size)
+        factor = _factor(*full, wish)
         scale = next((scale for scale in (8, 4, 2) if scale <= factor), 1)
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
@@ -659,17 +664,20 @@ def _white(
 # From a raster to a picture --------------------------------------------------------------------
 
 
-def _factor(height: int, width: int, size: int | None) -> int:
-    """By how much a picture may be made smaller where its short side will be `size`.
+def _factor(height: int, width: int, wish: _Wish) -> int:
+    """By how much a picture may be made smaller.
 
-    To three times that: by less, and the filter of the last step would find too little.
+    To three times the size that is wanted: by less, and the filter of the last step would find too
+    little.
     """
-    return 1 if size is None else max(1, min(height, width) // (3 * size))
+    by_size = 1 if wish.size is None else min(height, width) // (3 * wish.size)
+    by_most = 1 if wish.most_pixels is None else math.isqrt(height * width // wish.most_pixels)
+    return max(1, by_size, by_most)
 
 
 def _tensor_bytes(height: int, width: int, has_alpha: bool, wish: _Wish) -> float:
     """Of the tensors that `_assemble` makes, and its strips."""
-    factor = _factor(height, width, wish.size)
+    factor = _factor(height, width, wish)
     channels = 4 if has_alpha else 3
     pixels = -(-height // factor) * -(-width // factor)
     strip = min(height, max(factor, STRIP // width)) * width
@@ -679,7 +687,7 @@ def _tensor_bytes(height: int, width: int, has_alpha: bool, wish: _Wish) -> floa
 def _assemble(raster: Raster, label: str, name: str, wish: _Wish) -> Picture:
     height, width = raster.height, raster.width
     full = raster.full or (height, width)
-    factor = _factor(height, width, wish.size)
+    factor = _factor(height, width, wish)
     turn = _TURNS.get(raster.orientation, _TURNS[1])
     down, across = (
         _edges(count, count / factor, length / raster.scale)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..backbones import Backbone
-from ..device import describe
+from ..device import describe, tune
 from ..errors import InputError
 from ..images import check_output, fit, read, resize, write
 from ..methods import METHODS, load, options_of
@@ -361,6 +361,7 @@ def _render_alone(
     method: tuple[str, Mapping[str, Any]], device: str, content: Any, style: Path, size: int
 ) -> float:
     name, own = method
+    tune()  # as the command line does
     before, known = _most_memory(), options_of(name)
     # The first iterations are like the others.
     given = {"device": device, "iterations": 2}
