@@ -120,7 +120,7 @@ def test_several_styles_and_stored_styles(method, tmp_path):
     out = render(method, content, StoredStyle.load(tmp_path / "x.style"))
     assert out.shape == content.shape
     other = StoredStyle("x", stored.color, {"another": next(iter(stored.parts.values()))})
-    with pytest.raises(InputError, match="not for method artflow"):
+    with pytest.raises(InputError, match="by another, not by"):
         method.prepare([other])
 
 

@@ -97,7 +97,7 @@ def test_every_start(small_net, start):
 def test_the_default_start_has_the_styles_colours(small_net, tmp_path, strength):
     style = (0.3 + 0.3 * painting()).clamp(0, 1)  # no colour of it is clipped
     prepared = gatys(small_net).prepare([style])
-    prepared.store("s", "small:1").save(tmp_path / "s.style")
+    prepared.store("s").save(tmp_path / "s.style")
     first: list[torch.Tensor] = []
 
     def see(step: Step) -> bool:

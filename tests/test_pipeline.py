@@ -254,7 +254,9 @@ def test_options_that_a_refinement_has_not(method, option):
 def test_styles_are_looked_at_before_any_content(method):
     stored = method.prepare([painting()]).store("waves")
     method.net.weights = "2"
-    with pytest.raises(InputError, match="stored for gatys, not for"):
+    with pytest.raises(
+        InputError, match="stored for method gatys by small:.*:1, not by small:.*:2"
+    ):
         Transfer(method, [stored])
     for mode in (None, "match"):
         with pytest.raises(InputError, match="must not be negative"):

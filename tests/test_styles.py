@@ -59,7 +59,9 @@ def test_sizes_between_are_interpolated(stored):
 
 def test_another_backbone_is_refused(method, stored):
     method.net.weights = "2"
-    with pytest.raises(InputError, match=r"for gatys, not for method gatys by small:.*:2; store"):
+    with pytest.raises(
+        InputError, match=r"for method gatys by small:.*:1, not by small:.*:2; store"
+    ):
         method.prepare([stored])
 
 

@@ -166,10 +166,15 @@ class StoredStyle:
     def check(self, method: str, backbone: str, taps: Sequence[str]) -> None:
         """Raise InputError unless it has what ``backbone`` sees at ``taps``, for ``method``."""
         if backbone not in self.parts:
+            by = [name for name, part in self.parts.items() if method in part.methods]
+            if by:
+                what = f"stored for method {method} by {', '.join(by)}, not by {backbone}"
+            else:
+                known = ", ".join(self.methods or self.parts)
+                what = f"stored for {known}, not for method {method} by {backbone}"
             raise InputError(
-                f"style {self.name}: stored for {', '.join(self.methods or self.parts)}, not for "
-                f"method {method} by {backbone}; store it again for that (impasto style PAINTING "
-                f"--for {method}), or give the painting"
+                f"style {self.name}: {what}; store it again for that (impasto style PAINTING --for "
+                f"{method}), or give the painting"
             )
         known = self.parts[backbone].taps
         missing = [tap for tap in taps if tap not in known]
