@@ -218,13 +218,13 @@ def test_numbers_that_are_none_are_refused_for_what_they_are(run, option, value)
     code, out, said = run(*pictures, f"{option}={given}")
     assert code == 2
     assert out == ""
-    assert said == f"impasto: {option}: {value} is not a finite number\n"
+    assert said == f"impasto: {option} is {value}: must be a finite number\n"
 
 
 def test_a_number_too_large_to_be_one(run):  # noqa: F811
     code, _, said = run("stylize", "photo.png", "painting.png", "--strength", "1e999")
     assert code == 2
-    assert said == "impasto: --strength: inf is not a finite number\n"
+    assert said == "impasto: --strength is inf: must be a finite number\n"
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e2", "x", "", "1,,2"])

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image, features
 
-from impasto import images
+from impasto import files, images
 from impasto.errors import InputError
 
 HEIGHT, WIDTH = 40, 52
@@ -162,23 +162,23 @@ def test_same_file(tmp_path):
     soft.symlink_to("a.png")
     for other in (a, hard, soft, tmp_path / "x" / ".." / "a.png", os.path.relpath(a)):
         (tmp_path / "x").mkdir(exist_ok=True)
-        assert images.same_file(a, other)
-        refused(lambda other=other: images.check_apart(other, [None, b, a]), "overwrite", other)
-    assert not images.same_file(a, b)
-    images.check_apart(b, [None, a, hard])
-    images.check_apart(b, [])
+        assert files.same_file(a, other)
+        refused(lambda other=other: files.check_apart(other, [None, b, a]), "overwrite", other)
+    assert not files.same_file(a, b)
+    files.check_apart(b, [None, a, hard])
+    files.check_apart(b, [])
 
 
 def test_same_file_of_files_that_are_not_there_yet(tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    assert images.same_file(tmp_path / "new.png", tmp_path / "link" / "new.png")
-    assert not images.same_file(tmp_path / "new.png", tmp_path / "link" / "other.png")
-    upper = images.same_file(tmp_path / "new.png", tmp_path / "NEW.PNG")
+    assert files.same_file(tmp_path / "new.png", tmp_path / "link" / "new.png")
+    assert not files.same_file(tmp_path / "new.png", tmp_path / "link" / "other.png")
+    upper = files.same_file(tmp_path / "new.png", tmp_path / "NEW.PNG")
     (tmp_path / "probe").touch()
     assert upper == (tmp_path / "PROBE").exists()
-    monkeypatch.setattr("impasto.images.places._ignores_case", lambda path: True)
-    assert images.same_file(tmp_path / "new.png", tmp_path / "NEW.PNG")
-    assert not images.same_file("a\0b", tmp_path / "a")
+    monkeypatch.setattr("impasto.files._ignores_case", lambda path: True)
+    assert files.same_file(tmp_path / "new.png", tmp_path / "NEW.PNG")
+    assert not files.same_file("a\0b", tmp_path / "a")
 
 
 # Limits ----------------------------------------------------------------------------------------

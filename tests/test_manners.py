@@ -193,3 +193,39 @@ def test_wrong_values_are_refused_for_what_they_are(given, message):
     sources = {"content": photo(), "style": painting(), "method": "adain", **given}
     with pytest.raises(InputError, match=message):
         impasto.stylize(**sources)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "64", 40.5, True, -1])
+@pytest.mark.parametrize("name", ["size", "max_pixels", "refine", "iterations", "seed", "sizes"])
+def test_whole_numbers_are_whole_numbers(name, wrong):
+    options = {} if name in ("size", "max_pixels", "refine") else {"method": "gatys"}
+    given = [wrong] if name == "sizes" else wrong
+    with pytest.raises(InputError, match=rf"{name.replace('_', '.')}.* is |sizes|iterations"):
+        impasto.stylize(photo(), painting(), **options, **{name: given})
+
+
+CONTENT = """
+import multiprocessing, torch, impasto
+torch.set_num_threads(2)
+large = (torch.rand(1500, 1500, 3) * 255).byte().numpy()
+small = torch.rand(3, 96, 128)
+method = impasto.load("adain", device="cpu")
+style = method.prepare([small])
+def work(way):
+    if way == "read": return len(method.prepare([large]).parts)
+    if way == "at": return len(method.prepare([small]).at(64))
+    return float(impasto.stylize(small, large, method).picture.rgb.mean())
+if __name__ == "__main__":
+    method(small, style)
+    for way in ("read", "at", "stylize"):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            print(pool.map_async(work, [way]).get(60))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods(),
+    reason="needs fork",
+)
+def test_a_forked_worker_does_whatever_comes_first():
+    subprocess.run([sys.executable, "-c", CONTENT], check=True, timeout=200)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from impasto.errors import InputError, check_finite, check_share
-from impasto.training.run import check_outputs, path_of, paths_of, save, save_state
+from impasto.files import check_apart, path_of, paths_of, save
+from impasto.training.run import save_state
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -48,8 +49,8 @@ def test_outputs_are_told_from_inputs_by_what_they_are(tmp_path, link):
     link(tmp_path / "in", tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "." / "in"):
         with pytest.raises(InputError, match="would overwrite"):
-            check_outputs([tmp_path / "new", out], [None, tmp_path / "in"])
-    check_outputs([tmp_path / "new", tmp_path / "other"], [tmp_path / "in", tmp_path / "none"])
+            check_apart([tmp_path / "new", out], [None, tmp_path / "in"])
+    check_apart([tmp_path / "new", tmp_path / "other"], [tmp_path / "in", tmp_path / "none"])
 
 
 def test_paths():

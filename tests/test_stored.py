@@ -176,7 +176,6 @@ def test_whatever_changes_features_is_in_the_fingerprint(small_net, change):
     before, seen = small_net.fingerprint, small_net(photo()[None], ["relu3_1"])["relu3_1"]
     if change == "scale_":
         small_net.scale_(small_net.unit_means([photo()[None]]))
-        small_net.scaled_by = "photo"
     else:
         values = {"padding": "zero", "pooling": "average", "seamless": True, "name": "other"}
         setattr(small_net, change, values[change])
@@ -244,3 +243,12 @@ def test_a_huge_painting_is_never_whole_in_memory_as_floats(tmp_path, monkeypatc
     assert small.height * small.width <= 30_000
     whole = resize(read(path).rgb, (small.height, small.width))
     assert float((small.rgb - whole).abs().mean()) < 0.03
+
+
+@pytest.mark.parametrize("name", ["artflow", "artflow-rbmad"])
+def test_a_style_for_a_model_of_ones_own(name):
+    """Of a model there are no variants."""
+    options = {"model": bundled(name), "device": "cpu"}
+    stored = store_style([painting()], "x", methods=["artflow"], **options)
+    assert len(stored.parts) == 1
+    assert impasto.stylize(photo(), stored, "artflow", model=bundled(name), **CPU)

@@ -8,8 +8,9 @@ import pytest
 from data import photo
 
 from impasto.errors import InputError
+from impasto.files import check_apart
 from impasto.images import write
-from impasto.targets import check_inputs, gather, plan
+from impasto.targets import gather, plan
 
 
 @pytest.fixture
@@ -230,6 +231,9 @@ def test_an_output_that_is_an_input_under_another_name(tmp_path, monkeypatch, li
         link(read, "out.png")
         inputs = gather(["a.png", "s.png"])
         with pytest.raises(InputError, match=r"out\.png"):
-            check_inputs(plan(inputs, "out.png"), [*inputs.files, Path("model.safetensors")])
+            check_apart(
+                [job.target for job in plan(inputs, "out.png")],
+                [*inputs.files, Path("model.safetensors")],
+            )
         os.unlink("out.png")
-    check_inputs(plan(inputs, "out.png"), inputs.files)
+    check_apart([job.target for job in plan(inputs, "out.png")], inputs.files)

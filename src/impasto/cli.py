@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -29,8 +28,9 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
-from .errors import InputError
-from .targets import NAME, STANDARD, Content, Job, check_inputs, gather, plan, shown
+from .errors import InputError, check_finite, lacks_memory
+from .files import check_apart, shown
+from .targets import NAME, STANDARD, Content, Job, gather, plan
 
 if TYPE_CHECKING:
     from .methods import Step
@@ -103,12 +103,12 @@ def main() -> None:
     except BrokenPipeError:  # who reads has seen enough
         _close_output()
         sys.exit(1)
-    except OSError as error:
-        say.print(f"impasto: {error}: check the path and its permissions", style="red")
-        sys.exit(2)
     except Exception as error:
-        if _is_memory(error):
+        if lacks_memory(error):
             say.print("impasto: out of memory: use a smaller --size, or --device cpu", style="red")
+            sys.exit(2)
+        if isinstance(error, OSError):
+            say.print(f"impasto: {error}: check the path and its permissions", style="red")
             sys.exit(2)
         if sys.flags.dev_mode:
             raise
@@ -116,13 +116,6 @@ def main() -> None:
             f"impasto: {_unexpected(error)}; `python -X dev -m impasto` shows where", style="red"
         )
         sys.exit(1)
-
-
-def _is_memory(error: BaseException) -> bool:
-    words = ("out of memory", "allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
 
 
 def _unexpected(error: BaseException) -> str:
@@ -515,6 +508,11 @@ def stylize(
         raise InputError(f"preview is {preview}: must be 1 or more iterations")
     if preview is not None and refine is None and "iterations" not in known:
         raise InputError(f"--preview: method {method} works in one pass; leave it out")
+    if preview is not None and (no_metadata or out.lower().endswith(".bmp")):
+        raise InputError(
+            "--preview: a result has to carry settings, which tell it from a preview; leave out "
+            "--no-metadata, and choose another format than BMP"
+        )
     if preview is not None and out == STANDARD:
         raise InputError("--preview: standard output takes one picture; name a file, -o OUT")
     if depth not in (8, 16):
@@ -527,9 +525,9 @@ def stylize(
     weighted = weights is not None
     inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
     planned = plan(inputs, out)
-    further = [path for path in (model, backbone_weights, start) if path is not None]
-    check_inputs(planned, [*inputs.files, *map(Path, further)])
-    if not style and not weighted and len(inputs.styles[0]) > 1:
+    targets = [job.target for job in planned if job.target is not None]
+    check_apart(targets, [*inputs.files, model, backbone_weights, start])
+    if not (style or weighted or learnt) and len(inputs.styles[0]) > 1:
         mixed = ", ".join(map(shown, inputs.styles[0]))
         say.print(
             f"impasto: {inputs.contents[0]} in a mixture of {mixed}; if these are photographs too, "
@@ -611,7 +609,7 @@ class _Failed:
         except Exception as error:
             if self.total == 1:
                 raise
-            if _is_memory(error):
+            if lacks_memory(error):
                 text = "out of memory; use a smaller --size"
             else:
                 known = isinstance(error, (InputError, OSError))
@@ -741,7 +739,10 @@ def _render_all(
             ready = None
             with failed.noting(", ".join(map(shown, styles)), len(same)):
                 ready = transfer(styles)
-            for job in same if ready else []:
+            if ready is None:
+                number += len(same)
+                continue
+            for job in same:
                 with failed.noting(job.content):
                     one(job, ready)
                 number += 1
@@ -833,7 +834,6 @@ def style(
 
         impasto style starry_night.jpg -o vgg.style --for gatys --backbone vgg19
     """
-    from .images import check_apart
     from .pipeline import store_style
     from .styles import SUFFIX
 
@@ -843,7 +843,7 @@ def style(
         )
     if model is not None and len(methods or ()) != 1:
         raise InputError("--model: is of one method: name it, --for METHOD")
-    check_apart(out, [*paintings, *(p for p in (model, backbone_weights) if p)])
+    check_apart(out, [*paintings, model, backbone_weights])
     options: dict[str, Any] = {
         "backbone": backbone,
         "weights_file": backbone_weights,
@@ -856,6 +856,8 @@ def style(
         "device": device,
     }
     _begin()
+    if methods is not None and "gatys" not in methods:
+        options["encoder_weights"] = options.pop("weights_file")
     options = {name: value for name, value in options.items() if value is not None}
     with _bar() as bar:
         task = bar.add_task(out.name, total=None, loss="")
@@ -869,6 +871,7 @@ def style(
             _numbers("weights", weights),
             methods,
             on_progress=on_progress,
+            spelled=_flag,
             **options,
         )
     stored.save(out)
@@ -943,11 +946,11 @@ def styles(
     if photo is not None and sheet is None:
         raise InputError("--photo is for the sheet: name one, --sheet OUT")
     if sheet is not None:
-        from .images import check_apart, check_output, fit, read, resize, write
+        from .images import check_output, fit, read, resize, write
         from .samples import photograph
         from .study.figures import labelled
 
-        check_apart(sheet, [path for path in (photo, model) if path is not None])
+        check_apart(sheet, [photo, model])
         check_output(sheet)
         _begin()
     method = Johnson(model, kind)  # type: ignore[arg-type]
@@ -1168,12 +1171,12 @@ def reconstruct(
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
     from .backbones import KINDS, load_backbone
-    from .images import check_apart, check_output, list_pictures, write
+    from .images import check_output, list_pictures, write
     from .study.reconstruct import reconstruct as study
 
     check_output(out)
     rows = [Path(word.strip()) for word in weights.split(",")]
-    check_apart(out, [picture, *rows, *(list_pictures(photos) if photos else [])])
+    check_apart(out, [picture, *rows, *(list_pictures(photos, True) if photos else [])])
     nets = {}
     for given in (word.strip() for word in weights.split(",")):
         known: dict[str, Any] = {"trained": None, "compact": None} | dict.fromkeys(KINDS, given)
@@ -1579,8 +1582,8 @@ def _check_finite(**options: float | Sequence[float] | None) -> None:
     """Raise InputError for an option that is no finite number."""
     for name, given in options.items():
         for number in given if isinstance(given, Sequence) else [given]:
-            if number is not None and not math.isfinite(number):
-                raise InputError(f"{_flag(name)}: {number} is not a finite number")
+            if number is not None:
+                check_finite(_flag(name), number)
 
 
 def _integers(option: str, text: str | None) -> list[int] | None:

@@ -8,7 +8,8 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -111,16 +112,32 @@ def describe(device: torch.device, precision: torch.dtype) -> str:
     return f"CPU, {count} thread{'s' if count > 1 else ''}, {kind}"
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes that can be had on ``device`` now."""
-    if device.type == "cuda":
+def available_memory(device: torch.device | None = None) -> int:
+    """Bytes that can be had on ``device`` now, by default on the CPU.
+
+    There it is the least of what the machine has, its container and the process's own limit.
+    """
+    if device is not None and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept)
     libc = _tuned_glibc()
     if libc is not None:
         libc.malloc_trim(0)  # what tune() made the heap keep is free too
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # a container of Linux; what it caches can be had
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(stat.get("inactive_file", 0))
+        free = min(free, max(0, limit - used))
+    with suppress(ImportError, OSError, ValueError):  # not on Windows
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, max(0, limit - psutil.Process().memory_info().vms))
+    return free
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:

@@ -1,9 +1,16 @@
 """The one error that people see, checks that many share, the end of a run that was asked for."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
-__all__ = ["InputError", "Interrupted", "check_finite", "check_share"]
+__all__ = [
+    "InputError",
+    "Interrupted",
+    "check_finite",
+    "check_share",
+    "check_whole",
+    "lacks_memory",
+]
 
 
 class InputError(ValueError):
@@ -17,12 +24,29 @@ class Interrupted(Exception):
     """The run was asked to end; its checkpoint is of the last step. Holds the steps done."""
 
 
+def lacks_memory(fault: BaseException) -> bool:
+    """Whether ``fault`` says that there was no memory, which libraries say in many ways."""
+    if isinstance(fault, MemoryError):
+        return True
+    words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate")
+    return any(word in str(fault).lower() for word in words)
+
+
 def check_finite(name: str, value: float) -> None:
     """Raise InputError unless ``value`` is a finite number."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise InputError(f"{name} is {value!r}: must be a number")
     if not math.isfinite(value):
         raise InputError(f"{name} is {value}: must be a finite number")
+
+
+def check_whole(name: str, value: int, least: int = 1) -> None:
+    """Raise InputError unless ``value`` is a whole number, ``least`` or more."""
+    check_finite(name, value)
+    if not isinstance(value, Integral):
+        raise InputError(f"{name} is {value}: must be a whole number")
+    if value < least:
+        raise InputError(f"{name} is {value}: must be {least} or more")
 
 
 def check_share(name: str, value: float) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 from . import __version__
 from . import color as colors
 from .device import check_process
-from .errors import InputError, check_finite
+from .errors import InputError, check_finite, check_whole
+from .files import same_file
 from .images import (
     MIN_SIDE,
     Picture,
@@ -28,13 +29,12 @@ from .images import (
     fit,
     read,
     resize,
-    same_file,
     write,
 )
 from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import Gatys
-from .methods.johnson import Johnson
-from .progress import Bar
+from .methods.johnson import learnt_names
+from .progress import Bar, drawn
 from .statistics import Moments
 from .styles import (
     SUFFIX,
@@ -375,8 +375,10 @@ def check_controls(
         raise InputError(f"color-variant {color_variant!r} is unknown: use {known}")
     if match_luminance and color != "luminance":
         raise InputError("match-luminance goes with color luminance: add it")
-    if size is not None and size < MIN_SIDE:
-        raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
+    if size is not None:
+        check_whole("size", size)
+        if size < MIN_SIDE:
+            raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
     check_finite("strength", strength)
     if strength < 0:
         raise InputError(f"strength is {strength}: must be 0 or more")
@@ -404,7 +406,7 @@ def read_style(
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix == SUFFIX:
             return StoredStyle.load(Path(source))
-        if not os.path.exists(source) and str(source) in Johnson().learnt:
+        if not os.path.exists(source) and str(source) in learnt_names():
             raise InputError(
                 f"{source}: no such file; method johnson has learnt a painting of that name: use "
                 '--method johnson (method="johnson"), or give the painting\'s file'
@@ -414,13 +416,16 @@ def read_style(
     )
 
 
+@drawn("storing")
 def store_style(
     paintings: Sequence[Source],
     name: str,
     weights: Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     *,
-    on_progress: Callable[[int, int, str], bool | None] = lambda done, total, name: None,
+    on_progress: Callable[[int, int, str], object] = lambda done, total, name: None,
+    progress: bool = False,
+    spelled: Callable[[str], str] = repr,
     **options: Any,
 ) -> StoredStyle:
     """What methods need of one painting, or of a mixture, to keep in a file.
@@ -431,8 +436,9 @@ def store_style(
         weights: share of each painting; None for equal shares.
         methods: names of those that it is for; None for all that take any painting, each with its
             own network (about 4 MB in a file).
-        on_progress: called with the networks done, those in all, and what comes next; True ends the
-            work, by KeyboardInterrupt.
+        on_progress: called with the networks done, those in all, and what comes next.
+        progress: draw a bar.
+        spelled: how messages write the name of an option.
         options: of the methods, such as another ``backbone`` of ``gatys`` or a ``model``; each goes
             to those that have it.
 
@@ -458,13 +464,13 @@ def store_style(
             )
     wanted = [method for method in STORED if method in (methods or STORED)]
     known = dict.fromkeys(option for method in wanted for option in options_of(method))
-    check_options(f"method {' or '.join(wanted)}", known, options)
+    check_options(f"method {' or '.join(wanted)}", known, options, spelled)
     read = [read_painting(painting) for painting in paintings]
-    runs = [(method, own) for method in wanted for own in STORED[method]]
+    given_one = "model" in options  # of which there are no variants
+    runs = [(method, own) for method in wanted for own in (({},) if given_one else STORED[method])]
     stored: StoredStyle | None = None
     for number, (method, own) in enumerate(runs):
-        if on_progress(number, len(runs), method):
-            raise KeyboardInterrupt
+        on_progress(number, len(runs), method)
         given = {key: value for key, value in options.items() if key in options_of(method)}
         ready = load(method, **{"precision": "float32", **own, **given})
         stored = ready.prepare(read, weights).store(name, stored)
@@ -521,8 +527,10 @@ def stylize(
         >>> impasto.stylize(photo, painting, device="cpu").picture.rgb.shape
         torch.Size([3, 40, 50])
     """
-    count = refine if isinstance(refine, int) else None
-    finer = None if isinstance(refine, int) else refine
+    finer = refine if isinstance(refine, Gatys) else None
+    count = None if isinstance(refine, Gatys) else refine
+    if count is not None:
+        check_whole("refine", count)
     if isinstance(method, str):
         ready, made = load_refined(method, count, options)
     elif options:
@@ -614,7 +622,6 @@ def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
         InputError: for no iterations, or an option that there is not or that is out of its range.
     """
     check_options("a refinement", REFINED, options)
-    if iterations < 1:
-        raise InputError(f"refine is {iterations}: must be 1 or more iterations")
+    check_whole("refine", iterations)
     options = {"device": str(getattr(method, "device", "auto")), **options}
     return Gatys(sizes=[0], iterations=iterations, **options)

@@ -1,4 +1,4 @@
-"""Bars for long work, in a terminal, in a notebook, or as plain lines where there is neither."""
+"""Bars for long work: in a terminal, in a notebook, and in a log, where they leave a line."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from .backbones.weights import load_tensors, save_tensors
+from .device import check_process
 from .errors import InputError, check_finite
 from .images import Picture, Source, fit, read, resize
 from .statistics import Moments, shares
@@ -170,8 +171,8 @@ class StoredStyle:
             if by:
                 what = f"stored for method {method} by {', '.join(by)}, not by {backbone}"
             else:
-                known = ", ".join(self.methods or self.parts)
-                what = f"stored for {known}, not for method {method} by {backbone}"
+                whom = ", ".join(self.methods or self.parts)
+                what = f"stored for {whom}, not for method {method} by {backbone}"
             raise InputError(
                 f"style {self.name}: {what}; store it again for that (impasto style PAINTING --for "
                 f"{method}), or give the painting"
@@ -236,6 +237,7 @@ class Style:
     def at(self, short_side: int) -> LayerMoments:
         """Mixed moments with every painting reduced to ``short_side`` pixels (never enlarged)."""
         if short_side not in self._known:
+            check_process()
             each = [
                 part.parts[self.backbone].at(short_side)
                 if isinstance(part, StoredStyle)

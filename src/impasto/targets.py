@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
+from .files import shown
 
 __all__ = [
     "NAME",
@@ -17,10 +18,8 @@ __all__ = [
     "Content",
     "Inputs",
     "Job",
-    "check_inputs",
     "gather",
     "plan",
-    "shown",
 ]
 
 STANDARD = "-"
@@ -190,27 +189,6 @@ def plan(inputs: Inputs, out: str) -> list[Job]:
     ]
 
 
-def check_inputs(jobs: Iterable[Job], files: Iterable[Path]) -> None:
-    """Raise InputError if a picture would be written over one of the files that are read.
-
-    Files are compared by what they are, not by their names: there are links, and systems for which
-    the case of letters does not count.
-    """
-    from .images import check_apart
-
-    read = {_identity(file): file for file in files}
-    for job in jobs:
-        identity = None if job.target is None else _identity(job.target)
-        if job.target is not None and identity is not None and identity in read:
-            check_apart(job.target, [read[identity]])
-
-
-def shown(path: object) -> str:
-    """``path`` for a message: on one line, and without codes for the terminal."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
 def _contents(source: str, recursive: bool, out: str) -> list[Content]:
     from .images import list_pictures
 
@@ -291,11 +269,3 @@ def _alike(paths: Sequence[Path]) -> list[list[int]]:
         key = unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
         groups.setdefault(key, []).append(number)
     return list(groups.values())
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino

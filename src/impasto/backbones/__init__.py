@@ -125,8 +125,9 @@ def load_backbone(
     # Of the weights as they are in the file: measured means may differ in the last digit.
     net.weights = digest(net)
     if name not in BUNDLED and normalise:
-        net.scaled_by = "colors" if photos is None else _folder_digest(photos)
-        net.scale_(_unit_means(net, photos, net.scaled_by))
+        scaled_by = "colors" if photos is None else _folder_digest(photos)
+        net.scale_(_unit_means(net, photos, scaled_by))
+        net.scaled_by = scaled_by
     return net.eval().requires_grad_(False)
 
 
@@ -228,8 +229,8 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
     if isinstance(other, VGG | Compact):
         means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
     other.scale_(means)
-    other.served, other.name, other.scaled_by = net.served, f"random:{net.name}", ""
-    other.weights = digest(other)
+    other.served, other.name = net.served, f"random:{net.name}"
+    other.weights, other.scaled_by = digest(other), ""
     return other.eval().requires_grad_(False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class Backbone(nn.Module, ABC):
         served: the taps that may be asked for; None means all.
         weights: what stands for the weights in :attr:`fingerprint`: a digest, mostly of the file
             that they came from.
-        scaled_by: what they were brought to unit mean with after that; empty if they were not.
+        scaled_by: what they were brought to unit mean with after that, by default a digest of the
+            means; empty if they were not.
     """
 
     style_layers: ClassVar[Mapping[str, float]]
@@ -97,6 +99,13 @@ class Backbone(nn.Module, ABC):
         """
         parts = [self.name, self.padding, self.pooling, self.weights, *self._further()]
         return ":".join([*parts, self.scaled_by] if self.scaled_by else parts)
+
+    def _scaled(self, means: Mapping[str, Tensor]) -> None:
+        """Note in :attr:`scaled_by` that activations were divided by ``means``."""
+        sha = hashlib.sha256(self.scaled_by.encode())
+        for tap in sorted(means):
+            sha.update(tap.encode() + means[tap].detach().cpu().double().numpy().tobytes())
+        self.scaled_by = sha.hexdigest()[:12]
 
     def _further(self) -> list[str]:
         """Further options that features depend on."""

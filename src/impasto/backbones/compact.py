@@ -176,6 +176,7 @@ class Compact(Backbone):
             assert isinstance(last, nn.Conv2d)
             layers.append(("relu" + conv[4:], first, last))
         divide_activations(layers, means)
+        self._scaled(means)
         return self
 
     @torch.no_grad()

@@ -239,6 +239,7 @@ class ResNet(Backbone):
         form, so the features are divided where they are read.
         """
         self.means = {tap: means[tap].clone() for tap in self.sizes if tap in means}
+        self._scaled(means)
         return self
 
     @torch.no_grad()

@@ -158,6 +158,7 @@ class VGG(Backbone):
             assert isinstance(conv, nn.Conv2d)
             layers.append(("relu" + name[4:], conv, conv))
         divide_activations(layers, means)
+        self._scaled(means)
         return self
 
     @torch.no_grad()

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import sys
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -28,6 +27,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import replacing
 from ..progress import Bar, in_notebook
 
 __all__ = ["RECORDS", "WeightRecord", "fetch", "find", "home", "load_tensors", "save_tensors"]
@@ -155,7 +155,7 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
             return target
         if os.path.lexists(target):
             raise _Failed(f"{target} is in the way and is not a file")
-        with _replacing(target) as file:
+        with replacing(target) as part, open(part, "xb") as file:
             _download(record, file, progress)
     except (_Failed, OSError) as error:
         if isinstance(error, _Failed):
@@ -214,21 +214,6 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
         raise _Failed(
             f"wrong checksum, SHA-256 {digest.hexdigest()} should begin with {record.sha256}"
         )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` at the end, or vanishes if something fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -298,8 +283,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         for name, value in tensors.items()
     }
     try:
-        with _replacing(path) as file:
-            file.write(save(own, metadata))
+        with replacing(path) as part:
+            part.write_bytes(save(own, metadata))
     except OSError as error:
         raise InputError(
             f"cannot write {path} ({_words(error)}): choose another place or free it"

@@ -5,7 +5,7 @@ file is found here and said in one line (`InputError`).
 """
 
 from .picture import MIN_SIDE, Metadata, Picture, Source, check_size, fit, resize
-from .places import SUFFIXES, check_apart, check_output, list_pictures, same_file
+from .places import SUFFIXES, check_output, list_pictures
 from .reading import read, read_settings
 from .writing import encode, write
 
@@ -15,7 +15,6 @@ __all__ = [
     "Metadata",
     "Picture",
     "Source",
-    "check_apart",
     "check_output",
     "check_size",
     "encode",
@@ -24,6 +23,5 @@ __all__ = [
     "read",
     "read_settings",
     "resize",
-    "same_file",
     "write",
 ]

@@ -110,7 +110,7 @@ def exif_of(source: Metadata | None, keep_gps: bool) -> Image.Exif | None:
     if source is None:
         return None
     blocks = [dict(source.about), dict(source.exposure), dict(source.place if keep_gps else {})]
-    while any(blocks):
+    while any(blocks) or source.dpi:
         exif = Image.Exif()
         exif.update(blocks[0])
         for tag, block in ((_EXIF, blocks[1]), (_GPS, blocks[2])):

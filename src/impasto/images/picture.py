@@ -2,20 +2,20 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import InputError
+from ..device import available_memory
+from ..errors import InputError, lacks_memory
+from ..files import reason_of
 
 MIN_SIDE = 16
 """The least height and width, in pixels, of a picture that `read` takes."""
@@ -150,7 +150,7 @@ def check_pixels(height: int, width: int, label: str, max_pixels: int | None = N
 
 def check_memory(need: float, height: int, width: int, label: str) -> None:
     """Raise InputError, with both numbers, where fewer than `need` bytes are free."""
-    have = free_memory()
+    have = available_memory()
     if need > have:
         raise InputError(
             f"{label}: {width}x{height} pixels need {_gibibytes(need)} of memory and "
@@ -158,49 +158,11 @@ def check_memory(need: float, height: int, width: int, label: str) -> None:
         )
 
 
-def free_memory() -> int:
-    """Bytes that this process may still take: of the machine, its container and its own limit."""
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # a container of Linux; what it caches can be had
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(stat.get("inactive_file", 0))
-        free = min(free, max(0, limit - used))
-    with suppress(ImportError, OSError, ValueError):  # not on Windows
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, max(0, limit - psutil.Process().memory_info().vms))
-    return free
-
-
 def _gibibytes(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
 
 
 # Messages --------------------------------------------------------------------------------------
-
-
-def label_of(path: object) -> str:
-    """`path` for a message of one line."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
-def reason_of(fault: BaseException) -> str:
-    """What `fault` says, in one line."""
-    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
-    return " ".join(text.split())
-
-
-def lacks_memory(fault: BaseException) -> bool:
-    """Whether `fault` says that there was no memory, which libraries say in many ways."""
-    if isinstance(fault, MemoryError):
-        return True
-    text = str(fault).lower()
-    return any(word in text for word in ("out of memory", "allocate", "not enough memory"))
 
 
 @contextmanager
@@ -216,8 +178,8 @@ def decoding(label: str, opaque: bool = False) -> Iterator[None]:
     except Exception as fault:
         if lacks_memory(fault):
             raise InputError(
-                f"{label}: not enough memory to decode it ({_gibibytes(free_memory())} are free); "
-                "scale it down"
+                f"{label}: not enough memory to decode it ({_gibibytes(available_memory())} are "
+                "free); scale it down"
             ) from fault
         if opaque:
             raise InputError(f"{label}: no picture can be made of it ({reason_of(fault)})") from (

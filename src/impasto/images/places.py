@@ -1,17 +1,16 @@
-"""Where pictures lie: names, folders, links, and files that appear whole or not at all."""
+"""Where pictures lie: names, folders, links, and what formats hold."""
 
 import os
 import re
-import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import features
 
 from ..errors import InputError
-from .picture import label_of, reason_of
+from ..files import reason_of, shown
 
 WRITERS = {
     ".jpg": "JPEG",
@@ -50,7 +49,7 @@ def named(path: object) -> str:
     address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", text)
     if address and not os.path.lexists(text):
         raise InputError(
-            f"{label_of(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures "
+            f"{shown(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures "
             "are read from files and written to files; download it and give the file"
         )
     return text
@@ -58,7 +57,7 @@ def named(path: object) -> str:
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """`path` opened to read, if it is a file with something in it."""
-    label = label_of(named(path))
+    label = shown(named(path))
     try:
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode) and status.st_size:  # opening a pipe would wait for ever
@@ -93,7 +92,7 @@ def _pictures(folder: Path, recursive: bool, seen: set[str]) -> Iterator[Path]:
         files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
     except (OSError, ValueError) as fault:
         raise InputError(
-            f"{label_of(folder)}: cannot list it ({reason_of(fault)}); give a folder of pictures"
+            f"{shown(folder)}: cannot list it ({reason_of(fault)}); give a folder of pictures"
         ) from fault
     yield from files
     # Folders proper before links, so that a picture has the shortest of its paths.
@@ -120,7 +119,7 @@ def check_output(
     """
     named(path)
     path = Path(path)
-    label = label_of(path)
+    label = shown(path)
     check_format(kind_of(path.suffix, label), label, size, alpha, depth)
     try:
         is_folder = path.is_dir()
@@ -130,11 +129,9 @@ def check_output(
     if is_folder:
         raise InputError(f"{label}: is a folder; give the name of a picture file")
     if not folder.is_dir():
-        raise InputError(f"{label}: {label_of(folder)} is a file, not a folder; give another path")
+        raise InputError(f"{label}: {shown(folder)} is a file, not a folder; give another path")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{label}: cannot write in the folder {label_of(folder)}; give another path"
-        )
+        raise InputError(f"{label}: cannot write in the folder {shown(folder)}; give another path")
     if len(os.fsencode(path.name)) > 255:  # no file system takes it
         raise InputError(f"{label}: the name is too long; give another")
     return path
@@ -182,67 +179,3 @@ def check_avif(what: str) -> None:
     """Raise InputError, which says what to install, if this Pillow has no AVIF."""
     if "avif" not in features.modules or not features.check("avif"):
         raise InputError(f"{what} needs Pillow 11.3 or newer; pip install -U pillow")
-
-
-def same_file(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
-    """Whether two paths are one file: by links of both kinds, and where case does not count.
-
-    Of files that do not exist yet, the paths are compared.
-    """
-    try:
-        return os.path.samefile(a, b)
-    except (OSError, ValueError):  # one is not there: they may still become one
-        pass
-    try:
-        first, second = (os.path.realpath(path) for path in (a, b))
-    except (OSError, ValueError):
-        return False
-    if first == second:
-        return True
-    same = first.casefold() == second.casefold()
-    return same and _ignores_case(first)
-
-
-def _ignores_case(path: str) -> bool:
-    """Whether the file system at `path` takes names that differ in case for the same."""
-    place = next((str(p) for p in (Path(path), *Path(path).parents) if p.exists()), path)
-    other = place.swapcase()
-    if other == place:
-        return os.path.normcase("A") == "a"
-    return os.path.exists(other) and os.path.samefile(place, other)
-
-
-def check_apart(
-    out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None]
-) -> None:
-    """Raise InputError if `out` is one of `inputs`; those that are None are passed over."""
-    for path in inputs:
-        if path is not None and same_file(out, path):
-            raise InputError(
-                f"{label_of(out)}: would overwrite a picture that is read; give another name"
-                if label_of(out) == label_of(path)
-                else f"{label_of(out)}: would overwrite {label_of(path)}, which is read; give "
-                "another name"
-            )
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step: others see the old file or the new one, never a part.
-
-    Of a link, what it points to is replaced, and the link stays.
-    """
-    target = Path(os.path.realpath(path))
-    part = target.with_name(f".impasto-{secrets.token_hex(8)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "xb") as stream:
-                stream.write(data)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as fault:
-        raise InputError(
-            f"{label_of(path)}: cannot write it ({reason_of(fault)}); free some space or give "
-            "another path"
-        ) from fault

@@ -108,7 +108,7 @@ def chunks(stream: BinaryIO) -> Chunks:
             begin = stream.read(min(length, 80))
             if begin.partition(b"\0")[0] in _TEXTS:
                 with suppress(Exception):
-                    key, text = _text(name, begin + stream.read(length - len(begin)))
+                    key, text = _text(name, begin + stream.read(min(length, _LONGEST) - len(begin)))
                     info.setdefault(key, text)
         stream.seek(start + length + 4)
         if name == b"IEND":

@@ -29,7 +29,9 @@ from PIL import (
 )
 from torch import Tensor
 
-from ..errors import InputError
+from ..device import check_process
+from ..errors import InputError, check_whole
+from ..files import shown
 from . import metadata as meta
 from . import png, tiff
 from .picture import (
@@ -42,7 +44,6 @@ from .picture import (
     colour_of,
     decoding,
     fit,
-    label_of,
     over,
 )
 from .places import HEIF_SUFFIXES, check_avif, named, open_file
@@ -116,18 +117,19 @@ def read(
 
     Raises InputError, in one line, for whatever cannot be read or is no usable picture.
     """
+    check_process()
     if isinstance(source, Picture):
         return source
     for what, value in (("size", size), ("most-pixels", most_pixels), ("max-pixels", max_pixels)):
-        if value is not None and (isinstance(value, bool) or not value >= 1):
-            raise InputError(f"{what} is {value!r}: must be 1 or more")
+        if value is not None:
+            check_whole(what, value)
     colour = colour_of(background).numpy()
     wish = _Wish(colour, size, most_pixels, max_pixels, accept_truncated)
     with quiet():
         if isinstance(source, Image.Image):
             file = getattr(source, "filename", "") or ""
             name = Path(os.fsdecode(file)).stem or "picture"
-            label = label_of(os.fsdecode(file) or "the picture")
+            label = shown(os.fsdecode(file) or "the picture")
             with decoding(label):
                 return _assemble(_from_pil(source, label, wish), label, name, wish)
         if isinstance(source, np.ndarray):
@@ -141,7 +143,7 @@ def read(
         if isinstance(source, (str, os.PathLike)):
             path = named(source)
             with open_file(source) as stream:
-                return _from_stream(stream, label_of(path), path, wish)
+                return _from_stream(stream, shown(path), path, wish)
         if isinstance(source, (bytes, bytearray, memoryview)):
             return _from_stream(io.BytesIO(source), "the bytes", "", wish)
         if hasattr(source, "read"):
@@ -154,7 +156,7 @@ def read(
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The settings that `write` embedded. Raises InputError if the picture carries none."""
-    label = label_of(named(path))
+    label = shown(named(path))
     with quiet(), open_file(path) as stream, decoding(label):
         settings = None
         kind = _kind(stream, label, str(path))
@@ -181,7 +183,7 @@ def _from_object(source: Any, wish: _Wish) -> Picture:
     """Of a file object, from where it stands."""
     name = getattr(source, "name", "")
     name = name if isinstance(name, str) and not name.startswith("<") else ""
-    label = label_of(name or "the file object")
+    label = shown(name or "the file object")
     try:
         data = source.read()
     except (OSError, ValueError) as fault:

@@ -12,21 +12,19 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, lacks_memory
+from ..files import reason_of, save, shown
 from . import metadata as meta
 from . import png, tiff
 from .picture import (
     Metadata,
     Picture,
     colour_of,
-    label_of,
-    lacks_memory,
     levels,
     over,
-    reason_of,
     resize,
 )
-from .places import KEEPS_ALPHA, check_format, check_output, kind_of, replace
+from .places import KEEPS_ALPHA, check_format, check_output, kind_of
 from .quiet import quiet
 
 
@@ -62,15 +60,15 @@ def write(
     path = check_output(path, depth=depth)
     options = (settings, background, quality)
     data = _encoded(
-        kind_of(path.suffix, label_of(path)),
-        label_of(path),
+        kind_of(path.suffix, shown(path)),
+        shown(path),
         *(rgb, alpha, *options),
         depth=depth,
         source=source,
         metadata=metadata,
         keep_gps=keep_gps,
     )
-    replace(path, data)
+    save(path, data)
     return path
 
 

@@ -30,7 +30,7 @@ from ..device import (
     choose_precision,
     describe,
 )
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_finite, check_whole
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import (
     content_loss,
@@ -138,6 +138,11 @@ class Gatys:
         _positive("style-scale", style_scale)
         _positive("tolerance", tolerance, zero=True)
         _positive("time-limit", 1.0 if time_limit is None else time_limit)
+        check_whole("seed", seed, 0)
+        for name, numbers in (("sizes", sizes), ("iterations", iterations)):
+            for number in numbers if isinstance(numbers, Sequence) else [numbers]:
+                if number is not None:
+                    check_whole(name, number, 0)
         _among("style-loss", style_loss or "gram", STYLE_LOSSES)
         _among("optimizer", optimizer, OPTIMIZERS)
         self.device = choose_device(device)

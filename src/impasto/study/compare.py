@@ -30,11 +30,11 @@ from .. import __version__
 from ..backbones import Backbone
 from ..device import describe, tune
 from ..errors import InputError
+from ..files import check_apart, path_of, save
 from ..images import check_output, fit, read, resize, write
 from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
 from ..progress import drawn
-from ..training.run import check_outputs, path_of, save
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import (
     Methods,
@@ -314,7 +314,7 @@ def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path
     ):
         files += [_place(out, kind, stem) for stem in dict.fromkeys(stems)]
     read_too = [path for _, own in methods.values() for path in files_of(own)]
-    check_outputs(files, [*dict.fromkeys(path for pair in pairs for path in pair), *read_too])
+    check_apart(files, [*dict.fromkeys(path for pair in pairs for path in pair), *read_too])
 
 
 def _identity(method: Any, content: Tensor) -> float:

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import path_of, save
 from ..images import Picture, read
-from ..training.run import path_of, save
 
 __all__ = ["labelled", "matplotlib_figure", "save_figure"]
 

@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import MIN_SIDE, fit, list_pictures, read, resize, same_file
+from ..files import path_of, same_file
+from ..images import MIN_SIDE, fit, list_pictures, read, resize
 from ..methods import check_options, options_of
 from ..styles import SUFFIX
-from ..training.run import path_of
 
 __all__ = [
     "Methods",
@@ -38,7 +38,7 @@ def at_size(source: Any, size: int) -> Tensor:
     """
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:
         raise InputError(f"{source}: a stored style has no pixels; give the picture itself")
-    rgb = read(source).rgb
+    rgb = read(source, size=size).rgb
     return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import check_apart, path_of, save
 from ..images import write
 from ..methods import load, options_of
 from ..progress import drawn
-from ..training.run import check_outputs, path_of, save
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import (
     Methods,
@@ -90,7 +90,7 @@ def leak(
     names = pictures_in(styles)
     check_folders(out, [out], [styles])
     models = [path for _, own in methods.values() for path in files_of(own)]
-    check_outputs([out / name for name in WRITTEN], [content, *names, *models])
+    check_apart([out / name for name in WRITTEN], [content, *names, *models])
     paintings = {path.stem: at_size(path, size) for path in names}
     first = at_size(content, size)
     curves: dict[str, list[float]] = {}

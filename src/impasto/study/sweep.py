@@ -20,12 +20,12 @@ import torch
 
 from .. import __version__
 from ..errors import InputError
+from ..files import check_apart, path_of, save
 from ..images import Picture, Source, fit, read, resize, write
 from ..methods import METHODS, Step, check_options, options_of
 from ..pipeline import REFINED, StyleSource, read_style, stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml, value_of
-from ..training.run import check_outputs, path_of, save
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import check_side, files_of
 
@@ -35,7 +35,8 @@ WRITTEN = ("results.json", "results.csv", "sheet.png", "curves.png")
 THUMB = 200  # short side of a picture on the sheet, in pixels
 # Of stylize(): what may vary besides the method's own options.
 CONTROLS = {*inspect.signature(stylize).parameters} - {
-    *("content", "style", "method", "on_step", "options")
+    *("content", "style", "method", "on_step", "options"),
+    *("progress", "max_pixels", "accept_truncated"),
 }
 
 OnProgress = Callable[[int, int, str, Step | None], bool | None]
@@ -140,7 +141,7 @@ def sweep(
     todo = [label for label in dict.fromkeys(labels) if label not in rows]
     files = {label: f"{n:03d} {_safe(label)}.png" for n, label in enumerate(todo, len(rows))}
     given = files_of({"content": content, "style": style}) + files_of(same) + files_of(vary)
-    check_outputs([out / file for file in (*WRITTEN, *files.values())], given)
+    check_apart([out / file for file in (*WRITTEN, *files.values())], given)
     for number, (label, chosen) in enumerate(zip(labels, combinations, strict=True)):
         if label in rows:
             continue
@@ -169,7 +170,8 @@ def sweep(
             row |= {"losses": result.losses, "picture": files[label], "fault": None}
         rows[label] = row
         save(out / "results.json", json.dumps({**settings, "rows": list(rows.values())}, indent=1))
-    on_progress(len(labels), len(labels), "", None)
+    else:
+        on_progress(len(labels), len(labels), "", None)
     if rows:
         _report(out, list(rows.values()), len(list(vary.values())[-1]))
     return list(rows.values())

@@ -25,11 +25,12 @@ from ..backbones.resnet import RESNETS
 from ..backbones.weights import save_tensors
 from ..device import channels_last, choose_device
 from ..errors import InputError, Interrupted
+from ..files import check_apart, path_of, paths_of
 from ..images import list_pictures
 from ..progress import drawn
 from .data import decode, name_others, place_of, random_crop
 from .recipes import build, check, check_fields, merged, nested, read_toml
-from .run import OnProgress, check_outputs, path_of, paths_of, save_state
+from .run import OnProgress, save_state
 
 __all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify", "labels_of"]
 
@@ -331,7 +332,7 @@ def classify(
         config = replace(config, adversarial=adversarial)
     if steps is not None:
         config = replace(config, steps=steps)
-    check_outputs([out, run / "last.pt"], [recipe])
+    check_apart([out, run / "last.pt"], [recipe])
     classes = labels_of(folders, log)
     where = choose_device(device)
     settings = json.dumps({"backbone": name, "classes": list(classes), **asdict(config)})

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError, check_share
-from ..images import SUFFIXES, fit, list_pictures, read, resize, same_file
+from ..files import path_of, paths_of, same_file
+from ..images import SUFFIXES, fit, list_pictures, read, resize
 from .recipes import check_fields
-from .run import path_of, paths_of
 
 __all__ = [
     "DataConfig",
@@ -408,7 +408,7 @@ def seed_of(*what: object) -> int:
 
 def decode(path: Path, short_side: int) -> Tensor:
     """A picture ``(3, H, W)`` uint8 of that short side."""
-    rgb = read(path_of(path, "path")).rgb
+    rgb = read(path_of(path, "path"), size=short_side).rgb
     small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
     return (small * 255).round().to(torch.uint8)
 

@@ -38,12 +38,13 @@ from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
 from ..device import choose_precision
 from ..errors import InputError, Interrupted
+from ..files import path_of
 from ..losses import content_loss, gram_loss
 from ..networks.regress import fit_bottlenecks, fit_layers, ridge
 from ..statistics import Moments
 from .data import PictureSet
 from .recipes import check_fields
-from .run import OnProgress, path_of, save_state
+from .run import OnProgress, save_state
 
 __all__ = ["DistillConfig", "Teacher", "distill"]
 

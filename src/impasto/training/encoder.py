@@ -15,11 +15,12 @@ from ..backbones import load_vgg
 from ..backbones.compact import BUNDLED, Compact, save_encoder
 from ..device import channels_last, choose_precision
 from ..errors import InputError
+from ..files import check_apart, path_of
 from ..progress import drawn
 from .data import PictureSet, check_run_apart
 from .distill import DistillConfig, Teacher, distill
 from .recipes import build, check, merged, nested, read_toml
-from .run import OnProgress, check_outputs, path_of
+from .run import OnProgress
 from .teachers import CollaborativeTeacher
 
 __all__ = ["read_recipe", "train"]
@@ -121,7 +122,7 @@ def train(
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
     check_run_apart(run, [photos, paintings])
-    check_outputs(
+    check_apart(
         [out, run / "bank.pt", run / "last.pt", run / "log.jsonl"], [teacher, teacher_relu5, recipe]
     )
     vgg = channels_last(load_vgg("vgg19", teacher, convention=convention, photos=photos))

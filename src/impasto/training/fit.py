@@ -33,11 +33,12 @@ from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
 from ..device import channels_last, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
+from ..files import path_of
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
 from .recipes import check_fields
-from .run import OnProgress, path_of
+from .run import OnProgress
 from .sheets import draw_losses, sheet
 
 try:

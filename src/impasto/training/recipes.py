@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import InputError, check_finite
-from .run import path_of
+from ..files import path_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .run import path_of, save
+from ..files import path_of, save
 
 __all__ = ["draw_losses", "sheet"]
 

@@ -22,6 +22,7 @@ import torch
 from ..backbones.compact import BUNDLED
 from ..device import choose_device
 from ..errors import InputError
+from ..files import check_apart, path_of, paths_of
 from ..methods import METHODS
 from ..progress import drawn
 from .data import DataConfig, Pairs, PictureSet, check_run_apart
@@ -36,7 +37,6 @@ from .fit import (
     is_main,
 )
 from .recipes import build, check, merged, nested, read_toml, typed
-from .run import check_outputs, path_of, paths_of
 
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
 
@@ -268,8 +268,8 @@ def _check_places(
         if out.resolve() in (folder.resolve() / NETWORK, folder.resolve() / CHECKPOINT):
             raise InputError(f"{out}: is a file of the run itself; choose another -o")
         own = [folder / name for name in (NETWORK, CHECKPOINT, "losses.png")]
-        check_outputs([*own, *folder.glob("samples-*.png")], files)
-    check_outputs([out], files)
+        check_apart([*own, *folder.glob("samples-*.png")], files)
+    check_apart([out], files)
 
 
 def _read(

@@ -1,0 +1,68 @@
+"""The house stands: a room imports only rooms below it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import impasto
+
+ROOT = Path(impasto.__file__).parent
+# From the ground up; those on one floor do not import each other, but for those in `BESIDE`.
+FLOORS = [
+    {"errors"},
+    {"files", "device", "progress"},
+    {"images", "statistics"},
+    {"transport"},
+    {"losses", "color", "samples"},
+    {"backbones"},
+    {"styles"},
+    {"networks", "operators"},
+    {"methods"},
+    {"training", "pipeline"},
+    {"study", "targets"},
+    {"cli"},
+    {"__main__"},
+]
+# Operators hold small networks, and a network may begin as an operator's inverse.
+BESIDE = {("networks", "operators"), ("operators", "networks")}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Of impasto, wherever in the file: at its head, or late."""
+    package = path.relative_to(ROOT).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) + 1 - node.level]) if node.level else []
+            module = (node.module or "").split(".")
+            if node.level == 0:
+                if module[0] != "impasto":
+                    continue
+                module = module[1:]
+            full = [*base, *filter(None, module)]
+            names = [full[0]] if full else [alias.name for alias in node.names]
+            found |= set(names)
+    return {name for name in found if name not in ("__version__", "*")}
+
+
+def test_no_room_imports_one_above_it():
+    height = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    wrong = []
+    for path in sorted(ROOT.rglob("*.py")):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for other in rooms_imported(path) - {room}:
+            allowed = height[other] < height[room] or (room, other) in BESIDE
+            if not allowed:
+                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert not wrong
+
+
+def test_every_room_has_its_place_in_the_list_of_contributing():
+    """Files of the house that CONTRIBUTING.md does not name would not be found by a reader."""
+    text = (ROOT.parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {path.name for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
+    rooms -= {"__pycache__", "__main__.py"}
+    assert not [room for room in rooms if room not in text]
