@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from data import painting, photo
 
+from impasto import cli
 from impasto.backbones.vgg import VGG
 from impasto.images import write
+from impasto.methods.adain import AdaIN
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +36,36 @@ def photo_file(tmp_path) -> Path:
 @pytest.fixture
 def painting_file(tmp_path) -> Path:
     return write(tmp_path / "painting.png", painting())
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command line in an empty folder; gives exit code, what it prints, what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        monkeypatch.setattr(sys, "argv", ["pytest"])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory) -> Path:
+    """A model of AdaIN that has learnt nothing, and is quick."""
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(path, {})
+    return path
+
+
+@pytest.fixture
+def desk(monkeypatch, tmp_path, small_model) -> None:
+    """In the current folder lie a photograph, a painting and a small model."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(small_model, "small.safetensors")
+    write("photo.png", photo(32, 40))
+    write("painting.png", painting(32, 40))

@@ -1,11 +1,13 @@
-"""Pictures that the tests make for themselves."""
+"""Pictures that the tests make for themselves, and what many of them ask."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
+from impasto.errors import InputError
 from impasto.images import resize
 
 
@@ -32,3 +34,14 @@ def painting(height: int = 56, width: int = 72, seed: int = 1) -> Tensor:
 def as_uint8(picture: Tensor) -> np.ndarray:
     """``(H, W, 3)`` uint8."""
     return (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def refused(call, *words) -> str:
+    """The message of the InputError that `call` ends in: one line, with all of `words`."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    for word in words:
+        assert str(word) in message
+    return message

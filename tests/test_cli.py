@@ -25,22 +25,6 @@ CPU = ["--device", "cpu", "--precision", "float32"]
 FAST = ["--method", "gatys", "--iterations", "3", *CPU]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command line in an empty folder; gives exit code, what it prints, what it says."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        monkeypatch.setattr(sys, "argv", ["pytest"])
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return call
-
-
 def save_vgg(folder: Path) -> Path:
     """VGG-19 to relu4_1 with random weights."""
     save_tensors(folder / "v.safetensors", random_state(VGG19, 9), {})

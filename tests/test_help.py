@@ -17,7 +17,7 @@ from typing import get_type_hints
 import pytest
 import typer
 from data import painting, photo
-from test_names import QUICK, run  # noqa: F401
+from test_names import QUICK
 
 from impasto import cli
 from impasto.images import write
@@ -139,7 +139,7 @@ def test_what_an_encoding_lacks_is_shown_plainly():
     assert line.encode("latin-1", "impasto") == "Café..., \\u2264 3, \\udcff".encode("latin-1")
 
 
-def test_names_print_where_there_is_no_utf8(run):  # noqa: F811
+def test_names_print_where_there_is_no_utf8(run, desk):
     os.rename("photo.png", "фото.png")
     done = subprocess.run(
         [sys.executable, "-m", "impasto", "stylize", "фото.png", "painting.png", *QUICK],
@@ -154,7 +154,7 @@ def test_names_print_where_there_is_no_utf8(run):  # noqa: F811
 # Warnings --------------------------------------------------------------------------------------
 
 
-def test_warnings_of_libraries_are_not_shown_and_ours_are_a_line(run, monkeypatch):  # noqa: F811
+def test_warnings_of_libraries_are_not_shown_and_ours_are_a_line(run, monkeypatch, desk):
     honest = AdaIN.__call__
 
     def warn(self, *given):
@@ -212,7 +212,7 @@ def test_there_are_numbers_to_check():
 @pytest.mark.parametrize(
     "option", [*float_options(), "--weights", "--style-layers", "--content-layers", "--sizes"]
 )
-def test_numbers_that_are_none_are_refused_for_what_they_are(run, option, value):  # noqa: F811
+def test_numbers_that_are_none_are_refused_for_what_they_are(run, option, value, desk):
     given = f"relu1_1={value}" if "layers" in option else value
     pictures = ["stylize", "photo.png", "painting.png", "-o", "out.png"]
     code, out, said = run(*pictures, f"{option}={given}")
@@ -221,14 +221,14 @@ def test_numbers_that_are_none_are_refused_for_what_they_are(run, option, value)
     assert said == f"impasto: {option} is {value}: must be a finite number\n"
 
 
-def test_a_number_too_large_to_be_one(run):  # noqa: F811
+def test_a_number_too_large_to_be_one(run, desk):
     code, _, said = run("stylize", "photo.png", "painting.png", "--strength", "1e999")
     assert code == 2
     assert said == "impasto: --strength is inf: must be a finite number\n"
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e2", "x", "", "1,,2"])
-def test_whole_numbers(run, value):  # noqa: F811
+def test_whole_numbers(run, value, desk):
     pictures = ["stylize", "photo.png", "painting.png", "-o", "out.png", "-m", "gatys"]
     code, _, said = run(*pictures, "--sizes", value)
     assert code == 2
@@ -273,7 +273,7 @@ def test_another_thread_hears_nothing_of_ctrl_c():
     assert heard == [False]
 
 
-def test_ctrl_c_in_a_folder_keeps_what_was_done(run, monkeypatch):  # noqa: F811
+def test_ctrl_c_in_a_folder_keeps_what_was_done(run, monkeypatch, desk):
     for name in "abc":
         write(f"in/{name}.png", photo(32, 40))
     honest = AdaIN.__call__
@@ -291,7 +291,7 @@ def test_ctrl_c_in_a_folder_keeps_what_was_done(run, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.skipif(os.name == "nt", reason="background jobs of a POSIX shell")
-def test_a_background_job_goes_on(run):  # noqa: F811
+def test_a_background_job_goes_on(run, desk):
     write("in/a.png", photo(32, 40))
     write("in/b.png", painting(32, 40))
     code = (

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data import refused
 from PIL import Image, ImageCms, PngImagePlugin
 
 from impasto import images
-from impasto.errors import InputError
 
 SIDE = 24
 RNG = np.random.default_rng(0)
@@ -45,17 +45,6 @@ def smooth(height=SIDE, width=SIDE + 8):
     down = torch.linspace(0, 1, height)[:, None].expand(height, width)
     across = torch.linspace(0, 1, width)[None].expand(height, width)
     return torch.stack([down, across, 1 - down])
-
-
-def refused(call, *words):
-    """The message of the InputError that `call` ends in: one line, with all of `words`."""
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert str(word) in message
-    return message
 
 
 def plain(mode, colour, size=(SIDE, SIDE)):

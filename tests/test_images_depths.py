@@ -6,10 +6,10 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from data import refused
 from PIL import Image
 
 from impasto import images
-from impasto.errors import InputError
 
 HEIGHT, WIDTH = 21, 26
 DOWN, ACROSS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -17,16 +17,6 @@ RAMPS = np.stack(
     [ACROSS / (WIDTH - 1), DOWN / (HEIGHT - 1), (DOWN * ACROSS % 17) / 16], -1
 )  # (H, W, 3), 0..1
 CLEAR = np.where(ACROSS < 9, 0.0, np.where(ACROSS < 18, 0.5, 1.0))[..., None]
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert str(word) in message
-    return message
 
 
 def planes(pixels):

@@ -7,11 +7,11 @@ import struct
 import numpy as np
 import pytest
 import torch
+from data import refused
 from PIL import Image, ImageCms, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from impasto import images
-from impasto.errors import InputError
 
 HEIGHT, WIDTH = 24, 32
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -21,16 +21,6 @@ EXIF, GPS = 0x8769, 0x8825
 WITH_EXIF = [".jpg", ".png", ".webp", ".avif", ".tif"]
 DEEP = [(".png", 16), (".tif", 16)]
 THUMBNAIL = b"\xff\xd8\xff\xe0 a small photograph \xff\xd9"
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert str(word) in message
-    return message
 
 
 def camera(orientation=6):

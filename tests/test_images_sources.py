@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data import refused
 from PIL import Image, features
 
 from impasto import files, images
@@ -27,16 +28,6 @@ HEIGHT, WIDTH = 40, 52
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 RGB = torch.from_numpy(NOISE).permute(2, 0, 1).float() / 255
 KINDS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert str(word) in message
-    return message
 
 
 def saved(kind, pixels=NOISE, **options):

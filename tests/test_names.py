@@ -16,31 +16,12 @@ import torch
 from data import painting, photo
 from PIL import Image
 
-from impasto import cli
 from impasto.images import read, read_settings, write
 from impasto.methods.adain import AdaIN
 
+pytestmark = pytest.mark.usefixtures("desk")
 QUICK = ["--method", "adain", "--model", "small.safetensors", "--device", "cpu"]
 GATYS = ["--method", "gatys", "--iterations", "2", "--device", "cpu", "--precision", "float32"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command line in a folder with a photograph, a painting and a small model."""
-    monkeypatch.chdir(tmp_path)
-    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
-    write("photo.png", photo(32, 40))
-    write("painting.png", painting(32, 40))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        monkeypatch.setattr(sys, "argv", ["pytest"])
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return call
 
 
 def started(*args, **given):

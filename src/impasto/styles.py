@@ -248,7 +248,7 @@ class Style:
                 tap: Moments.mix(
                     [layers[tap].to(each[0][tap].first.device) for layers in each], self.weights
                 )
-                for tap in each[0]
+                for tap in self.taps
             }
         return self._known[short_side]
 

@@ -1,31 +1,30 @@
-"""Libraries kept from speaking: no warning or log line of theirs reaches a terminal."""
+"""Libraries kept from speaking: no warning of theirs reaches a terminal."""
 
 import ctypes
 import ctypes.util
-import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import PIL
 from PIL import Image
 
 _lock = threading.Lock()
+_large = threading.RLock()
 _users = 0
-_undo: list[tuple[Any, str, Any]] = []
-_filters: Any = None
+_undo: list[Callable[[], object]] = []
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Meanwhile Pillow warns and logs nothing, and has no limit of pixels: ours decides.
+    """Meanwhile Pillow does not warn, and libtiff does not print.
 
-    All that is the process's, not the thread's, so the first that comes in changes it and the last
-    that goes out puts it back; threads do not wait for each other.
+    Both are the process's, not the thread's, so the first that comes in changes it and the last
+    that goes out takes just that back: what others set meanwhile stays.
     """
     global _users
     with _lock:
@@ -41,36 +40,34 @@ def quiet() -> Iterator[None]:
                 _end()
 
 
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Meanwhile Pillow has no limit of pixels, for one picture above it at a time: ours decides."""
+    with _large:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
 def _begin() -> None:
-    global _filters
-    _filters = warnings.catch_warnings()
-    _filters.__enter__()
     warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)(\.|$)")
-    logger = logging.getLogger("PIL")
-    _set(logger, "handlers", [logging.NullHandler()])
-    _set(logger, "propagate", False)
-    _set(Image, "MAX_IMAGE_PIXELS", None)
+    _undo.append(partial(_drop, warnings.filters[0]))
     set_handler = _libtiff()
     if set_handler:
-        _undo.append((set_handler, "", set_handler(None)))
+        _undo.append(partial(set_handler, set_handler(None)))
 
 
-def _set(thing: Any, name: str, value: object) -> None:
-    _undo.append((thing, name, getattr(thing, name)))
-    setattr(thing, name, value)
+def _drop(entry: Any) -> None:
+    with suppress(ValueError):  # the host may have dropped it, with all others
+        cast("list[Any]", warnings.filters).remove(entry)
 
 
 def _end() -> None:
-    global _filters
     while _undo:
-        thing, name, value = _undo.pop()
-        if name:
-            setattr(thing, name, value)
-        else:
-            thing(value)
-    if _filters is not None:
-        _filters.__exit__(None, None, None)
-    _filters = None
+        _undo.pop()()
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import io
 import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,7 +47,7 @@ from .picture import (
     over,
 )
 from .places import HEIF_SUFFIXES, check_avif, named, open_file
-from .quiet import quiet
+from .quiet import quiet, unlimited
 
 Floats = NDArray[np.float32]
 
@@ -266,7 +266,12 @@ def _opened(kind: str, stream: BinaryIO, label: str) -> Image.Image:
         "GIF": GifImagePlugin.GifImageFile,
     }
     try:
-        return decoders[kind](stream)
+        try:
+            return decoders[kind](stream)
+        except Image.DecompressionBombError:
+            stream.seek(0)
+            with unlimited():
+                return decoders[kind](stream)
     except SyntaxError as fault:
         if kind == "TIFF" and "mode" in str(fault):
             raise InputError(
@@ -276,8 +281,10 @@ def _opened(kind: str, stream: BinaryIO, label: str) -> Image.Image:
 
 
 def _load(image: Image.Image, accept_truncated: bool = False) -> None:
+    too_large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf)
     try:
-        image.load()
+        with unlimited() if too_large else nullcontext():
+            image.load()
     except OSError:
         # Pillow has by then what it could decode, and only the file's end to complain of.
         if not accept_truncated or getattr(image, "_im", getattr(image, "im", None)) is None:
