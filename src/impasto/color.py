@@ -24,18 +24,18 @@ __all__ = [
     "MODES",
     "Variant",
     "as_grey",
+    "colorfulness",
     "confined",
     "from_ycbcr",
-    "greyed",
-    "is_grey",
-    "is_grey_picture",
     "luminance_of",
     "match",
     "match_luminance",
+    "own_colors",
     "recolored",
     "restore_chroma",
     "to_ycbcr",
     "transfer_matrix",
+    "with_colors_of",
 ]
 
 MODES = ("match", "match-style", "luminance")
@@ -43,7 +43,7 @@ MODES = ("match", "match-style", "luminance")
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _CB, _CR = 1.772, 1.402  # 2 * (1 - weight of blue), 2 * (1 - weight of red)
 _SURE = (1 / 255) ** 2  # variance of one level of an 8-bit picture: certainly seen
-_GREY = (2 / 255) ** 2  # mean square of two channels' difference below which it is no colour
+_GREY, _COLORED = 3 / 255, 9 / 255  # two channels' difference that is no colour, and that is one
 _SPARE = 0.02**2  # variance that every colour may have
 _NOISE = _SURE / 12  # variance of rounding to 8 bits: certainly not
 
@@ -132,28 +132,44 @@ def confined(pictures: Tensor, target: Moments, reach: float = 3.5) -> Tensor:
     return off.mul_((reach / far.clamp_min(reach))[..., None, :, :]).add_(mean)
 
 
-def is_grey(colors: Moments) -> bool:
-    """Whether a picture of such RGB pixels has no colour: channels less than 2 levels of 255 apart.
+def colorfulness(colors: Moments | Tensor) -> float:
+    """Root mean square of the difference of two channels, of the pair that differs most, in 0..1.
 
-    That is their root mean square; scans and JPEG give a grey picture a little colour.
+    Args:
+        colors: a picture ``(3, H, W)``, or moments of its RGB pixels.
     """
-    gram = colors.gram.double()
     pairs = [(0, 1), (1, 2), (2, 0)]
-    apart = [gram[i, i] + gram[j, j] - 2 * gram[i, j] for i, j in pairs]
-    return float(max(apart)) < _GREY
+    if isinstance(colors, Tensor):
+        apart = [float((colors[i] - colors[j]).square_().mean()) for i, j in pairs]
+    else:
+        gram = colors.gram.double()
+        apart = [float(gram[i, i] + gram[j, j] - 2 * gram[i, j]) for i, j in pairs]
+    return math.sqrt(max(0.0, *apart))
 
 
-def is_grey_picture(rgb: Tensor) -> bool:
-    """As :func:`is_grey`, of a picture ``(3, H, W)``."""
-    pairs = [(0, 1), (1, 2), (2, 0)]
-    return all(float((rgb[i] - rgb[j]).square_().mean()) < _GREY for i, j in pairs)
+def own_colors(content: Tensor, style: Moments) -> float:
+    """What share of the colours that a method makes are to be seen: none, if it had none to see.
+
+    Networks that have learnt from coloured pictures tint grey ones. 0 where neither photograph nor
+    painting has colours, as scans and JPEG have them (3 levels of 255 apart); from 9 levels on 1.
+    """
+    seen = max(colorfulness(content), colorfulness(style))
+    return min(1.0, max(0.0, (seen - _GREY) / (_COLORED - _GREY)))
 
 
-def greyed(rgb: Tensor) -> Tensor:
-    """A picture ``(3, H, W)`` by its luminance alone, in its data type."""
-    grey = sum(weight * plane for weight, plane in zip(_LUMA, rgb, strict=True))
-    assert isinstance(grey, Tensor)
-    return grey.expand_as(rgb).contiguous()
+def with_colors_of(content: Tensor, out: Tensor, share: float = 0.0) -> Tensor:
+    """``out`` by its luminance, in the colours of ``content`` and a ``share`` of its own.
+
+    Args:
+        content, out: ``(3, H, W)`` in 0..1 of the same size.
+        share: 0..1.
+    """
+    if share == 1:
+        return out
+    light, before = (rgb.new_tensor(_LUMA) @ rgb.flatten(1) for rgb in (out, content))
+    light, before = (plane.reshape(1, *out.shape[1:]) for plane in (light, before))
+    colored = (content - before).lerp_(out - light, share)
+    return colored.add_(light).clamp_(0, 1)
 
 
 def to_ycbcr(rgb: Tensor) -> Tensor:

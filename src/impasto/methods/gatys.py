@@ -21,7 +21,7 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.compact import BUNDLED
 from ..backbones.resnet import RESNETS, Smooth
-from ..color import greyed, is_grey, is_grey_picture, match
+from ..color import match, own_colors, with_colors_of
 from ..device import (
     channels_last,
     check_memory,
@@ -268,8 +268,8 @@ class Gatys:
         and halves the learning rate; after five such events the best picture is returned with a
         warning.
 
-        A grey photograph in a grey painting stays grey: the best of the grey pictures is looked
-        for.
+        A grey photograph in a grey painting stays grey: the best of the pictures is looked for that
+        have the photograph's colours.
 
         Raises:
             InputError: if the picture is too small or needs more memory than there is, or ``style``
@@ -279,7 +279,8 @@ class Gatys:
         _positive("strength", strength, zero=True)
         check_prepared(style, "gatys", self.net.fingerprint, list(self.style_layers))
         content = _usable(read(content).rgb)
-        grey = is_grey(style.color) and is_grey_picture(content)
+        colored = own_colors(content, style.color)
+        grey = colored == 0
         plan = self._plan(content.shape[-2], content.shape[-1])
         check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
@@ -292,9 +293,11 @@ class Gatys:
             level = _Level(self, here, self._aim(style, here, strength), grey)
             if picture is None:
                 picture = self._first(here, style, strength) if start is None else _usable(start)
-                picture = greyed(picture) if grey else picture
+            picture = resize(picture, size)
+            if grey:
+                picture = with_colors_of(here, picture)
             picture, stopped = level.optimise(
-                self._on_device(resize(picture, size)),
+                self._on_device(picture),
                 count,
                 None if self.time_limit is None else began + self.time_limit * spent,
                 on_step,
@@ -305,7 +308,8 @@ class Gatys:
             if stopped:
                 break
         assert picture is not None
-        return resize(picture, (content.shape[-2], content.shape[-1]))
+        picture = resize(picture, (content.shape[-2], content.shape[-1]))
+        return with_colors_of(content, picture, 1.0 if grey else colored)
 
     def _plan(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
         """Sizes ``(H, W)`` with their iterations, coarse to fine."""
@@ -388,7 +392,7 @@ class _Progress:
 
 
 class _Level:
-    """The optimisation at one size; ``grey``: of a picture whose channels are alike."""
+    """The optimisation at one size; ``grey``: of a picture whose colours stay as they are."""
 
     def __init__(
         self, method: Gatys, content: Tensor, aim: Mapping[str, Moments], grey: bool = False

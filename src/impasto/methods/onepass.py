@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..backbones import VGG, load_vgg
 from ..backbones.weights import load_tensors, save_tensors
-from ..color import greyed, is_grey, is_grey_picture
+from ..color import own_colors, with_colors_of
 from ..device import (
     blank,
     channels_last,
@@ -298,7 +298,7 @@ class OnePass(ABC):
             )
         check_memory((height, width), self.model.bytes_per_pixel(self.dtype), self.device)
         out = self.render(self._on_device(rgb), style, strength)[0].clamp_(0, 1).cpu()
-        return greyed(out) if is_grey(colors) and is_grey_picture(rgb) else out
+        return with_colors_of(rgb, out, own_colors(rgb, colors))
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
