@@ -229,3 +229,30 @@ if __name__ == "__main__":
 )
 def test_a_forked_worker_does_whatever_comes_first():
     subprocess.run([sys.executable, "-c", CONTENT], check=True, timeout=200)
+
+
+@pytest.mark.parametrize("label", EVERY)
+def test_the_default_device_does_not_matter(label, tmp_path):
+    name, options = EVERY[label]
+    expected = stylized(label)
+    torch.set_default_device("meta")  # on which nothing can be computed
+    try:
+        out = stylized(label)
+        if name != "johnson":
+            stored = impasto.load(name, **CPU, **options).prepare([PAINTING]).store("x")
+            stored.save(tmp_path / "x.style")
+            again = impasto.stylize(PHOTO, tmp_path / "x.style", name, **CPU, **options)
+            assert again.picture.rgb.device.type == "cpu"
+    finally:
+        torch.set_default_device(None)
+    assert out.device.type == "cpu"
+    torch.testing.assert_close(out, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("label", ["adain", "wct", "gatys", "johnson", "artflow", "styleflow"])
+def test_autocast_of_the_host_is_left_outside(label):
+    expected = stylized(label)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = stylized(label)
+        assert torch.is_autocast_enabled("cpu")
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)

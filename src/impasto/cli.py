@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from typer.core import TyperCommand, TyperGroup
 from . import __version__
 from .errors import InputError, check_finite, lacks_memory
 from .files import check_apart, shown
-from .targets import NAME, STANDARD, Content, Job, gather, plan
+from .targets import NAME, STANDARD, Content, Inputs, Job, gather, plan
 
 if TYPE_CHECKING:
     from .methods import Step
@@ -85,6 +86,8 @@ app.add_typer(study_app, name="study")
 say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130
+# What a line is told that names no command or option that there is: typer brings its own click.
+_Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
@@ -93,11 +96,19 @@ def main() -> None:
         with _own_warnings_alone():
             _encode_all()
             _refuse_empty(sys.argv[1:])
-            app()
+            code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _Usage as error:
+        if getattr(error, "ctx", None) is None or not sys.argv[1:]:
+            error.show()
+        else:
+            where = error.ctx.command_path
+            say.print(f"impasto: {error.format_message()} See `{where} --help`", style="red")
+        sys.exit(error.exit_code)
     except InputError as error:
         say.print(f"impasto: {error}", style="red")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         say.print("impasto: interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # who reads has seen enough
@@ -525,14 +536,21 @@ def stylize(
     weighted = weights is not None
     inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
     planned = plan(inputs, out)
+    made = _made_before(inputs, planned)
+    if made:
+        inputs = inputs.without(made)
+        planned = plan(inputs, out)
     targets = [job.target for job in planned if job.target is not None]
-    check_apart(targets, [*inputs.files, model, backbone_weights, start])
+    sent = 0 if STANDARD in (*pictures, *(style or ())) else None
+    check_apart(targets, [*inputs.files, model, backbone_weights, start, sent])
     if not (style or weighted or learnt) and len(inputs.styles[0]) > 1:
         mixed = ", ".join(map(shown, inputs.styles[0]))
         say.print(
             f"impasto: {inputs.contents[0]} in a mixture of {mixed}; if these are photographs too, "
             "name the painting with --style"
         )
+    if planned[0].target is None and sys.stdout is None:
+        raise InputError("-o -: there is no standard output; name a file, -o OUT")
     if planned[0].target is None and sys.stdout.isatty():
         raise InputError("-o -: standard output is a terminal; name a file, or add > OUT.png")
     jobs = [job for job in planned if not (skip_existing and _is_done(job.target))]
@@ -643,31 +661,50 @@ def _writable(jobs: Sequence[Job], depth: int, failed: _Failed) -> list[Job]:
     return good
 
 
-def _is_done(target: Path | None) -> bool:
-    """Whether a result is there, and is more than a preview."""
+def _made_before(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
+    """Results of an earlier run that lie in a folder that was named: they are no photographs."""
+    targets = {os.path.realpath(job.target) for job in planned if job.target is not None}
+    there = {path for path in inputs.listed if os.path.realpath(path) in targets}
+    return {path for path in there if _settings_of(path)}
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
     from .images import read_settings
 
+    try:
+        return read_settings(path)
+    except InputError:
+        return {}
+
+
+def _is_done(target: Path | None) -> bool:
+    """Whether a result is there that was made to its end."""
     if target is None or not target.is_file() or not target.stat().st_size:
         return False
-    try:
-        return "preview" not in read_settings(target)
-    except InputError:  # written without settings
-        return True
+    return not {"preview", "stopped"} & _settings_of(target).keys()
 
 
-def _standard_input() -> bytes:
+class _Sent(io.BytesIO):
+    """What came in by standard input."""
+
+    name = "standard input"
+
+
+def _standard_input() -> _Sent:
+    if sys.stdin is None:
+        raise InputError("-: there is no standard input; name a file")
     if sys.stdin.isatty():
         raise InputError("-: standard input is a terminal; name a file, or add < PHOTO.jpg")
     data = sys.stdin.buffer.read()
     if not data:
         raise InputError("-: standard input is empty; send a picture")
-    return data
+    return _Sent(data)
 
 
 def _render_all(
     jobs: Sequence[Job],
     transfer: Callable[[tuple[str, ...]], Transfer],
-    standard: Callable[[], bytes],
+    standard: Callable[[], _Sent],
     preview: int | None,
     format_: Mapping[str, Any],
     failed: _Failed,
@@ -839,7 +876,8 @@ def style(
 
     if out.suffix != SUFFIX:
         raise InputError(
-            f"{out}: the name of a stored style ends in {SUFFIX}: use {out.stem}.style"
+            f"{shown(out)}: the name of a stored style ends in {SUFFIX}: use {shown(out.stem)}"
+            f"{SUFFIX}"
         )
     if model is not None and len(methods or ()) != 1:
         raise InputError("--model: is of one method: name it, --for METHOD")
@@ -875,7 +913,7 @@ def style(
             **options,
         )
     stored.save(out)
-    say.print(f"{out}  ({out.stat().st_size / 1e6:.1f} MB, for {', '.join(stored.methods)})")
+    say.print(f"{shown(out)}  ({out.stat().st_size / 1e6:.1f} MB, for {', '.join(stored.methods)})")
 
 
 @app.command()

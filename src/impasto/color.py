@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from .device import check_process
 from .errors import InputError
 from .statistics import Moments
 from .transport import Variant, check_variant, transport
@@ -124,7 +125,9 @@ def confined(pictures: Tensor, target: Moments, reach: float = 3.5) -> Tensor:
     """
     if not reach > 0:
         raise InputError(f"reach is {reach}: must be above 0")
-    covariance = target.covariance.double().cpu() + _SPARE * torch.eye(3, dtype=torch.float64)
+    covariance = target.covariance.double().cpu() + _SPARE * torch.eye(
+        3, dtype=torch.float64, device="cpu"
+    )
     whiten = torch.linalg.cholesky(covariance).inverse().to(pictures)
     mean = target.mean.to(pictures)[:, None, None]
     off = pictures - mean
@@ -233,6 +236,7 @@ def restore_chroma(stylised: Tensor, content: Tensor) -> Tensor:
 
 
 def _rgb(picture: Tensor) -> Tensor:
+    check_process()
     if picture.ndim != 3 or picture.shape[0] != 3:
         raise InputError(f"a picture of shape {tuple(picture.shape)}: give RGB as (3, H, W)")
     return picture.double()
@@ -262,11 +266,14 @@ def recolored(pictures: Tensor, share: float, rng: torch.Generator | None = None
     Returns:
         Pictures of the same shape, in 0..1.
     """
-    drawn = torch.rand(5, len(pictures), 1, 1, generator=rng, dtype=torch.float32).to(pictures)
+    drawn = torch.rand(5, len(pictures), 1, 1, generator=rng, dtype=torch.float32, device="cpu").to(
+        pictures
+    )
     angle, saturation, contrast = 2 * math.pi * drawn[0], 0.6 + drawn[1], 0.8 + drawn[2] / 2
+    eye = pictures.new_ones(3).diag()
     grey = pictures.new_full((3, 3), 1 / 3)  # projects onto the axis that hues turn around
-    across = torch.linalg.cross(pictures.new_ones(3, 3) / math.sqrt(3), torch.eye(3).to(pictures))
-    turn = angle.cos() * (torch.eye(3).to(grey) - grey) + angle.sin() * across.T
+    across = torch.linalg.cross(pictures.new_ones(3, 3) / math.sqrt(3), eye)
+    turn = angle.cos() * (eye - grey) + angle.sin() * across.T
     colors = grey + saturation * turn
     mean = pictures.mean((-2, -1))[..., None]
     shift = colors @ mean - contrast * (colors @ mean) + 0.2 * (drawn[3] - 0.5)

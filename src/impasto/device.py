@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "sparing",
     "tune",
+    "unmixed",
 ]
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -43,6 +44,8 @@ def choose_device(name: str = "auto") -> torch.device:
         InputError: for a name that torch does not know, a device that is not there, or one that a
             forked process cannot use.
     """
+    if not isinstance(name, str):
+        raise InputError(f"device: a {type(name).__name__} where a name belongs: such as auto, cpu")
     device = _named(name)
     check_process(device)
     return device
@@ -138,6 +141,15 @@ def available_memory(device: torch.device | None = None) -> int:
         if limit != resource.RLIM_INFINITY:
             free = min(free, max(0, limit - psutil.Process().memory_info().vms))
     return free
+
+
+@contextmanager
+def unmixed() -> Iterator[None]:
+    """Without autocast: the host may mix precisions, and here one was asked for."""
+    with ExitStack() as stack:
+        for kind in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:

@@ -7,7 +7,9 @@ __all__ = [
     "InputError",
     "Interrupted",
     "check_finite",
+    "check_scale",
     "check_share",
+    "check_strength",
     "check_whole",
     "lacks_memory",
 ]
@@ -47,6 +49,20 @@ def check_whole(name: str, value: int, least: int = 1) -> None:
         raise InputError(f"{name} is {value}: must be a whole number")
     if value < least:
         raise InputError(f"{name} is {value}: must be {least} or more")
+
+
+def check_strength(value: float) -> None:
+    """Raise InputError unless ``value`` is a strength: 0 to 100; what is far above 1 is noise."""
+    check_finite("strength", value)
+    if not 0 <= value <= 100:
+        raise InputError(f"strength is {value}: must be 0 or more, and 100 at most")
+
+
+def check_scale(value: float) -> None:
+    """Raise InputError unless ``value`` is a scale of styles: above 0, 100 at most."""
+    check_finite("style-scale", value)
+    if not 0 < value <= 100:
+        raise InputError(f"style-scale is {value}: must be above 0, and 100 at most")
 
 
 def check_share(name: str, value: float) -> None:

@@ -79,14 +79,14 @@ def _ignores_case(path: str) -> bool:
     return os.path.exists(other) and os.path.samefile(place, other)
 
 
-def check_apart(outs: AnyPath | Iterable[AnyPath], inputs: Iterable[AnyPath | None]) -> None:
+def check_apart(outs: AnyPath | Iterable[AnyPath], inputs: Iterable[AnyPath | int | None]) -> None:
     """Raise InputError if a file to be written is one of those that are read.
 
     What counts is the file, not how its path is spelled; what is not there yet overwrites nothing.
 
     Args:
         outs: one path or several.
-        inputs: those that are None are passed over.
+        inputs: paths, or descriptors of files that are open; those that are None are passed over.
     """
     read = {_identity(path): path for path in inputs if path is not None}
     for out in [outs] if isinstance(outs, (str, os.PathLike)) else outs:
@@ -94,14 +94,16 @@ def check_apart(outs: AnyPath | Iterable[AnyPath], inputs: Iterable[AnyPath | No
         if identity is None or identity not in read:
             continue
         name, other = shown(out), shown(read[identity])
-        what = "a picture that is read" if name == other else f"{other}, which is read"
+        same = name == other or isinstance(read[identity], int)
+        what = "a picture that is read" if same else f"{other}, which is read"
         raise InputError(f"{name}: would overwrite {what}; give another name")
 
 
-def _identity(path: AnyPath) -> tuple[int, int] | None:
-    """Of the file that is there, if there is one."""
+def _identity(path: AnyPath | int) -> tuple[int, int] | None:
+    """Of the file that is there, if there is one, or that would be, once missing folders are."""
     try:
-        status = os.stat(path)
+        real = path if isinstance(path, int) else os.path.realpath(path)
+        status = os.stat(real)
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino

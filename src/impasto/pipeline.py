@@ -18,7 +18,7 @@ from torch import Tensor
 from . import __version__
 from . import color as colors
 from .device import check_process
-from .errors import InputError, check_finite, check_whole
+from .errors import InputError, check_strength, check_whole
 from .files import same_file
 from .images import (
     MIN_SIDE,
@@ -203,11 +203,14 @@ class Transfer:
 
     def __post_init__(self) -> None:
         check_process()
-        if not (callable(self.method) and hasattr(self.method, "prepare")):
-            raise InputError(
-                f"method: a {type(self.method).__name__} where a method belongs: give a name, or "
-                "what impasto.load() returned"
-            )
+        _check_method(self.method)
+        check_list(self.styles)
+        for style in self.styles:
+            if not isinstance(style, (Picture, StoredStyle, LearntStyle)):
+                raise InputError(
+                    f"styles: a {type(style).__name__}: give what read_style() returned, or use "
+                    "impasto.stylize()"
+                )
         check_controls(
             self.color, self.color_variant, self.match_luminance, self.size, self.strength
         )
@@ -283,6 +286,7 @@ class Transfer:
             **({"refine": refine.settings} if refine else {}),
             "seconds": round(time.monotonic() - began, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
+            **({"stopped": True} if stopped else {}),
         }
         total, content_losses, style_losses = (
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
@@ -360,6 +364,14 @@ class Transfer:
         return colors.as_grey(content), *self._prepare(recolored)
 
 
+def _check_method(method: object) -> None:
+    if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
+        raise InputError(
+            f"method: a {type(method).__name__} where a method belongs: give a name, or what "
+            "impasto.load() returned"
+        )
+
+
 def check_controls(
     color: str | None,
     color_variant: str,
@@ -379,9 +391,7 @@ def check_controls(
         check_whole("size", size)
         if size < MIN_SIDE:
             raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
-    check_finite("strength", strength)
-    if strength < 0:
-        raise InputError(f"strength is {strength}: must be 0 or more")
+    check_strength(strength)
 
 
 def read_style(
@@ -456,6 +466,10 @@ def store_style(
         <style noise for adain; 48 to 48 px>
     """
     check_list(paintings)
+    if not (isinstance(name, str) and name.strip()):
+        raise InputError(f"the name of a style is {name!r}: give a word")
+    if isinstance(methods, str):
+        raise InputError(f"methods: a name where a list belongs: give [{methods!r}, ...]")
     for method in methods or ():
         options_of(method)
         if method not in STORED:
@@ -531,6 +545,10 @@ def stylize(
     count = None if isinstance(refine, Gatys) else refine
     if count is not None:
         check_whole("refine", count)
+    if not isinstance(method, str):
+        _check_method(method)
+    if on_step is not None and not callable(on_step):
+        raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
     if isinstance(method, str):
         ready, made = load_refined(method, count, options)
     elif options:
@@ -563,8 +581,7 @@ def stylize(
             return bool(on_step(step)) if on_step is not None else False
 
         result = transfer(content, drawn)
-        if not result.losses:
-            bar(1, 1)
+        bar(1, 1)  # also where it came to its end before all that was planned
         return result
 
 

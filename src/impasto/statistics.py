@@ -208,7 +208,7 @@ class Moments:
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Tensors to save, under ``prefix``; the second moment as its upper triangle."""
-        rows, columns = torch.triu_indices(self.channels, self.channels)
+        rows, columns = torch.triu_indices(self.channels, self.channels, device="cpu")
         return {
             f"{prefix}.weight": self.weight.cpu().reshape(1),
             f"{prefix}.first": self.first.cpu().contiguous(),
@@ -219,7 +219,7 @@ class Moments:
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Moments:
         """The inverse of :meth:`tensors`. Raises KeyError if ``prefix`` is not there."""
         first = tensors[f"{prefix}.first"]
-        rows, columns = torch.triu_indices(len(first), len(first))
+        rows, columns = torch.triu_indices(len(first), len(first), device=first.device)
         second = first.new_zeros(len(first), len(first))
         second[rows, columns] = tensors[f"{prefix}.second"]
         second[columns, rows] = tensors[f"{prefix}.second"]

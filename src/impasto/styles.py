@@ -25,6 +25,7 @@ from torch import Tensor
 from .backbones.weights import load_tensors, save_tensors
 from .device import check_process
 from .errors import InputError, check_finite
+from .files import path_of, shown
 from .images import Picture, Source, fit, read, resize
 from .statistics import Moments, shares
 
@@ -135,7 +136,10 @@ class StoredStyle:
         Raises:
             InputError: for anything else.
         """
-        tensors, header = load_tensors(Path(path))
+        where = path_of(path, "style")
+        if where.suffix.lower() != SUFFIX:
+            raise InputError(f"{shown(where)}: the name of a stored style ends in {SUFFIX}")
+        tensors, header = load_tensors(where)
         try:
             if header["kind"] != KIND:
                 raise KeyError
@@ -160,7 +164,11 @@ class StoredStyle:
             }
             if not parts or not all(part.levels and part.taps for part in parts.values()):
                 raise KeyError
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                raise InputError(f"{path}: is damaged (it holds NaN or infinity); store it again")
             return cls(header["name"], Moments.from_tensors(tensors, "color"), parts)
+        except InputError:
+            raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
             raise InputError(f"{path}: not a style stored by `impasto style`") from None
 
@@ -170,12 +178,13 @@ class StoredStyle:
             by = [name for name, part in self.parts.items() if method in part.methods]
             if by:
                 what = f"stored for method {method} by {', '.join(by)}, not by {backbone}"
+                again = "by the network that renders (such as by --backbone)"
             else:
                 whom = ", ".join(self.methods or self.parts)
                 what = f"stored for {whom}, not for method {method} by {backbone}"
+                again = f"for that (impasto style PAINTING --for {method})"
             raise InputError(
-                f"style {self.name}: {what}; store it again for that (impasto style PAINTING --for "
-                f"{method}), or give the painting"
+                f"style {self.name}: {what}; store it again {again}, or give the painting"
             )
         known = self.parts[backbone].taps
         missing = [tap for tap in taps if tap not in known]

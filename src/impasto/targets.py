@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import InputError
@@ -35,10 +35,12 @@ class Content:
     Attributes:
         path: of its file; None for standard input.
         below: its folder, seen from the one that was named.
+        listed: whether it was found in a folder.
     """
 
     path: Path | None
     below: Path = Path()
+    listed: bool = False
 
     @property
     def name(self) -> str:
@@ -65,12 +67,26 @@ class Inputs:
         several: whether a folder was named or more than one picture is to be made, so that results
             belong into a folder, be they one or many.
         learnt: whether styles are names that a network has learnt, and no files.
+        by_folder: whether the styles are those of a folder.
     """
 
     contents: Sequence[Content]
     styles: Sequence[tuple[str, ...]]
     several: bool
     learnt: bool = False
+    by_folder: bool = False
+
+    @property
+    def listed(self) -> list[Path]:
+        """Files of which not the name was given, but that of a folder."""
+        contents = [content.path for content in self.contents if content.listed and content.path]
+        return contents + ([Path(group[0]) for group in self.styles] if self.by_folder else [])
+
+    def without(self, paths: Set[Path]) -> Inputs:
+        """The same, but for some of the files."""
+        contents = [content for content in self.contents if content.path not in paths]
+        styles = [group for group in self.styles if not {*map(Path, group)} & paths]
+        return replace(self, contents=contents, styles=styles)
 
     @property
     def files(self) -> list[Path]:
@@ -135,7 +151,7 @@ def gather(
         )
     styles = [(path,) for path in _paintings(folders[0], recursive)] if folders else [tuple(names)]
     several = bool(folders) or len(contents) > 1 or any(map(os.path.isdir, sources))
-    return Inputs(list(contents.values()), styles, several, learnt)
+    return Inputs(list(contents.values()), styles, several, learnt, bool(folders))
 
 
 def plan(inputs: Inputs, out: str) -> list[Job]:
@@ -204,7 +220,7 @@ def _contents(source: str, recursive: bool, out: str) -> list[Content]:
         found = [path for path in found if not _below(os.path.realpath(path), made)]
     if not found:
         raise InputError(_no_pictures(source, recursive))
-    return [Content(path, path.parent.relative_to(folder)) for path in found]
+    return [Content(path, path.parent.relative_to(folder), True) for path in found]
 
 
 def _below(path: str, folder: str) -> bool:

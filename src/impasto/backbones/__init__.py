@@ -100,7 +100,8 @@ def load_backbone(
     """
     if isinstance(name, Backbone):
         net = copy.deepcopy(name)
-        net.weights = net.weights or digest(net)
+        if not net.weights or net.as_loaded not in ("", digest(net)):  # learnt on, or changed
+            net.weights, net.scaled_by = digest(net), ""
         return net.eval().requires_grad_(False)
     check_options(padding, pooling)
     if name not in NAMES:
@@ -128,6 +129,7 @@ def load_backbone(
         scaled_by = "colors" if photos is None else _folder_digest(photos)
         net.scale_(_unit_means(net, photos, scaled_by))
         net.scaled_by = scaled_by
+    net.as_loaded = digest(net)
     return net.eval().requires_grad_(False)
 
 
@@ -207,11 +209,12 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
     """
     other = copy.deepcopy(net)
     other.served = None
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator("cpu").manual_seed(seed)
     for module in other.modules():
         if isinstance(module, nn.Conv2d):
             gain = (2 / module.weight[0].numel()) ** 0.5
-            drawn = torch.randn(module.weight.shape, generator=rng, dtype=torch.float32)
+            size = module.weight.shape
+            drawn = torch.randn(size, generator=rng, dtype=torch.float32, device="cpu")
             module.weight.copy_(drawn * gain)
             if module.bias is not None:
                 module.bias.zero_()
@@ -344,7 +347,7 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
         rgb = read(getattr(data, name)()).rgb
         picture = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))[None]
         yield picture
-        rng = torch.Generator().manual_seed(0)
+        rng = torch.Generator("cpu").manual_seed(0)
         yield from recolored(picture.expand(4, -1, -1, -1), 1.0, rng)[:, None]
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..device import check_process
 from ..errors import InputError
 
 __all__ = [
@@ -75,6 +76,7 @@ class Backbone(nn.Module, ABC):
             that they came from.
         scaled_by: what they were brought to unit mean with after that, by default a digest of the
             means; empty if they were not.
+        as_loaded: digest of the network as it was then; empty where nobody asks.
     """
 
     style_layers: ClassVar[Mapping[str, float]]
@@ -89,7 +91,7 @@ class Backbone(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.convention, self.name, self.served = convention, name, served
-        self.weights, self.scaled_by = "", ""
+        self.weights, self.scaled_by, self.as_loaded = "", "", ""
 
     @property
     def fingerprint(self) -> str:
@@ -175,6 +177,7 @@ class Backbone(nn.Module, ABC):
 
     def normalised(self, picture: Tensor) -> Tensor:
         """``picture`` ``(B, 3, H, W)``, RGB in 0..1, as the weights expect it."""
+        check_process()
         x = picture.flip(-3) if self.convention.bgr else picture
         mean = x.new_tensor(self.convention.mean).view(3, 1, 1)
         std = x.new_tensor(self.convention.std).view(3, 1, 1)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import replacing
+from ..images.places import named
 from ..progress import Bar, in_notebook
 
 __all__ = ["RECORDS", "WeightRecord", "fetch", "find", "home", "load_tensors", "save_tensors"]
@@ -227,6 +228,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InputError: if it is no such file.
     """
+    named(path)
     path = Path(path)
     suffix = path.suffix.lower()
     loaded: object
@@ -277,6 +279,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     Raises:
         InputError: if it can't be written.
     """
+    named(path)
     path = Path(path)
     own = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)

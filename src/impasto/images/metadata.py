@@ -76,9 +76,10 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
             exposure = _usable({tag: inner[tag] for tag in _EXPOSURE if tag in inner})
         with suppress(Exception):
             place = _usable(dict(exif.get_ifd(_GPS)))
-    if about.get(_Tag.Software) == MARK:  # the place where impasto once put its settings
-        del about[_Tag.Software]
-        exposure.pop(_Tag.UserComment, None)
+    with suppress(Exception):  # the place where impasto once put its settings
+        if _of_comment(image):
+            del about[_Tag.Software]
+            del exposure[_Tag.UserComment]
     return Metadata(about, exposure, place, _dpi(dpi))
 
 
@@ -86,6 +87,9 @@ def _usable(values: Mapping[Any, Any]) -> dict[int, Any]:
     """Those of `values` that can be written again."""
     kept: dict[int, Any] = {}
     for tag, value in values.items():
+        if isinstance(value, str):
+            with suppress(UnicodeEncodeError):  # Pillow reads UTF-8 as if it were Latin-1
+                value = value.encode("latin-1")
         with suppress(Exception):
             exif = Image.Exif()
             exif[int(tag)] = value
@@ -226,4 +230,5 @@ def _of_comment(image: Image.Image) -> str:
     if exif.get(_Tag.Software) != MARK:
         return ""
     comment = exif.get_ifd(_EXIF)[_Tag.UserComment]
-    return bytes(comment).removeprefix(_COMMENT_HEAD).decode("ascii")
+    text = bytes(comment).removeprefix(_COMMENT_HEAD).decode("ascii")
+    return text if "impasto" in json.loads(text) else ""  # its version stood in all of them

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor
 from torch import Tensor
 from torch.nn import functional
 
-from ..device import available_memory
+from ..device import available_memory, check_process
 from ..errors import InputError, lacks_memory
 from ..files import reason_of
 
@@ -93,6 +93,7 @@ def resize(rgb: Tensor, size: tuple[int, int]) -> Tensor:
 
     The tensor itself is returned where it has that size already.
     """
+    check_process()
     if tuple(rgb.shape[-2:]) == tuple(size):
         return rgb
     batch = rgb.reshape(-1, *rgb.shape[-3:])
@@ -119,7 +120,7 @@ def colour_of(background: str) -> Tensor:
         raise InputError(
             f"background {background!r}: not a known colour; give a name such as white, or #hex"
         ) from fault
-    return torch.tensor(found, dtype=torch.float32).reshape(3, 1, 1) / 255
+    return torch.tensor(found, dtype=torch.float32, device="cpu").reshape(3, 1, 1) / 255
 
 
 # Sizes and memory ------------------------------------------------------------------------------

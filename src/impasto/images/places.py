@@ -41,16 +41,18 @@ _BYTES = {"TIFF": 2**32 - 2**24, "BMP": 2**32 - 2**12}  # less some room for wha
 
 def named(path: object) -> str:
     """`path` as text. Raises InputError for an empty name, or an address of the web."""
-    text = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise InputError(f"a {type(path).__name__} where a path belongs; give the name of a file")
+    text = os.fspath(path)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    if text == "" or (isinstance(path, Path) and not path.parts):
+    if not text.strip():
         raise InputError("an empty name; give the name of a picture file")
     address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", text)
     if address and not os.path.lexists(text):
         raise InputError(
-            f"{shown(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures "
-            "are read from files and written to files; download it and give the file"
+            f"{shown(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures, "
+            "styles and models are read from files and written to files; download it, give the file"
         )
     return text
 
@@ -139,6 +141,8 @@ def check_output(
 
 def kind_of(suffix: str, label: str) -> str:
     """The format that a suffix names, or the name of a format itself."""
+    if not suffix:
+        raise InputError(f"{label}: has no ending; give {label}.png, or {label}/ for a folder")
     kind = suffix.upper() if suffix.upper() in WRITERS.values() else WRITERS.get(suffix.lower())
     if kind is None:
         known = " ".join(WRITERS)

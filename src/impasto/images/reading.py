@@ -529,7 +529,8 @@ def _from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: _Wish) -
     if layout.kind == 1 and layout.bits < 32:
         fixed = deepest
     elif layout.kind != 3:
-        levels = (255, deepest >> 1) if layout.bits <= 16 else (255, 65535, deepest)
+        most = deepest >> 1 if layout.kind == 2 else deepest
+        levels = (*(level for level in (255, 65535) if level < most), most)
     white = _white(
         lambda top, bottom: used[top:bottom], (height, width), label, *levels, fixed=fixed
     )
@@ -617,8 +618,9 @@ def _from_planes(
     check_memory(_tensor_bytes(height, width, channels == 4, wish), height, width, label)
     fixed = {"bool": 1, "uint8": 255, "uint16": 65535}.get(dtype)
     levels: tuple[float, ...] = {
+        "int8": (127,),
         "int16": (255, 32767),
-        "int32": (255, 65535),
+        "int32": (255, 65535, 2**31 - 1),
         "int64": (255, 65535),
         "uint32": (255, 65535, 2**32 - 1),
         "uint64": (255, 65535, 2**32 - 1),

@@ -80,6 +80,8 @@ def load(method: str = DEFAULT, **options: Any) -> Method:
 
 def options_of(method: str) -> list[str]:
     """The options that a method has. Raises InputError for an unknown method."""
+    if not isinstance(method, str):
+        raise InputError(f"method: a {type(method).__name__} where a name belongs")
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown{_hint(method, METHODS)}")
     return list(inspect.signature(METHODS[method]).parameters)

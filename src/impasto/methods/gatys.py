@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -29,8 +29,9 @@ from ..device import (
     choose_device,
     choose_precision,
     describe,
+    unmixed,
 )
-from ..errors import InputError, check_finite, check_whole
+from ..errors import InputError, check_finite, check_scale, check_strength, check_whole
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import (
     content_loss,
@@ -135,11 +136,15 @@ class Gatys:
         _positive("style-weight", style_weight, zero=True)
         _positive("tv-weight", tv_weight, zero=True)
         _positive("lr", 1.0 if lr is None else lr)
-        _positive("style-scale", style_scale)
+        check_scale(style_scale)
         _positive("tolerance", tolerance, zero=True)
         _positive("time-limit", 1.0 if time_limit is None else time_limit)
         check_whole("seed", seed, 0)
+        if seed >= 2**63:
+            raise InputError(f"seed is {seed}: must be below 2^63")
         for name, numbers in (("sizes", sizes), ("iterations", iterations)):
+            if name == "sizes" and not (numbers is None or isinstance(numbers, Sequence)):
+                raise InputError(f"sizes are {numbers!r}: give a list of short sides")
             for number in numbers if isinstance(numbers, Sequence) else [numbers]:
                 if number is not None:
                     check_whole(name, number, 0)
@@ -207,6 +212,8 @@ class Gatys:
     ) -> dict[str, float]:
         """Layers with weights that sum to one; the defaults fall back to what ``net`` has."""
         given = [given] if isinstance(given, str) else given
+        if not (given is None or isinstance(given, Iterable)):
+            raise InputError(f"layers are {given!r}: give a list of names")
         if every and given is not None and len(given) == 1:
             given = net.presets.get(next(iter(given)), given)
         if given is not None:
@@ -243,6 +250,7 @@ class Gatys:
 
     @torch.inference_mode(False)
     @torch.no_grad()
+    @unmixed()
     def measure(self, picture: Tensor) -> LayerMoments:
         """Normalised moments of a picture ``(3, H, W)`` at the style layers."""
         features = self.net(self._on_device(picture), self.style_layers)
@@ -250,6 +258,7 @@ class Gatys:
 
     @torch.inference_mode(False)
     @torch.enable_grad()
+    @unmixed()
     def __call__(
         self,
         content: Source,
@@ -276,7 +285,7 @@ class Gatys:
                 is not what :meth:`prepare` returned.
         """
         check_process(self.device)
-        _positive("strength", strength, zero=True)
+        check_strength(strength)
         check_prepared(style, "gatys", self.net.fingerprint, list(self.style_layers))
         content = _usable(read(content).rgb)
         colored = own_colors(content, style.color)
@@ -331,8 +340,8 @@ class Gatys:
                 )
         if self.iterations is None:
             counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
-        elif isinstance(self.iterations, int):
-            counts = [self.iterations] * len(shorts)
+        elif not isinstance(self.iterations, Sequence):
+            counts = [int(self.iterations)] * len(shorts)
         else:
             counts = list(self.iterations)
         if len(counts) != len(shorts) or min(counts) < 1:
@@ -364,8 +373,8 @@ class Gatys:
             return content
         if self.start == "grey":
             return torch.full_like(content, 0.5)
-        rng = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(content.shape, generator=rng, dtype=torch.float32)
+        rng = torch.Generator("cpu").manual_seed(self.seed)
+        noise = torch.randn(content.shape, generator=rng, dtype=torch.float32, device="cpu")
         base = content if self.start == "content+noise" else torch.full_like(content, 0.5)
         return (base + 0.2 * noise).clamp(0, 1)
 

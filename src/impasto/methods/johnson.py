@@ -180,7 +180,7 @@ class Johnson(OnePass):
             InputError: for a style that the model has not learnt, or weights that do not fit.
         """
         check_list(styles)
-        shares = torch.zeros(1, len(self.learnt), dtype=torch.float32)
+        shares = torch.zeros(1, len(self.learnt), dtype=torch.float32, device="cpu")
         for style, share in zip(styles, style_shares(len(styles), weights), strict=True):
             shares[0, list(self.learnt).index(self.find(style).name)] += share
         return shares
@@ -405,8 +405,8 @@ class JohnsonTraining:
 
 
 def _moments(color: Sequence[float]) -> Moments:
-    values = torch.tensor(color, dtype=torch.float64)
-    return Moments(torch.ones((), dtype=torch.float64), values[:3], values[3:].reshape(3, 3))
+    values = torch.tensor(color, dtype=torch.float64, device="cpu")
+    return Moments(values.new_ones(()), values[:3], values[3:].reshape(3, 3))
 
 
 def _stacked(pictures: Sequence[Tensor]) -> Moments:

@@ -23,8 +23,9 @@ from ..device import (
     choose_device,
     choose_precision,
     describe,
+    unmixed,
 )
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_scale, check_strength
 from ..images import MIN_SIDE, Source, read
 from ..statistics import Moments
 from ..styles import (
@@ -270,6 +271,7 @@ class OnePass(ABC):
         """Moments of a prepared style's colours; InputError if this method did not prepare it."""
 
     @torch.no_grad()
+    @unmixed()
     def __call__(
         self,
         content: Source,
@@ -286,9 +288,7 @@ class OnePass(ABC):
                 ``strength`` is negative, or ``style`` is not what :meth:`prepare` returned.
         """
         check_process(self.device)
-        check_finite("strength", strength)
-        if strength < 0:
-            raise InputError(f"strength is {strength}: must be 0 or more")
+        check_strength(strength)
         colors = self.colors(style)
         rgb = read(content).rgb
         height, width = rgb.shape[-2:]
@@ -325,9 +325,7 @@ class AnyStyle(OnePass):
     def __init__(
         self, model: StyleModel, style_scale: float, device: str, precision: str, **settings: Any
     ) -> None:
-        check_finite("style-scale", style_scale)
-        if style_scale <= 0:
-            raise InputError(f"style-scale is {style_scale}: must be above 0")
+        check_scale(style_scale)
         self.style_scale = style_scale
         settings = {"backbone": model.fingerprint, **settings, "style_scale": style_scale}
         super().__init__(model, device, precision, **settings)
@@ -347,6 +345,7 @@ class AnyStyle(OnePass):
         return style.color
 
     @torch.no_grad()
+    @unmixed()
     def measure(self, picture: Tensor) -> LayerMoments:
         """Normalised moments of a picture ``(3, H, W)`` at the taps, in float32."""
         moments = self.model.measure(self._on_device(picture))

@@ -91,7 +91,7 @@ class InvertibleConv(nn.Module):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """``P L`` and ``U + diag(s)``."""
-        lower = self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
+        lower = self.lower.tril(-1) + self.lower.new_ones(len(self.lower)).diag()
         upper = self.upper.triu(1) + torch.diag(self.signs * self.log_scale.exp())
         return self.permutation @ lower, upper
 

@@ -93,7 +93,7 @@ class StyledNorm(nn.Module):
             parts: of the features, ``(B, C, h, w)``: together the whole.
             mix: see :meth:`forward`.
         """
-        count, first, second = 0, torch.zeros(()), torch.zeros(())
+        count, first, second = 0, self.scale.new_zeros(()), self.scale.new_zeros(())
         for part in parts:
             count += part.shape[-1] * part.shape[-2]
             wide = part.to(torch.promote_types(part.dtype, torch.float32))

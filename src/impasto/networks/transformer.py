@@ -7,7 +7,7 @@ ECCV 2016, as in the table of paper 4, and the variant of paper 1 whose blocks a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
         count, _, height, width = x.shape
         if self.training:
             return clouds((count, height, width))
-        rng = torch.Generator().manual_seed(0)
+        rng = torch.Generator("cpu").manual_seed(0)
         same = self.amount * clouds((1, height, width), (4,), rng)
         return same.expand(count, -1, -1, -1)
 
@@ -134,10 +134,11 @@ def clouds(
     As the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
     """
     count, height, width = shape
-    out = torch.zeros(count, 1, height, width, dtype=torch.float32)
+    here: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    out = torch.zeros(count, 1, height, width, **here)
     for cell in cells:
         size = (count, 1, -(-height // cell), -(-width // cell))
-        coarse = torch.randn(size, generator=rng, dtype=torch.float32)
+        coarse = torch.randn(size, generator=rng, **here)
         fine = F.interpolate(coarse, scale_factor=cell, mode="bicubic")
         out += fine[..., :height, :width]
     return out

@@ -62,14 +62,14 @@ def _fine(x: Tensor, period: int) -> Tensor:
     repeats from cell to cell: all of that stays.
     """
     cut = slice(period - 1, 1 - period)
-    ramp = torch.arange(1.0, period + 1)
+    ramp = torch.arange(1.0, period + 1, device="cpu")
     kernel = torch.cat([ramp, ramp.flip(0)[1:]]) / period**2
     return x[..., cut, cut] - _spread(x, kernel, 1)
 
 
 def _comb(x: Tensor, period: int) -> Tensor:
     """``x``, less ``REACH`` cells at each side, averaged over alike places of the cells near by."""
-    offsets = torch.arange(-REACH, REACH + 1.0)
+    offsets = torch.arange(-REACH, REACH + 1.0, device="cpu")
     kernel = torch.exp(-0.5 * (1.5 * offsets / REACH).square())
     return _spread(x, kernel / kernel.sum(), period)
 
