@@ -545,7 +545,7 @@ def test_values_a_rounding_error_out_of_range_are_clamped():
     assert (picture.rgb.min(), picture.rgb.max()) == (0, 1)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "complex64"])
+@pytest.mark.parametrize("dtype", ["complex64"])
 def test_refuses_other_types_of_number(dtype):
     zeros = np.zeros((SIDE, SIDE), dtype)
     with warnings.catch_warnings():
@@ -1037,9 +1037,16 @@ CHECKS = [images.check_output, lambda path: images.write(path, smooth())]
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", ["a.xyz", "a", ".png", "a.heic", ""])
+@pytest.mark.parametrize("name", ["a.xyz", "a.heic"])
 def test_refuses_an_unknown_suffix(tmp_path, check, name):
     refused(lambda: check(tmp_path / name), tmp_path / name, "cannot write the format", ".png")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", ["a", ".png", ""])
+def test_refuses_a_name_without_an_ending(tmp_path, check, name):
+    path = tmp_path / name
+    refused(lambda: check(path), path, "has no ending", f"{path}.png", f"{path}/")
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -286,3 +286,11 @@ def test_a_small_overshoot_is_cut_off_and_a_large_one_is_not():
     close(images.read(wide), wide.clip(0, 1))
     refused(lambda: images.read(RAMPS * 1.2), "1.2", "0..1")
     refused(lambda: images.read(RAMPS - 0.2), "-0.2", "0..1")
+
+
+@pytest.mark.parametrize(("dtype", "white"), [("int8", 127), ("int16", 32767), ("int32", 65535)])
+def test_signed_levels_by_their_white(dtype, white):
+    array = np.linspace(0, white, 400).reshape(20, 20).astype(dtype)
+    rgb = images.read(array).rgb
+    assert float(rgb.max()) == 1
+    assert float(rgb.mean()) == pytest.approx(0.5, abs=0.01)

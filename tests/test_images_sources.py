@@ -94,7 +94,7 @@ def test_a_file_with_a_name_like_an_address_is_a_file(tmp_path, monkeypatch):
     assert images.read("http:/a.png").name == "a"
 
 
-@pytest.mark.parametrize("empty", ["", Path("")])
+@pytest.mark.parametrize("empty", ["", " "])
 @pytest.mark.parametrize(
     "call",
     [
@@ -319,9 +319,10 @@ def test_200_megapixels_for_a_small_picture_take_little_memory(tmp_path):
     path = tmp_path / "phone.jpg"
     path.write_bytes(large_jpeg(10000, 20000))
     script = f"""
-        import resource
         from impasto import images
-        used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        def used():  # not what the process had that started this one
+            lines = open("/proc/self/status").read().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
         before = used()
         picture = images.read({str(path)!r}, size=64)
         levels = [round(float(value) * 255) for value in picture.rgb.mean((1, 2))]

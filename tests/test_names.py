@@ -458,3 +458,103 @@ def test_show_prints_all_that_is_kept(run):
     assert json.loads(run("show", "x.png", "--json")[1]) == settings
     lines = run("show", "x.png")[1].splitlines()
     assert [line.split()[0] for line in lines] == list(settings)
+
+
+# What trials found ------------------------------------------------------------------------------
+
+
+def test_a_file_is_found_again_through_a_folder_that_is_not_there(run):
+    before = Path("photo.png").read_bytes()
+    code, _, said = run("stylize", "photo.png", "painting.png", "-o", "new/../photo.png", *QUICK)
+    assert code == 2
+    assert "overwrite" in said
+    assert Path("photo.png").read_bytes() == before
+
+
+def test_the_file_behind_standard_input_is_left_alone():
+    before = Path("photo.png").read_bytes()
+    with open("photo.png", "rb") as stream:
+        done = started("stylize", "-", "painting.png", "-o", "photo.png", *QUICK, stdin=stream)
+    assert done.returncode == 2
+    assert b"overwrite" in done.stderr
+    assert Path("photo.png").read_bytes() == before
+
+
+def test_the_current_folder_is_a_folder(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    os.rename("photo.png", "in/photo.png")
+    os.chdir("in")
+    style = ["--style", "../painting.png", *QUICK[:2], "--model", "../small.safetensors"]
+    for number, here in enumerate((".", "./")):
+        assert run("stylize", here, *style, "-o", f"../out{number}/", "--device", "cpu")[0] == 0
+        assert (tmp_path / f"out{number}" / "photo-painting.png").exists()
+
+
+def test_results_beside_the_photographs_are_no_photographs(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    os.rename("photo.png", "in/photo.png")
+    command = ["stylize", "in", "--style", "painting.png", "-o", "in", *QUICK]
+    assert run(*command)[0] == 0
+    code, _, said = run(*command, "--skip-existing")
+    assert code == 0
+    assert "1 of 1 exist already" in said
+    assert run(*command)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == [
+        "photo-painting.png",
+        "photo.png",
+    ]
+
+
+def test_a_stored_style_and_a_painting_are_mixed_in_any_order(run):
+    assert run("style", "painting.png", "-o", "a.style", "--device", "cpu")[0] == 0
+    assert (
+        run("style", "painting.png", "-o", "b.style", "--for", "adain", "--device", "cpu")[0] == 0
+    )
+    for number, styles in enumerate([("a.style", "photo.png"), ("a.style", "b.style")]):
+        command = ["stylize", "photo.png", *styles, "-o", f"{number}.png", "--device", "cpu"]
+        assert run(*command)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["noext", "a/noext"])
+def test_a_name_without_an_ending(run, name):
+    code, _, said = run("stylize", "photo.png", "painting.png", "-o", name, *QUICK)
+    assert code == 2
+    assert complaints(said) == [
+        f"impasto: {name}: has no ending; give {name}.png, or {name}/ for a folder"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--size", "nan"], "--size"), (["--nope"], "--nope"), (["--depth", "x"], "--depth")],
+)
+def test_options_that_are_none_are_one_line(run, words, said):
+    code, out, err = run("stylize", "photo.png", "painting.png", "-o", "o.png", *words)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert said in err
+    assert "stylize --help" in err
+
+
+def test_a_damaged_stored_style_is_said_to_be_damaged(run):
+    assert (
+        run("style", "painting.png", "-o", "a.style", "--for", "adain", "--device", "cpu")[0] == 0
+    )
+    data = bytearray(Path("a.style").read_bytes())
+    data[-4000:-1000] = b"\xff" * 3000
+    Path("a.style").write_bytes(data)
+    code, _, said = run("stylize", "photo.png", "a.style", "-o", "o.png", "--device", "cpu")
+    assert code == 2
+    assert "a.style: is damaged" in said
+
+
+def test_names_in_exif_keep_their_letters(run):
+    exif = Image.Exif()
+    exif[0x013B] = "Jörg Maye".encode()
+    with Image.open("photo.png") as image:
+        image.convert("RGB").save("photo.jpg", exif=exif)
+    assert run("stylize", "photo.jpg", "painting.png", "-o", "out.jpg", *QUICK)[0] == 0
+    with Image.open("out.jpg") as image:
+        kept = image.getexif()[0x013B]
+    assert kept.encode("latin-1").decode("utf-8") == "Jörg Maye"

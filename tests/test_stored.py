@@ -10,6 +10,8 @@ from data import painting, photo
 
 import impasto
 from impasto import styles
+from impasto.backbones import load_backbone
+from impasto.backbones.base import CAFFE
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import read, resize, write
@@ -252,3 +254,14 @@ def test_a_style_for_a_model_of_ones_own(name):
     stored = store_style([painting()], "x", methods=["artflow"], **options)
     assert len(stored.parts) == 1
     assert impasto.stylize(photo(), stored, "artflow", model=bundled(name), **CPU)
+
+
+def test_a_network_that_learnt_on_has_another_fingerprint():
+    net = load_backbone("slim")
+    assert impasto.load("gatys", backbone=net, **CPU).net.fingerprint == net.fingerprint
+    for parameter in net.parameters():
+        parameter.data.mul_(0.9)
+    assert impasto.load("gatys", backbone=net, **CPU).net.fingerprint != net.fingerprint
+    other = load_backbone("slim")
+    other.convention = CAFFE
+    assert impasto.load("gatys", backbone=other, **CPU).net.fingerprint != other.fingerprint

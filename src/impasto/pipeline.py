@@ -576,12 +576,15 @@ def stylize(
         if bar is None:
             return transfer(content, on_step)
 
-        def drawn(step: Step) -> bool:
+        last: list[Any] = [1]
+
+        def each(step: Step) -> bool:
+            last[:] = [step.iterations, step.loss]
             bar(step.iteration, step.iterations, step.loss)
             return bool(on_step(step)) if on_step is not None else False
 
-        result = transfer(content, drawn)
-        bar(1, 1)  # also where it came to its end before all that was planned
+        result = transfer(content, each)
+        bar(last[0], *last)  # it may have come to its end before all that was planned
         return result
 
 

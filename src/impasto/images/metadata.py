@@ -77,7 +77,7 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
         with suppress(Exception):
             place = _usable(dict(exif.get_ifd(_GPS)))
     with suppress(Exception):  # the place where impasto once put its settings
-        if _of_comment(image):
+        if isinstance(json.loads(_of_comment(image)), dict):
             del about[_Tag.Software]
             del exposure[_Tag.UserComment]
     return Metadata(about, exposure, place, _dpi(dpi))
@@ -87,7 +87,7 @@ def _usable(values: Mapping[Any, Any]) -> dict[int, Any]:
     """Those of `values` that can be written again."""
     kept: dict[int, Any] = {}
     for tag, value in values.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and not value.isascii():
             with suppress(UnicodeEncodeError):  # Pillow reads UTF-8 as if it were Latin-1
                 value = value.encode("latin-1")
         with suppress(Exception):
@@ -230,5 +230,4 @@ def _of_comment(image: Image.Image) -> str:
     if exif.get(_Tag.Software) != MARK:
         return ""
     comment = exif.get_ifd(_EXIF)[_Tag.UserComment]
-    text = bytes(comment).removeprefix(_COMMENT_HEAD).decode("ascii")
-    return text if "impasto" in json.loads(text) else ""  # its version stood in all of them
+    return bytes(comment).removeprefix(_COMMENT_HEAD).decode("ascii")

@@ -104,8 +104,8 @@ def read(
     and converted to sRGB by its colour profile. An array is (H, W) or (H, W, 1|3|4); a tensor is
     (1|3|4, H, W) or (1, 1|3|4, H, W); both hold bool, unsigned integers whose white is their
     greatest value, floats in 0..1, of which a small overshoot is cut off, or signed and wide
-    integers (int16, 32, 64, uint32, 64), whose white is the least of 255, 65535 and the greatest of
-    a type of 16 or 32 bits that no value is above. Transparent pixels are laid over `background`, a
+    integers, whose white is the least that no value is above of 255, 65535 and, of int8, int16 and
+    the wide unsigned ones, the greatest of the type (of 32 bits). Transparent pixels are laid over `background`, a
     colour name or #hex. A Picture is returned as it is.
 
     size: the short side, in pixels, that will be asked for: the picture may then be decoded
@@ -620,7 +620,7 @@ def _from_planes(
     levels: tuple[float, ...] = {
         "int8": (127,),
         "int16": (255, 32767),
-        "int32": (255, 65535, 2**31 - 1),
+        "int32": (255, 65535),
         "int64": (255, 65535),
         "uint32": (255, 65535, 2**32 - 1),
         "uint64": (255, 65535, 2**32 - 1),
