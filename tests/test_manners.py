@@ -21,7 +21,7 @@ EVERY = {
     "johnson": ("johnson", {}),
     "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}),
     "gatys-noise": ("gatys", {"iterations": 2, "start": "noise"}),
-    "gatys-random": ("gatys", {"iterations": 2, "backbone": "resnet18", "weights_file": "random"}),
+    "gatys-random": ("gatys", {"iterations": 2, "backbone": "slim", "weights_file": "random"}),
 }
 
 

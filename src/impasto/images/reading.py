@@ -105,8 +105,8 @@ def read(
     (1|3|4, H, W) or (1, 1|3|4, H, W); both hold bool, unsigned integers whose white is their
     greatest value, floats in 0..1, of which a small overshoot is cut off, or signed and wide
     integers, whose white is the least that no value is above of 255, 65535 and, of int8, int16 and
-    the wide unsigned ones, the greatest of the type (of 32 bits). Transparent pixels are laid over `background`, a
-    colour name or #hex. A Picture is returned as it is.
+    the wide unsigned ones, the greatest of the type (of 32 bits). Transparent pixels are laid over
+    `background`, a colour name or #hex. A Picture is returned as it is.
 
     size: the short side, in pixels, that will be asked for: the picture may then be decoded
         smaller than it is, never with a short side below three times the size.
