@@ -54,9 +54,20 @@ def test_every_method_takes_it_and_paints_as_from_the_painting(file, label):
     torch.testing.assert_close(made.picture.rgb, direct.picture.rgb, atol=1e-3, rtol=0)
 
 
-def test_it_is_small(file):
+def test_it_is_small(file, tmp_path):
     each = file.stat().st_size / 2  # it has two sizes, 64 and 65; the largest have five
-    assert 5 * each < 5e6
+    store_style([painting(65, 90)], "w", methods=["wct"], device="cpu").save(tmp_path / "w.style")
+    further = (tmp_path / "w.style").stat().st_size / 2  # of WCT there are nine
+    assert 5 * each + 4 * further < 5e6
+
+
+def test_wct_is_stored_in_smaller_steps():
+    stored = store_style([painting(300, 320)], "x", methods=["wct", "adain"], device="cpu")
+    steps = {part.methods: sorted(part.levels) for part in stored.parts.values()}
+    assert steps == {
+        ("adain",): [64, 128, 256, 300],
+        ("wct",): [64, 91, 128, 181, 256, 300],
+    }
 
 
 def test_it_says_what_it_is_for(file):

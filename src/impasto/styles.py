@@ -220,6 +220,7 @@ class Style:
         backbone: fingerprint of the network behind ``measure``.
         taps: what it is measured at.
         measure: features' moments of a picture ``(3, H, W)``, by tap.
+        steps: how many sizes are stored in an octave.
     """
 
     names: Sequence[str]
@@ -229,6 +230,7 @@ class Style:
     backbone: str
     taps: Sequence[str]
     measure: Measure
+    steps: int = 1
     _known: dict[int, LayerMoments] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -271,7 +273,7 @@ class Style:
         return {tap: Moments.mix([layers[tap] for layers in each], areas) for tap in each[0]}
 
     def store(self, name: str, joining: StoredStyle | None = None) -> StoredStyle:
-        """Measure at 64, 128, ... pixels, to the size of the largest painting, and keep it.
+        """Measure at 64, 128, ... pixels (and between), to the size of the largest painting.
 
         Args:
             name: of the style, for messages.
@@ -289,7 +291,8 @@ class Style:
         if known is not None and set(self.taps) <= set(known.taps):
             return before.joined(self.backbone, Part(known.levels, (self.method,)))
         limit = min(LARGEST, max(min(p.shape[-2:]) for p in paintings))
-        sizes = [size for size in (64, 128, 256, 512) if size < limit] + [limit]
+        ladder = [round(64 * 2 ** (step / self.steps)) for step in range(4 * self.steps)]
+        sizes = [size for size in ladder if size < limit] + [limit]
         levels = {
             size: {tap: moments.to("cpu") for tap, moments in self.at(size).items()}
             for size in sizes
@@ -304,6 +307,7 @@ def prepared(
     backbone: str,
     taps: Sequence[str],
     measure: Measure,
+    steps: int = 1,
 ) -> Style:
     """One or several styles, whose moments are averaged by ``weights``.
 
@@ -313,7 +317,7 @@ def prepared(
         method: name of the method that they are for.
         backbone: fingerprint of the network behind ``measure``.
         taps: that a stored style must have.
-        measure: see :class:`Style`.
+        measure, steps: see :class:`Style`.
 
     Raises:
         InputError: if a stored style has not what the method needs, the weights do not fit the
@@ -338,7 +342,8 @@ def prepared(
             parts.append(painting.rgb)
             names.append(painting.name)
     return Style(
-        names, parts, style_shares(len(parts), weights), method, backbone, list(taps), measure
+        *(names, parts, style_shares(len(parts), weights), method, backbone, list(taps), measure),
+        steps,
     )
 
 

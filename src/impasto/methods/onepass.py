@@ -151,7 +151,13 @@ class Model(ABC):
 
 
 class StyleModel(Model):
-    """A model that knows a style by the moments of some features."""
+    """A model that knows a style by the moments of some features.
+
+    Attributes:
+        steps: sizes at which a style is stored, in an octave.
+    """
+
+    steps = 1
 
     @property
     @abstractmethod
@@ -337,7 +343,10 @@ class AnyStyle(OnePass):
     ) -> Style:
         """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
         model = self.model
-        return prepared(styles, weights, model.method, model.fingerprint, model.taps, self.measure)
+        return prepared(
+            *(styles, weights, model.method, model.fingerprint, model.taps, self.measure),
+            model.steps,
+        )
 
     def colors(self, style: Style) -> Moments:
         """See :class:`OnePass`."""
