@@ -294,3 +294,25 @@ def test_signed_levels_by_their_white(dtype, white):
     rgb = images.read(array).rgb
     assert float(rgb.max()) == 1
     assert float(rgb.mean()) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("channel", [0, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_refuses_a_tiff_with_values_that_are_no_numbers(tmp_path, channel, value):
+    samples = np.full((HEIGHT, WIDTH, 4), 0.5, np.float32)
+    samples[3, 4, channel] = value
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(samples, 32, 2, kind=3, extra=2))
+    refused(lambda: images.read(path), path, "NaN or infinity")
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("photometric", [0, 1, 2])
+def test_signed_tiffs_reach_white(bits, order, photometric):
+    pixels = RAMPS if photometric == 2 else RAMPS[..., :1]
+    white = (1 << (bits - 1)) - 1
+    levels = ((1 - pixels if photometric == 0 else pixels) * white).round().astype(np.int64)
+    assert levels.max() == white
+    rgb = images.read(tiff(levels, bits, photometric, order, kind=2)).rgb
+    torch.testing.assert_close(rgb, planes(pixels), atol=2 / 127, rtol=0)

@@ -523,6 +523,8 @@ def _from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: _Wish) -
     samples = tiff.decode(stream, layout, wish.accept_truncated)
     colours = 3 if layout.photometric == 2 else 1
     used = samples[..., :colours]
+    if layout.kind == 3 and not np.isfinite(samples).all():  # an alpha may be what is not
+        raise InputError(f"{label}: it holds NaN or infinity; replace them by numbers in 0..1")
     deepest = (1 << layout.bits) - 1
     levels: tuple[float, ...] = (1, 255, 65535)
     fixed: float | None = None
