@@ -558,3 +558,17 @@ def test_names_in_exif_keep_their_letters(run):
     with Image.open("out.jpg") as image:
         kept = image.getexif()[0x013B]
     assert kept.encode("latin-1").decode("utf-8") == "Jörg Maye"
+
+
+def test_max_pixels_is_for_every_picture_that_is_read(run):
+    write("large.png", photo(64, 80))
+    limit = ["-o", "o.png", *GATYS, "--max-pixels", "2000"]
+    assert run("stylize", "photo.png", "painting.png", *limit)[0] == 0
+    for pictures in (
+        ["large.png", "painting.png"],
+        ["photo.png", "large.png"],
+        ["photo.png", "painting.png", "--start", "large.png"],
+    ):
+        code, _, said = run("stylize", *pictures, *limit)
+        assert code == 2
+        assert "large.png: 80x64" in said

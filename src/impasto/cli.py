@@ -465,7 +465,7 @@ def stylize(
 ) -> None:
     """Help is STYLIZE_HELP."""
     from .methods import METHODS, options_of
-    from .pipeline import Transfer, check_controls, load_refined, read_style
+    from .pipeline import Transfer, bounded, check_controls, load_refined, read_style
 
     known = options_of(method)
     _check_finite(
@@ -565,6 +565,7 @@ def stylize(
         options["encoder_weights"] = options.pop("weights_file")
     options = {name: value for name, value in options.items() if value is not None}
     _begin()
+    options = bounded(options, max_pixels, accept_truncated)
     ready, finer = load_refined(method, refine, options, _flag)
     limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
 

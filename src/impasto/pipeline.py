@@ -32,7 +32,7 @@ from .images import (
     write,
 )
 from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
-from .methods.gatys import Gatys
+from .methods.gatys import STARTS, Gatys
 from .methods.johnson import learnt_names
 from .progress import Bar, drawn
 from .statistics import Moments
@@ -49,6 +49,7 @@ __all__ = [
     "Result",
     "StyleSource",
     "Transfer",
+    "bounded",
     "check_controls",
     "load_refined",
     "read_style",
@@ -550,7 +551,7 @@ def stylize(
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
     if isinstance(method, str):
-        ready, made = load_refined(method, count, options)
+        ready, made = load_refined(method, count, bounded(options, max_pixels, accept_truncated))
     elif options:
         raise InputError("options belong to load() when a loaded method is given")
     else:
@@ -597,6 +598,18 @@ def _files(sources: Iterable[object]) -> tuple[Path, ...]:
 # Options of Gatys that a refinement leaves open, and those of them about its backbone.
 REFINED = set(options_of("gatys")) - {"sizes", "iterations", "start"}
 OF_BACKBONE = {"backbone", "weights_file", "convention"}
+
+
+def bounded(
+    options: Mapping[str, Any], max_pixels: int | None, accept_truncated: bool
+) -> dict[str, Any]:
+    """Options of a method whose ``start``, where that is a file, was read within these limits."""
+    start = options.get("start")
+    is_file = isinstance(start, (str, os.PathLike)) and start not in STARTS
+    if start is None or not is_file or (max_pixels is None and not accept_truncated):
+        return dict(options)
+    limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
+    return {**options, "start": read(start, **limits)}
 
 
 def load_refined(

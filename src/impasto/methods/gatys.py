@@ -52,7 +52,7 @@ from ..styles import (
 )
 from .base import OnStep, Step
 
-__all__ = ["Gatys"]
+__all__ = ["STARTS", "Gatys"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
