@@ -267,8 +267,9 @@ def test_a_style_for_a_model_of_ones_own(name):
     assert impasto.stylize(photo(), stored, "artflow", model=bundled(name), **CPU)
 
 
-def test_a_network_that_learnt_on_has_another_fingerprint():
-    net = load_backbone("slim")
+@pytest.mark.parametrize("weights", [None, "random"])
+def test_a_network_that_learnt_on_has_another_fingerprint(weights):
+    net = load_backbone("slim", weights)
     assert impasto.load("gatys", backbone=net, **CPU).net.fingerprint == net.fingerprint
     for parameter in net.parameters():
         parameter.data.mul_(0.9)

@@ -233,7 +233,8 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
         means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
     other.scale_(means)
     other.served, other.name = net.served, f"random:{net.name}"
-    other.weights, other.scaled_by = digest(other), ""
+    other.weights = other.as_loaded = digest(other)
+    other.scaled_by = ""
     return other.eval().requires_grad_(False)
 
 

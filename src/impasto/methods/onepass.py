@@ -100,7 +100,7 @@ class Model(ABC):
 
         Args:
             path: written by :meth:`save`; None for the bundled one.
-            given: for :meth:`blank`.
+            given: for :meth:`unloaded`.
         """
         path = bundled(cls.method) if path is None else Path(path)
         if path.parent == MODELS and not path.exists():
@@ -113,7 +113,7 @@ class Model(ABC):
             if header["method"] != cls.method:
                 raise KeyError
             config = {key: tuples(value) for key, value in json.loads(header["config"]).items()}
-            model = cls.blank(config, header, str(path), **given)
+            model = cls.unloaded(config, header, str(path), **given)
             model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
         except InputError:
             raise
@@ -125,7 +125,7 @@ class Model(ABC):
         return model
 
     @classmethod
-    def blank(
+    def unloaded(
         cls: type[AnyModel], config: dict[str, Any], header: Mapping[str, str], path: str
     ) -> AnyModel:
         """The model of a file, its weights still to be loaded; InputError if it cannot be."""
@@ -204,7 +204,7 @@ class EncoderModel(StyleModel):
         return [self.encoder, self.network]
 
     @classmethod
-    def blank(
+    def unloaded(
         cls: type[AnyEncoderModel],
         config: dict[str, Any],
         header: Mapping[str, str],
