@@ -321,7 +321,9 @@ def stylize(
             "for standard output, as PNG.",
         ),
     ] = NAME,
-    method: Annotated[str, typer.Option("--method", "-m", help="See `impasto methods`.")] = "adain",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="See `impasto methods`.")
+    ] = "ghiasi",
     size: Annotated[
         int | None, typer.Option(help="Short side of the result in pixels. Default: the content's.")
     ] = None,

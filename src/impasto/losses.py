@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .errors import InputError, check_finite
 from .statistics import Moments
@@ -21,7 +22,9 @@ __all__ = [
     "covariance_loss",
     "gram_loss",
     "moments_loss",
+    "palette_loss",
     "range_loss",
+    "relaxed_emd",
     "total_variation",
 ]
 
@@ -54,15 +57,23 @@ def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None)
     return (features.to(wide) - target.to(wide)).square().mean() / spread
 
 
-def gram_loss(moments: Moments, target: Moments) -> Tensor:
+def gram_loss(moments: Moments, target: Moments, beside: Moments | None = None) -> Tensor:
     """Squared distance of Gram matrices, relative to the target's: ``|G - A|^2 / |A|^2``.
 
     Paper 3, Eq. 3, with both matrices divided by their number of positions, so that pictures of
     different size compare, and the constant replaced by the target's squared norm. One value for
     each picture of a batch.
+
+    Args:
+        moments, target: of the result, and what they should be.
+        beside: of the photograph: the distance is relative to the mean of its squared norm and the
+            target's, so that the few flat crops among many paintings do not rule.
     """
     aim = target.gram
-    return (moments.gram - aim).square().sum((-2, -1)) / (aim.square().sum((-2, -1)) + EPS)
+    size = aim.square().sum((-2, -1))
+    if beside is not None:
+        size = (size + beside.gram.square().sum((-2, -1))) / 2
+    return (moments.gram - aim).square().sum((-2, -1)) / (size + EPS)
 
 
 def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = None) -> Tensor:
@@ -95,6 +106,51 @@ def covariance_loss(moments: Moments, target: Moments) -> Tensor:
     means = (moments.mean - target.mean).square().sum(-1) / (spread + EPS)
     distance = (moments.covariance - aim).square().sum((-2, -1))
     return means + distance / (aim.square().sum((-2, -1)) + EPS)
+
+
+def relaxed_emd(features: Tensor, target: Tensor) -> Tensor:
+    """Relaxed earth mover's distance of two sets of features, for each picture of a batch.
+
+    Every feature vector goes to its nearest in the other set, and the larger of the two mean
+    distances counts, with the cosine distance between vectors (0..2): Kolkin, Salavon &
+    Shakhnarovich, "Style Transfer by Relaxed Optimal Transport and Self-Similarity", CVPR 2019,
+    Eq. 6 to 8. Gram matrices are satisfied by a texture of the right correlations; this asks that
+    what is in one picture be found in the other.
+
+    Args:
+        features, target: ``(B, C, H, W)`` and ``(B, C, h, w)``. Memory grows with ``HW hw``.
+    """
+    # What runs under autocast would compare vectors of three digits.
+    with torch.autocast(features.device.type, enabled=False):
+        one, two = (
+            F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2), dim=1)
+            for x in (features, target)
+        )
+        distance = 1 - one.mT @ two
+        return torch.maximum(distance.amin(1).mean(1), distance.amin(2).mean(1))
+
+
+def palette_loss(
+    pictures: Tensor, target: Tensor, beside: Tensor, strength: Tensor, directions: Tensor
+) -> Tensor:
+    """Sliced Wasserstein distance of colours, relative to how much the target's vary.
+
+    Along each direction of the colour space, sorted pixels are compared with the target's: the
+    whole distribution, where moments would be met by the mean of two colours that a painting has.
+    Rabin, Peyre, Delon & Bernot, "Wasserstein Barycenter and its Application to Texture Mixing",
+    SSVM 2011. One value for each picture of a batch.
+
+    Args:
+        pictures, target, beside: results, paintings and photographs, ``(B, 3, H, W)`` of one size.
+        strength: ``(B,)``: what is aimed at lies so far from the photograph's colours to the
+            painting's.
+        directions: unit vectors ``(3, n)``.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        each = (x.float().flatten(2).mT @ directions for x in (pictures, target, beside))
+        ours, theirs, own = (x.sort(1).values for x in each)
+        aim = own.lerp(theirs, strength[:, None, None])
+        return (ours - aim).square().mean((1, 2)) / (aim.var(1).mean(1) + 1e-3)
 
 
 def aligned_channels(moments: Moments, target: Moments, kept: float = 0.8) -> Tensor:

@@ -248,13 +248,7 @@ class Style:
     def at(self, short_side: int) -> LayerMoments:
         """Mixed moments with every painting reduced to ``short_side`` pixels (never enlarged)."""
         if short_side not in self._known:
-            check_process()
-            each = [
-                part.parts[self.backbone].at(short_side)
-                if isinstance(part, StoredStyle)
-                else self._measured(reduce(part, short_side))
-                for part in self.parts
-            ]
+            each = self.each(short_side)
             self._known[short_side] = {
                 tap: Moments.mix(
                     [layers[tap].to(each[0][tap].first.device) for layers in each], self.weights
@@ -262,6 +256,16 @@ class Style:
                 for tap in self.taps
             }
         return self._known[short_side]
+
+    def each(self, short_side: int) -> list[LayerMoments]:
+        """As :meth:`at`, of every part by itself."""
+        check_process()
+        return [
+            part.parts[self.backbone].at(short_side)
+            if isinstance(part, StoredStyle)
+            else self._measured(reduce(part, short_side))
+            for part in self.parts
+        ]
 
     def _measured(self, painting: Tensor) -> LayerMoments:
         """In pieces where it is large: moments add up."""

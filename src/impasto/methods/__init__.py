@@ -14,6 +14,7 @@ from .adain import AdaIN
 from .artflow import ArtFlow
 from .base import Method, OnStep, Step
 from .gatys import Gatys
+from .ghiasi import Ghiasi
 from .johnson import Johnson
 from .styleflow import StyleFlow
 from .wct import WCT
@@ -35,11 +36,12 @@ METHODS: dict[str, type[Method]] = {
     "adain": AdaIN,
     "artflow": ArtFlow,
     "gatys": Gatys,
+    "ghiasi": Ghiasi,
     "johnson": Johnson,
     "styleflow": StyleFlow,
     "wct": WCT,
 }
-DEFAULT = "adain"
+DEFAULT = "ghiasi"
 # Methods that take any painting, so that a style can be stored for them; each with the options of
 # its bundled networks that see a painting in different ways. StyleFlow comes before AdaIN, which
 # sees less by the same encoder.
@@ -47,6 +49,7 @@ STORED: dict[str, tuple[dict[str, Any], ...]] = {
     "styleflow": ({},),
     "adain": ({},),
     "wct": ({},),
+    "ghiasi": ({},),
     "gatys": ({},),
     "artflow": ({}, {"operator": "rbmad"}),
 }

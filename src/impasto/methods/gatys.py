@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -56,7 +56,10 @@ __all__ = ["STARTS", "Gatys"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
-STYLE_LOSSES = {"gram": gram_loss, "moments": moments_loss}
+STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
+    "gram": gram_loss,
+    "moments": moments_loss,
+}
 RANGE_WEIGHT = 1e4  # only to bring pixels back: what lies outside is not seen
 HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
 WINDOW = 10

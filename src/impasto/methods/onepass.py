@@ -94,6 +94,11 @@ class Model(ABC):
         """All of them, to be moved and frozen."""
         return [self.network]
 
+    @property
+    def exact(self) -> list[nn.Module]:
+        """Further ones, that compute in float32 in any case."""
+        return []
+
     @classmethod
     def load(cls: type[AnyModel], path: Path | None, **given: Any) -> AnyModel:
         """The model in a file; InputError if it is none.
@@ -259,6 +264,8 @@ class OnePass(ABC):
             )
         for net in model.networks:
             net.eval().requires_grad_(False).to(self.device, self.dtype)
+        for net in model.exact:
+            net.eval().requires_grad_(False).to(self.device)
         self.model = model
         self.notes: list[str] = []
         self.settings: dict[str, Any] = {

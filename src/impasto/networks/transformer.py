@@ -18,7 +18,7 @@ from .bottleneck import ResBottleneck
 from .decoder import padded
 from .norm import StyledNorm
 
-__all__ = ["Kind", "Transformer", "clouds"]
+__all__ = ["Kind", "Layer", "Residual", "Transformer", "clouds"]
 
 Kind = Literal["residual", "bottleneck"]
 # Of the last layer, whose thousands of inputs would swing the picture from one end of its range to
@@ -83,29 +83,40 @@ class Transformer(nn.Module):
         def layer(channels: int, out: int, stride: int = 1) -> nn.Module:
             if kind == "bottleneck":
                 return ResBottleneck(channels, out, 1, stride, rows)
-            return _Layer(channels, out, 3, stride, rows)
+            return Layer(channels, out, 3, stride, rows)
 
         def block() -> nn.Module:
             if kind == "bottleneck":
                 return ResBottleneck(quarter, quarter, expansion, 1, rows)
-            return _Residual(quarter, rows)
+            return Residual(quarter, rows)
 
         self.noise, self.amount = noise, AMOUNT
-        self.first = _Layer(3 + noise, full, 9, 1, rows)
+        self.first = Layer(3 + noise, full, 9, 1, rows)
         self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
         self.blocks = nn.ModuleList(block() for _ in range(blocks))
         self.up = nn.ModuleList([layer(quarter, half), layer(half, full)])
         self.last = nn.Conv2d(full, 3, 9)
 
-    def forward(self, pictures: Tensor, mix: Tensor | None = None) -> Tensor:
+    def forward(
+        self, pictures: Tensor, mix: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the size of ``pictures``.
 
         Sides that are no multiple of 4 are continued by replication, and cut again.
+
+        Args:
+            pictures: ``(B, 3, H, W)`` in 0..1.
+            mix: shares of the styles, ``(B or 1, rows)``; None takes the first.
+            noise: instead of the usual, as :meth:`noise_at` gives it.
         """
         height, width = pictures.shape[-2:]
         x = F.pad(pictures, (0, -width % 4, 0, -height % 4), mode="replicate")
         if self.noise:
-            x = torch.cat([x, self._noise(x).to(x)], 1)
+            if noise is None:
+                count, _, rows, columns = x.shape
+                fresh = self.training
+                noise = clouds((count, rows, columns)) if fresh else self.noise_at(height, width)
+            x = torch.cat([x, noise.to(x).expand(len(x), -1, -1, -1)], 1)
         x = self.first(x.to(self.last.weight.dtype), mix)
         for layer in (*self.down, *self.blocks):
             x = layer(x, mix)
@@ -114,14 +125,10 @@ class Transformer(nn.Module):
         out: Tensor = 0.5 + GAIN * self.last(padded(x, 4))
         return out[..., :height, :width]
 
-    def _noise(self, x: Tensor) -> Tensor:
-        """``(B, 1, H, W)``."""
-        count, _, height, width = x.shape
-        if self.training:
-            return clouds((count, height, width))
+    def noise_at(self, height: int, width: int) -> Tensor:
+        """The noise for pictures of that size after training, ``(1, 1, h, w)``: always the same."""
         rng = torch.Generator("cpu").manual_seed(0)
-        same = self.amount * clouds((1, height, width), (4,), rng)
-        return same.expand(count, -1, -1, -1)
+        return self.amount * clouds((1, height + -height % 4, width + -width % 4), (4,), rng)
 
 
 def clouds(
@@ -144,8 +151,15 @@ def clouds(
     return out
 
 
-class _Layer(nn.Module):
-    """Convolution, normalisation, ReLU (unless ``linear``)."""
+class Layer(nn.Module):
+    """Convolution, normalisation, ReLU (unless ``linear``).
+
+    Args:
+        channels, out: before and after.
+        size, stride: of the convolution.
+        rows: see :class:`impasto.networks.norm.StyledNorm`.
+        linear: without the ReLU.
+    """
 
     def __init__(
         self, channels: int, out: int, size: int, stride: int, rows: int, linear: bool = False
@@ -156,20 +170,27 @@ class _Layer(nn.Module):
         self.linear = linear
 
     def forward(self, x: Tensor, mix: Tensor | None) -> Tensor:
+        """``(B, out, h, w)``, see :class:`impasto.networks.norm.StyledNorm` for ``mix``."""
         y: Tensor = self.norm(self.conv(padded(x, self.conv.kernel_size[0] // 2)), mix)
         return y if self.linear else F.relu(y, inplace=True)
 
 
-class _Residual(nn.Module):
-    """Two layers of which the second is linear, added to the input."""
+class Residual(nn.Module):
+    """Two layers of which the second is linear, added to the input.
+
+    Args:
+        channels: before and after.
+        rows: see :class:`impasto.networks.norm.StyledNorm`.
+    """
 
     def __init__(self, channels: int, rows: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            _Layer(channels, channels, 3, 1, rows, linear) for linear in (False, True)
+            Layer(channels, channels, 3, 1, rows, linear) for linear in (False, True)
         )
 
     def forward(self, x: Tensor, mix: Tensor | None) -> Tensor:
+        """As large as ``x``, ``(B, channels, h, w)``."""
         first, second = self.layers
         y: Tensor = second(first(x, mix), mix)
         return x + y

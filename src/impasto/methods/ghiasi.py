@@ -1,0 +1,463 @@
+"""Any style in one pass, painted: a network like Johnson's whose normalisations are predicted.
+
+Ghiasi, Lee, Kudlur, Dumoulin & Shlens, "Exploring the structure of a real-time, arbitrary neural
+artistic stylization network", BMVC 2017. Johnson's network paints because all of it is trained to;
+Dumoulin et al., "A Learned Representation for Artistic Style", ICLR 2017, find that the scales and
+shifts of its normalisations tell one painting from another. A second network predicts these from
+the painting, so that one training serves every painting, also those that it has never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..backbones import Backbone, load_backbone
+from ..color import recolored as in_other_colors
+from ..device import channels_last
+from ..errors import InputError, check_finite, check_share
+from ..images import MIN_SIDE
+from ..losses import (
+    content_loss,
+    covariance_loss,
+    gram_loss,
+    palette_loss,
+    range_loss,
+    relaxed_emd,
+    total_variation,
+)
+from ..networks.painter import AMOUNT as PAINTER_AMOUNT
+from ..networks.painter import Painter, Predicted
+from ..networks.transformer import AMOUNT, Transformer
+from ..operators.degrid import degrid
+from ..statistics import Moments
+from ..styles import LayerMoments, Style
+from .onepass import AnyStyle, StyleModel, tuples
+
+__all__ = ["Ghiasi", "GhiasiConfig", "GhiasiTraining"]
+
+Kind = Literal["residual", "painter"]
+WIDTHS: Mapping[str, tuple[int, ...]] = {"residual": (32, 64, 128), "painter": (24, 48, 64, 160)}
+AMOUNTS = {"residual": AMOUNT, "painter": PAINTER_AMOUNT}
+TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+CONTENT_LAYER = "relu3_1"
+STROKE_LAYERS = ("relu3_1", "relu4_1")
+RANGE_WEIGHT = 1e3  # only to bring pixels back: what lies outside is not seen
+NEAR = 0.02  # a photograph as near to the painting as this does not count in full
+DIRECTIONS = 12  # of the colour space, in which palettes are compared
+CODED = 512  # short side in pixels at which a painting is looked at, at most
+
+
+@dataclass(frozen=True)
+class GhiasiConfig:
+    """What the network is; stands in the header of a model file.
+
+    Attributes:
+        kind: ``residual``, Johnson's network, or ``painter``, which works at an eighth of the size
+            and takes half the time; see :mod:`impasto.networks`.
+        widths: of its layers; None takes the usual ones of the kind.
+        blocks: at the smallest size.
+        rows: of scales and shifts in every normalisation, of which a style is a mixture.
+        encoder: the backbone whose statistics are a style's code.
+    """
+
+    kind: Kind = "residual"
+    widths: tuple[int, ...] | None = None
+    blocks: int = 5
+    rows: int = 129
+    encoder: str = "compact"
+
+
+class _Model(StyleModel):
+    """Encoder, predictor and network."""
+
+    method = "ghiasi"
+    learns_from = "photographs and paintings"
+    Config = GhiasiConfig
+    config: GhiasiConfig
+    network: Predicted
+
+    def __init__(self, config: GhiasiConfig, encoder: Backbone, drawn: bool = True) -> None:
+        encoder.check(TAPS)
+        self.encoder = channels_last(encoder)
+        super().__init__(config, drawn)
+
+    def build(self) -> Predicted:
+        """See :class:`GhiasiConfig`; InputError for what there cannot be."""
+        config = self.config
+        if config.kind not in get_args(Kind):
+            known = " or ".join(get_args(Kind))
+            raise InputError(f"kind {config.kind!r} is unknown: use {known}")
+        if type(config.rows) is not int or config.rows < 2:
+            raise InputError(f"rows = {config.rows}: must be 2 or more")
+        widths = config.widths or WIDTHS[config.kind]
+        painter: Transformer | Painter
+        if config.kind == "painter":
+            painter = Painter(widths, config.blocks, config.rows)
+        else:
+            painter = Transformer("residual", widths, config.blocks, 1, config.rows, noise=True)
+        code = 2 * sum(self.encoder.channels(tap) for tap in TAPS)
+        return Predicted(painter, code, config.rows)
+
+    @classmethod
+    def unloaded(
+        cls, config: dict[str, Any], header: Mapping[str, str], path: str, **given: Any
+    ) -> _Model:
+        """See :class:`Model`."""
+        encoder = load_backbone(config["encoder"])
+        if header["encoder"] != encoder.fingerprint:
+            raise InputError(
+                f"{path}: made for another encoder ({header['encoder']}, here is "
+                f"{encoder.fingerprint}); train it again"
+            )
+        return cls(cls.Config(**config), encoder, drawn=False)
+
+    def header(self) -> dict[str, str]:
+        """The encoder's fingerprint."""
+        return {"encoder": self.encoder.fingerprint}
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's."""
+        return self.encoder.fingerprint
+
+    @property
+    def taps(self) -> Sequence[str]:
+        """What a code is made of."""
+        return TAPS
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What paints."""
+        return [self.network.painter]
+
+    @property
+    def exact(self) -> list[nn.Module]:
+        """What looks at paintings, once for each: codes differ in the third digit."""
+        return [self.encoder, self.network.predictor]
+
+    def measure(self, pictures: Tensor) -> dict[str, Moments]:
+        """Moments at the taps, one for each picture of a batch."""
+        features = self.encoder(pictures, TAPS)
+        return {tap: Moments.of(features[tap].float()) for tap in TAPS}
+
+    def rows(self, moments: LayerMoments) -> Tensor:
+        """Shares of the rows ``(B, rows)`` for styles, by their moments at the taps."""
+        code = _code(moments)
+        shares: Tensor = self.network.predictor(code.reshape(-1, code.shape[-1]))
+        return shares
+
+    def __call__(self, contents: Tensor, style: Any, strength: float = 1.0) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, not clipped.
+
+        Args:
+            contents: ``(B, 3, H, W)`` in 0..1.
+            style: shares of the rows ``(B or 1, rows)``.
+            strength: is in the shares already.
+        """
+        out: Tensor = self.network(contents, style).float()
+        return out
+
+    def bytes_per_pixel(self, dtype: torch.dtype) -> float:
+        """The last layer's: its input at the picture's size, several times over, and its output."""
+        full, half = (self.config.widths or WIDTHS[self.config.kind])[:2]
+        return torch.finfo(dtype).bits / 8 * (4.2 * half + full)
+
+
+class Ghiasi(AnyStyle):
+    """Any style in one pass, predicted: the default (Ghiasi et al. 2017).
+
+    Args:
+        model: a file made by ``impasto train ghiasi``; None takes the bundled one.
+        noise: how much of it comes in beside the photograph, 0 or more: what strokes in flat areas
+            are made from. None takes what the network was trained with. See ``amount`` of
+            :class:`impasto.networks.transformer.Transformer`.
+        degrid: take away what repeats from cell to cell where the photograph is flat, see
+            :func:`impasto.operators.degrid.degrid`.
+        style_scale: size at which the painting is looked at, relative to the content; 0.5 gives
+            coarser strokes.
+        device, precision: see :mod:`impasto.device`.
+
+    Raises:
+        InputError: for a file that is no such model, or an option out of its range.
+    """
+
+    model: _Model
+
+    def __init__(
+        self,
+        model: Path | None = None,
+        noise: float | None = None,
+        degrid: bool = True,
+        style_scale: float = 1.0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        loaded = _Model.load(model)
+        amount = AMOUNTS[loaded.config.kind] if noise is None else noise
+        check_finite("noise", amount)
+        if amount < 0:
+            raise InputError(f"noise is {amount}: must be 0 or more")
+        given = {"kind": loaded.config.kind, "noise": amount, "degrid": degrid}
+        super().__init__(loaded, style_scale, device, precision, **given)
+        self.model.network.painter.amount = amount
+        self.degrid = degrid
+
+    def rows(self, pictures: Tensor, style: Style) -> Tensor:
+        """Shares of the network's rows for a style, ``(1, rows)``: its parts' by their weights."""
+        short = min(CODED, round(min(pictures.shape[-2:]) * self.style_scale))
+        each = style.each(max(MIN_SIDE, short))
+        rows = [self.model.rows({t: m.to(self.device) for t, m in own.items()}) for own in each]
+        return torch.stack(
+            [share * row for share, row in zip(style.weights, rows, strict=True)]
+        ).sum(0)
+
+    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+        """See :class:`OnePass`.
+
+        The photograph's own rows are strength 0; below 1, the share of the photograph that the
+        network loses with these is put back.
+        """
+        rows = self.rows(pictures, style)
+        if strength == 1:
+            out = self.model(pictures, rows)
+        else:
+            own = self.model.rows(self.model.measure(_coded(pictures)))
+            out = self.model(pictures, own.lerp(rows, strength))
+            if strength < 1:
+                out = out + (1 - strength) * (pictures - self.model(pictures, own))
+        return degrid(out.clamp_(0, 1), pictures) if self.degrid else out
+
+    @staticmethod
+    def untrained(
+        kind: Kind = "residual",
+        widths: Sequence[int] | None = None,
+        blocks: int = GhiasiConfig.blocks,
+        rows: int = GhiasiConfig.rows,
+        init: Path | None = None,
+        content_weight: float = 1.5,
+        style_weight: float = 20.0,
+        stroke_weight: float = 6.0,
+        color_weight: float = 3.0,
+        palette_weight: float = 6.0,
+        tv_weight: float = 1.0,
+        scales: int = 3,
+        full: float = 0.75,
+        recolored: float = 0.3,
+        again: float = 0.0,
+        loss_network: str = "compact",
+        loss_weights: Path | None = None,
+        loss_convention: str | None = None,
+    ) -> GhiasiTraining:
+        """The method in training, with random weights.
+
+        Args:
+            kind, widths, blocks, rows: see :class:`GhiasiConfig`.
+            init: a model to go on from; of the same kind.
+            content_weight, style_weight, stroke_weight, color_weight, palette_weight, tv_weight,
+                scales, full, recolored, again: see :class:`GhiasiTraining`.
+            loss_network, loss_weights, loss_convention: see
+                :func:`impasto.backbones.load_backbone`.
+
+        Raises:
+            InputError: for options that do not exist or do not go together.
+        """
+        config = GhiasiConfig(kind, None if widths is None else tuples(widths), blocks, rows)
+        model = _Model(config, load_backbone(config.encoder))
+        if init is not None:
+            before = _Model.load(init)
+            if before.config != config:
+                raise InputError(f"{init}: holds another network ({before.config}); name another")
+            model = before
+        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+        return GhiasiTraining(
+            *(model, judge, content_weight, style_weight, stroke_weight, color_weight),
+            *(palette_weight, tv_weight, scales, full, recolored, again),
+        )
+
+
+class GhiasiTraining:
+    """The method as training sees it, see :class:`impasto.methods.base.Trainable`.
+
+    A picture's strength is 1, or anything between 0 and 1: rows and what is aimed at are mixed
+    accordingly, and at 0 the photograph itself is what is wanted.
+
+    Args:
+        model: with a network to train.
+        judge: the loss network.
+        content_weight: of the content term, at relu3_1.
+        style_weight: of the Gram term, the mean over relu1_1..relu4_1 and over ``scales``, each
+            relative to the mean of the painting's and the photograph's own.
+        stroke_weight: of the relaxed earth mover's distance of relu3_1 and relu4_1 at half the
+            size, as a share of the photograph's own distance: bolder strokes, less hatching.
+        color_weight: of the covariances of colours.
+        palette_weight: of their whole distribution, see :func:`impasto.losses.palette_loss`.
+        tv_weight: of total variation.
+        scales: at which the style is compared: the picture, it halved, and so on.
+        full: share of the pictures with strength 1.
+        recolored: share of photographs and of paintings that are seen in other colours, see
+            :func:`impasto.color.recolored`.
+        again: share of a batch that is a second pass: what the network has made of the photograph
+            at half the size, enlarged, is painted once more, as large pictures are (see
+            :class:`impasto.methods.onepass.OnePass`).
+
+    Raises:
+        InputError: for a layer that does not exist, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        model: _Model,
+        judge: Backbone,
+        content_weight: float,
+        style_weight: float,
+        stroke_weight: float,
+        color_weight: float,
+        palette_weight: float,
+        tv_weight: float,
+        scales: int,
+        full: float,
+        recolored: float,
+        again: float,
+    ) -> None:
+        for name, share in (("full", full), ("recolored", recolored), ("again", again)):
+            check_share(name, share)
+        if type(scales) is not int or not 1 <= scales <= 4:
+            raise InputError(f"scales = {scales}: must be 1 to 4")
+        judge.check([*STYLE_LAYERS, CONTENT_LAYER])
+        self.model, self.network = model, model.network
+        self.judge = channels_last(judge)
+        self.content_weight, self.style_weight = content_weight, style_weight
+        self.stroke_weight, self.color_weight = stroke_weight, color_weight
+        self.palette_weight, self.tv_weight = palette_weight, tv_weight
+        self.scales, self.full, self.recolored, self.again = scales, full, recolored, again
+
+    @torch.no_grad()
+    def start(self, crops: Tensor) -> None:
+        """Measure how codes are spread, over photographs and paintings."""
+        each = [self.model.measure(part) for part in torch.split(crops, 16)]
+        codes = [_code(moments) for moments in each]
+        self.network.predictor.standardise(torch.cat(codes))
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks to ``device``."""
+        for net in (self.network, self.judge, self.model.encoder):
+            net.to(device)
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """Its terms by name, weighted."""
+        if self.network.training and self.recolored:
+            contents = in_other_colors(contents, self.recolored)
+            styles = in_other_colors(styles, self.recolored)
+        drawn = torch.rand(2, len(contents)).to(contents.device)
+        strength = torch.where(drawn[0] < self.full, 1.0, drawn[1])
+        return self.loss_at(contents, styles, strength)
+
+    def loss_at(self, contents: Tensor, styles: Tensor, strength: Tensor) -> dict[str, Tensor]:
+        """As :meth:`loss`, with each picture's strength, ``(B,)``."""
+        with torch.no_grad():
+            codes = [self.model.measure(x) for x in (contents, styles)]
+        rows, painted = map(self.model.rows, codes)
+        mix = rows.lerp(painted, strength[:, None])
+        contents = self._passed(contents, mix)
+        out = self.model(contents, mix)
+        clipped = out.clamp(0, 1)  # as the result will be
+
+        def aim(own: Tensor, style: Tensor) -> Moments:
+            """The photograph's moments and its style's, mixed by the strength."""
+            here, there, by = Moments.of(own), Moments.of(style), strength[:, None]
+            mean, gram = here.mean.lerp(there.mean, by), here.gram.lerp(there.gram, by[..., None])
+            return Moments(torch.ones_like(strength), mean, gram)
+
+        style, strokes, content = [], [], clipped.new_zeros(())
+        pictures = (clipped, contents, styles)
+        for scale in range(self.scales):
+            if scale:
+                pictures = tuple(F.avg_pool2d(x, 2) for x in pictures)  # type: ignore[assignment]
+            seen, before, after = self._judged(*pictures)
+            for tap in STYLE_LAYERS:
+                target, beside = aim(before[tap], after[tap]), Moments.of(before[tap])
+                style.append(gram_loss(Moments.of(seen[tap]), target, beside).mean())
+            if scale == 0:
+                content = content_loss(seen[CONTENT_LAYER], before[CONTENT_LAYER])
+            if scale == min(1, self.scales - 1):
+                strokes = [_strokes(seen[t], before[t], after[t], strength) for t in STROKE_LAYERS]
+        directions = F.normalize(torch.randn(3, DIRECTIONS, device="cpu"), dim=0).to(out.device)
+        ours, theirs, own = (F.avg_pool2d(x, 4) for x in (clipped, styles, contents))
+        palette = palette_loss(ours, theirs, own, strength, directions).mean()
+        color = covariance_loss(Moments.of(clipped), aim(contents, styles)).mean()
+        return {
+            "content": self.content_weight * content,
+            "style": self.style_weight * torch.stack(style).mean(),
+            "strokes": self.stroke_weight * torch.stack(strokes).mean(),
+            "color": self.color_weight * color,
+            "palette": self.palette_weight * palette,
+            "tv": self.tv_weight * total_variation(clipped),
+            "range": RANGE_WEIGHT * range_loss(out),
+        }
+
+    @torch.no_grad()
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
+        return self.model(contents, self.model.rows(self.model.measure(styles))).clamp(0, 1)
+
+    def save(self, path: Path, figures: Mapping[str, object]) -> None:
+        """See :meth:`impasto.methods.onepass.Model.save`."""
+        self.model.save(path, figures)
+
+    @torch.no_grad()
+    def _passed(self, contents: Tensor, mix: Tensor) -> Tensor:
+        """``contents``, the first of them after a first pass at half the size, enlarged."""
+        count = round(self.again * len(contents))
+        if not count:
+            return contents
+        first = self.model(F.avg_pool2d(contents[:count], 2), mix[:count]).clamp(0, 1)
+        large = F.interpolate(first, contents.shape[-2:], mode="bicubic").clamp(0, 1)
+        return torch.cat([large.to(contents), contents[count:]])
+
+    def _judged(self, out: Tensor, contents: Tensor, styles: Tensor) -> list[dict[str, Tensor]]:
+        """Features of the three at all layers that losses look at."""
+        layers = {*STYLE_LAYERS, CONTENT_LAYER, *STROKE_LAYERS}
+        with torch.no_grad():
+            both = self.judge(torch.cat([contents, styles]), layers)
+        own, theirs = ({t: part(f) for t, f in both.items()} for part in (_first, _last))
+        return [self.judge(out, layers), own, theirs]
+
+
+def _strokes(seen: Tensor, own: Tensor, theirs: Tensor, strength: Tensor) -> Tensor:
+    """What is left of the photograph's distance to the painting, beyond what strength leaves."""
+    with torch.no_grad():
+        away = relaxed_emd(own, theirs).clamp_min(NEAR)
+    return F.relu(relaxed_emd(seen, theirs) / away - (1 - strength)).mean()
+
+
+def _code(moments: LayerMoments) -> Tensor:
+    """A style's code ``(..., n)``: means and deviations of all channels, as ``log(1 + x)``.
+
+    They are positive, and skewed.
+    """
+    each = [part for tap in TAPS for part in (moments[tap].mean, moments[tap].deviation())]
+    return torch.cat(each, -1).clamp_min(0).log1p()
+
+
+def _coded(pictures: Tensor) -> Tensor:
+    """As large as codes are measured at, at most."""
+    short = min(pictures.shape[-2:])
+    if short <= CODED:
+        return pictures
+    return F.interpolate(pictures, scale_factor=CODED / short, mode="bilinear", antialias=True)
+
+
+def _first(both: Tensor) -> Tensor:
+    return both[: len(both) // 2]
+
+
+def _last(both: Tensor) -> Tensor:
+    return both[len(both) // 2 :]

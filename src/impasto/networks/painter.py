@@ -1,0 +1,183 @@
+"""A network that works at an eighth of the size, and one whose styles are predicted.
+
+Ghiasi, Lee, Kudlur, Dumoulin & Shlens, "Exploring the structure of a real-time, arbitrary neural
+artistic stylization network", BMVC 2017: a network like Johnson's whose scales and shifts a second
+network predicts from the painting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .decoder import padded
+from .norm import StyledNorm
+from .transformer import Layer, Residual, Transformer, clouds
+
+__all__ = ["Painter", "Predicted", "Predictor"]
+
+CELL = 4  # side of the squares of pixels that the first layer sees as channels
+UNIT = 8  # sides are continued to a multiple of it
+GAIN = 0.2  # of the last layer, see impasto.networks.transformer
+AMOUNT = 0.1  # of the noise after training, chosen by looking at skies
+HIDDEN = 512  # width of the network that predicts
+SPREAD = 0.02  # of the rows at first, beside what all styles share
+EPS = 0.02  # a channel of the code that hardly varies over paintings is not blown up
+
+
+class Painter(nn.Module):
+    """Squares of 4x4 pixels in, blocks at an eighth of the size, three upsampled layers up.
+
+    Half of :class:`Transformer`'s time: nothing but the last two layers works at more than a
+    quarter of the size. What the quarter size has joins again on the way up, so that edges stay.
+
+    Args:
+        widths: channels at full, half, quarter and an eighth of the size.
+        blocks: at an eighth.
+        rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
+
+    Attributes:
+        amount: of the noise after training, 0 or more. In training, noise of 4 and 8 px comes in
+            by any amount up to twice this one, drawn anew for every picture.
+
+    Raises:
+        InputError: for widths or numbers that there cannot be.
+
+    Example:
+        >>> net = Painter((4, 4, 8, 8), blocks=1, rows=2)
+        >>> net(torch.rand(1, 3, 21, 34), torch.tensor([[0.5, 0.5]])).shape
+        torch.Size([1, 3, 21, 34])
+    """
+
+    def __init__(
+        self, widths: Sequence[int] = (24, 48, 64, 160), blocks: int = 5, rows: int = 1
+    ) -> None:
+        super().__init__()
+        whole = all(type(count) is int and count > 0 for count in (*widths, blocks, rows))
+        if len(widths) != 4 or not whole:
+            raise InputError(
+                f"widths {tuple(widths)}, {blocks} blocks, {rows} rows: give four widths; whole "
+                "numbers above 0"
+            )
+        full, half, quarter, eighth = widths
+        self.amount = AMOUNT
+
+        def layer(channels: int, out: int, stride: int = 1) -> Layer:
+            return Layer(channels, out, 3, stride, rows)
+
+        self.first = layer(3 * CELL**2 + 1, quarter)
+        self.second = layer(quarter, quarter)
+        self.down = layer(quarter, eighth, 2)
+        self.blocks = nn.ModuleList(Residual(eighth, rows) for _ in range(blocks))
+        self.up8 = layer(eighth, quarter)
+        self.mid = layer(2 * quarter, quarter + half // 2)
+        self.up4 = layer(quarter + half // 2, half)
+        self.up2 = layer(half, full)
+        self.last = nn.Conv2d(full, 3, 3)
+
+    def forward(
+        self, pictures: Tensor, mix: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """See :meth:`impasto.networks.transformer.Transformer.forward`; sides to multiples of 8."""
+        height, width = pictures.shape[-2:]
+        x = F.pad(pictures, (0, -width % UNIT, 0, -height % UNIT), mode="replicate")
+        if noise is None:
+            noise = self._drawn(x) if self.training else self.noise_at(height, width)
+        x = torch.cat([F.pixel_unshuffle(x, CELL), noise.to(x).expand(len(x), -1, -1, -1)], 1)
+        x = x.to(self.last.weight.dtype).contiguous(memory_format=torch.channels_last)
+        quarter = self.second(self.first(x, mix), mix)
+        x = self.down(quarter, mix)
+        for block in self.blocks:
+            x = block(x, mix)
+        x = self.up8(_doubled(x), mix)
+        x = self.mid(torch.cat([x, quarter], 1), mix)
+        x = self.up4(_doubled(x), mix)
+        x = self.up2(_doubled(x), mix)
+        out: Tensor = 0.5 + GAIN * self.last(padded(x))
+        return out[..., :height, :width]
+
+    def noise_at(self, height: int, width: int) -> Tensor:
+        """The noise for pictures of that size after training, ``(1, 1, h, w)``: always the same."""
+        rng = torch.Generator("cpu").manual_seed(0)
+        rows, columns = ((side + -side % UNIT) // CELL for side in (height, width))
+        return self.amount * clouds((1, rows, columns), (1, 2), rng)
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        amounts = 2 * self.amount * torch.rand(count, 1, 1, 1, device="cpu")
+        return amounts * clouds((count, height // CELL, width // CELL), (1, 2))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class Predictor(nn.Module):
+    """From a style's code to its shares of the rows of every normalisation.
+
+    Row 0 always counts in full: it is what all styles share.
+
+    Args:
+        code: length of a style's code.
+        rows: with row 0.
+
+    Attributes:
+        mean, std: of codes over paintings, ``(code,)``: a code is standardised by them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, code: int, rows: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(code, HIDDEN)
+        self.shares = nn.Linear(HIDDEN, rows - 1)
+        self.register_buffer("mean", torch.zeros(code))
+        self.register_buffer("std", torch.ones(code))
+
+    @torch.no_grad()
+    def standardise(self, codes: Tensor) -> None:
+        """Set :attr:`mean` and :attr:`std` to those of ``codes``, ``(n, code)``."""
+        self.mean.copy_(codes.mean(0))
+        self.std.copy_(codes.std(0).clamp_min(EPS))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Shares ``(B, rows)`` from codes ``(B, code)``."""
+        shares: Tensor = self.shares(F.relu(self.hidden((codes - self.mean) / self.std)))
+        return torch.cat([torch.ones_like(shares[:, :1]), shares], 1)
+
+
+class Predicted(nn.Module):
+    """A network with what predicts a style's shares of its rows.
+
+    Args:
+        painter: with a :class:`StyledNorm` of as many ``rows`` behind every convolution but the
+            last; the rows from 1 on are set to small random numbers.
+        code, rows: see :class:`Predictor`.
+
+    Example:
+        >>> net = Predicted(Painter((4, 4, 8, 8), 1, rows=3), code=10, rows=3)
+        >>> mix = net.predictor(torch.rand(1, 10))
+        >>> net(torch.rand(1, 3, 24, 32), mix).shape, float(mix[0, 0].detach())
+        (torch.Size([1, 3, 24, 32]), 1.0)
+    """
+
+    def __init__(self, painter: Transformer | Painter, code: int, rows: int) -> None:
+        super().__init__()
+        self.painter, self.predictor = painter, Predictor(code, rows)
+        for norm in self.norms():
+            for rest in (norm.scale[1:], norm.shift[1:]):
+                nn.init.normal_(rest, 0, SPREAD)
+
+    def norms(self) -> list[StyledNorm]:
+        """All of them, in order."""
+        return [module for module in self.painter.modules() if isinstance(module, StyledNorm)]
+
+    def forward(self, pictures: Tensor, mix: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Pictures ``(B, 3, H, W)``, see :meth:`Transformer.forward`."""
+        out: Tensor = self.painter(pictures, mix, noise)
+        return out
