@@ -508,7 +508,7 @@ def test_results_beside_the_photographs_are_no_photographs(run, tmp_path):
 def test_a_stored_style_and_a_painting_are_mixed_in_any_order(run):
     assert run("style", "painting.png", "-o", "a.style", "--device", "cpu")[0] == 0
     assert (
-        run("style", "painting.png", "-o", "b.style", "--for", "adain", "--device", "cpu")[0] == 0
+        run("style", "painting.png", "-o", "b.style", "--for", "ghiasi", "--device", "cpu")[0] == 0
     )
     for number, styles in enumerate([("a.style", "photo.png"), ("a.style", "b.style")]):
         command = ["stylize", "photo.png", *styles, "-o", f"{number}.png", "--device", "cpu"]
