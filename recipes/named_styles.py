@@ -51,10 +51,10 @@ GALLERY = {
 }
 WORKS = {
     "chinese_landscape": About(
-        "Ink landscapes, the mean of {}", "", "", "chinese 0032 0076 0088 0136 0168 0176"
+        "The mean of {} Chinese ink landscapes", "", "", "chinese 0032 0076 0088 0136 0168 0176"
     ),
     "indian_miniature": About(
-        "Indian miniatures, the mean of {}",
+        "The mean of {} Indian miniatures",
         *("", "", "indian 0010 0050 0100 0150 0185 0210 0215 0245"),
     ),
     # The mean of all is grey.
@@ -62,10 +62,10 @@ WORKS = {
     "red_chalk": About("A drawing in red chalk", works="various 0013"),
     # The mean of all is nearly black.
     "titian": About(
-        "Works with a landscape, the mean of {}",
+        "The mean of {} works with a landscape",
         *("Titian", "", "titian 0000 0015 0048 0069 0081 0099 0111 0120"),
     ),
-    "van_gogh": About("His manner, the mean of {} works", "Vincent van Gogh", "", "vangogh"),
+    "van_gogh": About("The mean of {} works", "Vincent van Gogh", "", "vangogh"),
 }
 DRAWN = {
     "ink_wash": About("Ink wash, drawn by impasto"),

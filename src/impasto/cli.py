@@ -89,6 +89,7 @@ app.add_typer(study_app, name="study")
 say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130
+THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
 # What a line is told that names no command or option that there is: typer brings its own click.
 _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -1039,7 +1040,7 @@ def _write_sheet(
     seen = resize(rgb, fit(height, width, min(512, height, width)))
 
     def small(picture: Tensor) -> Tensor:
-        return resize(picture, fit(height, width, 256))
+        return resize(picture, fit(height, width, THUMB))
 
     made = [("photograph", small(seen))]
     with _bar() as bar:
@@ -1048,7 +1049,8 @@ def _write_sheet(
             bar.update(task, description=name)
             made.append((name, small(method(seen, method.prepare([style])))))
             bar.advance(task)
-    write(sheet, labelled(made), quality=85)
+    columns = min((6, 5, 4), key=lambda count: -len(made) % count)  # the fewest gaps
+    write(sheet, labelled(made, columns), quality=80)
 
 
 @app.command()
