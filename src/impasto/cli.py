@@ -1125,7 +1125,7 @@ def compare(
 @app.command()
 def sweep(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
-    style: Annotated[str, typer.Argument(help="A painting, or a stored style.")],
+    style: Annotated[str, typer.Argument(help="A painting, a stored style, or a name.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
     vary: Annotated[
         list[str] | None,
