@@ -124,8 +124,3 @@ def test_limits_of_what_is_read(method, photo_file, painting_file, tmp_path):
         impasto.stylize(tmp_path / "cut.jpg", painting(), method)
     made = impasto.stylize(tmp_path / "cut.jpg", painting(), method, accept_truncated=True)
     assert made.picture.rgb.shape == (3, 64, 64)
-
-
-def test_a_name_that_johnson_has_learnt(photo_file):
-    with pytest.raises(InputError, match="--method johnson"):
-        impasto.stylize(photo_file, "starry_night")

@@ -34,8 +34,11 @@ from .files import check_apart, shown
 from .targets import NAME, STANDARD, Content, Inputs, Job, gather, plan
 
 if TYPE_CHECKING:
-    from .methods import Step
+    from torch import Tensor
+
+    from .methods import Method, Step
     from .pipeline import Transfer
+    from .styles import LearntStyle, StoredStyle
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,6 +89,7 @@ app.add_typer(study_app, name="study")
 say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130
+THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
 # What a line is told that names no command or option that there is: typer brings its own click.
 _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -268,6 +272,7 @@ Weights = Annotated[
 STYLIZE_HELP = """Render photographs in the manner of one painting or several.
 
 The first picture is the content, the others are styles; with --style, all pictures are contents.
+A style is a painting, a file made by `impasto style`, or a name that `impasto styles` lists.
 Several styles are mixed. A folder as content means every picture in it; a folder as style means a
 picture for each painting in it. - is standard input, and -o - standard output.
 
@@ -275,7 +280,11 @@ Examples:
 
     impasto stylize photo.jpg painting.jpg -o out.png
 
+    impasto stylize photo.jpg starry_night
+
     impasto stylize photo.jpg wave.jpg night.jpg --weights 2,1 -o both.jpg
+
+    impasto stylize photo.jpg starry_night monet --weights 2,1 -o mixed.jpg
 
     impasto stylize holiday/ --style starry.style -o painted/ --size 512
 
@@ -305,7 +314,7 @@ def stylize(
         list[str],
         typer.Argument(
             metavar="CONTENT STYLE...",
-            help="Content, then styles: files, folders, or - (stdin).",
+            help="Content, then styles: files, folders, or - (stdin); of styles also names.",
         ),
     ],
     style: Annotated[
@@ -468,6 +477,7 @@ def stylize(
     """Help is STYLIZE_HELP."""
     from .methods import METHODS, options_of
     from .pipeline import Transfer, bounded, check_controls, load_refined, read_style
+    from .styles import is_name
 
     known = options_of(method)
     _check_finite(
@@ -545,7 +555,8 @@ def stylize(
     targets = [job.target for job in planned if job.target is not None]
     sent = 0 if STANDARD in (*pictures, *(style or ())) else None
     check_apart(targets, [*inputs.files, model, backbone_weights, start, sent])
-    if not (style or weighted or learnt) and len(inputs.styles[0]) > 1:
+    by_name = all(map(is_name, inputs.styles[0]))
+    if not (style or weighted or learnt or by_name) and len(inputs.styles[0]) > 1:
         mixed = ", ".join(map(shown, inputs.styles[0]))
         say.print(
             f"impasto: {inputs.contents[0]} in a mixture of {mixed}; if these are photographs too, "
@@ -974,34 +985,72 @@ def styles(
         Path | None, typer.Option(help="For the sheet. Default: a free sample photograph.")
     ] = None,
 ) -> None:
-    """List the styles that a network has learnt.
+    """List the styles that there are by name.
+
+    Those of every method that looks at paintings as ghiasi and gatys do, and what method johnson
+    has learnt; with --model or --kind, what that network of johnson has learnt alone.
 
     Examples:
 
         impasto styles
 
-        impasto styles --sheet styles.png --photo me.jpg
+        impasto styles --sheet styles.jpg --photo me.jpg
+
+        impasto styles --kind bottleneck --sheet learnt.png
     """
-    from .methods.johnson import Johnson
+    from .methods import load
+    from .methods.johnson import Johnson, learnt_names
+    from .styles import named_styles
 
     if photo is not None and sheet is None:
         raise InputError("--photo is for the sheet: name one, --sheet OUT")
     if sheet is not None:
-        from .images import check_output, fit, read, resize, write
-        from .samples import photograph
-        from .study.figures import labelled
+        from .images import check_output
 
         check_apart(sheet, [photo, model])
         check_output(sheet)
         _begin()
+    if model is None and kind is None:
+        named = named_styles()
+        if sheet is not None:
+            _write_sheet(sheet, photo, load(), named)
+        rows = [(name, known.title, known.painter, known.year) for name, known in named.items()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(map(str.ljust, row, widths)).rstrip())
+        print(f"\nwith --method johnson: {', '.join(learnt_names())}")
+        return
     method = Johnson(model, kind)  # type: ignore[arg-type]
     if sheet is not None:
-        rgb = photograph("coffee") if photo is None else read(photo).rgb
-        small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], 256))
-        made = [(name, method(small, method.prepare([name]))) for name in method.learnt]
-        write(sheet, labelled([("photograph", small), *made]))
+        _write_sheet(sheet, photo, method, method.learnt)
     for name in method.learnt:
         print(name)
+
+
+def _write_sheet(
+    sheet: Path, photo: Path | None, method: Method, styles: Mapping[str, StoredStyle | LearntStyle]
+) -> None:
+    """A photograph in every style; at the size at which strokes are made, then reduced."""
+    from .images import fit, read, resize, write
+    from .samples import photograph
+    from .study.figures import labelled
+
+    rgb = photograph("coffee") if photo is None else read(photo).rgb
+    height, width = rgb.shape[-2:]
+    seen = resize(rgb, fit(height, width, min(512, height, width)))
+
+    def small(picture: Tensor) -> Tensor:
+        return resize(picture, fit(height, width, THUMB))
+
+    made = [("photograph", small(seen))]
+    with _bar() as bar:
+        task = bar.add_task("", total=len(styles), loss="")
+        for name, style in styles.items():
+            bar.update(task, description=name)
+            made.append((name, small(method(seen, method.prepare([style])))))
+            bar.advance(task)
+    columns = min((6, 5, 4), key=lambda count: -len(made) % count)  # the fewest gaps
+    write(sheet, labelled(made, columns), quality=80)
 
 
 @app.command()
@@ -1076,7 +1125,7 @@ def compare(
 @app.command()
 def sweep(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
-    style: Annotated[str, typer.Argument(help="A painting, or a stored style.")],
+    style: Annotated[str, typer.Argument(help="A painting, a stored style, or a name.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
     vary: Annotated[
         list[str] | None,

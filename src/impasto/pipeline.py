@@ -33,7 +33,6 @@ from .images import (
 )
 from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import STARTS, Gatys
-from .methods.johnson import learnt_names
 from .progress import Bar, drawn
 from .statistics import Moments
 from .styles import (
@@ -41,6 +40,8 @@ from .styles import (
     LearntStyle,
     StoredStyle,
     check_list,
+    find_named,
+    is_name,
     read_painting,
     style_shares,
 )
@@ -229,7 +230,7 @@ class Transfer:
             if isinstance(style, LearntStyle) and self.refine is not None:
                 raise InputError(
                     f"style {style.name}: a refinement needs the painting, which a network that "
-                    "has learnt it has not; leave refine out, or use method adain"
+                    "has learnt it has not; leave refine out, or use method ghiasi"
                 )
         style_shares(len(self.styles), self.weights)
         self._prepared = None if self._recolors else self._prepare(self._paintings())
@@ -403,10 +404,11 @@ def read_style(
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> AnyStyle:
-    """A painting, a style stored by ``impasto style``, or one that ``method`` has learnt.
+    """A painting, a stored style, one that comes by name, or one that ``method`` has learnt.
 
-    ``max_pixels`` and ``accept_truncated`` are those of :func:`impasto.images.read`. Raises
-    InputError if it is none of these.
+    A file wins over one of :func:`impasto.named_styles` that is called like it. ``max_pixels`` and
+    ``accept_truncated`` are those of :func:`impasto.images.read`. Raises InputError if it is none
+    of these.
     """
     find = getattr(method, "find", None)
     if find is not None:
@@ -417,11 +419,8 @@ def read_style(
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix == SUFFIX:
             return StoredStyle.load(Path(source))
-        if not os.path.exists(source) and str(source) in learnt_names():
-            raise InputError(
-                f"{source}: no such file; method johnson has learnt a painting of that name: use "
-                '--method johnson (method="johnson"), or give the painting\'s file'
-            )
+        if is_name(source):
+            return find_named(str(source))
     return read_painting(
         source, background, max_pixels=max_pixels, accept_truncated=accept_truncated
     )
@@ -517,8 +516,8 @@ def stylize(
 
     Args:
         content: a path, Pillow image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
-        style: the same, a stored style, the name of one that the method has learnt, or a list of
-            them.
+        style: the same, a stored style, a name (of :func:`impasto.named_styles`, or of one that the
+            method has learnt), or a list of them.
         method: a name (see :func:`impasto.methods`) or what :func:`impasto.load` returned.
         weights, strength, size, color, color_variant, match_luminance, background: see
             :class:`Transfer`.

@@ -206,9 +206,18 @@ class Moments:
         """The same moments outside of autograd's graph."""
         return Moments(self.weight.detach(), self.first.detach(), self.second.detach())
 
-    def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors to save, under ``prefix``; the second moment as its upper triangle."""
+    def tensors(self, prefix: str, half: bool = False) -> dict[str, Tensor]:
+        """Tensors to save, under ``prefix``; the second moment as its upper triangle.
+
+        Args:
+            prefix: of their names.
+            half: as float16, normalised, with the covariance in place of the second moment: a
+                small deviation would be lost in the difference of two rounded numbers.
+        """
         rows, columns = torch.triu_indices(self.channels, self.channels, device="cpu")
+        if half:
+            own = {"first": self.mean, "covariance": self.covariance.cpu()[rows, columns]}
+            return {f"{prefix}.{name}": t.cpu().to(torch.float16) for name, t in own.items()}
         return {
             f"{prefix}.weight": self.weight.cpu().reshape(1),
             f"{prefix}.first": self.first.cpu().contiguous(),
@@ -217,10 +226,18 @@ class Moments:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Moments:
-        """The inverse of :meth:`tensors`. Raises KeyError if ``prefix`` is not there."""
+        """The inverse of :meth:`tensors`, never in less than float32.
+
+        Raises KeyError if ``prefix`` is not there.
+        """
         first = tensors[f"{prefix}.first"]
+        first = first.to(torch.promote_types(first.dtype, torch.float32))
+        half = f"{prefix}.covariance" in tensors
+        triangle = tensors[f"{prefix}.covariance" if half else f"{prefix}.second"].to(first.dtype)
         rows, columns = torch.triu_indices(len(first), len(first), device=first.device)
         second = first.new_zeros(len(first), len(first))
-        second[rows, columns] = tensors[f"{prefix}.second"]
-        second[columns, rows] = tensors[f"{prefix}.second"]
+        second[rows, columns] = triangle
+        second[columns, rows] = triangle
+        if half:
+            return cls(first.new_ones(()), first, second + first[:, None] * first[None])
         return cls(tensors[f"{prefix}.weight"].reshape(()), first, second)

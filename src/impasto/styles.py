@@ -7,6 +7,7 @@ the flows, each of the features of its own network.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import math
@@ -38,6 +39,9 @@ __all__ = [
     "Style",
     "check_list",
     "check_prepared",
+    "find_named",
+    "is_name",
+    "named_styles",
     "prepared",
     "read_painting",
     "reduce",
@@ -45,7 +49,9 @@ __all__ = [
 ]
 
 SUFFIX = ".style"
+NAMED = Path(__file__).parent / "models" / "styles"
 KIND = "impasto style"
+ABOUT = ("title", "painter", "year")
 LARGEST = 1024  # short side in pixels beyond which nothing is stored
 MOST = 1 << 24  # pixels of a painting that are looked at
 PIECE = 1 << 21  # pixels that are measured at a time
@@ -91,11 +97,15 @@ class StoredStyle:
         name: for messages.
         color: moments of its RGB pixels.
         parts: fingerprint of a network -> what that one sees.
+        title, painter, year: of the painting, as people read them; empty if not known.
     """
 
     name: str
     color: Moments
     parts: Mapping[str, Part]
+    title: str = ""
+    painter: str = ""
+    year: str = ""
 
     @property
     def methods(self) -> list[str]:
@@ -116,17 +126,28 @@ class StoredStyle:
         methods = tuple(dict.fromkeys([*before.methods, *part.methods]))
         return replace(self, parts={**self.parts, backbone: Part(levels, methods)})
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to ``path`` (safetensors, whole or not at all)."""
+    def save(self, path: str | os.PathLike[str], half: bool = False) -> None:
+        """Write to ``path`` (safetensors, whole or not at all).
+
+        Args:
+            path: ends in .style.
+            half: as float16, but for the colours: half the size. :meth:`load` gives float32.
+
+        Raises:
+            InputError: if it cannot be written, or is too large for float16.
+        """
         tensors = self.color.tensors("color")
         described = []
         for number, (backbone, part) in enumerate(self.parts.items()):
             for size, layers in part.levels.items():
                 for tap, moments in layers.items():
-                    tensors |= moments.tensors(f"{number}.{size}.{tap}")
+                    tensors |= moments.tensors(f"{number}.{size}.{tap}", half)
             known = {"backbone": backbone, "methods": part.methods, "taps": part.taps}
             described.append({**known, "sizes": sorted(part.levels)})
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise InputError(f"style {self.name}: too large for float16; store it in full")
         header = {"kind": KIND, "format": "2", "name": self.name, "parts": json.dumps(described)}
+        header |= {about: text for about in ABOUT if (text := getattr(self, about))}
         save_tensors(Path(path), tensors, header)
 
     @classmethod
@@ -166,7 +187,8 @@ class StoredStyle:
                 raise KeyError
             if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
                 raise InputError(f"{path}: is damaged (it holds NaN or infinity); store it again")
-            return cls(header["name"], Moments.from_tensors(tensors, "color"), parts)
+            about = [header.get(about, "") for about in ABOUT]
+            return cls(header["name"], Moments.from_tensors(tensors, "color"), parts, *about)
         except InputError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
@@ -183,8 +205,11 @@ class StoredStyle:
                 whom = ", ".join(self.methods or self.parts)
                 what = f"stored for {whom}, not for method {method} by {backbone}"
                 again = f"for that (impasto style PAINTING --for {method})"
+            takers = (
+                "" if by or not self.methods else f", or use method {' or '.join(self.methods)}"
+            )
             raise InputError(
-                f"style {self.name}: {what}; store it again {again}, or give the painting"
+                f"style {self.name}: {what}; store it again {again}, or give the painting{takers}"
             )
         known = self.parts[backbone].taps
         missing = [tap for tap in taps if tap not in known]
@@ -193,6 +218,39 @@ class StoredStyle:
                 f"style {self.name}: has no layer {', '.join(missing)} (it has "
                 f"{', '.join(known)}); choose among these, or give the painting"
             )
+
+
+def named_styles() -> dict[str, StoredStyle]:
+    """The styles that come with the package: name -> what methods ghiasi and gatys need of it.
+
+    Example:
+        >>> night = named_styles()["starry_night"]
+        >>> night.title, night.painter, night.year
+        ('The Starry Night', 'Vincent van Gogh', '1889')
+    """
+    return {path.stem: StoredStyle.load(path) for path in _named_files()}
+
+
+def is_name(source: object) -> bool:
+    """Whether this is a word that is no file, and so may be the name of a style."""
+    if not isinstance(source, (str, os.PathLike)) or os.path.lexists(source):
+        return False
+    path = Path(source)
+    return bool(path.name.strip()) and path == Path(path.stem) and path.name != os.pardir
+
+
+def find_named(name: str) -> StoredStyle:
+    """One of :func:`named_styles`. Raises InputError, with the nearest name, for another."""
+    files = {path.stem: path for path in _named_files()}
+    if name in files:
+        return StoredStyle.load(files[name])
+    close = difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), files, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`impasto styles` lists those that there are"
+    raise InputError(f"{shown(name)}: no such file, and no style of that name: {hint}")
+
+
+def _named_files() -> list[Path]:
+    return sorted(NAMED.glob(f"*{SUFFIX}"))
 
 
 @dataclass(frozen=True)

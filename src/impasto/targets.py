@@ -62,8 +62,8 @@ class Inputs:
 
     Attributes:
         contents: the photographs.
-        styles: names of styles; those in one tuple are mixed, and every tuple makes a picture of
-            every content.
+        styles: files, or names of styles that come with the package; those in one tuple are mixed,
+            and every tuple makes a picture of every content.
         several: whether a folder was named or more than one picture is to be made, so that results
             belong into a folder, be they one or many.
         learnt: whether styles are names that a network has learnt, and no files.

@@ -6,6 +6,7 @@ A file is only ever read as tensors; nothing in it is run.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -276,6 +277,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a .safetensors file; ``path`` is replaced whole or left as it was.
 
+    The same tensors and metadata give the same bytes.
+
     Raises:
         InputError: if it can't be written.
     """
@@ -287,11 +290,22 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     }
     try:
         with replacing(path) as part:
-            part.write_bytes(save(own, metadata))
+            part.write_bytes(_in_order(save(own, metadata)))
     except OSError as error:
         raise InputError(
             f"cannot write {path} ({_words(error)}): choose another place or free it"
         ) from error
+
+
+def _in_order(data: bytes) -> bytes:
+    """A .safetensors file with its metadata sorted, which safetensors shuffles at every run."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def _words(error: object) -> str:

@@ -205,7 +205,7 @@ class Johnson(OnePass):
         hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(self.learnt)};"
         raise InputError(
             f"{name}: method johnson paints what {self.model.name} has learnt alone: {hint} for "
-            "another painting use method adain, or `impasto train johnson --style PAINTING`"
+            "another painting use method ghiasi, or `impasto train johnson --style PAINTING`"
         )
 
     def render(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:

@@ -102,7 +102,7 @@ def sweep(
 
     Args:
         content: a photograph.
-        style: a painting, a stored style, or the name of one that the method has learnt.
+        style: a painting, a stored style, or a name, see :func:`impasto.stylize`.
         out: the sweep's folder.
         vary: option of the method or control (such as ``strength`` or ``color``) -> its values.
         method, options: what stays the same, see :func:`impasto.stylize`.
