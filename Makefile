@@ -1,4 +1,4 @@
-# make demo   a stylised picture, from a fresh clone with Python 3.10+ alone
+# make demo   a sheet of stylised pictures, from a fresh clone with Python 3.10+ alone
 # make test   the whole test suite
 # make test-long   what takes longer: kills, large pictures, large folders
 # make lint   ruff and mypy
@@ -12,9 +12,9 @@ BIN := .venv/bin
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
-	$(BIN)/impasto stylize build/demo/coffee.png build/demo/swirls.png -o build/demo/result.png --size 400 --method gatys
+	$(BIN)/python benchmarks/demo.py build/demo
 	@echo
-	@echo "The picture is $(CURDIR)/build/demo/result.png"
+	@echo "The sheet is $(CURDIR)/build/demo/result.png"
 	@echo "Try your own: $(BIN)/impasto stylize PHOTO PAINTING -o OUT.png"
 
 # Pictures this small are faster by one thread in each of two processes.

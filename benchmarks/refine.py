@@ -1,6 +1,6 @@
 """How soon a refined result of one pass reaches the loss of plain Gatys.
 
-    python benchmarks/refine.py [--method adain] [--size 256] [--refine 120]
+    python benchmarks/refine.py [--method ghiasi] [--size 256] [--refine 120]
 
 Photographs are scikit-image's, paintings impasto's own. Plain Gatys runs until it stops by itself,
 as it was published (from white noise, at one size: paper 4) and by impasto's defaults (in the
@@ -21,7 +21,7 @@ from skimage import data
 
 from impasto.device import tune
 from impasto.images import Source, fit, read, resize
-from impasto.methods import Step, load
+from impasto.methods import DEFAULT, Step, load
 from impasto.methods.gatys import Gatys
 from impasto.samples import draw
 
@@ -36,7 +36,7 @@ PLAIN = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--method", default="adain")
+    parser.add_argument("--method", default=DEFAULT)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--refine", type=int, default=120, help="iterations at most")
