@@ -32,7 +32,7 @@ PAIRS = (
 )
 WAYS = {"brush 1": 1.0, "one pass at the pixel": None}
 SMALL = 512
-WHOLE, CROP = 420, 420  # heights on the sheet
+WHOLE, CROP = 400, 400  # heights on the sheet
 
 
 def gradient(picture: Tensor) -> float:
@@ -119,7 +119,7 @@ def main() -> None:
             write(args.pictures / f"{args.method}-{content}-{style}.png", everything)
         if pair == args.sheet:
             docs = Path(__file__).parent.parent / "docs"
-            write(docs / "brush.jpg", sheet(shown, args.middle), quality=88)
+            write(docs / "brush.jpg", sheet(shown, args.middle), quality=80)
     means = [statistics.mean(column) for t in (alike, sharp) for column in zip(*t, strict=True)]
     spent = [statistics.mean(column) for column in zip(*seconds, strict=True)]
     lines = [
