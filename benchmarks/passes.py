@@ -39,7 +39,7 @@ def measure(name: str, options: dict[str, Any], size: int) -> None:
     figures: dict[str, Any] = {"machine": machine(device)}
     seconds = []
     with peak_memory(figures, device):
-        method: Any = load(name, **options)
+        method: Any = load(name, brush=None, **options)
         prepared = method.prepare([style])
         for _ in range(6):
             began = time.perf_counter()

@@ -305,6 +305,8 @@ Examples:
     impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
 
     impasto stylize photo.jpg starry_night -o out.png --method johnson
+
+    impasto stylize photo.jpg painting.jpg -o bold.png --brush 2
 """
 
 
@@ -406,6 +408,14 @@ def stylize(
         int | None,
         typer.Option(help="Of artflow and styleflow: 1, 2 or 4 passes, against their faint grid."),
     ] = None,
+    brush: Annotated[
+        str | None,
+        typer.Option(
+            help="Of methods of one pass: size of the strokes relative to the picture; 1 is as at "
+            "a short side of 512 px, 2 twice as large; none is the network's in pixels, as artflow "
+            "and styleflow have it by default."
+        ),
+    ] = None,
     noise: Annotated[
         float | None,
         typer.Option(
@@ -492,7 +502,8 @@ def stylize(
         time_limit=time_limit,
     )
     shares = _numbers("weights", weights)
-    options = {
+    strokes = {} if brush is None else {"brush": _brush(brush)}
+    options: dict[str, Any] = {
         "seed": seed,
         "device": device,
         "precision": precision,
@@ -577,6 +588,7 @@ def stylize(
     if refine is None and "encoder_weights" in known:
         options["encoder_weights"] = options.pop("weights_file")
     options = {name: value for name, value in options.items() if value is not None}
+    options |= strokes
     _begin()
     options = bounded(options, max_pixels, accept_truncated)
     ready, finer = load_refined(method, refine, options, _flag)
@@ -1666,6 +1678,16 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
         raise InputError(f"--{option} {text!r}: give numbers separated by commas") from None
     _check_finite(**{option: numbers})
     return numbers
+
+
+def _brush(text: str) -> float | None:
+    """A number, or none."""
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--brush {text!r}: give a number such as 0.5 or 2, or none") from None
 
 
 def _check_finite(**options: float | Sequence[float] | None) -> None:

@@ -152,6 +152,8 @@ class AdaIN(AnyStyle):
             :func:`impasto.operators.dehalo.dehalo`.
         palette: no colours far from all of the painting's, see :func:`impasto.color.confined`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        brush: size of the strokes relative to the picture, see
+            :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`.
 
     Raises:
@@ -168,11 +170,14 @@ class AdaIN(AnyStyle):
         dehalo: bool = True,
         palette: bool = True,
         style_scale: float = 1.0,
+        brush: float | None = 1.0,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
-        super().__init__(loaded, style_scale, device, precision, dehalo=dehalo, palette=palette)
+        super().__init__(
+            loaded, style_scale, brush, device, precision, dehalo=dehalo, palette=palette
+        )
         self.dehalo, self.palette = dehalo, palette
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:

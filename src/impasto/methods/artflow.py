@@ -124,6 +124,8 @@ class ArtFlow(FlowStyle):
             ``adain``.
         shifts, degrid: see :class:`impasto.methods.flows.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        brush: size of the strokes relative to the picture, see
+            :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
 
     Raises:
@@ -139,6 +141,7 @@ class ArtFlow(FlowStyle):
         shifts: int = 2,
         degrid: bool = True,
         style_scale: float = 1.0,
+        brush: float | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -151,7 +154,7 @@ class ArtFlow(FlowStyle):
             raise InputError(f"{model}: was trained with operator {trained}, not {wanted}")
         loaded.operator = wanted or trained
         super().__init__(
-            loaded, shifts, degrid, style_scale, device, precision, operator=loaded.operator
+            loaded, shifts, degrid, style_scale, brush, device, precision, operator=loaded.operator
         )
 
     @staticmethod

@@ -54,7 +54,8 @@ class FlowStyle(AnyStyle):
             grid of the network's squeezes, at so many times the work.
         degrid: take away what is left of it where the photograph is flat, see
             :func:`impasto.operators.degrid.degrid`.
-        style_scale, device, precision, settings: see :class:`impasto.methods.onepass.AnyStyle`.
+        style_scale, brush, device, precision, settings: see
+            :class:`impasto.methods.onepass.AnyStyle`.
 
     Raises:
         InputError: for an option out of its range.
@@ -68,6 +69,7 @@ class FlowStyle(AnyStyle):
         shifts: int,
         degrid: bool,
         style_scale: float,
+        brush: float | None,
         device: str,
         precision: str,
         **settings: object,
@@ -76,7 +78,7 @@ class FlowStyle(AnyStyle):
             raise InputError(f"shifts = {shifts}: use 1, 2 or 4")
         self.shifts, self.degrid = SHIFTS[:shifts], degrid
         super().__init__(
-            model, style_scale, device, precision, **settings, shifts=shifts, degrid=degrid
+            model, style_scale, brush, device, precision, **settings, shifts=shifts, degrid=degrid
         )
 
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:

@@ -183,6 +183,8 @@ class Ghiasi(AnyStyle):
             :func:`impasto.operators.degrid.degrid`.
         style_scale: size at which the painting is looked at, relative to the content; 0.5 gives
             coarser strokes.
+        brush: size of the strokes relative to the picture, see
+            :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`.
 
     Raises:
@@ -197,6 +199,7 @@ class Ghiasi(AnyStyle):
         noise: float | None = None,
         degrid: bool = True,
         style_scale: float = 1.0,
+        brush: float | None = 1.0,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -206,7 +209,7 @@ class Ghiasi(AnyStyle):
         if amount < 0:
             raise InputError(f"noise is {amount}: must be 0 or more")
         given = {"kind": loaded.config.kind, "noise": amount, "degrid": degrid}
-        super().__init__(loaded, style_scale, device, precision, **given)
+        super().__init__(loaded, style_scale, brush, device, precision, **given)
         self.model.network.painter.amount = amount
         self.degrid = degrid
 

@@ -127,6 +127,8 @@ class Johnson(OnePass):
             :class:`impasto.networks.transformer.Transformer`.
         degrid: take away what repeats from cell to cell where the photograph is flat, see
             :func:`impasto.operators.degrid.degrid`; a cell is a pixel of the quarter size.
+        brush: size of the strokes relative to the picture, see
+            :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`.
 
     Attributes:
@@ -146,6 +148,7 @@ class Johnson(OnePass):
         kind: Kind | None = None,
         noise: float = AMOUNT,
         degrid: bool = True,
+        brush: float | None = 1.0,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -160,7 +163,7 @@ class Johnson(OnePass):
         if kind not in (None, loaded.config.kind):
             raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
         given = {"kind": loaded.config.kind, "noise": noise, "degrid": degrid}
-        super().__init__(loaded, device, precision, **given)
+        super().__init__(loaded, brush, device, precision, **given)
         self.model.network.amount = noise
         self.degrid = degrid
         config = self.model.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..backbones import VGG, load_vgg
 from ..backbones.weights import load_tensors, save_tensors
@@ -25,8 +27,8 @@ from ..device import (
     describe,
     unmixed,
 )
-from ..errors import InputError, check_scale, check_strength
-from ..images import MIN_SIDE, Source, read
+from ..errors import InputError, check_finite, check_scale, check_strength
+from ..images import MIN_SIDE, Source, fit, read, resize
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -50,6 +52,9 @@ __all__ = [
 ]
 
 MODELS = Path(__file__).parent.parent / "models"
+WORKING = 512  # short side in pixels at which a brush of 1 paints
+BROADEST = 16  # brush: a working size of 32 px
+KEPT = ((4, 1.0), (1, 0.4))  # what of the first pass is kept: from how coarse on, what share
 AnyModel = TypeVar("AnyModel", bound="Model")
 AnyEncoderModel = TypeVar("AnyEncoderModel", bound="EncoderModel")
 
@@ -246,13 +251,33 @@ class EncoderModel(StyleModel):
 class OnePass(ABC):
     """A method of one pass, see :class:`impasto.methods.base.Method`.
 
+    A network's strokes have a size in pixels. With a ``brush`` they have one in proportion to the
+    picture: it is painted at a working size, then what came out is enlarged and painted again, in
+    steps of about two, up to the full size (Wang et al., "Multimodal Transfer", CVPR 2017, with one
+    network for all sizes). Every further pass gives the enlarged strokes sharp edges; tones and, in
+    part, forms that it changed are taken from the first (back-projection; in full it leaves ghosts
+    beside edges that have moved).
+
     Args:
         model: is frozen and moved.
+        brush: size of the strokes relative to the picture: 1 is that of one pass at a short side of
+            512 px, 2 twice as large (a working size of 256 px). A picture that is not larger than
+            the working size is painted in one pass as it is. None: one pass at any size.
         device, precision: see :mod:`impasto.device`.
         settings: further ones, for the record.
+
+    Raises:
+        InputError: for a brush that is not above 0 and at most 16.
     """
 
-    def __init__(self, model: Model, device: str, precision: str, **settings: Any) -> None:
+    def __init__(
+        self, model: Model, brush: float | None, device: str, precision: str, **settings: Any
+    ) -> None:
+        if brush is not None:
+            check_finite("brush", brush)
+            if not 0 < brush <= BROADEST:
+                raise InputError(f"brush is {brush}: must be above 0, and {BROADEST} at most")
+        self.brush = brush
         self.device = choose_device(device)
         if model.reversible and precision == "auto":
             precision = "float32"
@@ -272,6 +297,7 @@ class OnePass(ABC):
             "method": model.method,
             "model": model.name,
             **settings,
+            "brush": brush,
             "device": describe(self.device, self.dtype),
         }
 
@@ -309,9 +335,39 @@ class OnePass(ABC):
             raise InputError(
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
-        check_memory((height, width), self.model.bytes_per_pixel(self.dtype), self.device)
-        out = self.render(self._on_device(rgb), style, strength)[0].clamp_(0, 1).cpu()
+        beside = 36 if len(self.sizes((height, width))) > 1 else 0  # three pictures in float32
+        needed = self.model.bytes_per_pixel(self.dtype) + beside
+        check_memory((height, width), needed, self.device)
+        out = self._brushed(self._on_device(rgb), style, strength)[0].cpu()
         return with_colors_of(rgb, out, own_colors(rgb, colors))
+
+    def _brushed(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
+        """:meth:`render` with the brush, in 0..1."""
+        first, *larger = self.sizes((pictures.shape[-2], pictures.shape[-1]))
+        if not larger:
+            return self.render(pictures, style, strength).clamp_(0, 1)
+        kept = max(0.0, 1 - strength)  # of the photograph, also of what only the full size shows
+        seen = resize(pictures, first)
+        # What is enlarged and corrected is what was painted beyond the photograph that is kept.
+        out = base = self.render(seen, style, strength).clamp_(0, 1).sub_(seen, alpha=kept)
+        for size in larger:
+            times = size[0] / seen.shape[-2]
+            out, seen = _resized(out, size), resize(pictures, size)
+            coarse = out.add(seen, alpha=kept).clamp_(0, 1)
+            fine = self.render(coarse, style, strength).clamp_(0, 1).sub_(seen, alpha=kept)
+            # Of a picture that is hardly enlarged, a second pass would only double the first.
+            out = _held(out.lerp_(fine, min(1.0, 2 * math.log2(times))), base)
+        return out.add_(seen, alpha=kept).clamp_(0, 1)
+
+    def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Sizes ``(H, W)`` of the passes for a picture of ``size``, which is the last of them."""
+        if self.brush is None or min(size) * self.brush <= WORKING:
+            return [size]
+        working = WORKING / self.brush
+        octaves = math.log2(min(size) / working)
+        steps = max(1, round(octaves))
+        shorts = [working * 2 ** (octaves * step / steps) for step in range(steps)]
+        return [*(fit(*size, round(short)) for short in shorts), size]
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
@@ -327,7 +383,7 @@ class AnyStyle(OnePass):
     Args:
         model: is frozen and moved.
         style_scale: size of the style's features relative to the content.
-        device, precision, settings: see :class:`OnePass`.
+        brush, device, precision, settings: see :class:`OnePass`.
 
     Raises:
         InputError: for an option out of its range.
@@ -336,12 +392,18 @@ class AnyStyle(OnePass):
     model: StyleModel
 
     def __init__(
-        self, model: StyleModel, style_scale: float, device: str, precision: str, **settings: Any
+        self,
+        model: StyleModel,
+        style_scale: float,
+        brush: float | None,
+        device: str,
+        precision: str,
+        **settings: Any,
     ) -> None:
         check_scale(style_scale)
         self.style_scale = style_scale
         settings = {"backbone": model.fingerprint, **settings, "style_scale": style_scale}
-        super().__init__(model, device, precision, **settings)
+        super().__init__(model, brush, device, precision, **settings)
 
     def prepare(
         self,
@@ -378,6 +440,21 @@ class AnyStyle(OnePass):
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
         return self.model(pictures, self.aim(pictures, style), strength)
+
+
+def _held(pictures: Tensor, base: Tensor) -> Tensor:
+    """``pictures`` with what is coarse from ``base``, which is smaller; see :data:`KEPT`."""
+    size = (pictures.shape[-2], pictures.shape[-1])
+    for times, share in KEPT:
+        coarse = fit(*size, max(1, min(base.shape[-2:]) // times))
+        missing = _resized(base, coarse) - _resized(pictures, coarse)
+        pictures.add_(_resized(missing, size), alpha=share)
+    return pictures
+
+
+def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """As :func:`impasto.images.resize`, also of what is negative."""
+    return F.interpolate(pictures, size=size, mode="bicubic", antialias=True)
 
 
 def tuples(value: Any) -> Any:

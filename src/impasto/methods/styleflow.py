@@ -129,6 +129,8 @@ class StyleFlow(FlowStyle):
             :func:`impasto.backbones.load_vgg`.
         shifts, degrid: see :class:`impasto.methods.flows.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        brush: size of the strokes relative to the picture, see
+            :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
 
     Raises:
@@ -146,6 +148,7 @@ class StyleFlow(FlowStyle):
         shifts: int = 2,
         degrid: bool = True,
         style_scale: float = 1.0,
+        brush: float | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -157,7 +160,9 @@ class StyleFlow(FlowStyle):
         trained = "rbmad" if loaded.config.rbmad else "san"
         if operator not in (None, trained):
             raise InputError(f"{model}: was trained with operator {trained}, not {operator}")
-        super().__init__(loaded, shifts, degrid, style_scale, device, precision, operator=trained)
+        super().__init__(
+            loaded, shifts, degrid, style_scale, brush, device, precision, operator=trained
+        )
 
     @staticmethod
     def untrained(

@@ -149,6 +149,8 @@ class WCT(AnyStyle):
         encoder: that the model was made for; None loads the one that it names, with the next two.
         encoder_weights, convention: see :func:`impasto.backbones.load_vgg`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
+        brush: size of the strokes relative to the picture, see
+            :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`. Features may be bfloat16; statistics and the
             transform are not.
 
@@ -168,6 +170,7 @@ class WCT(AnyStyle):
         encoder_weights: Path | None = None,
         convention: str | None = None,
         style_scale: float = 1.0,
+        brush: float | None = 1.0,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -178,7 +181,7 @@ class WCT(AnyStyle):
         loaded.keep(loaded.taps if levels is None else levels)
         loaded.variant = variant
         settings = {"levels": loaded.taps, "variant": variant}
-        super().__init__(loaded, style_scale, device, precision, **settings)
+        super().__init__(loaded, style_scale, brush, device, precision, **settings)
 
     @staticmethod
     def untrained(
