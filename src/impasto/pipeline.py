@@ -34,6 +34,8 @@ from .images import (
 from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import STARTS, Gatys
 from .methods.johnson import learnt_names
+from .methods.learnt import SUFFIX as LEARNT
+from .methods.learnt import Learnt
 from .progress import Bar, drawn
 from .statistics import Moments
 from .styles import (
@@ -58,7 +60,7 @@ __all__ = [
     "stylize",
 ]
 
-StyleSource = Source | StoredStyle
+StyleSource = Source | StoredStyle | Learnt
 AnyStyle = Picture | StoredStyle | LearntStyle
 SHOWN = 1024
 """The longest side, in pixels, of what a notebook shows of a Result."""
@@ -229,7 +231,8 @@ class Transfer:
             if isinstance(style, LearntStyle) and self.refine is not None:
                 raise InputError(
                     f"style {style.name}: a refinement needs the painting, which a network that "
-                    "has learnt it has not; leave refine out, or use method adain"
+                    "has learnt it has not; leave refine out, or "
+                    + ("give the painting" if style.method else "use method adain")
                 )
         style_shares(len(self.styles), self.weights)
         self._prepared = None if self._recolors else self._prepare(self._paintings())
@@ -403,7 +406,9 @@ def read_style(
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> AnyStyle:
-    """A painting, a style stored by ``impasto style``, or one that ``method`` has learnt.
+    """A painting, a style stored by ``impasto style`` or learnt by ``impasto learn``.
+
+    Or one that ``method`` has learnt.
 
     ``max_pixels`` and ``accept_truncated`` are those of :func:`impasto.images.read`. Raises
     InputError if it is none of these.
@@ -412,11 +417,13 @@ def read_style(
     if find is not None:
         learnt: LearntStyle = find(source)
         return learnt
-    if isinstance(source, StoredStyle):
+    if isinstance(source, (StoredStyle, Learnt)):
         return source
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix == SUFFIX:
             return StoredStyle.load(Path(source))
+        if Path(source).suffix == LEARNT:
+            return Learnt.load(Path(source))
         if not os.path.exists(source) and str(source) in learnt_names():
             raise InputError(
                 f"{source}: no such file; method johnson has learnt a painting of that name: use "
