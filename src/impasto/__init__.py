@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from .device import tune
     from .methods import load, methods
     from .pipeline import stylize
+    from .training.learn import learn
 
-__all__ = ["__version__", "load", "methods", "stylize", "tune"]
+__all__ = ["__version__", "learn", "load", "methods", "stylize", "tune"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
     rooms = {"stylize": ".pipeline", "load": ".methods", "methods": ".methods", "tune": ".device"}
+    rooms["learn"] = ".training.learn"
     if name in rooms:
         return getattr(import_module(rooms[name], __name__), name)
     raise AttributeError(f"module 'impasto' has no attribute {name!r}")

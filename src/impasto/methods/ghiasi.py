@@ -178,7 +178,9 @@ class _Model(StyleModel):
             noise: instead of the usual, see :meth:`impasto.networks.painter.Predicted.forward`.
         """
         inputs, given = (contents, style, noise), self.given(learnt, min(strength, 1.0))
-        out: Tensor = functional_call(self.network, given, inputs) if given else self.network(*inputs)
+        out: Tensor = (
+            functional_call(self.network, given, inputs) if given else self.network(*inputs)
+        )
         return out.float()
 
     def given(self, learnt: Sequence[Learnt], strength: float) -> dict[str, Tensor]:
@@ -204,9 +206,19 @@ class _Model(StyleModel):
                 given[name] = own[name].lerp(layer.to(own[name]), strength)
         return given
 
+    def fits(self, learnt: Learnt) -> bool:
+        """Whether its rows and layers have the shapes of the network's."""
+        own = dict(self.network.named_parameters())
+        width = sum(norm.scale.shape[1] for norm in self.network.norms())
+        return learnt.rows.shape == (2, width) and all(
+            name in own and layer.shape == own[name].shape for name, layer in learnt.layers.items()
+        )
+
     def predicted(self, shares: Tensor, mixable: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """What a painting's learning starts from: ``rows`` and ``layers`` of :class:`Learnt`."""
-        rows = [torch.cat([shares @ norm.scale, shares @ norm.shift]) for norm in self.network.norms()]
+        rows = [
+            torch.cat([shares @ norm.scale, shares @ norm.shift]) for norm in self.network.norms()
+        ]
         named = () if mixable else self.network.named_parameters()
         last = {name: layer.detach().clone() for name, layer in named if name.startswith(LAST)}
         return torch.cat(rows, 1), last
@@ -285,6 +297,8 @@ class Ghiasi(AnyStyle):
                     f"style {part.name}: learnt with another model ({part.model}, here is "
                     f"{self.digest}): learn it again with this one, or name the other (--model)"
                 )
+            if not self.model.fits(part):
+                raise InputError(f"style {part.name}: is damaged; learn it again")
             if len(style.parts) > 1 and part.layers:
                 raise InputError(
                     f"style {part.name}: the network's last layers were learnt too, so that it "
@@ -563,4 +577,3 @@ def _coded(pictures: Tensor) -> Tensor:
     if short <= CODED:
         return pictures
     return F.interpolate(pictures, scale_factor=CODED / short, mode="bilinear", antialias=True)
-

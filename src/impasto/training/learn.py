@@ -211,8 +211,11 @@ class _Learner:
     @torch.no_grad()
     def _mix(self, contents: Tensor, strength: float) -> Tensor:
         """Shares of the network's rows, which are the photographs' own, and of the learnt one."""
-        own = self.network.rows(self.network.measure(contents))
-        return torch.cat([own * (1 - strength), own.new_full((len(own), 1), strength)], 1)
+        if strength == 1:
+            own = contents.new_zeros(len(contents), self.network.config.rows)
+        else:
+            own = (1 - strength) * self.network.rows(self.network.measure(contents))
+        return nn.functional.pad(own, (0, 1), value=strength)
 
     def _noise(self, side: int) -> Tensor:
         """As in rendering, but elsewhere every time."""
@@ -223,7 +226,7 @@ class _Learner:
 
 
 def _photographs(folder: Path | None, size: int, rng: torch.Generator) -> Callable[[], Tensor]:
-    """What gives a batch of crops ``(BATCH, 3, H, W)``, of a folder's photographs or the samples."""
+    """Gives batches of crops ``(BATCH, 3, H, W)``: of a folder's photographs, or the samples."""
     side = min(CROP, size)
     pictures: Sequence[Tensor]
     if folder is None:
