@@ -48,7 +48,7 @@ def test_stylize_and_show(run, photo_file, painting_file):
 def test_the_default_is_one_pass(run, photo_file, painting_file):
     assert run("stylize", photo_file, painting_file, "-o", "out.png", *CPU)[0] == 0
     made = read_settings(Path("out.png"))
-    assert made["method"] == DEFAULT == "adain"  # written out in cli.py, which loads no torch
+    assert made["method"] == DEFAULT == "ghiasi"  # written out in cli.py, which loads no torch
 
 
 def test_default_name(run, photo_file, painting_file, tmp_path):

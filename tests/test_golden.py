@@ -42,6 +42,7 @@ CHANGED: dict[str, str] = {
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "adain": ("adain", {}),
     "wct": ("wct", {}),
+    "ghiasi": ("ghiasi", {}),
     "gatys": ("gatys", {"iterations": 3, "tolerance": 0.0}),
     "johnson": ("johnson", {}),
     "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}),

@@ -15,6 +15,7 @@ from impasto.study.metrics import (
     feature_distance,
     grid_energy,
     luminance_ssim,
+    paint_share,
     relative_gram_distance,
     relative_moments_distance,
 )
@@ -110,3 +111,25 @@ def test_what_cannot_be_measured(small_net):
     for window in (6, 0, math.nan):
         with pytest.raises(InputError, match=f"window is {window}: must be a multiple of 4"):
             grid_energy(content, window)
+
+
+def test_paint_is_the_share_of_the_way_to_the_painting(small_net):
+    content, style = photo(56, 72), painting(60, 90)
+    assert paint_share(small_net, content, content, style, "relu3_1") == pytest.approx(0)
+    same = paint_share(small_net, style, photo(60, 90), style, "relu3_1")
+    assert same == pytest.approx(1, abs=1e-5)
+    assert math.isnan(paint_share(small_net, photo(60, 90), style, style, "relu3_1"))
+    blend = 0.4 * photo(60, 90) + 0.6 * style
+    assert 0 < paint_share(small_net, blend, photo(60, 90), style, "relu3_1") < 1
+
+
+def test_paint_of_large_pictures_is_measured_in_parts(small_net):
+    from impasto.study import metrics
+
+    features = torch.rand(5000, 7)
+    one, two = (torch.nn.functional.normalize(x, dim=1) for x in (features, features[:300] + 0.1))
+    whole = 1 - one @ two.T
+    expected = max(float(whole.amin(1).mean()), float(whole.amin(0).mean()))
+    assert metrics._relaxed_emd(one, two) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(InputError, match="resize one to the other"):
+        paint_share(small_net, photo(32, 32), photo(32, 40), painting())

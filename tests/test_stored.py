@@ -23,6 +23,7 @@ CPU = {"device": "cpu", "precision": "float32"}
 TAKERS = {
     "adain": ("adain", {}),
     "wct": ("wct", {}),
+    "ghiasi": ("ghiasi", {}),
     "gatys": ("gatys", {"iterations": 3}),
     "artflow": ("artflow", {}),
     "artflow-wct": ("artflow", {"operator": "wct"}),
@@ -72,8 +73,11 @@ def test_wct_is_stored_in_smaller_steps():
 
 def test_it_says_what_it_is_for(file):
     style = StoredStyle.load(file)
-    assert style.methods == ["adain", "artflow", "gatys", "styleflow", "wct"]
-    assert repr(style) == "<style waves for adain, artflow, gatys, styleflow, wct; 64 to 65 px>"
+    assert style.methods == ["adain", "artflow", "gatys", "ghiasi", "styleflow", "wct"]
+    assert (
+        repr(style)
+        == "<style waves for adain, artflow, gatys, ghiasi, styleflow, wct; 64 to 65 px>"
+    )
     prepared = impasto.load("adain", **CPU).prepare([style, painting()])
     assert repr(prepared) == "<style waves + picture prepared for adain>"
 

@@ -46,20 +46,22 @@ from .inputs import (
     pictures_in,
 )
 from .metrics import (
-    Judge,
     Remembering,
     color_distance,
     content_distance,
     feature_distance,
     luminance_ssim,
+    paint_share,
     relative_gram_distance,
     relative_moments_distance,
 )
 
 __all__ = ["MEASURES", "Methods", "available", "compare", "front"]
 
-# Column -> what it says; those from `content` on fall towards the photograph.
+# Column -> what it says.
 MEASURES = {
+    "paint": "share of the way from the photograph to the painting, by the relaxed earth mover's "
+    "distance of relu4_1 at half size",
     "style": "mean/deviation distance to the painting, 1 for the photograph as it was",
     "gram": "Gram distance to the painting, 1 for the photograph as it was",
     "color": "distance of colours to the painting's, in units of RGB 0..1",
@@ -71,7 +73,7 @@ MEASURES = {
     "seconds": "for the picture, the style prepared before",
     "megabytes": "that the method takes at most, beside what an idle process has",
 }
-LATE = {"identity"}  # comparisons made before may be without them
+LATE = {"identity", "paint"}  # comparisons made before may be without them
 WRITTEN = ("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png")
 KEY = ("content_picture", "style_picture", "method")
 THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
@@ -323,7 +325,7 @@ def _identity(method: Any, content: Tensor) -> float:
 
 
 def _measured(
-    method: Any, content: Tensor, style: Tensor, given: Any, judge: Judge
+    method: Any, content: Tensor, style: Tensor, given: Any, judge: Remembering
 ) -> dict[str, Any]:
     """One result with its figures."""
     prepared = method.prepare([given])
@@ -338,6 +340,7 @@ def _measured(
 
     return {
         "picture": picture,
+        "paint": paint_share(judge.judge, picture, content, style),
         "style": mean(relative_moments_distance(judge, picture, content, style)),
         "gram": mean(relative_gram_distance(judge, picture, content, style)),
         "color": color_distance(picture, style),
@@ -525,7 +528,7 @@ def _page(
             row = figures.get((content, style, kind))
             text = escape(stem if row is None else kind)
             if row is not None:
-                text += f"<br>style {row['style']:.3f}, content {row['content']:.3f}"
+                text += f"<br>paint {row['paint']:.3f}, style {row['style']:.3f}"
             source = quote(path.relative_to(out).as_posix())
             parts.append(
                 f'<figure><img loading="lazy" src="{source}" alt="{escape(kind)}">'
