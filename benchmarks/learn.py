@@ -4,10 +4,9 @@
         [--steps N] [--mixable] [--vgg vgg19.safetensors --convention caffe] [--pictures DIR]
 
 Every painting is learnt on the photographs of --photos (the free samples by default) and judged on
-those of --contents, which are others. `paint` is the share of the way from the photograph to the
-painting, by the relaxed earth mover's distance (Kolkin et al. 2019) of relu4_1 at half size: 0 is
-the photograph, 1 what is nowhere away from the painting. VGG-19 judges where its weights are given,
-`compact`, by which paintings are learnt, else. Prints and writes benchmarks/learn.md.
+those of --contents, which are others, by :func:`impasto.study.metrics.paint_share`: by VGG-19 where
+its weights are given, by `compact`, with which paintings are learnt, else. Prints and writes
+benchmarks/learn.md.
 """
 
 from __future__ import annotations
@@ -18,25 +17,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from impasto.backbones import Backbone, load_backbone
+from impasto.backbones import load_backbone
 from impasto.device import tune
 from impasto.images import fit, list_pictures, read, resize, write
-from impasto.losses import relaxed_emd
 from impasto.methods import load
+from impasto.study.metrics import paint_share
 from impasto.training.learn import MINUTES, learn
-
-TAP = "relu4_1"
-
-
-@torch.no_grad()
-def paint(judge: Backbone, out: Tensor, content: Tensor, painting: Tensor) -> float:
-    """See above; pictures ``(3, H, W)``."""
-    seen, before, aim = (
-        judge(F.avg_pool2d(picture[None], 2), [TAP])[TAP] for picture in (out, content, painting)
-    )
-    return 1 - float(relaxed_emd(seen, aim) / relaxed_emd(before, aim))
 
 
 def main() -> None:
@@ -79,7 +66,7 @@ def main() -> None:
             prepared, figures = method.prepare([style]), []
             for photo, content in contents.items():
                 out = method(content, prepared)
-                figures.append(paint(judge, out, content, painting))
+                figures.append(paint_share(judge, out, content, painting))
                 if args.pictures:
                     write(args.pictures / f"{path.stem}-{photo}-{when}.png", out)
             means.append(statistics.mean(figures))

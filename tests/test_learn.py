@@ -269,6 +269,7 @@ def test_files_of_another_kind(model, tmp_path):
         {"minutes": 0},
         {"minutes": float("nan")},
         {"size": 32},
+        {"size": 2000},
         {"seed": -1},
         {"device": "abacus"},
         {"precision": "float7"},
@@ -300,6 +301,7 @@ def desk(run, model, photos, tmp_path):
     write("photo.png", photo())
     shutil.copy(model, "model.safetensors")
     shutil.copytree(photos, "photos")
+    (tmp_path / "folder.safetensors").mkdir()
     options = ["--photos", "photos", "--model", "model.safetensors", "--size", 64]
 
     def call(*more, out="mine.safetensors"):
@@ -338,6 +340,8 @@ def test_ctrl_c_keeps_what_was_learnt(desk, monkeypatch, tmp_path):
         ("mine.style", [], ".safetensors"),
         ("model.safetensors", [], "overwrite"),
         ("photos", [], "ends in"),
+        ("folder.safetensors", [], "is a folder"),
+        ("photo.png/x.safetensors", [], "not a folder"),
         ("x.safetensors", ["--steps", 1, "--minutes", 1], "--steps"),
         ("x.safetensors", ["--photos", "none"], "none"),
         ("x.safetensors", ["--minutes", "nan"], "minutes"),

@@ -178,8 +178,8 @@ def test_previews_are_finished_pictures(method):
 
 
 def test_the_public_face():
-    assert set(impasto.__all__) == {"__version__", "load", "methods", "stylize", "tune"}
-    known = {"adain", "artflow", "gatys", "johnson", "styleflow", "wct"}
+    assert set(impasto.__all__) == {"__version__", "learn", "load", "methods", "stylize", "tune"}
+    known = {"adain", "artflow", "gatys", "ghiasi", "johnson", "styleflow", "wct"}
     assert impasto.methods().keys() == known
     assert callable(impasto.load("gatys", device="cpu"))
     assert impasto.methods().keys() == known  # and now the room is loaded

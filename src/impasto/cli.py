@@ -935,7 +935,7 @@ def learn(
     ] = None,
     size: Annotated[
         int,
-        typer.Option(help="Short side in pixels at which strokes are learnt.", min=64, max=4096),
+        typer.Option(help="Short side in pixels at which strokes are learnt.", min=64, max=1024),
     ] = 384,
     mixable: Annotated[
         bool,
@@ -965,16 +965,15 @@ def learn(
         impasto stylize photo.jpg mine.safetensors -o out.png
     """
     from .images import list_pictures
+    from .images.places import check_place
     from .methods.learnt import checked
     from .training.learn import MINUTES
     from .training.learn import learn as study
 
     if minutes is not None and steps is not None:
         raise InputError("--minutes and --steps: leave one of them out")
-    checked(out)
+    check_place(checked(out))
     check_apart(out, [painting, model, *(list_pictures(photos, True) if photos else [])])
-    if out.is_dir():
-        raise InputError(f"{shown(out)}: is a folder; name the file to write in it")
     _begin()
     with _interrupts("keeping what was learnt so far") as interrupted, _bar() as bar:
         task = bar.add_task(painting.name, total=None, loss="")

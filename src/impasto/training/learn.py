@@ -33,8 +33,8 @@ from .data import PictureSet, random_crop
 
 __all__ = ["learn"]
 
-SIZE, SMALLEST = 384, 64
-CROP, BATCH = 256, 2  # pixels of the photographs' crops, at most; how many in a step
+SIZE, SMALLEST, LARGEST = 384, 64, 1024
+CROP, BATCH = 256, 1  # pixels of the photographs' crops, at most; how many in a step
 MINUTES = 5.0
 LOSSES: dict[str, Any] = {
     "content_weight": 1.5,
@@ -48,11 +48,12 @@ LOSSES: dict[str, Any] = {
     "recolored": 0.0,
     "again": 0.0,
 }
-ROWS_RATE, LAYERS_RATE = 1e-2, 1e-3
+ROWS_RATE, LAYERS_RATE = 2e-2, 2e-3
 WARM = 0.05  # share of the work in which the rate grows from nothing
 FULL = 0.85  # share of the steps at strength 1
 RECOLORED = 0.3  # of the photographs, of which there may be few
 MEMORY = 0.05  # GB of photographs that are decoded once
+CLIP = 5.0  # norm of the gradients, of rows and of layers, at most
 RECENT = 20  # steps whose mean loss is said
 
 
@@ -79,8 +80,8 @@ def learn(
         minutes: how long, about.
         steps: how many steps instead; 0 keeps what is predicted. The same number, seed, threads and
             precision give the same result.
-        size: short side in pixels of photographs and painting; strokes are learnt as they are seen
-            at it.
+        size: short side in pixels of photographs and painting, 64 to 1024: strokes are learnt as
+            they are seen at it.
         mixable: leave the network's last layers alone, so that the style mixes with others.
         model: a file made by ``impasto train ghiasi``; None takes the bundled one.
         seed: of crops, colours and noise.
@@ -102,6 +103,8 @@ def learn(
     if steps is not None:
         check_whole("steps", steps, 0)
     check_whole("size", size, SMALLEST)
+    if size > LARGEST:
+        raise InputError(f"size is {size}: must be {LARGEST} pixels at most")
     check_whole("seed", seed, 0)
     if seed >= 2**63:
         raise InputError(f"seed is {seed}: must be below 2^63")
@@ -194,9 +197,9 @@ class _Learner:
             loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], 5.0)
-        self.optimizer.step()
+        norms = [nn.utils.clip_grad_norm_(g["params"], CLIP) for g in self.optimizer.param_groups]
+        if all(map(torch.isfinite, norms)):  # else the step is left out
+            self.optimizer.step()
         return float(loss.detach())
 
     def kept(self) -> tuple[Tensor, dict[str, Tensor]]:
