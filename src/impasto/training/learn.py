@@ -39,7 +39,7 @@ MINUTES = 5.0
 LOSSES: dict[str, Any] = {
     "content_weight": 1.5,
     "style_weight": 20.0,
-    "stroke_weight": 6.0,
+    "stroke_weight": 12.0,  # twice that of training: the whole painting is compared
     "color_weight": 3.0,
     "palette_weight": 6.0,
     "tv_weight": 1.0,
