@@ -178,7 +178,15 @@ def test_previews_are_finished_pictures(method):
 
 
 def test_the_public_face():
-    assert set(impasto.__all__) == {"__version__", "load", "methods", "stylize", "tune"}
+    assert set(impasto.__all__) == {
+        "__version__",
+        "learn",
+        "load",
+        "methods",
+        "named_styles",
+        "stylize",
+        "tune",
+    }
     known = {"adain", "artflow", "gatys", "ghiasi", "johnson", "styleflow", "wct"}
     assert impasto.methods().keys() == known
     assert callable(impasto.load("gatys", device="cpu"))

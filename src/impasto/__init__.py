@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from .methods import load, methods
     from .pipeline import stylize
     from .styles import named_styles
+    from .training.learn import learn
 
-__all__ = ["__version__", "load", "methods", "named_styles", "stylize", "tune"]
+__all__ = ["__version__", "learn", "load", "methods", "named_styles", "stylize", "tune"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
     rooms = {
+        "learn": ".training.learn",
         "load": ".methods",
         "methods": ".methods",
         "named_styles": ".styles",

@@ -943,6 +943,90 @@ def style(
 
 
 @app.command()
+def learn(
+    painting: Annotated[Path, typer.Argument(help="The painting to learn.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
+    photos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photographs to learn on. Default: free sample photographs."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long, about. Default: 5, enough on two cores.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="So many steps instead of minutes.", min=0)
+    ] = None,
+    size: Annotated[
+        int,
+        typer.Option(help="Short side in pixels at which strokes are learnt.", min=64, max=1024),
+    ] = 384,
+    mixable: Annotated[
+        bool,
+        typer.Option("--mixable", help="So that it mixes with other styles; paints less boldly."),
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model made by `impasto train ghiasi`, instead of the bundled one."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of crops and noise.", min=0, max=2**63 - 1)] = 0,
+    device: Device = None,
+    precision: Precision = None,
+) -> None:
+    """Learn one painting well: a file that method ghiasi takes wherever a painting is given.
+
+    Begins with what the network predicts for the painting and goes on from there for some minutes.
+    Ctrl-C keeps what was learnt so far.
+
+    Examples:
+
+        impasto learn starry_night.jpg -o mine.safetensors
+
+        impasto learn starry_night.jpg -o mine.safetensors --photos holiday/ --minutes 10
+
+        impasto learn starry_night.jpg -o mine.safetensors --mixable
+
+        impasto stylize photo.jpg mine.safetensors -o out.png
+    """
+    from .images import list_pictures
+    from .images.places import check_place
+    from .methods.learnt import checked
+    from .training.learn import MINUTES
+    from .training.learn import learn as study
+
+    if minutes is not None and steps is not None:
+        raise InputError("--minutes and --steps: leave one of them out")
+    check_place(checked(out))
+    check_apart(out, [painting, model, *(list_pictures(photos, True) if photos else [])])
+    _begin()
+    with _interrupts("keeping what was learnt so far") as interrupted, _bar() as bar:
+        task = bar.add_task(painting.name, total=None, loss="")
+
+        def on_progress(done: float, total: float, loss: float) -> bool:
+            bar.update(task, completed=done, total=total, loss=f"loss {loss:.4g}")
+            return interrupted()
+
+        learnt = study(
+            *(painting, photos),
+            minutes=MINUTES if minutes is None else minutes,
+            steps=steps,
+            size=size,
+            mixable=mixable,
+            model=model,
+            seed=seed,
+            device=device or "auto",
+            precision=precision or "auto",
+            on_progress=on_progress,
+        )
+        stopped = interrupted()
+    learnt.save(out)
+    figures = learnt.figures
+    say.print(f"{shown(out)}  ({figures['steps']} steps, {figures['seconds']} s)")
+    if stopped:
+        say.print("impasto: interrupted; what was learnt is written")
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
 def show(
     picture: Annotated[Path, typer.Argument(help="A picture that impasto wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,

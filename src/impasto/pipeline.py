@@ -33,6 +33,8 @@ from .images import (
 )
 from .methods import DEFAULT, STORED, Method, OnStep, Step, check_options, load, options_of
 from .methods.gatys import STARTS, Gatys
+from .methods.learnt import SUFFIX as LEARNT
+from .methods.learnt import Learnt
 from .progress import Bar, drawn
 from .statistics import Moments
 from .styles import (
@@ -59,7 +61,7 @@ __all__ = [
     "stylize",
 ]
 
-StyleSource = Source | StoredStyle
+StyleSource = Source | StoredStyle | Learnt
 AnyStyle = Picture | StoredStyle | LearntStyle
 SHOWN = 1024
 """The longest side, in pixels, of what a notebook shows of a Result."""
@@ -230,7 +232,8 @@ class Transfer:
             if isinstance(style, LearntStyle) and self.refine is not None:
                 raise InputError(
                     f"style {style.name}: a refinement needs the painting, which a network that "
-                    "has learnt it has not; leave refine out, or use method ghiasi"
+                    "has learnt it has not; leave refine out, or "
+                    + ("give the painting" if style.method else "use method ghiasi")
                 )
         style_shares(len(self.styles), self.weights)
         self._prepared = None if self._recolors else self._prepare(self._paintings())
@@ -404,7 +407,9 @@ def read_style(
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> AnyStyle:
-    """A painting, a stored style, one that comes by name, or one that ``method`` has learnt.
+    """A painting, a style stored by ``impasto style`` or learnt by ``impasto learn``, or a name.
+
+    The name is that of a bundled style, or of one that ``method`` has learnt.
 
     A file wins over one of :func:`impasto.named_styles` that is called like it. ``max_pixels`` and
     ``accept_truncated`` are those of :func:`impasto.images.read`. Raises InputError if it is none
@@ -414,11 +419,13 @@ def read_style(
     if find is not None:
         learnt: LearntStyle = find(source)
         return learnt
-    if isinstance(source, StoredStyle):
+    if isinstance(source, (StoredStyle, Learnt)):
         return source
     if isinstance(source, (str, os.PathLike)):
         if Path(source).suffix == SUFFIX:
             return StoredStyle.load(Path(source))
+        if Path(source).suffix == LEARNT:
+            return Learnt.load(Path(source))
         if is_name(source):
             return find_named(str(source))
     return read_painting(

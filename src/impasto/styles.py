@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -260,8 +260,11 @@ class LearntStyle:
     Attributes:
         name: of the painting.
         color: moments of its RGB pixels.
+        method: name of the method that takes it beside paintings; empty where no other style is
+            known to the network.
     """
 
+    method: ClassVar[str] = ""
     name: str
     color: Moments
 
@@ -272,7 +275,7 @@ class Style:
 
     Attributes:
         names: of the parts.
-        parts: paintings ``(3, H, W)`` and stored styles.
+        parts: paintings ``(3, H, W)``, stored styles and learnt ones.
         weights: share of each.
         method: name of the method that prepared it.
         backbone: fingerprint of the network behind ``measure``.
@@ -282,7 +285,7 @@ class Style:
     """
 
     names: Sequence[str]
-    parts: Sequence[Tensor | StoredStyle]
+    parts: Sequence[Tensor | StoredStyle | LearntStyle]
     weights: Sequence[float]
     method: str
     backbone: str
@@ -298,7 +301,7 @@ class Style:
     def color(self) -> Moments:
         """Mixed moments of the RGB pixels."""
         colors = [
-            part.color if isinstance(part, StoredStyle) else Moments.of(part.double())
+            Moments.of(part.double()) if isinstance(part, Tensor) else part.color
             for part in self.parts
         ]
         return Moments.mix(colors, self.weights).to(torch.float32)
@@ -316,14 +319,15 @@ class Style:
         return self._known[short_side]
 
     def each(self, short_side: int) -> list[LayerMoments]:
-        """As :meth:`at`, of every part by itself."""
+        """As :meth:`at`, of every part by itself; nothing of a learnt one."""
         check_process()
-        return [
-            part.parts[self.backbone].at(short_side)
-            if isinstance(part, StoredStyle)
-            else self._measured(reduce(part, short_side))
-            for part in self.parts
-        ]
+
+        def moments(part: Tensor | StoredStyle | LearntStyle) -> LayerMoments:
+            if isinstance(part, Tensor):
+                return self._measured(reduce(part, short_side))
+            return part.parts[self.backbone].at(short_side) if isinstance(part, StoredStyle) else {}
+
+        return list(map(moments, self.parts))
 
     def _measured(self, painting: Tensor) -> LayerMoments:
         """In pieces where it is large: moments add up."""
@@ -387,16 +391,20 @@ def prepared(
     """
     check_list(styles)
     names: list[str] = []
-    parts: list[Tensor | StoredStyle] = []
+    parts: list[Tensor | StoredStyle | LearntStyle] = []
     for style in styles:
         if isinstance(style, StoredStyle):
             style.check(method, backbone, taps)
             parts.append(style)
             names.append(style.name)
         elif isinstance(style, LearntStyle):
-            raise InputError(
-                f"style {style.name}: known to a network alone; give the painting here"
-            )
+            if style.method != method:
+                other = f", or use method {style.method}" if style.method else ""
+                raise InputError(
+                    f"style {style.name}: known to a network alone; give the painting here{other}"
+                )
+            parts.append(style)
+            names.append(style.name)
         elif isinstance(style, Style):
             raise InputError(f"{style!r}: give it to the method itself, in place of prepare()")
         else:

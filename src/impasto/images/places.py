@@ -123,13 +123,22 @@ def check_output(
     path = Path(path)
     label = shown(path)
     check_format(kind_of(path.suffix, label), label, size, alpha, depth)
+    return check_place(path)
+
+
+def check_place(path: Path) -> Path:
+    """`path`, if a file can be put there. Writes and makes nothing.
+
+    Raises InputError if the path is a folder, or its folder can neither be written to nor made.
+    """
+    label = shown(path)
     try:
         is_folder = path.is_dir()
         folder = next((parent for parent in path.parents if parent.exists()), path.parent)
     except (OSError, ValueError) as fault:
         raise InputError(f"{label}: no usable path ({reason_of(fault)}); give another") from fault
     if is_folder:
-        raise InputError(f"{label}: is a folder; give the name of a picture file")
+        raise InputError(f"{label}: is a folder; give the name of a file")
     if not folder.is_dir():
         raise InputError(f"{label}: {shown(folder)} is a file, not a folder; give another path")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..color import recolored as in_other_colors
 from ..device import channels_last
 from ..errors import InputError, check_finite, check_share
-from ..images import MIN_SIDE
+from ..images import MIN_SIDE, Source
 from ..losses import (
     content_loss,
     covariance_loss,
@@ -32,12 +34,14 @@ from ..losses import (
     relaxed_emd,
     total_variation,
 )
+from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
 from ..networks.painter import Painter, Predicted
 from ..networks.transformer import AMOUNT, Transformer
 from ..operators.degrid import degrid
 from ..statistics import Moments
-from ..styles import LayerMoments, Style
+from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
+from .learnt import Learnt
 from .onepass import AnyStyle, StyleModel, tuples
 
 __all__ = ["Ghiasi", "GhiasiConfig", "GhiasiTraining"]
@@ -52,6 +56,8 @@ STROKE_LAYERS = ("relu3_1", "relu4_1")
 RANGE_WEIGHT = 1e3  # only to bring pixels back: what lies outside is not seen
 NEAR = 0.02  # a photograph as near to the painting as this does not count in full
 DIRECTIONS = 12  # of the colour space, in which palettes are compared
+# What may be learnt for one painting: the layers at the picture's size on the way up.
+LAST = ("painter.last.", "painter.up.1.conv.", "painter.up2.conv.")
 CODED = 512  # short side in pixels at which a painting is looked at, at most
 
 
@@ -154,16 +160,76 @@ class _Model(StyleModel):
         shares: Tensor = self.network.predictor(code.reshape(-1, code.shape[-1]))
         return shares
 
-    def __call__(self, contents: Tensor, style: Any, strength: float = 1.0) -> Tensor:
+    def __call__(
+        self,
+        contents: Tensor,
+        style: Any,
+        strength: float = 1.0,
+        learnt: Sequence[Learnt] = (),
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped.
 
         Args:
             contents: ``(B, 3, H, W)`` in 0..1.
-            style: shares of the rows ``(B or 1, rows)``.
-            strength: is in the shares already.
+            style: shares of the rows ``(B or 1, rows)``; those of ``learnt`` come last.
+            strength: is in the shares already; of ``learnt``, last layers are mixed by it.
+            learnt: see :meth:`given`.
+            noise: instead of the usual, see :meth:`impasto.networks.painter.Predicted.forward`.
         """
-        out: Tensor = self.network(contents, style).float()
-        return out
+        inputs, given = (contents, style, noise), self.given(learnt, min(strength, 1.0))
+        out: Tensor = (
+            functional_call(self.network, given, inputs) if given else self.network(*inputs)
+        )
+        return out.float()
+
+    def given(self, learnt: Sequence[Learnt], strength: float) -> dict[str, Tensor]:
+        """Tensors that stand in for the network's own, by name: it stays as it is.
+
+        Args:
+            learnt: styles whose rows come after the network's, one for each; their last layers,
+                where they were learnt too, stand for its own.
+            strength: share of these last layers, 0..1.
+        """
+        given, begin = {}, 0
+        for name, norm in self.network.named_modules() if learnt else ():
+            if not isinstance(norm, StyledNorm):
+                continue
+            end = begin + norm.scale.shape[1]
+            rows = torch.stack([part.rows[:, begin:end] for part in learnt], 1).to(norm.scale)
+            given[f"{name}.scale"] = torch.cat([norm.scale, rows[0]])
+            given[f"{name}.shift"] = torch.cat([norm.shift, rows[1]])
+            begin = end
+        own = dict(self.network.named_parameters())
+        for part in learnt:
+            for name, layer in part.layers.items():
+                given[name] = own[name].lerp(layer.to(own[name]), strength)
+        return given
+
+    def fits(self, learnt: Learnt) -> bool:
+        """Whether its rows and layers have the shapes of the network's."""
+        own = dict(self.network.named_parameters())
+        width = sum(norm.scale.shape[1] for norm in self.network.norms())
+        return learnt.rows.shape == (2, width) and all(
+            name in own and layer.shape == own[name].shape for name, layer in learnt.layers.items()
+        )
+
+    def predicted(self, shares: Tensor, mixable: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a painting's learning starts from: ``rows`` and ``layers`` of :class:`Learnt`."""
+        rows = [
+            torch.cat([shares @ norm.scale, shares @ norm.shift]) for norm in self.network.norms()
+        ]
+        named = () if mixable else self.network.named_parameters()
+        last = {name: layer.detach().clone() for name, layer in named if name.startswith(LAST)}
+        return torch.cat(rows, 1), last
+
+    def digest(self) -> str:
+        """Of the weights, as a file has them: styles learnt with others are refused."""
+        sha = sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            sha.update(name.encode())
+            sha.update(tensor.cpu().half().contiguous().numpy().tobytes())
+        return sha.hexdigest()[:12]
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """The last layer's: its input at the picture's size, several times over, and its output."""
@@ -208,19 +274,56 @@ class Ghiasi(AnyStyle):
         check_finite("noise", amount)
         if amount < 0:
             raise InputError(f"noise is {amount}: must be 0 or more")
+        self.digest = loaded.digest()
         given = {"kind": loaded.config.kind, "noise": amount, "degrid": degrid}
         super().__init__(loaded, style_scale, brush, device, precision, **given)
         self.model.network.painter.amount = amount
         self.degrid = degrid
 
+    def prepare(
+        self,
+        styles: Sequence[Source | StoredStyle | LearntStyle],
+        weights: Sequence[float] | None = None,
+    ) -> Style:
+        """See :class:`AnyStyle`; styles may be learnt ones too, see :class:`Learnt`.
+
+        Raises:
+            InputError: for a style that was learnt with another model, and for one that does not
+                mix with the others.
+        """
+        style = super().prepare(styles, weights)
+        for part in style.parts:
+            if not isinstance(part, Learnt):
+                continue
+            if part.model != self.digest:
+                raise InputError(
+                    f"style {part.name}: learnt with another model ({part.model}, here is "
+                    f"{self.digest}): learn it again with this one, or name the other (--model)"
+                )
+            if not self.model.fits(part):
+                raise InputError(f"style {part.name}: is damaged; learn it again")
+            if len(style.parts) > 1 and part.layers:
+                raise InputError(
+                    f"style {part.name}: the network's last layers were learnt too, so that it "
+                    "does not mix with others: learn it again with --mixable, or give it alone"
+                )
+        return style
+
     def rows(self, pictures: Tensor, style: Style) -> Tensor:
-        """Shares of the network's rows for a style, ``(1, rows)``: its parts' by their weights."""
+        """Shares of the network's rows for a style, ``(1, rows)``: its parts' by their weights.
+
+        Behind them stand those of the learnt parts' rows.
+        """
         short = min(CODED, round(min(pictures.shape[-2:]) * self.style_scale))
-        each = style.each(max(MIN_SIDE, short))
-        rows = [self.model.rows({t: m.to(self.device) for t, m in own.items()}) for own in each]
-        return torch.stack(
-            [share * row for share, row in zip(style.weights, rows, strict=True)]
-        ).sum(0)
+        own = torch.zeros(1, self.model.config.rows, dtype=torch.float32, device=self.device)
+        learnt = []
+        for share, moments in zip(style.weights, style.each(max(MIN_SIDE, short)), strict=True):
+            if moments:
+                here = {tap: m.to(self.device) for tap, m in moments.items()}
+                own += share * self.model.rows(here)
+            else:
+                learnt.append(share)
+        return torch.cat([own, own.new_tensor([learnt])], 1)
 
     def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`.
@@ -229,11 +332,13 @@ class Ghiasi(AnyStyle):
         network loses with these is put back.
         """
         rows = self.rows(pictures, style)
+        learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
-            out = self.model(pictures, rows)
+            out = self.model(pictures, rows, learnt=learnt)
         else:
             own = self.model.rows(self.model.measure(_coded(pictures)))
-            out = self.model(pictures, own.lerp(rows, strength))
+            mix = F.pad(own, (0, len(learnt))).lerp(rows, strength)
+            out = self.model(pictures, mix, strength, learnt)
             if strength < 1:
                 out = out + (1 - strength) * (pictures - self.model(pictures, own))
         return degrid(out.clamp_(0, 1), pictures) if self.degrid else out
@@ -370,8 +475,28 @@ class GhiasiTraining:
         rows, painted = map(self.model.rows, codes)
         mix = rows.lerp(painted, strength[:, None])
         contents = self._passed(contents, mix)
-        out = self.model(contents, mix)
+        return self.terms(self.model(contents, mix), contents, styles, strength)
+
+    def terms(
+        self,
+        out: Tensor,
+        contents: Tensor,
+        styles: Tensor,
+        strength: Tensor,
+        judged: Sequence[Mapping[str, Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms of results ``out``, not clipped, that were made of ``contents``.
+
+        Args:
+            out, contents: ``(B, 3, H, W)``.
+            styles: ``(B or 1, 3, h, w)``.
+            strength: ``(B,)``.
+            judged: :meth:`judge_all` of ``styles``, if it is known.
+        """
         clipped = out.clamp(0, 1)  # as the result will be
+        with torch.no_grad():
+            owned = self.judge_all(contents)
+            wanted = self.judge_all(styles) if judged is None else judged
 
         def aim(own: Tensor, style: Tensor) -> Moments:
             """The photograph's moments and its style's, mixed by the strength."""
@@ -380,11 +505,8 @@ class GhiasiTraining:
             return Moments(torch.ones_like(strength), mean, gram)
 
         style, strokes, content = [], [], clipped.new_zeros(())
-        pictures = (clipped, contents, styles)
-        for scale in range(self.scales):
-            if scale:
-                pictures = tuple(F.avg_pool2d(x, 2) for x in pictures)  # type: ignore[assignment]
-            seen, before, after = self._judged(*pictures)
+        each = zip(self.judge_all(clipped), owned, wanted, strict=True)
+        for scale, (seen, before, after) in enumerate(each):
             for tap in STYLE_LAYERS:
                 target, beside = aim(before[tap], after[tap]), Moments.of(before[tap])
                 style.append(gram_loss(Moments.of(seen[tap]), target, beside).mean())
@@ -394,6 +516,7 @@ class GhiasiTraining:
                 strokes = [_strokes(seen[t], before[t], after[t], strength) for t in STROKE_LAYERS]
         directions = F.normalize(torch.randn(3, DIRECTIONS, device="cpu"), dim=0).to(out.device)
         ours, theirs, own = (F.avg_pool2d(x, 4) for x in (clipped, styles, contents))
+        theirs = F.interpolate(theirs, ours.shape[-2:])  # as many pixels of the same colours
         palette = palette_loss(ours, theirs, own, strength, directions).mean()
         color = covariance_loss(Moments.of(clipped), aim(contents, styles)).mean()
         return {
@@ -425,13 +548,14 @@ class GhiasiTraining:
         large = F.interpolate(first, contents.shape[-2:], mode="bicubic").clamp(0, 1)
         return torch.cat([large.to(contents), contents[count:]])
 
-    def _judged(self, out: Tensor, contents: Tensor, styles: Tensor) -> list[dict[str, Tensor]]:
-        """Features of the three at all layers that losses look at."""
+    def judge_all(self, pictures: Tensor) -> list[dict[str, Tensor]]:
+        """Features of ``pictures`` at all layers that losses look at, for every scale."""
         layers = {*STYLE_LAYERS, CONTENT_LAYER, *STROKE_LAYERS}
-        with torch.no_grad():
-            both = self.judge(torch.cat([contents, styles]), layers)
-        own, theirs = ({t: part(f) for t, f in both.items()} for part in (_first, _last))
-        return [self.judge(out, layers), own, theirs]
+        seen = [self.judge(pictures, layers)]
+        for _ in range(1, self.scales):
+            pictures = F.avg_pool2d(pictures, 2)
+            seen.append(self.judge(pictures, layers))
+        return seen
 
 
 def _strokes(seen: Tensor, own: Tensor, theirs: Tensor, strength: Tensor) -> Tensor:
@@ -456,11 +580,3 @@ def _coded(pictures: Tensor) -> Tensor:
     if short <= CODED:
         return pictures
     return F.interpolate(pictures, scale_factor=CODED / short, mode="bilinear", antialias=True)
-
-
-def _first(both: Tensor) -> Tensor:
-    return both[: len(both) // 2]
-
-
-def _last(both: Tensor) -> Tensor:
-    return both[len(both) // 2 :]

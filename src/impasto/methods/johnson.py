@@ -199,7 +199,7 @@ class Johnson(OnePass):
 
     def find(self, style: object) -> LearntStyle:
         """A learnt style by its name; InputError for another."""
-        if isinstance(style, LearntStyle):
+        if isinstance(style, LearntStyle) and not style.method:
             style = style.name
         name = str(style) if isinstance(style, (str, Path)) else "a picture"
         if name in self.learnt:

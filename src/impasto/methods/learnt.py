@@ -1,0 +1,113 @@
+"""One painting that a network of any style has learnt well, in a file; see :mod:`.ghiasi`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, float16
+
+from ..backbones.weights import load_tensors, save_tensors
+from ..errors import InputError
+from ..files import path_of, shown
+from ..statistics import Moments
+from ..styles import LearntStyle
+
+__all__ = ["SUFFIX", "Learnt"]
+
+SUFFIX = ".safetensors"
+KIND = "impasto learnt style"
+
+
+@dataclass(frozen=True, repr=False)
+class Learnt(LearntStyle):
+    """A painting as ``impasto learn`` keeps it, taken by method ``ghiasi`` wherever a painting is.
+
+    Attributes:
+        model: digest of the model that it belongs to.
+        rows: scale and shift of every normalisation, one normalisation after the other, ``(2, n)``.
+        layers: the network's last layers by name, where they were learnt too; such a style does not
+            mix with others.
+        figures: how it was learnt.
+    """
+
+    method: ClassVar[str] = "ghiasi"
+    model: str
+    rows: Tensor
+    layers: Mapping[str, Tensor]
+    figures: Mapping[str, object]
+
+    def __repr__(self) -> str:
+        mixable = "" if self.layers else ", mixable"
+        return f"<style {self.name} learnt for {self.method} {self.model}{mixable}>"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to ``path`` (safetensors, float16), whole or not at all.
+
+        Raises:
+            InputError: if it cannot be written, or its name does not end in ``.safetensors``.
+        """
+        where = checked(path)
+        layers = {f"layers.{name}": layer for name, layer in self.layers.items()}
+        tensors = {name: t.to(float16) for name, t in {"rows": self.rows, **layers}.items()}
+        header = {
+            "kind": KIND,
+            "format": "1",
+            "method": self.method,
+            "name": self.name,
+            "model": self.model,
+            "mixable": json.dumps(not self.layers),
+            "figures": json.dumps(self.figures),
+        }
+        save_tensors(where, tensors | self.color.tensors("color"), header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Learnt:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: for anything else.
+        """
+        where = checked(path)
+        tensors, header = load_tensors(where)
+        try:
+            if header["kind"] != KIND or header["method"] != cls.method:
+                raise KeyError
+            color = Moments.from_tensors(tensors, "color")
+            layers = {
+                name.removeprefix("layers."): tensor.float()
+                for name, tensor in tensors.items()
+                if name.startswith("layers.")
+            }
+            if json.loads(header["mixable"]) != (not layers) or len(tensors["rows"]) != 2:
+                raise KeyError
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                raise InputError(
+                    f"{shown(where)}: is damaged (it holds NaN or infinity); learn it again"
+                )
+            figures = json.loads(header["figures"])
+            known = (header["model"], tensors["rows"].float(), layers, figures)
+            return cls(header["name"], color, *known)
+        except InputError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+            model = "; a model is given by --model" if "config" in header else ""
+            raise InputError(
+                f"{shown(where)}: not a style learnt by `impasto learn`{model}; give such a file, "
+                "or the painting"
+            ) from None
+
+
+def checked(path: str | os.PathLike[str]) -> Path:
+    """``path``, whose suffix is that of a learnt style. Raises InputError for another."""
+    where = path_of(path, "style")
+    if where.suffix != SUFFIX:
+        raise InputError(
+            f"{shown(where)}: the name of a learnt style ends in {SUFFIX}: use "
+            f"{shown(where.with_suffix(SUFFIX).name)}"
+        )
+    return where
