@@ -25,6 +25,7 @@ from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
 from impasto.study.metrics import (
+    Remembering,
     content_distance,
     luminance_ssim,
     paint_share,
@@ -60,6 +61,7 @@ def main() -> None:
     args = parser.parse_args()
 
     vgg = judge(args)
+    seen = Remembering(vgg)
     options = {} if args.model is None else {"model": args.model}
     methods = {
         name: load(name, device="cpu", precision=args.precision, **options) for name in args.method
@@ -76,9 +78,9 @@ def main() -> None:
             out = method(content, method.prepare([style]))
             figures = [
                 paint_share(vgg, out, content, style),
-                statistics.mean(relative_moments_distance(vgg, out, content, style).values()),
-                statistics.mean(relative_gram_distance(vgg, out, content, style).values()),
-                content_distance(vgg, out, content),
+                statistics.mean(relative_moments_distance(seen, out, content, style).values()),
+                statistics.mean(relative_gram_distance(seen, out, content, style).values()),
+                content_distance(seen, out, content),
                 luminance_ssim(out, content),
             ]
             rows[name].append(figures)

@@ -2,8 +2,8 @@
 
     python benchmarks/passes.py [--vgg vgg19.safetensors --convention caffe] [--device auto]
 
-With --vgg, AdaIN at VGG-19's width too (Huang & Belongie's network; its decoder has random weights,
-which takes the same time). Every configuration runs in a process of its own, so that its peak
+Ghiasi's network as it is bundled, and as a Painter with random weights, which takes the same time;
+with --vgg, AdaIN at VGG-19's width too (Huang & Belongie's network), its decoder random likewise. Every configuration runs in a process of its own, so that its peak
 memory is its own. The style is prepared before, once; times are the median of five pictures. Writes
 benchmarks/passes.md.
 """
@@ -26,6 +26,7 @@ from impasto.device import choose_device
 from impasto.images import read, resize
 from impasto.methods import load
 from impasto.methods.adain import AdaIN
+from impasto.methods.ghiasi import Ghiasi
 from impasto.networks.decoder import HUANG
 
 HERE = Path(__file__).parent
@@ -62,7 +63,11 @@ def main() -> None:
     rows: list[str] = []
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
+        painter = Path(folder) / "painter.safetensors"
+        Ghiasi.untrained(kind="painter").save(painter, {})
         nets: dict[str, tuple[str, dict[str, Any]]] = {
+            "ghiasi (residual)": ("ghiasi", {}),
+            "ghiasi (Painter)": ("ghiasi", {"model": str(painter)}),
             "adain (slim)": ("adain", {}),
             "wct (slim)": ("wct", {}),
         }
