@@ -3,9 +3,9 @@
     python benchmarks/passes.py [--vgg vgg19.safetensors --convention caffe] [--device auto]
 
 Ghiasi's network as it is bundled, and as a Painter with random weights, which takes the same time;
-with --vgg, AdaIN at VGG-19's width too (Huang & Belongie's network), its decoder random likewise. Every configuration runs in a process of its own, so that its peak
-memory is its own. The style is prepared before, once; times are the median of five pictures. Writes
-benchmarks/passes.md.
+with --vgg, AdaIN at VGG-19's width too (Huang & Belongie's network), its decoder random likewise.
+Every configuration runs in a process of its own, so that its peak memory is its own. The style is
+prepared before, once; times are the median of five pictures. Writes benchmarks/passes.md.
 """
 
 from __future__ import annotations
