@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from impasto.operators.degrid import degrid
 from impasto.pipeline import store_style
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy
+from impasto.training.learn import learn
 
 CPU = {"device": "cpu", "precision": "float32"}
 SMALL = {
@@ -46,7 +49,9 @@ def file(request, tmp_path_factory):
 
 @pytest.fixture
 def method(file):
-    return Ghiasi(file, **CPU)
+    method = Ghiasi(file, **CPU)
+    method.file = file
+    return method
 
 
 @pytest.mark.parametrize("size", [(16, 16), (33, 50), (48, 17), (23, 40)])
@@ -156,11 +161,34 @@ def test_the_grid_goes_where_the_photograph_is_flat(file):
     assert grid_energy(clean) <= grid_energy(plain)
 
 
-def test_no_painting_is_looked_at_larger_than_512(method):
+def test_a_painting_is_looked_at_once_and_at_512_at_most(method, monkeypatch):
+    sizes = []
+    measure = type(method).measure
+
+    def spied(self, picture):
+        sizes.append(min(picture.shape[-2:]))
+        return measure(self, picture)
+
+    monkeypatch.setattr(type(method), "measure", spied)
     style = method.prepare([painting(700, 720)])
-    method(photo(640, 660), style)
-    assert list(style._known or [512]) == [512]
-    assert method.rows(torch.rand(1, 3, 640, 660), style).isfinite().all()
+    for short in (640, 600, 48):
+        method.rows(torch.rand(1, 3, short, short + 20), style)
+    assert sizes == [512, 48]
+    half = Ghiasi(style_scale=0.5, **CPU)
+    half.rows(torch.rand(1, 3, 640, 640), half.prepare([painting(700, 720)]))
+    assert sizes[2:] == [256]
+
+
+def test_threads_do_not_meet(method, tmp_path):
+    """Plain and learnt styles at once, by one method."""
+    learnt = [learn(painting(64, 80, n), steps=0, size=64, model=Path(method.file)) for n in (1, 2)]
+    styles = [method.prepare([style]) for style in (painting(), *learnt)]
+    expected = [method(photo(), style, 0.7) for style in styles]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(5):
+            made = list(pool.map(lambda style: method(photo(), style, 0.7), styles * 3))
+            for out, alone in zip(made, expected * 3, strict=True):
+                torch.testing.assert_close(out, alone, atol=1e-5, rtol=0)
 
 
 def test_a_model_of_another_encoder_or_method_is_refused(file, tmp_path):
@@ -195,6 +223,9 @@ def test_a_training_goes_on_from_a_model(tmp_path):
         training.network.state_dict().items(), on.network.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3, msg=name)
+    mean = on.network.predictor.mean.clone()
+    on.start(torch.rand(4, 3, 64, 64))  # as an unbroken training: codes are spread as they were
+    assert torch.equal(on.network.predictor.mean, mean)
     with pytest.raises(InputError, match=r"m\.safetensors: holds another network"):
         Ghiasi.untrained(**SMALL["residual"], init=tmp_path / "m.safetensors")
 
@@ -238,12 +269,40 @@ def test_it_learns(kind, again):
 def test_a_second_pass_sees_what_the_first_has_made():
     training = drawn("painter", again=0.5)
     training.network.eval()
-    contents = torch.stack([photo(64, 64, seed=i) for i in range(4)])
+    contents = torch.stack([photo(64, 64, seed=i) for i in range(6)])
     mix = training.model.rows(training.model.measure(contents))
+    torch.manual_seed(0)
     seen = training._passed(contents, mix)
-    assert torch.equal(seen[2:], contents[2:])
-    assert float((seen[:2] - contents[:2]).abs().mean()) > 1e-2
+    torch.manual_seed(0)
+    chosen = torch.rand(6) < 0.5
+    assert 0 < int(chosen.sum()) < 6
+    assert torch.equal(seen[~chosen], contents[~chosen])
+    for before, after in zip(contents[chosen], seen[chosen], strict=True):
+        assert float((after - before).abs().mean()) > 1e-2
     assert torch.equal(drawn("painter")._passed(contents, mix), contents)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_in_mixed_precision_too(kind):
+    training = drawn(kind, again=0.5)
+    contents = torch.stack([photo(64, 64, seed=i) for i in range(2)])
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = training.loss(contents, painting(64, 64)[None].expand(2, -1, -1, -1))
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+    total.backward()
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() for p in training.network.parameters()
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = training.model.rows(training.model.measure(contents))
+    assert rows.dtype == torch.float32
+
+
+def test_crops_too_small_for_the_scales_are_refused():
+    training = drawn("painter", scales=3)
+    with pytest.raises(InputError, match="crops of 24 px are too small for 3 scales: they need 32"):
+        training.loss(torch.rand(1, 3, 24, 24), torch.rand(1, 3, 24, 24))
+    assert all(t.isfinite() for t in training.loss(*torch.rand(2, 1, 3, 32, 32)).values())
 
 
 def test_at_strength_zero_the_photograph_itself_is_aimed_at(monkeypatch):

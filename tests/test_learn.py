@@ -152,7 +152,7 @@ def test_given_where_a_painting_is(fine, model, tmp_path):
     fine.save(path)
     options = {"model": model, "device": "cpu", "precision": "float32"}
     result = impasto.stylize(photo(), path, **options)
-    assert result.settings["styles"] == [fine.name]
+    assert result.settings["styles"] == [f"{fine.name} (learnt)"]
     assert torch.equal(result.picture.rgb, impasto.stylize(photo(), fine, **options).picture.rgb)
     with pytest.raises(impasto.errors.InputError, match="made from this file"):
         result.save(path)
@@ -231,13 +231,19 @@ def test_other_methods(fine, small_model):
     refused(lambda: impasto.stylize(photo(), named, "johnson"), "johnson")
 
 
-def test_not_stored(fine, tmp_path):
+def test_a_style_prepared_by_another_model(fine, method):
+    other = Ghiasi(device="cpu", precision="float32")
+    style = method.prepare([fine])
+    refused(lambda: other(photo(), style), "another model", "--model")
+
+
+def test_not_stored(method, fine, tmp_path):
     fine.save(tmp_path / "mine.safetensors")
     refused(lambda: store_style([tmp_path / "mine.safetensors"], "x"), "mine")
-    refused(lambda: Ghiasi(device="cpu").prepare([fine]).store("x"), "")
+    refused(lambda: method.prepare([fine]).store("x"), "cannot be stored again")
 
 
-@pytest.mark.parametrize("fault", ["nan", "rows", "layer", "short"])
+@pytest.mark.parametrize("fault", ["nan", "rows", "layer", "norm", "short"])
 def test_damaged_files(method, fine, tmp_path, fault):
     path = tmp_path / "mine.safetensors"
     fine.save(path)
@@ -248,6 +254,8 @@ def test_damaged_files(method, fine, tmp_path, fault):
         tensors["rows"] = tensors["rows"][:, 1:].contiguous()
     elif fault == "layer":
         tensors["layers.painter.last.weight"] = torch.zeros(1)
+    elif fault == "norm":
+        tensors["layers.painter.first.norm.scale"] = torch.zeros(5, 4)
     save_tensors(path, tensors, header)
     if fault == "short":
         path.write_bytes(path.read_bytes()[:-9])
@@ -317,7 +325,42 @@ def test_learn_and_stylize(desk, run, tmp_path):
     given = ["--model", "model.safetensors", "-o", "out.png"]
     assert run("stylize", "photo.png", "mine.safetensors", *given)[0] == 0
     _, shown, _ = run("show", "out.png", "--json")
-    assert json.loads(shown)["styles"] == ["painting"]
+    settings = json.loads(shown)
+    assert settings["styles"] == ["painting (learnt)"]
+    assert settings["weights_digest"] == Ghiasi("model.safetensors").digest
+
+
+def test_learnt_styles_in_a_folder(desk, run, tmp_path):
+    (tmp_path / "styles").mkdir()
+    for number in range(2):
+        assert desk("--steps", 1, out=f"styles/{number}.safetensors")[0] == 0
+    shutil.copy("model.safetensors", "styles/model.safetensors")  # is no style
+    given = ["--model", "model.safetensors", "-o", "made/", "--device", "cpu"]
+    assert run("stylize", "photo.png", "styles", *given)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
+        "photo-0.png",
+        "photo-1.png",
+    ]
+
+
+def test_the_name_of_a_bundled_style_is_no_painting(run):
+    for command in ("learn", "style"):
+        suffix = {"learn": "safetensors", "style": "style"}[command]
+        code, _, said = run(command, "monet", "-o", f"x.{suffix}")
+        assert code == 2
+        assert "monet: of a style by name there are statistics and no picture" in said
+
+
+def test_suffixes_in_capitals(fine, tmp_path):
+    fine.save(tmp_path / "MINE.SAFETENSORS")
+    assert read_style(tmp_path / "MINE.SAFETENSORS").name == fine.name
+    assert fine != replace(fine, name="x")
+
+
+@pytest.mark.parametrize("size", [100, 101])
+def test_any_size_is_learnt_at(model, photos, size):
+    options = {**QUICK, "size": size}
+    assert learn(painting(128, 140), photos, steps=1, model=model, **options).rows.isfinite().all()
 
 
 def test_ctrl_c_keeps_what_was_learnt(desk, monkeypatch, tmp_path):

@@ -272,9 +272,10 @@ Weights = Annotated[
 STYLIZE_HELP = """Render photographs in the manner of one painting or several.
 
 The first picture is the content, the others are styles; with --style, all pictures are contents.
-A style is a painting, a file made by `impasto style`, or a name that `impasto styles` lists.
-Several styles are mixed. A folder as content means every picture in it; a folder as style means a
-picture for each painting in it. - is standard input, and -o - standard output.
+A style is a painting, a file made by `impasto style` or `impasto learn`, or a name that
+`impasto styles` lists. Several styles are mixed. A folder as content means every picture in it; a
+folder as style means a picture for each painting or such file in it. - is standard input, and -o -
+standard output.
 
 Examples:
 
@@ -419,14 +420,14 @@ def stylize(
     noise: Annotated[
         float | None,
         typer.Option(
-            help="Of johnson: what strokes in flat areas are made from; 0.3, more for stronger."
+            help="Of ghiasi and johnson: what strokes in flat areas are made of; more is stronger."
         ),
     ] = None,
     degrid: Annotated[
         bool | None,
         typer.Option(
             "--degrid/--no-degrid",
-            help="Of artflow, styleflow and johnson: no grid in flat areas.",
+            help="Of artflow, ghiasi, johnson and styleflow: no grid in flat areas.",
         ),
     ] = None,
     dehalo: Annotated[

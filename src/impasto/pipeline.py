@@ -280,7 +280,10 @@ class Transfer:
         settings = {
             "impasto": __version__,
             "content": picture.name,
-            "styles": [style.name for style in self.styles],
+            "styles": [
+                f"{style.name} (learnt)" if isinstance(style, Learnt) else style.name
+                for style in self.styles
+            ],
             "weights": None if self.weights is None else list(self.weights),
             "strength": self.strength,
             "size": f"{out.shape[-1]}x{out.shape[-2]}",
@@ -422,9 +425,9 @@ def read_style(
     if isinstance(source, (StoredStyle, Learnt)):
         return source
     if isinstance(source, (str, os.PathLike)):
-        if Path(source).suffix == SUFFIX:
+        if Path(source).suffix.lower() == SUFFIX:
             return StoredStyle.load(Path(source))
-        if Path(source).suffix == LEARNT:
+        if Path(source).suffix.lower() == LEARNT:
             return Learnt.load(Path(source))
         if is_name(source):
             return find_named(str(source))

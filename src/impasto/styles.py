@@ -249,11 +249,15 @@ def find_named(name: str) -> StoredStyle:
     raise InputError(f"{shown(name)}: no such file, and no style of that name: {hint}")
 
 
+def _names() -> set[str]:
+    return {path.stem for path in _named_files()}
+
+
 def _named_files() -> list[Path]:
     return sorted(NAMED.glob(f"*{SUFFIX}"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LearntStyle:
     """A painting that a network has learnt; what is left of it here is its name.
 
@@ -293,6 +297,7 @@ class Style:
     measure: Measure
     steps: int = 1
     _known: dict[int, LayerMoments] = field(default_factory=dict)
+    _each: dict[int, list[LayerMoments]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<style {' + '.join(self.names)} prepared for {self.method}>"
@@ -327,7 +332,9 @@ class Style:
                 return self._measured(reduce(part, short_side))
             return part.parts[self.backbone].at(short_side) if isinstance(part, StoredStyle) else {}
 
-        return list(map(moments, self.parts))
+        if short_side not in self._each:
+            self._each[short_side] = list(map(moments, self.parts))
+        return self._each[short_side]
 
     def _measured(self, painting: Tensor) -> LayerMoments:
         """In pieces where it is large: moments add up."""
@@ -351,7 +358,7 @@ class Style:
         """
         paintings = [part for part in self.parts if isinstance(part, Tensor)]
         if len(paintings) < len(self.parts):
-            raise InputError("a stored style cannot be stored again: name the paintings")
+            raise InputError("a stored or learnt style cannot be stored again: name the paintings")
         before = joining or StoredStyle(name, self.color, {})
         known = before.parts.get(self.backbone)
         if known is not None and set(self.taps) <= set(known.taps):
@@ -424,7 +431,15 @@ def read_painting(
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> Picture:
-    """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced."""
+    """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced.
+
+    Raises InputError also for the name of a bundled style.
+    """
+    if isinstance(source, (str, Path)) and is_name(source) and Path(source).name in _names():
+        raise InputError(
+            f"{source}: of a style by name there are statistics and no picture; name the file of "
+            "the painting"
+        )
     limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
     picture = read(source, background, most_pixels=MOST, **limits)
     pixels = picture.height * picture.width

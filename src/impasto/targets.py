@@ -229,11 +229,15 @@ def _below(path: str, folder: str) -> bool:
 
 def _paintings(source: str, recursive: bool) -> list[str]:
     from .images import list_pictures
+    from .methods.learnt import SUFFIX as LEARNT
+    from .methods.learnt import is_learnt
     from .styles import SUFFIX
 
     folder = Path(source)
     kept = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
     stored = [path for path in kept if path.name[0] != "." and path.is_file()]
+    models = folder.rglob(f"*{LEARNT}") if recursive else folder.glob(f"*{LEARNT}")
+    stored += [path for path in models if path.name[0] != "." and is_learnt(path)]
     found = sorted([*list_pictures(folder, recursive), *stored])
     if not found:
         raise InputError(_no_pictures(source, recursive))

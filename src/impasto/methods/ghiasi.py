@@ -9,6 +9,7 @@ the painting, so that one training serves every painting, also those that it has
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -58,7 +59,7 @@ NEAR = 0.02  # a photograph as near to the painting as this does not count in fu
 DIRECTIONS = 12  # of the colour space, in which palettes are compared
 # What may be learnt for one painting: the layers at the picture's size on the way up.
 LAST = ("painter.last.", "painter.up.1.conv.", "painter.up2.conv.")
-CODED = 512  # short side in pixels at which a painting is looked at, at most
+CODED = 512  # short side in pixels at which a painting is looked at, at most, by default
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class GhiasiConfig:
     blocks: int = 5
     rows: int = 129
     encoder: str = "compact"
+
+    def __post_init__(self) -> None:
+        if self.widths is None:
+            object.__setattr__(self, "widths", WIDTHS.get(self.kind, ()))
 
 
 class _Model(StyleModel):
@@ -103,7 +108,7 @@ class _Model(StyleModel):
             raise InputError(f"kind {config.kind!r} is unknown: use {known}")
         if type(config.rows) is not int or config.rows < 2:
             raise InputError(f"rows = {config.rows}: must be 2 or more")
-        widths = config.widths or WIDTHS[config.kind]
+        widths = config.widths or ()
         painter: Transformer | Painter
         if config.kind == "painter":
             painter = Painter(widths, config.blocks, config.rows)
@@ -155,9 +160,10 @@ class _Model(StyleModel):
         return {tap: Moments.of(features[tap].float()) for tap in TAPS}
 
     def rows(self, moments: LayerMoments) -> Tensor:
-        """Shares of the rows ``(B, rows)`` for styles, by their moments at the taps."""
+        """Shares of the rows ``(B, rows)`` in float32 for styles, by their moments at the taps."""
         code = _code(moments)
-        shares: Tensor = self.network.predictor(code.reshape(-1, code.shape[-1]))
+        with torch.autocast(code.device.type, enabled=False):
+            shares: Tensor = self.network.predictor(code.reshape(-1, code.shape[-1]))
         return shares
 
     def __call__(
@@ -177,10 +183,14 @@ class _Model(StyleModel):
             learnt: see :meth:`given`.
             noise: instead of the usual, see :meth:`impasto.networks.painter.Predicted.forward`.
         """
-        inputs, given = (contents, style, noise), self.given(learnt, min(strength, 1.0))
-        out: Tensor = (
-            functional_call(self.network, given, inputs) if given else self.network(*inputs)
-        )
+        network, inputs = self.network, (contents, style, noise)
+        if not learnt:
+            out: Tensor = network(*inputs)
+            return out.float()
+        # On modules of its own, which share the tensors: other threads may be rendering.
+        shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
+        given = self.given(learnt, min(strength, 1.0))
+        out = functional_call(copy.deepcopy(network, shared), given, inputs)
         return out.float()
 
     def given(self, learnt: Sequence[Learnt], strength: float) -> dict[str, Tensor]:
@@ -211,7 +221,8 @@ class _Model(StyleModel):
         own = dict(self.network.named_parameters())
         width = sum(norm.scale.shape[1] for norm in self.network.norms())
         return learnt.rows.shape == (2, width) and all(
-            name in own and layer.shape == own[name].shape for name, layer in learnt.layers.items()
+            name.startswith(LAST) and name in own and layer.shape == own[name].shape
+            for name, layer in learnt.layers.items()
         )
 
     def predicted(self, shares: Tensor, mixable: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -233,7 +244,7 @@ class _Model(StyleModel):
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """The last layer's: its input at the picture's size, several times over, and its output."""
-        full, half = (self.config.widths or WIDTHS[self.config.kind])[:2]
+        full, half = (self.config.widths or ())[:2]
         return torch.finfo(dtype).bits / 8 * (4.2 * half + full)
 
 
@@ -247,8 +258,8 @@ class Ghiasi(AnyStyle):
             :class:`impasto.networks.transformer.Transformer`.
         degrid: take away what repeats from cell to cell where the photograph is flat, see
             :func:`impasto.operators.degrid.degrid`.
-        style_scale: size at which the painting is looked at, relative to the content; 0.5 gives
-            coarser strokes.
+        style_scale: size at which the painting is looked at, relative to the content or to 512 px,
+            whichever is less; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
             :class:`impasto.methods.onepass.OnePass`.
         device, precision: see :mod:`impasto.device`.
@@ -275,7 +286,8 @@ class Ghiasi(AnyStyle):
         if amount < 0:
             raise InputError(f"noise is {amount}: must be 0 or more")
         self.digest = loaded.digest()
-        given = {"kind": loaded.config.kind, "noise": amount, "degrid": degrid}
+        given: dict[str, Any] = {"kind": loaded.config.kind, "weights_digest": self.digest}
+        given |= {"noise": amount, "degrid": degrid}
         super().__init__(loaded, style_scale, brush, device, precision, **given)
         self.model.network.painter.amount = amount
         self.degrid = degrid
@@ -292,6 +304,16 @@ class Ghiasi(AnyStyle):
                 mix with the others.
         """
         style = super().prepare(styles, weights)
+        self._check_learnt(style)
+        return style
+
+    def colors(self, style: Style) -> Moments:
+        """See :class:`OnePass`."""
+        colors = super().colors(style)
+        self._check_learnt(style)  # it may have been prepared by another model
+        return colors
+
+    def _check_learnt(self, style: Style) -> None:
         for part in style.parts:
             if not isinstance(part, Learnt):
                 continue
@@ -307,14 +329,13 @@ class Ghiasi(AnyStyle):
                     f"style {part.name}: the network's last layers were learnt too, so that it "
                     "does not mix with others: learn it again with --mixable, or give it alone"
                 )
-        return style
 
     def rows(self, pictures: Tensor, style: Style) -> Tensor:
         """Shares of the network's rows for a style, ``(1, rows)``: its parts' by their weights.
 
         Behind them stand those of the learnt parts' rows.
         """
-        short = min(CODED, round(min(pictures.shape[-2:]) * self.style_scale))
+        short = round(min(CODED, *pictures.shape[-2:]) * self.style_scale)
         own = torch.zeros(1, self.model.config.rows, dtype=torch.float32, device=self.device)
         learnt = []
         for share, moments in zip(style.weights, style.each(max(MIN_SIDE, short)), strict=True):
@@ -388,6 +409,7 @@ class Ghiasi(AnyStyle):
         return GhiasiTraining(
             *(model, judge, content_weight, style_weight, stroke_weight, color_weight),
             *(palette_weight, tv_weight, scales, full, recolored, again),
+            begun=init is not None,
         )
 
 
@@ -412,9 +434,10 @@ class GhiasiTraining:
         full: share of the pictures with strength 1.
         recolored: share of photographs and of paintings that are seen in other colours, see
             :func:`impasto.color.recolored`.
-        again: share of a batch that is a second pass: what the network has made of the photograph
-            at half the size, enlarged, is painted once more, as large pictures are (see
+        again: share of the pictures that are a second pass: what the network has made of the
+            photograph at half the size, enlarged, is painted once more, as large pictures are (see
             :class:`impasto.methods.onepass.OnePass`).
+        begun: the network has learnt before, and knows how codes are spread.
 
     Raises:
         InputError: for a layer that does not exist, or a number out of range.
@@ -434,6 +457,7 @@ class GhiasiTraining:
         full: float,
         recolored: float,
         again: float,
+        begun: bool = False,
     ) -> None:
         for name, share in (("full", full), ("recolored", recolored), ("again", again)):
             check_share(name, share)
@@ -446,10 +470,13 @@ class GhiasiTraining:
         self.stroke_weight, self.color_weight = stroke_weight, color_weight
         self.palette_weight, self.tv_weight = palette_weight, tv_weight
         self.scales, self.full, self.recolored, self.again = scales, full, recolored, again
+        self.begun = begun
 
     @torch.no_grad()
     def start(self, crops: Tensor) -> None:
         """Measure how codes are spread, over photographs and paintings."""
+        if self.begun:
+            return
         each = [self.model.measure(part) for part in torch.split(crops, 16)]
         codes = [_code(moments) for moments in each]
         self.network.predictor.standardise(torch.cat(codes))
@@ -460,7 +487,17 @@ class GhiasiTraining:
             net.to(device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """Its terms by name, weighted."""
+        """Its terms by name, weighted.
+
+        Raises:
+            InputError: for crops that are too small for so many scales.
+        """
+        least = 2 ** (self.scales + 2)  # relu4_1 is at an eighth of the size
+        if min(contents.shape[-2:]) < least:
+            raise InputError(
+                f"crops of {min(contents.shape[-2:])} px are too small for {self.scales} scales: "
+                f"they need {least} or more"
+            )
         if self.network.training and self.recolored:
             contents = in_other_colors(contents, self.recolored)
             styles = in_other_colors(styles, self.recolored)
@@ -540,13 +577,15 @@ class GhiasiTraining:
 
     @torch.no_grad()
     def _passed(self, contents: Tensor, mix: Tensor) -> Tensor:
-        """``contents``, the first of them after a first pass at half the size, enlarged."""
-        count = round(self.again * len(contents))
-        if not count:
+        """``contents``, some of them after a first pass at half the size, enlarged."""
+        chosen = (torch.rand(len(contents), device="cpu") < self.again).to(contents.device)
+        if not chosen.any():
             return contents
-        first = self.model(F.avg_pool2d(contents[:count], 2), mix[:count]).clamp(0, 1)
+        first = self.model(F.avg_pool2d(contents[chosen], 2), mix[chosen]).clamp(0, 1)
         large = F.interpolate(first, contents.shape[-2:], mode="bicubic").clamp(0, 1)
-        return torch.cat([large.to(contents), contents[count:]])
+        out = contents.clone()
+        out[chosen] = large.to(out)
+        return out
 
     def judge_all(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         """Features of ``pictures`` at all layers that losses look at, for every scale."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, float16
 
 from ..backbones.weights import load_tensors, save_tensors
@@ -17,13 +18,13 @@ from ..files import path_of, shown
 from ..statistics import Moments
 from ..styles import LearntStyle
 
-__all__ = ["SUFFIX", "Learnt"]
+__all__ = ["SUFFIX", "Learnt", "is_learnt"]
 
 SUFFIX = ".safetensors"
 KIND = "impasto learnt style"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Learnt(LearntStyle):
     """A painting as ``impasto learn`` keeps it, taken by method ``ghiasi`` wherever a painting is.
 
@@ -78,6 +79,8 @@ class Learnt(LearntStyle):
             if header["kind"] != KIND or header["method"] != cls.method:
                 raise KeyError
             color = Moments.from_tensors(tensors, "color")
+            if color.channels != 3 or not color.weight > 0:
+                raise KeyError
             layers = {
                 name.removeprefix("layers."): tensor.float()
                 for name, tensor in tensors.items()
@@ -102,10 +105,19 @@ class Learnt(LearntStyle):
             ) from None
 
 
+def is_learnt(path: Path) -> bool:
+    """Whether a file is a learnt style, by its header alone."""
+    try:
+        with safe_open(path, "np") as stored:
+            return (stored.metadata() or {}).get("kind") == KIND
+    except (OSError, SafetensorError):
+        return False
+
+
 def checked(path: str | os.PathLike[str]) -> Path:
     """``path``, whose suffix is that of a learnt style. Raises InputError for another."""
     where = path_of(path, "style")
-    if where.suffix != SUFFIX:
+    if where.suffix.lower() != SUFFIX:
         raise InputError(
             f"{shown(where)}: the name of a learnt style ends in {SUFFIX}: use "
             f"{shown(where.with_suffix(SUFFIX).name)}"

@@ -190,7 +190,7 @@ class _Learner:
         strength = 1.0 if drawn[0] < FULL else drawn[1]
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             mix = self._mix(contents, strength)
-            noise = self._noise(contents.shape[-1])
+            noise = self._noise(*contents.shape[-2:])
             out = self.network(contents, mix, strength, [self.learnt], noise)
             by = contents.new_full((len(contents),), strength)
             terms = self.training.terms(out, contents, self.painting, by, self.judged)
@@ -220,12 +220,13 @@ class _Learner:
             own = (1 - strength) * self.network.rows(self.network.measure(contents))
         return nn.functional.pad(own, (0, 1), value=strength)
 
-    def _noise(self, side: int) -> Tensor:
+    def _noise(self, height: int, width: int) -> Tensor:
         """As in rendering, but elsewhere every time."""
-        noise = self.network.network.painter.noise_at(4 * side, 4 * side)
-        length = noise.shape[-1] // 4
-        top, left = (int(torch.randint(3 * length, ())) for _ in range(2))
-        return noise[..., top : top + length, left : left + length]
+        painter = self.network.network.painter
+        rows, columns = painter.noise_at(height, width).shape[-2:]
+        top, left = (int(torch.randint(3 * length, ())) for length in (rows, columns))
+        noise = painter.noise_at(4 * (height + 8), 4 * (width + 8))
+        return noise[..., top : top + rows, left : left + columns]
 
 
 def _photographs(folder: Path | None, size: int, rng: torch.Generator) -> Callable[[], Tensor]:
