@@ -6,24 +6,20 @@
 Paint is the share of the way from the content to the style by the relaxed earth mover's distance of
 relu4_1 at half size, style the relative mean/deviation distance (relu1_1..relu4_1, 1 is the content
 as it was), gram that of Gram matrices, content the distance of instance-normalised relu4_1, SSIM
-that of luminance to the content's; seconds are for 512x512 pixels, the median of five, of Gatys'
-method one. Prints and writes benchmarks/arbitrary.md.
+that of luminance to the content's. Prints and writes benchmarks/arbitrary.md; how long the methods
+take says benchmarks/passes.py.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from common import judge, judged
-from torch import Tensor
 
 from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods import load
-from impasto.methods.gatys import Gatys
 from impasto.study.metrics import (
     Remembering,
     content_distance,
@@ -32,23 +28,6 @@ from impasto.study.metrics import (
     relative_gram_distance,
     relative_moments_distance,
 )
-
-SQUARE, TIMES = 512, 5  # pixels, passes
-
-
-def seconds(method: Any, content: Tensor, style: Tensor) -> float:
-    """For a picture of 512x512 pixels, the style prepared before."""
-    prepared = method.prepare([style])
-    square = resize(content, (SQUARE, SQUARE))
-    times = 1 if isinstance(method, Gatys) else 1 + TIMES
-    if times > 1:
-        method(square, prepared)
-    each = []
-    for _ in range(times):
-        began = time.perf_counter()
-        method(square, prepared)
-        each.append(time.perf_counter() - began)
-    return statistics.median(each[-TIMES:])
 
 
 def main() -> None:
@@ -88,8 +67,7 @@ def main() -> None:
             print(f"{content_path.stem} x {style_path.stem} {name} {shown}", flush=True)
             if args.pictures:
                 write(args.pictures / f"{content_path.stem}-{style_path.stem}-{name}.png", out)
-    times = {name: seconds(method, content, style) for name, method in methods.items()}
-    heads = ["paint", "style", "gram", "content", "SSIM", "s"]
+    heads = ["paint", "style", "gram", "content", "SSIM"]
     lines = [
         f"Mean over {len(pairs)} pairs at {args.size} px short side, judged by VGG-19 "
         f"({next(iter(methods.values())).settings['device']}, torch {torch.__version__}).",
@@ -99,7 +77,6 @@ def main() -> None:
     ]
     for name, figures in rows.items():
         means = [statistics.mean(column) for column in zip(*figures, strict=True)]
-        means.append(times[name])
         lines.append(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
     args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
