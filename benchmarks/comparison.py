@@ -31,7 +31,7 @@ PAPER = {
     "styleflow": 1.12,
     "styleflow-rbmad": 1.29,
 }
-SHOWN = ("style", "content", "gram", "color", "features", "ssim")
+SHOWN = ("paint", "style", "content", "gram", "color", "features", "ssim")
 
 
 def main() -> None:
