@@ -70,7 +70,7 @@ def learn(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    on_progress: Callable[[float, float, float], bool | None] = lambda done, total, loss: None,
+    on_progress: Callable[[int, int, float], bool | None] = lambda done, total, loss: None,
 ) -> Learnt:
     """Learn one painting, starting from what the network predicts for it.
 
@@ -127,7 +127,7 @@ def learn(
         while done < budget:
             losses.append(learner.step(draw(), done / budget))
             done = float(len(losses)) if steps is not None else time.monotonic() - began
-            if on_progress(min(done, budget), budget, fmean(losses[-RECENT:])):
+            if on_progress(int(min(done, budget)), math.ceil(budget), fmean(losses[-RECENT:])):
                 break
         spent = time.monotonic() - began
     figures = {
