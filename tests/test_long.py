@@ -16,6 +16,7 @@ from data import as_uint8, painting, photo
 from PIL import Image
 
 from impasto.images import read, read_settings
+from impasto.methods import DEFAULT
 
 pytestmark = pytest.mark.long
 
@@ -47,7 +48,7 @@ def large(path: Path, height: int, width: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", ["adain", "wct", "styleflow", "artflow"])
+@pytest.mark.parametrize("method", ["ghiasi", "adain", "wct", "styleflow", "artflow"])
 @pytest.mark.parametrize(
     ("height", "width", "suffix"), [(300, 60_000, "png"), (9_000, 12_000, "jpg")]
 )
@@ -103,7 +104,7 @@ def test_kills_leave_whole_pictures_or_none(tmp_path):
         process.wait(timeout=60)
         for path in out.glob("*.png") if out.exists() else ():
             if path.name[0] != ".":
-                assert read_settings(path)["method"] == "adain"
+                assert read_settings(path)["method"] == DEFAULT
         if number % 6 == 5:
             for path in out.glob("*.png"):
                 path.unlink()
