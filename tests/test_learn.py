@@ -237,6 +237,11 @@ def test_a_style_prepared_by_another_model(fine, method):
     refused(lambda: other(photo(), style), "another model", "--model")
 
 
+def test_a_style_prepared_for_another_method(fine, method):
+    gatys = impasto.load("gatys", iterations=1, device="cpu")
+    refused(lambda: gatys(photo(), method.prepare([fine])), "prepare", "ghiasi")
+
+
 def test_not_stored(method, fine, tmp_path):
     fine.save(tmp_path / "mine.safetensors")
     refused(lambda: store_style([tmp_path / "mine.safetensors"], "x"), "mine")

@@ -466,7 +466,8 @@ def check_prepared(style: Any, method: str, backbone: str, taps: Sequence[str]) 
             f"style: a {type(style).__name__} where a prepared style belongs: give what prepare("
             f"[PAINTING]) of method {method} returns, or use impasto.stylize()"
         )
-    if style.backbone != backbone or not set(taps) <= set(style.taps):
+    learnt = any(isinstance(p, LearntStyle) and p.method != method for p in style.parts)
+    if learnt or style.backbone != backbone or not set(taps) <= set(style.taps):
         raise InputError(
             f"{style!r}: was prepared by method {style.method} for other features; call prepare() "
             f"of the method {method} that renders"
