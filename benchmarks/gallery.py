@@ -25,10 +25,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAIRS = [
     ("coffee", "swirls"),
     ("chelsea", "stained_glass"),
-    ("astronaut", "woodcut"),
+    ("astronaut", "swirls"),
     ("rocket", "swirls"),
     ("chelsea", "ink_wash"),
-    ("coffee", "pointillism"),
+    ("astronaut", "woodcut"),
 ]
 HEIGHT, WIDTH = 400, 600
 GAP = 8
