@@ -21,6 +21,10 @@ __all__ = ["__version__", "learn", "load", "methods", "named_styles", "stylize",
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
     rooms = {

@@ -567,8 +567,9 @@ def stylize(
     targets = [job.target for job in planned if job.target is not None]
     sent = 0 if STANDARD in (*pictures, *(style or ())) else None
     check_apart(targets, [*inputs.files, model, backbone_weights, start, sent])
-    by_name = all(map(is_name, inputs.styles[0]))
-    if not (style or weighted or learnt or by_name) and len(inputs.styles[0]) > 1:
+    files = (".style", ".safetensors")  # which, as names, are no photographs
+    sure = all(is_name(part) or part.lower().endswith(files) for part in inputs.styles[0])
+    if not (style or weighted or learnt or sure) and len(inputs.styles[0]) > 1:
         mixed = ", ".join(map(shown, inputs.styles[0]))
         say.print(
             f"impasto: {inputs.contents[0]} in a mixture of {mixed}; if these are photographs too, "
@@ -990,19 +991,25 @@ def learn(
     """
     from .images import list_pictures
     from .images.places import check_place
-    from .methods.learnt import checked
-    from .training.learn import MINUTES
+    from .methods.learnt import checked, is_learnt
+    from .training.learn import MINUTES, WARM
     from .training.learn import learn as study
 
     if minutes is not None and steps is not None:
         raise InputError("--minutes and --steps: leave one of them out")
     check_place(checked(out))
     check_apart(out, [painting, model, *(list_pictures(photos, True) if photos else [])])
+    if out.exists() and not is_learnt(out):
+        raise InputError(f"{shown(out)}: holds something else than a learnt style; name another")
     _begin()
     with _interrupts("keeping what was learnt so far") as interrupted, _bar() as bar:
         task = bar.add_task(painting.name, total=None, loss="")
 
-        def on_progress(done: float, total: float, loss: float) -> bool:
+        share = 0.0
+
+        def on_progress(done: int, total: int, loss: float) -> bool:
+            nonlocal share
+            share = done / max(1, total)
             bar.update(task, completed=done, total=total, loss=f"loss {loss:.4g}")
             return interrupted()
 
@@ -1019,9 +1026,12 @@ def learn(
             on_progress=on_progress,
         )
         stopped = interrupted()
+    if stopped and share < WARM:
+        say.print("impasto: interrupted before anything was learnt; nothing is written")
+        raise typer.Exit(INTERRUPTED)
     learnt.save(out)
     figures = learnt.figures
-    say.print(f"{shown(out)}  ({figures['steps']} steps, {figures['seconds']} s)")
+    say.print(f"{shown(out)}  (steps: {figures['steps']}, {figures['seconds']} s)")
     if stopped:
         say.print("impasto: interrupted; what was learnt is written")
         raise typer.Exit(INTERRUPTED)

@@ -221,8 +221,8 @@ class Transfer:
         for style in self.styles:
             if isinstance(style, StoredStyle) and self.color in ("match", "luminance"):
                 raise InputError(
-                    f"style {style.name}: a stored style cannot be recoloured for color "
-                    f"{self.color}; give the painting, or use color match-style"
+                    f"style {style.name}: a stored style, or one by name, cannot be recoloured for "
+                    f"color {self.color}; give the painting, or use color match-style"
                 )
             if isinstance(style, LearntStyle) and self._recolors:
                 raise InputError(

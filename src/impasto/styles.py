@@ -196,6 +196,13 @@ class StoredStyle:
 
     def check(self, method: str, backbone: str, taps: Sequence[str]) -> None:
         """Raise InputError unless it has what ``backbone`` sees at ``taps``, for ``method``."""
+        if backbone not in self.parts and self.name in _names() and self.title:
+            others = f"method {' or '.join(self.methods)}"
+            raise InputError(
+                f"style {self.name}: a style by name has not what method {method} by "
+                f"{backbone.split(':')[0]} looks at; give the painting, or use "
+                f"{'its usual network' if method in self.methods else others}"
+            )
         if backbone not in self.parts:
             by = [name for name, part in self.parts.items() if method in part.methods]
             if by:
@@ -400,6 +407,8 @@ def prepared(
     names: list[str] = []
     parts: list[Tensor | StoredStyle | LearntStyle] = []
     for style in styles:
+        if is_name(style):
+            style = find_named(str(style))
         if isinstance(style, StoredStyle):
             style.check(method, backbone, taps)
             parts.append(style)

@@ -53,7 +53,7 @@ __all__ = [
 
 MODELS = Path(__file__).parent.parent / "models"
 WORKING = 512  # short side in pixels at which a brush of 1 paints
-BROADEST = 16  # brush: a working size of 32 px
+BRUSHES = (1 / 16, 16)  # the least and the largest: a working size of 32 px
 KEPT = ((4, 1.0), (1, 0.4))  # what of the first pass is kept: from how coarse on, what share
 AnyModel = TypeVar("AnyModel", bound="Model")
 AnyEncoderModel = TypeVar("AnyEncoderModel", bound="EncoderModel")
@@ -267,7 +267,7 @@ class OnePass(ABC):
         settings: further ones, for the record.
 
     Raises:
-        InputError: for a brush that is not above 0 and at most 16.
+        InputError: for a brush that is not 1/16 to 16.
     """
 
     def __init__(
@@ -275,8 +275,8 @@ class OnePass(ABC):
     ) -> None:
         if brush is not None:
             check_finite("brush", brush)
-            if not 0 < brush <= BROADEST:
-                raise InputError(f"brush is {brush}: must be above 0, and {BROADEST} at most")
+            if not BRUSHES[0] <= brush <= BRUSHES[1]:
+                raise InputError(f"brush is {brush:g}: must be 1/16 (0.0625) to 16")
         self.brush = brush
         self.device = choose_device(device)
         if model.reversible and precision == "auto":

@@ -71,6 +71,7 @@ def learn(
     device: str = "auto",
     precision: str = "auto",
     on_progress: Callable[[int, int, float], bool | None] = lambda done, total, loss: None,
+    progress: bool = False,
 ) -> Learnt:
     """Learn one painting, starting from what the network predicts for it.
 
