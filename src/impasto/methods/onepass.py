@@ -367,7 +367,8 @@ class OnePass(ABC):
         octaves = math.log2(min(size) / working)
         steps = max(1, round(octaves))
         shorts = [working * 2 ** (octaves * step / steps) for step in range(steps)]
-        return [*(fit(*size, round(short)) for short in shorts), size]
+        smaller = [fit(*size, round(short)) for short in shorts]
+        return [*(each for each in smaller if each != size), size]
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
