@@ -365,4 +365,4 @@ def test_the_bundled_network_paints_more_than_adain():
         out = method(content, method.prepare([style]))
         paint[name] = paint_share(judge, out, content, style)
         assert color_distance(out, style) < 0.6 * color_distance(content, style)
-    assert paint["ghiasi"] > paint["adain"] + 0.05, paint
+    assert paint["ghiasi"] > paint["adain"] + 0.03, paint
