@@ -964,7 +964,9 @@ def learn(
     ] = 384,
     mixable: Annotated[
         bool,
-        typer.Option("--mixable", help="So that it mixes with other styles; paints less boldly."),
+        typer.Option(
+            "--mixable", help="Leave the last layers alone, so that it mixes with others."
+        ),
     ] = False,
     model: Annotated[
         Path | None,
