@@ -1562,6 +1562,13 @@ def train_method(
         typer.Option(help="Weights of VGG, where the recipe's encoder or loss network is VGG."),
     ] = None,
     convention: Convention = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads that prepare pictures; 0 prepares them between the steps. Default: 2.",
+            min=0,
+        ),
+    ] = None,
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16, or float16 (CUDA); mixed with float32.")
@@ -1594,6 +1601,11 @@ def train_method(
     run = run or Path("runs") / method
     given = {"styles": style, "style_size": style_size}
     hardware = Hardware(device or "auto", precision, devices, nodes, strategy)
+    changes = dict(map(parse_set, option or []))
+    if workers is not None:
+        if "data.workers" in changes:
+            raise InputError("data.workers: given by --workers and --set; leave one out")
+        changes["data.workers"] = workers
     _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(method, total=None, loss="")
@@ -1609,7 +1621,7 @@ def train_method(
                 resume=resume,
                 steps=steps,
                 options={name: value for name, value in given.items() if value is not None},
-                changes=dict(map(parse_set, option or [])),
+                changes=changes,
                 vgg=vgg,
                 convention=convention,
                 hardware=hardware,
@@ -1718,6 +1730,7 @@ def train_encoder(
                     *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
                     name=backbone,
                     changes=changes,
+                    device=device or "auto",
                     on_progress=on_progress,
                 )
                 return

@@ -30,7 +30,10 @@ def lacks_memory(fault: BaseException) -> bool:
     """Whether ``fault`` says that there was no memory, which libraries say in many ways."""
     if isinstance(fault, MemoryError):
         return True
-    words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate")
+    words = (
+        *("out of memory", "not enough memory", "allocate memory", "unable to allocate"),
+        *("alloc_failed", "invalid buffer size"),  # cuDNN, cuBLAS; Apple's GPUs
+    )
     return any(word in str(fault).lower() for word in words)
 
 

@@ -31,7 +31,7 @@ from torch.utils.data import default_collate
 
 from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
-from ..device import channels_last, choose_device, choose_precision, describe
+from ..device import arranged, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
 from ..files import path_of
 from ..images import write
@@ -198,7 +198,7 @@ class Fit(pl.LightningModule):
         super().__init__()
         self.method, self.pairs, self.config, self.run = method, pairs, config, run
         self.settings, self.on_progress, self.report = settings, on_progress, report
-        self.network = channels_last(method.network)
+        self.network = method.network
         self.average: AveragedModel | None = None
         if config.average:
             mean = get_ema_avg_fn(config.average)  # type: ignore[no-untyped-call]
@@ -246,7 +246,7 @@ class Fit(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The sum of the loss's terms."""
         torch.manual_seed(seed_of(self.config.seed, "step", self.global_step, self.global_rank))
-        contents, styles = (x.contiguous(memory_format=torch.channels_last) for x in batch)
+        contents, styles = map(arranged, batch)
         terms = self.method.loss(contents, styles)
         self.terms = {name: term.detach() for name, term in terms.items()}
         return torch.stack([term.float() for term in terms.values()]).sum()
