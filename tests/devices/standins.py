@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torchgen
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -65,6 +66,12 @@ class Far(Tensor):
     def __repr__(self) -> str:
         return f"Far({self.inner!r})"
 
+    def __reduce_ex__(self, protocol):
+        return self.inner.__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo):
+        return Far(self.inner.clone(), self.card)
+
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         far = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Far))
@@ -100,7 +107,7 @@ class Card:
         self.waits: list[str] = []
         self.operations: set[str] = set()
         self.peak = 0
-        self._blocks: dict[int, tuple[Any, int]] = {}
+        self._blocks: dict[int, tuple[StorageWeakRef, int]] = {}
 
     # What happens on it ---------------------------------------------------------------------
 
@@ -166,13 +173,11 @@ class Card:
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() in self._blocks and self._blocks[storage.data_ptr()][0]() is not None:
+        known = self._blocks.get(storage.data_ptr())
+        if known is not None and not known[0].expired():
             return
-        weak = torch.multiprocessing.reductions.StorageWeakRef(storage)
-        self._blocks[storage.data_ptr()] = (
-            lambda: None if weak.expired() else weak,
-            storage.nbytes(),
-        )
+        weak = StorageWeakRef(storage)
+        self._blocks[storage.data_ptr()] = (weak, storage.nbytes())
         if (used := self._used(storage.nbytes())) > self.memory:
             self._no_memory(storage.nbytes())
         self.peak = max(self.peak, used)
@@ -180,7 +185,7 @@ class Card:
     def _used(self, latest: int) -> int:
         used = sum(size for _, size in self._blocks.values())
         if used > min(self.memory, self.peak):  # some may be free by now
-            self._blocks = {k: v for k, v in self._blocks.items() if v[0]() is not None}
+            self._blocks = {k: v for k, v in self._blocks.items() if not v[0].expired()}
             used = sum(size for _, size in self._blocks.values())
         return used
 
@@ -194,7 +199,7 @@ class Card:
 
     def free(self) -> int:
         """Bytes that it has left."""
-        self._blocks = {k: v for k, v in self._blocks.items() if v[0]() is not None}
+        self._blocks = {k: v for k, v in self._blocks.items() if not v[0].expired()}
         return max(0, self.memory - sum(size for _, size in self._blocks.values()))
 
 

@@ -65,6 +65,7 @@ STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
 }
 RANGE_WEIGHT = 1e4  # only to bring pixels back: what lies outside is not seen
 WINDOW = 10
+SMALL = 1e-6  # of a loss: what is below differs by rounding
 SETBACKS = 5  # in a row, of an optimisation that does not converge
 
 
@@ -468,11 +469,12 @@ class _Level:
             iteration, get, best = pending.popleft()
             loss, content, style, bad, setbacks = get()
             if bad and setbacks == SETBACKS:
-                warnings.warn(
-                    "the optimisation does not converge: the best picture so far is kept; "
-                    "use a smaller --lr",
-                    stacklevel=2,
-                )
+                if min(history, default=math.inf) > SMALL:  # else it began where it was to end
+                    warnings.warn(
+                        "the optimisation does not converge: the best picture so far is kept; "
+                        "use a smaller --lr",
+                        stacklevel=2,
+                    )
                 return True, None
             if not bad:
                 history.append(loss)
@@ -555,7 +557,7 @@ class _State:
     def judge(self, x: Tensor, before: Tensor, loss: Tensor) -> None:
         """Take ``x`` back to the best, or ``before``, of which ``loss`` is, for the best."""
         fine = loss.isfinite() & x.isfinite().all()
-        self.bad = ~fine | (loss > 2 * self.loss + 1e-6)
+        self.bad = ~fine | (loss > 2 * self.loss + SMALL)
         x.copy_(torch.where(self.bad, self.best, x))
         better = ~self.bad & (loss < self.loss)
         self.best = torch.where(better, before, self.best)

@@ -484,7 +484,7 @@ class GhiasiTraining:
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
         for net in (self.network, self.judge, self.model.encoder):
-            net.to(device)
+            arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """Its terms by name, weighted.

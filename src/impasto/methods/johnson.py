@@ -347,8 +347,8 @@ class JohnsonTraining:
 
     def to(self, device: torch.device) -> None:
         """Move both networks and the paintings' statistics to ``device``."""
-        self.network.to(device)
-        self.judge.to(device)
+        arranged(self.network, device)
+        arranged(self.judge, device)
         self.aims = {tap: aim.to(device) for tap, aim in self.aims.items()}
         self.colors = self.colors.to(device)
 

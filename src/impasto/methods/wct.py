@@ -242,7 +242,7 @@ class WCTTraining:
     def to(self, device: torch.device) -> None:
         """Move encoder and decoders to ``device``."""
         for net in (self.model.encoder, self.network):
-            net.to(device)
+            arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """Reconstruction by every decoder: pixels, and the encoder's features of them.
