@@ -1482,10 +1482,11 @@ def backbones() -> None:
     for record in RECORDS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
+        absent = "not here" if record.pinned else "by hand"
         table.add_row(
             record.name,
             record.backbone,
-            escape(str(path)) if path else f"not here: {record.address}",
+            escape(str(path)) if path else f"{absent}: {record.address}",
             f"{size / 1e6:.1f}" if size else "?",
             record.licence,
         )
