@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..backbones.weights import home
 from ..errors import InputError
 from ..files import path_of, same_file
 from ..images import MIN_SIDE, fit, list_pictures, read, resize
@@ -22,8 +24,10 @@ __all__ = [
     "check_folders",
     "check_methods",
     "check_side",
+    "fault_for",
     "files_of",
     "pictures_in",
+    "without_folders",
 ]
 
 Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -123,3 +127,29 @@ def files_of(options: Mapping[str, Any]) -> list[Path]:
                 except (OSError, ValueError):  # no path at all, but some other long text
                     continue
     return found
+
+
+def without_folders(value: Any) -> Any:
+    """An option for what is written: of a path its last name alone, however deep it lies in lists.
+
+    Whoever is shown results need not know how the folders of a machine are called.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(each) for each in value]
+    if isinstance(value, (str, os.PathLike)):
+        return re.split(r"[/\\]", os.fspath(value).rstrip("/\\"))[-1]
+    return value
+
+
+def fault_for(file: object, options: Mapping[str, Any]) -> str:
+    """A message for what is written: without the folders of options, of the cache and at home."""
+    text = str(file)
+    for value in options.values():
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, (str, os.PathLike)) and os.fspath(each):
+                text = text.replace(os.fspath(each), without_folders(each))
+    for folder in (home(), Path("~").expanduser()):
+        text = text.replace(os.path.join(folder, ""), "")
+    return text

@@ -33,7 +33,7 @@ from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
 from ..device import channels_last, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
-from ..files import path_of
+from ..files import part_name, path_of
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
@@ -321,7 +321,8 @@ class Fit(pl.LightningModule):
         """Write the checkpoint; a kill at any moment leaves the one before whole."""
         self._measure()  # a lost loss is not kept
         self._flush()
-        part = self.run / f"{CHECKPOINT}.part"  # of one name in all processes
+        # Of one name in all processes.
+        part = self.run / str(self.trainer.strategy.broadcast(part_name()))
         try:
             self.trainer.save_checkpoint(part)
             if self.trainer.is_global_zero:
