@@ -4,8 +4,8 @@ import math
 from numbers import Integral, Real
 
 __all__ = [
-    "InputError",
     "RUNTIME",
+    "InputError",
     "Interrupted",
     "check_finite",
     "check_scale",
@@ -37,7 +37,8 @@ def lacks_memory(fault: BaseException) -> bool:
     """Whether ``fault`` says that there was no memory, which libraries say in many ways."""
     if isinstance(fault, MemoryError):
         return True
-    words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate")
+    words = ["out of memory", "not enough memory", "allocate memory", "unable to allocate"]
+    words += ["paging file is too small"]  # Windows' own
     return any(word in str(fault).lower() for word in words)
 
 

@@ -163,7 +163,8 @@ def unfit(path: AnyPath, windows: bool, longest: int | None = LONGEST) -> str:
     # What is written has another name at first.
     room = str(whole.parent / max(whole.name, part_name(), key=len))
     length = len(room.encode("utf-16-le", "surrogatepass")) // 2
-    if longest is not None and length > longest and not room.startswith("\\\\?\\"):
+    prefixed = os.fspath(path).startswith("\\\\?\\")  # whose length is free
+    if longest is not None and length > longest and not prefixed:
         return (
             f"the whole path takes {length} characters, and Windows allows {longest} until it is "
             "set to take long paths"

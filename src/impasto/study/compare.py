@@ -75,7 +75,10 @@ MEASURES = {
     "megabytes": "that the method takes at most, beside what an idle process has",
 }
 LATE = {"identity", "paint"}  # comparisons made before may be without them
-WRITTEN = ("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png")
+WRITTEN = (
+    *("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png"),
+    "index.html",
+)
 KEY = ("content_picture", "style_picture", "method")
 THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
 VARIANTS: Methods = {
@@ -309,7 +312,7 @@ def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path
                 f"{content} by {style} and {other[0].name} by {other[1].name} would be written to "
                 "one file; rename one"
             )
-    files = [out / name for name in (*WRITTEN, "index.html")]
+    files = [out / name for name in WRITTEN]
     for kind, stems in (
         ("contents", [content.stem for content, _ in pairs]),
         ("styles", [style.stem for _, style in pairs]),
