@@ -5,8 +5,8 @@ alone: data and random numbers are drawn anew for every step (:func:`seed_of`). 
 killed goes on from its last checkpoint to the same losses, bit for bit on a CPU.
 
 A run is a folder: ``last.ckpt``, logs in ``log/`` (CSV) and ``tensorboard/``, ``losses.png``,
-``samples-STEP.png``, and when it has ended ``network.safetensors``. Its checkpoint is a pickle: trust
-a run's folder that comes from elsewhere as you would a program.
+``samples-STEP.png``, and when it has ended ``network.safetensors``. Its checkpoint is a pickle:
+trust a run's folder that comes from elsewhere as you would a program.
 """
 
 from __future__ import annotations
