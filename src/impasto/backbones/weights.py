@@ -77,7 +77,7 @@ class WeightRecord:
 
 def _robust(backbone: str) -> WeightRecord:
     # L2 perturbations up to 3 (Salman et al., "Do Adversarially Robust ImageNet Models Transfer
-    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike. No checksum was published.
+    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike. No checksum is known.
     filename = f"{backbone}_l2_eps3.ckpt"
     address = "https://huggingface.co/madrylab/robust-imagenet-models/resolve/main/" + filename
     licence = "MIT (Salman et al.), trained on ImageNet"
@@ -97,7 +97,7 @@ def _torchvision(backbone: str, size: int, sha256: str) -> WeightRecord:
 
 def _caffe(backbone: str, sha256: str) -> WeightRecord:
     # The pixels these expect and their addresses: github.com/jcjohnson/pytorch-vgg. Of the digest,
-    # no more was published than the names have.
+    # no more is known than the names have.
     filename = f"{backbone}-{sha256}.pth"
     address = "https://web.eecs.umich.edu/~justincj/models/" + filename
     licence = "CC BY 4.0 (Simonyan & Zisserman, Oxford), converted by Justin Johnson"
@@ -183,7 +183,7 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
         if not record.pinned:
             check = f"check that its SHA-256 begins with {record.sha256}"
             raise _Failed(
-                "they are not downloaded, for no whole checksum of them was published ("
+                "they are not downloaded, for no whole checksum of them is known ("
                 + (check if record.sha256 else "check yourself that you trust the file")
                 + ")"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ __all__ = [
     "check_folders",
     "check_methods",
     "check_side",
-    "fault_for",
     "files_of",
     "pictures_in",
+    "told",
     "without_folders",
 ]
 
@@ -143,13 +144,16 @@ def without_folders(value: Any) -> Any:
     return value
 
 
-def fault_for(file: object, options: Mapping[str, Any]) -> str:
+def told(fault: Exception, options: Mapping[str, Any]) -> str:
     """A message for what is written: without the folders of options, of the cache and at home."""
-    text = str(file)
+    text = str(fault)
     for value in options.values():
         for each in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(each, (str, os.PathLike)) and os.fspath(each):
                 text = text.replace(os.fspath(each), without_folders(each))
-    for folder in (home(), Path("~").expanduser()):
+    folders = [os.path.expanduser("~")]
+    with suppress(InputError):  # where nobody is at home
+        folders = [str(home()), *folders]
+    for folder in folders:
         text = text.replace(os.path.join(folder, ""), "")
     return text

@@ -28,7 +28,7 @@ from ..pipeline import REFINED, StyleSource, read_style, stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml, value_of
 from .figures import labelled, matplotlib_figure, save_figure
-from .inputs import check_side, fault_for, files_of, without_folders
+from .inputs import check_side, files_of, told, without_folders
 
 __all__ = ["parse", "read_recipe", "sweep"]
 
@@ -160,7 +160,7 @@ def sweep(
         try:
             result = stylize(photo.to_pil(), painting, method, on_step=on_step, **same, **chosen)
         except InputError as error:
-            fault = fault_for(error, {**same, **chosen})
+            fault = told(error, {**same, **chosen})
             row |= {"fault": fault, "picture": None, "losses": []}
         else:
             if stopped:
