@@ -5,7 +5,8 @@ alone: data and random numbers are drawn anew for every step (:func:`seed_of`). 
 killed goes on from its last checkpoint to the same losses, bit for bit on a CPU.
 
 A run is a folder: ``last.ckpt``, logs in ``log/`` (CSV) and ``tensorboard/``, ``losses.png``,
-``samples-STEP.png``, and when it has ended ``network.safetensors``.
+``samples-STEP.png``, and when it has ended ``network.safetensors``. Its checkpoint is a pickle:
+trust a run's folder that comes from elsewhere as you would a program.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
 from ..device import arranged, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
-from ..files import path_of
+from ..files import part_name, path_of
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
@@ -322,7 +323,8 @@ class Fit(pl.LightningModule):
         """Write the checkpoint; a kill at any moment leaves the one before whole."""
         self._measure()  # a lost loss is not kept
         self._flush()
-        part = self.run / f"{CHECKPOINT}.part"  # of one name in all processes
+        # Of one name in all processes.
+        part = self.run / str(self.trainer.strategy.broadcast(part_name()))
         try:
             self.trainer.save_checkpoint(part)
             if self.trainer.is_global_zero:

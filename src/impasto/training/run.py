@@ -40,6 +40,9 @@ class Latest:
 def save_state(path: Path, state: Any) -> None:
     """Write what ``torch.load`` reads, whole or not at all: a checkpoint.
 
+    It is a pickle, and below torch 2.10 one that was made for it can run code: a run's folder that
+    comes from elsewhere is to be trusted like a program.
+
     Raises:
         InputError: if it cannot be written.
     """
