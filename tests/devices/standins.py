@@ -9,6 +9,7 @@ with the rule.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -125,7 +126,7 @@ class Card:
             kwargs["device"] = torch.device("cpu")
         args, kwargs = tree_map(lambda x: x.inner if isinstance(x, Far) else x, (args, kwargs))
         if fars and self._waits(name, args, kwargs, to):
-            self.waits.append(name)
+            self.waits.append(f"{name} at {_place()}")
         if name == "_local_scalar_dense":
             return func(*args, **kwargs)
         if lands or fars:
@@ -179,6 +180,7 @@ class Card:
         weak = StorageWeakRef(storage)
         self._blocks[storage.data_ptr()] = (weak, storage.nbytes())
         if (used := self._used(storage.nbytes())) > self.memory:
+            del self._blocks[storage.data_ptr()]
             self._no_memory(storage.nbytes())
         self.peak = max(self.peak, used)
 
@@ -203,6 +205,14 @@ class Card:
         return max(0, self.memory - sum(size for _, size in self._blocks.values()))
 
 
+def _place() -> str:
+    """Where impasto is at work."""
+    frame = sys._getframe()
+    while frame and "impasto" not in Path(frame.f_code.co_filename).parts[-4:]:
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "a test"
+
+
 class _Dispatch(TorchDispatchMode):
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -224,7 +234,7 @@ class _Names(TorchFunctionMode):
         if func is torch.device or getattr(func, "__name__", "") == "__get__":
             return func(*args, **kwargs)
         if func is Tensor.tolist and isinstance(args[0], Far):
-            self.card.waits.append("tolist")
+            self.card.waits.append(f"tolist at {_place()}")
             return args[0].inner.tolist()
         if func is Tensor.numpy and isinstance(args[0], Far):
             raise TypeError(f"can't convert {self.card.kind}:0 device type tensor to numpy")
