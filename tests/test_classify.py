@@ -61,7 +61,7 @@ def small(monkeypatch):
 def recipe(tmp_path):
     def make(**more):
         lines = (f"{k} = {str(v).lower()}\n" for k, v in (CONFIG | more).items())
-        (tmp_path / "recipe.toml").write_text("".join(lines))
+        (tmp_path / "recipe.toml").write_text("".join(lines), encoding="utf-8")
         return tmp_path / "recipe.toml"
 
     return make
@@ -184,7 +184,7 @@ def test_pictures_below_a_class_count_for_it(tmp_path):
     root = tmp_path / "trees"
     write(root / "beside.png", stripes(True, 0))
     write(root / ".thumbs" / "1.png", stripes(True, 0))
-    (root / "labels.txt").write_text("oak, elm")
+    (root / "labels.txt").write_text("oak, elm", encoding="utf-8")
     (root / "all").symlink_to(root, target_is_directory=True)  # a circle
     (root / "ash").symlink_to(root / "oak", target_is_directory=True)  # the same class again
     said: list[str] = []

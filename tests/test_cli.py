@@ -259,7 +259,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     run, photo_file, painting_file, tmp_path, args, message
 ):
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("not a picture at all")
+    (tmp_path / "text.png").write_text("not a picture at all", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     Image.new("RGB", (1, 300)).save(tmp_path / "strip.png")
     names = {
@@ -405,6 +405,7 @@ def test_ctrl_c_writes_what_there_is(tmp_path, photo_file, painting_file):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        encoding="utf-8",
     )
     began = time.monotonic()
     while not out.exists() and time.monotonic() - began < 60:

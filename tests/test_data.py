@@ -205,8 +205,8 @@ def tree(tmp_path):
         write(root / place / "000.png", photo(40, 50, seed=i))
     write(root / ".hidden" / "no.png", photo(40, 50))
     for name in ("a/labels.TXT", "b/notes.txt", "a/boxes.json", "README"):
-        (root / name).write_text("no picture")
-    (root / ".DS_Store").write_text("nothing")
+        (root / name).write_text("no picture", encoding="utf-8")
+    (root / ".DS_Store").write_text("nothing", encoding="utf-8")
     (root / "b" / "up").symlink_to(root, target_is_directory=True)
     write(tmp_path / "elsewhere" / "linked.png", photo(40, 50, seed=9))
     (root / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)

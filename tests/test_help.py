@@ -175,7 +175,8 @@ def test_no_line_of_a_librarys_code_unless_it_is_asked_for(tmp_path, asked):
         "import logging, warnings\n"
         "def grumble():\n"
         "    warnings.warn('grumbling', UserWarning)  # a line of code\n"
-        "    logging.getLogger('library').warning('logging')\n"
+        "    logging.getLogger('library').warning('logging')\n",
+        encoding="utf-8",
     )
     code = """
 import sys, impasto.cli, impasto.images
@@ -187,7 +188,12 @@ impasto.cli.main()
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     env |= {"PYTHONWARNINGS": "always"} if asked else {}
     done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=env
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=env,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert ("grumbling" in done.stderr) == asked
@@ -301,7 +307,10 @@ def test_a_background_job_goes_on(run, desk):
     gatys = ["-m", "gatys", "--iterations", "30", "--tolerance", "0", "--device", "cpu"]
     arguments = ["stylize", "in", "painting.png", "-o", "out", *gatys, "--preview", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     began = time.monotonic()
     while not Path("out/a-painting.png").exists() and time.monotonic() - began < 60:

@@ -617,7 +617,7 @@ def test_a_line_break_in_a_name_stays_out_of_the_message():
 
 def test_refuses_what_is_not_a_picture(tmp_path):
     path = tmp_path / "notes.jpg"
-    path.write_text("just some text")
+    path.write_text("just some text", encoding="utf-8")
     refused(lambda: images.read(path), path, "not a picture", "JPEG")
 
 
@@ -998,7 +998,7 @@ def test_settings_too_long_for_a_jpeg_are_cut(tmp_path):
 
 def test_read_settings_refuses_what_is_no_picture(tmp_path):
     refused(lambda: images.read_settings(tmp_path / "no.png"), "No such file")
-    (tmp_path / "notes.png").write_text("text")
+    (tmp_path / "notes.png").write_text("text", encoding="utf-8")
     refused(lambda: images.read_settings(tmp_path / "notes.png"), "not a picture")
 
 

@@ -329,7 +329,11 @@ def test_200_megapixels_for_a_small_picture_take_little_memory(tmp_path):
         print(picture.height, picture.width, *levels, used() - before, used())
     """
     out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     height, width, red, green, blue, more, peak = map(int, out.stdout.split())
     assert 192 <= height < 400
@@ -390,7 +394,11 @@ def test_a_limit_of_the_process_counts(tmp_path):
         print(images.read({str(path)!r}, size=64).width)
     """
     out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     message, width = out.stdout.splitlines()
     assert message.startswith("InputError")

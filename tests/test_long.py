@@ -37,6 +37,7 @@ def peak(*args: object) -> float:
         stderr=subprocess.PIPE,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     return float(done.stderr.splitlines()[-1])
 
@@ -81,6 +82,7 @@ def test_a_phones_200_megapixels(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert refused.returncode == 2
     assert "199756800" in refused.stderr.replace(",", "")

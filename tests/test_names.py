@@ -258,7 +258,9 @@ def test_a_pipe_that_nobody_reads(run, arguments):
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "impasto", *arguments]
-    done = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     os.close(writing)
     assert done.returncode not in (0, 2)
     assert complaints(done.stderr) == []

@@ -43,8 +43,8 @@ def test_a_state_that_cannot_be_written(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_outputs_are_told_from_inputs_by_what_they_are(tmp_path, link):
-    (tmp_path / "in").write_text("kept")
-    (tmp_path / "other").write_text("kept")
+    (tmp_path / "in").write_text("kept", encoding="utf-8")
+    (tmp_path / "other").write_text("kept", encoding="utf-8")
     link(tmp_path / "in", tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "." / "in"):
         with pytest.raises(InputError, match="would overwrite"):

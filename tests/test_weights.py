@@ -226,11 +226,11 @@ def test_no_network(server: Server) -> None:
 def test_cache_below_a_file(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("IMPASTO_HOME", str(tmp_path / "file" / "cache"))
     refused(record(server), "cannot write to the cache folder")
     assert server.requests == []
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
