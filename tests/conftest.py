@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,16 @@ from impasto import cli
 from impasto.backbones.vgg import VGG
 from impasto.images import write
 from impasto.methods.adain import AdaIN
+
+# What the tests start speaks as they read it, on Windows too.
+os.environ.setdefault("PYTHONIOENCODING", "utf-8")
+
+
+def pytest_runtest_setup(item):
+    """Skip what the system lacks: `posix("why")` on Windows, `linux("why")` on macOS too."""
+    for mark, lacking in (("posix", os.name == "nt"), ("linux", sys.platform != "linux")):
+        for found in item.iter_markers(mark) if lacking else ():
+            pytest.skip(f"needs {mark}: {found.args[0]}")
 
 
 @pytest.fixture(autouse=True)

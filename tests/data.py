@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,16 @@ from torch import Tensor
 
 from impasto.errors import InputError
 from impasto.images import resize
+
+# The two ways to give a file a second name.
+LINKS = [
+    pytest.param(os.link, id="hard link"),
+    pytest.param(
+        os.symlink,
+        id="symbolic link",
+        marks=pytest.mark.posix("symbolic links take a right of their own on Windows"),
+    ),
+]
 
 
 def photo(height: int = 48, width: int = 64, seed: int = 0) -> Tensor:

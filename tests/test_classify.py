@@ -178,6 +178,7 @@ def test_the_command_line_makes_weights_that_serve(folder, recipe, tmp_path, mon
     assert json.loads(load_tensors(out)[1]["recipe"])["adversarial"] is True
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_pictures_below_a_class_count_for_it(tmp_path):
     for place in ("oak/2023", "oak/2024", "oak", "elm"):
         write(tmp_path / "trees" / place / "1.png", stripes(True, 0))
@@ -219,6 +220,7 @@ def test_set_goes_before_the_recipe(folder, recipe, small, tmp_path):
         run({"steps": 2}, steps=3)
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_the_recipe_is_not_overwritten(folder, recipe, tmp_path):
     (tmp_path / "a.safetensors").symlink_to(recipe())
     with pytest.raises(InputError, match="would overwrite"):

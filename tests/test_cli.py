@@ -396,6 +396,7 @@ def test_preview_is_written_on_the_way(run, photo_file, painting_file, monkeypat
     assert read_settings("o.png")["iterations_done"] == 5
 
 
+@pytest.mark.posix("Windows cannot send Ctrl-C to one process")
 def test_ctrl_c_writes_what_there_is(tmp_path, photo_file, painting_file):
     out = tmp_path / "out.png"
     command = [sys.executable, "-m", "impasto", "stylize", str(photo_file), str(painting_file)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import painting, photo
+from data import LINKS, painting, photo
 from PIL import Image
 
 from impasto import cli
@@ -188,7 +188,7 @@ def start(folder: Path, function: str) -> int:
     return done.returncode
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.posix("SIGKILL")
 def test_a_killed_run_gives_the_same_losses(folders, tmp_path):
     whole = run(tmp_path, "whole", PLATEAU, 2)
     assert start(tmp_path, "killed") == -signal.SIGKILL
@@ -382,7 +382,7 @@ def test_hardware_that_will_not_do(folders, tmp_path):
         run(tmp_path, "run", hardware=Hardware("cpu", "float32", devices=3, strategy="ddp"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a fork")
+@pytest.mark.posix("workers by a fork")
 def test_two_processes_learn_as_one(folders, tmp_path):
     assert start(tmp_path, "one_of_two") == 0
     one, two = (
@@ -516,7 +516,7 @@ def test_ctrl_c_keeps_a_checkpoint(command, tmp_path, monkeypatch):
         nonlocal calls
         calls += 1
         if calls == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return plain(self, contents, styles)
 
     monkeypatch.setattr(Toy, "loss", loss)
@@ -602,7 +602,7 @@ def test_what_is_read_is_not_overwritten(command, tmp_path):
     assert "a file of the run itself" in said
 
 
-@pytest.mark.parametrize("linked", [os.link, os.symlink])
+@pytest.mark.parametrize("linked", LINKS)
 def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
     save_tensors(tmp_path / "vgg.safetensors", {"a": torch.zeros(2)}, {})
     linked(tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")

@@ -249,7 +249,7 @@ def test_where_ctrl_c_is_ignored_it_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with cli._interrupts() as interrupted:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             time.sleep(0.01)
             assert not interrupted()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -296,7 +296,7 @@ def test_ctrl_c_in_a_folder_keeps_what_was_done(run, monkeypatch, desk):
     assert sorted(os.listdir("out")) == ["a-painting.png", "b-painting.png"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="background jobs of a POSIX shell")
+@pytest.mark.posix("background jobs of its shells")
 def test_a_background_job_goes_on(run, desk):
     write("in/a.png", photo(32, 40))
     write("in/b.png", painting(32, 40))

@@ -88,6 +88,7 @@ def test_a_phones_200_megapixels(tmp_path):
     assert "199756800" in refused.stderr.replace(",", "")
 
 
+@pytest.mark.posix("Windows cannot send Ctrl-C to one process")
 def test_kills_leave_whole_pictures_or_none(tmp_path):
     for number in range(12):
         Image.fromarray(as_uint8(photo(96, 128, number))).save(tmp_path / f"{number}.png")

@@ -233,7 +233,8 @@ def test_cache_below_a_file(
     assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+@pytest.mark.posix("permissions of folders")
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write")
 def test_read_only_cache(server: Server) -> None:
     home().mkdir()
     home().chmod(0o500)
@@ -256,7 +257,7 @@ def test_disk_that_fails_at_the_end(server: Server, monkeypatch: pytest.MonkeyPa
     refused(record(server), "No space left on device")
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+@pytest.mark.posix("signals to a thread")
 def test_interrupted(server: Server) -> None:
     # A process started in the background by a script ignores SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
