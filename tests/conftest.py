@@ -18,9 +18,14 @@ from impasto.methods.adain import AdaIN
 os.environ.setdefault("PYTHONIOENCODING", "utf-8")
 
 
+def system():
+    return os.name, sys.platform
+
+
 def pytest_runtest_setup(item):
     """Skip what the system lacks: `posix("why")` on Windows, `linux("why")` on macOS too."""
-    for mark, lacking in (("posix", os.name == "nt"), ("linux", sys.platform != "linux")):
+    name, platform = system()
+    for mark, lacking in (("posix", name == "nt"), ("linux", platform != "linux")):
         for found in item.iter_markers(mark) if lacking else ():
             pytest.skip(f"needs {mark}: {found.args[0]}")
 

@@ -197,7 +197,7 @@ def test_square_brackets_are_said_as_they_are(run, painting_file, tmp_path, monk
     assert "[/2020].png" in said
 
     def fail(path):
-        raise InputError("pip install 'impasto[train]'")
+        raise InputError('pip install "impasto[train]"')
 
     monkeypatch.setattr("impasto.images.read_settings", fail)
     code, _, said = run("show", "x.png")

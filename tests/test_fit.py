@@ -694,7 +694,7 @@ def test_lightning_is_imported_late_and_its_remedy_named(missing):
         f"sys.modules[{missing!r}] = None\n"
         "try:\n    import impasto.training.train\n"
         "except impasto.errors.InputError as error:\n"
-        "    said, remedy = str(error), \"is not here: pip install 'impasto[train]'\"\n"
+        "    said, remedy = str(error), 'is not here: pip install \"impasto[train]\"'\n"
         f"    sys.exit(not ({missing!r} in said and remedy in said))\n"
         "sys.exit(1)"
     )

@@ -50,7 +50,9 @@ def examples():
     blocks = re.findall(r"```[a-z]*\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     found += [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     found += re.findall(r"`(impasto [^`]*--[^`]*)`", README.read_text(encoding="utf-8"))
-    lines = [line.strip().replace(".venv/bin/", "") for line in found]
+    lines = [
+        line.strip().replace(".venv/bin/", "").replace(".venv\\Scripts\\", "") for line in found
+    ]
     return sorted({line for line in lines if line.startswith("impasto ")})
 
 

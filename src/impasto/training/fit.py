@@ -50,7 +50,7 @@ try:
 except ImportError as error:
     raise InputError(
         "training needs Lightning, TensorBoard and Matplotlib, and "
-        f"{error.name} is not here: pip install 'impasto[train]'"
+        f'{error.name} is not here: pip install "impasto[train]"'
     ) from None
 
 __all__ = [
