@@ -8,9 +8,13 @@ import re
 from pathlib import Path
 
 import conftest
+import psutil
 import pytest
+import torch
 
 from impasto import cli
+from impasto.backbones.weights import load_tensors, save_tensors
+from impasto.files import reason_of
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -143,6 +147,23 @@ def test_a_pipe_that_nobody_reads_ends_quietly_on_windows_too(run, monkeypatch, 
     monkeypatch.setattr(cli, "WINDOWS", windows)
     code, _, said = run("methods")
     assert (code, bool(said)) == ((1, False) if windows else (2, True))
+
+
+def test_a_missing_file_is_told_in_the_same_words_everywhere():
+    fault = FileNotFoundError(errno.ENOENT, "Das System kann die angegebene Datei nicht finden")
+    assert reason_of(fault) == "No such file or directory"
+
+
+@pytest.mark.linux("its /proc tells what is mapped")
+def test_no_file_of_weights_stays_open(tmp_path):
+    """Windows lets nobody write over a file that is open or mapped."""
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, {"a": torch.ones(3000)}, {})
+    tensors, _ = load_tensors(path)
+    process = psutil.Process()
+    held = [item.path for item in (*process.memory_maps(), *process.open_files())]
+    assert str(path) not in held
+    assert tensors["a"].sum() == 3000
 
 
 # Marks -----------------------------------------------------------------------------------------

@@ -249,7 +249,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if suffix in (".safetensors", ".style"):
             with safe_open(path, framework="pt") as stored:
                 metadata = dict(stored.metadata() or {})
-                loaded = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                # Copies, for Windows lets nobody replace a file that tensors are mapped from.
+                names = stored.keys()
+                loaded = {name: stored.get_tensor(name).clone() for name in names}
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
