@@ -853,8 +853,16 @@ def _interrupts(
         signal.signal(signal.SIGINT, before)
 
 
+class _Bar(Progress):
+    """Nothing at all where it is disabled: rich below 15 ends with an empty line even so."""
+
+    def stop(self) -> None:
+        if not self.disable:
+            super().stop()
+
+
 def _bar() -> Progress:
-    return Progress(
+    return _Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[loss]}", markup=False),

@@ -247,7 +247,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"{path} is no file of weights: give a .safetensors, .pt or .pth file")
     try:
         if suffix in (".safetensors", ".style"):
-            with safe_open(path, framework="pt") as stored:
+            # safetensors below 0.7 would take the default device, which is the host's to set.
+            with safe_open(path, framework="pt") as stored, torch.device("cpu"):
                 metadata = dict(stored.metadata() or {})
                 # Copies, for Windows lets nobody replace a file that tensors are mapped from.
                 names = stored.keys()
