@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import threading
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import painting, photo
+from data import needs_pickles, painting, photo
 from test_vgg import random_state
 
 from impasto.backbones import load_backbone, load_vgg, photographs
@@ -188,6 +189,7 @@ def test_fingerprints_tell_options_apart(vgg_file):
     assert fingerprint() == prints[0]
 
 
+@needs_pickles
 def test_weights_in_the_cache_are_found(photos):
     home().mkdir(parents=True)
     torch.save(random_state(VGG19, 2), home() / "vgg19-d01eb7cb.pth")
@@ -196,6 +198,7 @@ def test_weights_in_the_cache_are_found(photos):
     assert net.taps[-1] == "relu1_2"
 
 
+@needs_pickles
 def test_weights_are_downloaded_when_they_are_nowhere(tmp_path, photos, monkeypatch):
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -205,8 +208,10 @@ def test_weights_are_downloaded_when_they_are_nowhere(tmp_path, photos, monkeypa
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/served.pth"
-    record = dataclasses.replace(RECORDS["vgg19-caffe"], address=address, sha256=None)
-    monkeypatch.setitem(RECORDS, "vgg19-caffe", record)
+    body = (tmp_path / "served.pth").read_bytes()
+    pinned = {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    record = dataclasses.replace(RECORDS["vgg19-torchvision"], address=address, **pinned)
+    monkeypatch.setitem(RECORDS, "vgg19-torchvision", record)
     try:
         net = load_backbone("vgg19", photos=photos)
     finally:
@@ -228,6 +233,9 @@ def test_the_convention_asked_for_decides_which_weights_are_fetched(monkeypatch)
         with pytest.raises(InputError):
             load_backbone("vgg16", convention=convention)
     assert asked == ["vgg16-torchvision", "vgg16-caffe"]
+    with pytest.raises(InputError):
+        load_backbone("vgg16")
+    assert asked[2] == "vgg16-torchvision"  # the other one is not downloaded
     with pytest.raises(InputError, match="caffe or torchvision"):
         load_backbone("vgg16", convention="keras")
 

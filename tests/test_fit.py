@@ -19,6 +19,7 @@ from PIL import Image
 from impasto import cli
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError, Interrupted
+from impasto.files import part_name
 from impasto.images import write
 from impasto.methods import METHODS
 from impasto.training.data import DataConfig, Pairs, PictureSet
@@ -192,7 +193,7 @@ def start(folder: Path, function: str) -> int:
 def test_a_killed_run_gives_the_same_losses(folders, tmp_path):
     whole = run(tmp_path, "whole", PLATEAU, 2)
     assert start(tmp_path, "killed") == -signal.SIGKILL
-    (tmp_path / "cut" / "last.ckpt.part").write_bytes(b"killed while writing the next")
+    (tmp_path / "cut" / part_name()).write_bytes(b"killed while writing the next")
     lines: list[str] = []
     cut = run(tmp_path, "cut", PLATEAU, 2, resume=True, log=lines.append)
     assert "going on from last.ckpt" in lines[0]

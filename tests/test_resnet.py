@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from data import painting, photo
+from data import needs_pickles, painting, photo
 
 from impasto import cli
 from impasto.backbones import build_resnet, load_backbone, load_vgg, randomised
@@ -165,6 +165,7 @@ def state(name: str) -> dict[str, torch.Tensor]:
     return {key: t for key, t in tensors.items() if not key.endswith("num_batches_tracked")}
 
 
+@needs_pickles
 @pytest.mark.parametrize("prefix", ["", "module.", "module.model."])
 def test_weights_from_a_file(prefix, tmp_path, pictures):
     tensors = {prefix + key: t for key, t in state("resnet18").items()}

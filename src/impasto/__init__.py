@@ -36,5 +36,12 @@ def __getattr__(name: str) -> Any:
         "tune": ".device",
     }
     if name in rooms:
-        return getattr(import_module(rooms[name], __name__), name)
+        try:
+            return getattr(import_module(rooms[name], __name__), name)
+        except (ImportError, OSError) as fault:
+            from .errors import RUNTIME, InputError, lacks_runtime
+
+            if lacks_runtime(fault):
+                raise InputError(RUNTIME) from fault
+            raise
     raise AttributeError(f"module 'impasto' has no attribute {name!r}")

@@ -30,8 +30,8 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
-from .errors import InputError, check_finite, lacks_memory
-from .files import check_apart, shown
+from .errors import RUNTIME, InputError, check_finite, lacks_memory, lacks_runtime
+from .files import check_apart, identity, shown
 from .targets import NAME, STANDARD, Content, Inputs, Job, gather, plan
 
 if TYPE_CHECKING:
@@ -123,6 +123,9 @@ def main() -> None:
             sys.exit(1)
         if lacks_memory(error):
             say.print("impasto: out of memory: use a smaller --size, or --device cpu", style="red")
+            sys.exit(2)
+        if lacks_runtime(error):
+            say.print(f"impasto: {RUNTIME}", style="red")
             sys.exit(2)
         if isinstance(error, OSError):
             say.print(f"impasto: {error}: check the path and its permissions", style="red")
@@ -698,8 +701,8 @@ def _writable(jobs: Sequence[Job], depth: int, failed: _Failed) -> list[Job]:
 
 def _made_before(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
     """Results of an earlier run that lie in a folder that was named: they are no photographs."""
-    targets = {os.path.realpath(job.target) for job in planned if job.target is not None}
-    there = {path for path in inputs.listed if os.path.realpath(path) in targets}
+    targets = {identity(job.target) for job in planned if job.target is not None} - {None}
+    there = {path for path in inputs.listed if identity(path) in targets}
     return {path for path in there if _settings_of(path)}
 
 
@@ -914,6 +917,7 @@ def style(
 
         impasto style starry_night.jpg -o vgg.style --for gatys --backbone vgg19
     """
+    from .images.places import check_place
     from .pipeline import store_style
     from .styles import SUFFIX
 
@@ -924,6 +928,7 @@ def style(
         )
     if model is not None and len(methods or ()) != 1:
         raise InputError("--model: is of one method: name it, --for METHOD")
+    check_place(out)
     check_apart(out, [*paintings, model, backbone_weights])
     options: dict[str, Any] = {
         "backbone": backbone,
@@ -1210,6 +1215,7 @@ def compare(
     from .backbones import load_backbone
     from .study import compare as study
 
+    check_apart([out / name for name in study.WRITTEN], [judge_weights])
     chosen = study.available(_names(methods))
     net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
     left_out: list[str] = []
@@ -1311,6 +1317,7 @@ def sweep(
         given["size"] = size
     if recipe is not None:
         of_recipe, same, further = study.read_recipe(recipe)
+        check_apart([out / name for name in study.WRITTEN], [recipe])
         method = method or of_recipe
         same = {name: value for name, value in same.items() if name not in varied}
         varied = {**{k: v for k, v in further.items() if k not in given}, **varied}
@@ -1497,10 +1504,11 @@ def backbones() -> None:
     for record in RECORDS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
+        absent = "not here" if record.pinned else "by hand"
         table.add_row(
             record.name,
             record.backbone,
-            escape(str(path)) if path else f"not here: {record.address}",
+            escape(str(path)) if path else f"{absent}: {record.address}",
             f"{size / 1e6:.1f}" if size else "?",
             record.licence,
         )
@@ -1577,6 +1585,13 @@ def train_method(
         typer.Option(help="Weights of VGG, where the recipe's encoder or loss network is VGG."),
     ] = None,
     convention: Convention = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads that prepare pictures; 0 prepares them between the steps. Default: 2.",
+            min=0,
+        ),
+    ] = None,
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16, or float16 (CUDA); mixed with float32.")
@@ -1609,6 +1624,11 @@ def train_method(
     run = run or Path("runs") / method
     given = {"styles": style, "style_size": style_size}
     hardware = Hardware(device or "auto", precision, devices, nodes, strategy)
+    changes = dict(map(parse_set, option or []))
+    if workers is not None:
+        if "data.workers" in changes:
+            raise InputError("data.workers: given by --workers and --set; leave one out")
+        changes["data.workers"] = workers
     _begin()
     with _interrupts("stopping after this step, with a checkpoint") as interrupted, _bar() as bar:
         task = bar.add_task(method, total=None, loss="")
@@ -1624,7 +1644,7 @@ def train_method(
                 resume=resume,
                 steps=steps,
                 options={name: value for name, value in given.items() if value is not None},
-                changes=dict(map(parse_set, option or [])),
+                changes=changes,
                 vgg=vgg,
                 convention=convention,
                 hardware=hardware,
@@ -1702,8 +1722,10 @@ def train_encoder(
     """
     from .backbones.compact import BUNDLED
     from .errors import Interrupted
+    from .images.places import check_place
     from .training.recipes import parse_set
 
+    check_place(out)
     run = run or Path("runs") / backbone
     changes = dict(map(parse_set, option or []))
     if backbone in BUNDLED:
@@ -1733,6 +1755,7 @@ def train_encoder(
                     *(recipe, run, out, steps, say.print),  # type: ignore[arg-type]
                     name=backbone,
                     changes=changes,
+                    device=device or "auto",
                     on_progress=on_progress,
                 )
                 return

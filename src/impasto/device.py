@@ -6,11 +6,13 @@ import ctypes
 import functools
 import math
 import os
+import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import psutil
 import torch
@@ -19,17 +21,22 @@ from .errors import InputError
 
 __all__ = [
     "LARGE",
+    "arranged",
     "available_memory",
     "blank",
-    "channels_last",
     "check_memory",
     "check_process",
     "choose_device",
     "choose_precision",
     "describe",
+    "fetched",
+    "full_precision",
+    "layout",
+    "obstacle",
     "sparing",
     "tune",
     "unmixed",
+    "widened",
 ]
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -40,24 +47,88 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def choose_device(name: str = "auto") -> torch.device:
     """The named device, or the best one: CUDA, then MPS, then CPU.
 
+    Where ``auto`` passes over a card that is there, a warning says once why.
+
     Raises:
-        InputError: for a name that torch does not know, a device that is not there, or one that a
-            forked process cannot use.
+        InputError: for a name that torch does not know, a device that is not there or that this
+            torch cannot compute on, or one that a forked process cannot use.
     """
     if not isinstance(name, str):
         raise InputError(f"device: a {type(name).__name__} where a name belongs: such as auto, cpu")
-    device = _named(name)
+    device = _best() if name == "auto" else _named(name)
     check_process(device)
     return device
 
 
+def _best() -> torch.device:
+    faults = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            fault = obstacle(index)
+            if fault is None:
+                return torch.device("cuda", index) if index else torch.device("cuda")
+            faults.append(fault)
+    elif (fault := missing_cuda()) is not None:
+        faults.append(fault)
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    for fault in faults:
+        if fault not in _noted:
+            _noted.add(fault)
+            warnings.warn(f"the CPU computes: {fault}", stacklevel=3)
+    return torch.device("cpu")
+
+
+_noted: set[str] = set()
+
+
+def obstacle(index: int) -> str | None:
+    """Why this torch cannot compute on a card of NVIDIA's; None if it can.
+
+    A build has kernels for some capabilities. They serve later cards of the same major number, and
+    where it brings PTX, all later ones.
+    """
+    if torch.version.hip is not None:  # AMD's are named otherwise, and torch itself refuses them
+        return None
+    kernels = [
+        (arch.partition("_")[0], _capability(arch.partition("_")[2]))
+        for arch in torch.cuda.get_arch_list()
+    ]
+    major, minor = torch.cuda.get_device_capability(index)
+    for kind, (own_major, own_minor) in kernels:
+        later = (own_major, own_minor) <= (major, minor)
+        if later and (kind == "compute" or own_major == major):
+            return None
+    known = ", ".join(sorted({f"{a}.{b}" for _, (a, b) in kernels}, key=float)) or "no card"
+    return (
+        f"{torch.cuda.get_device_name(index)} has capability {major}.{minor}, and torch "
+        f"{torch.__version__} has kernels for {known}: install a build for it, see "
+        "https://pytorch.org/get-started/previous-versions"
+    )
+
+
+def _capability(digits: str) -> tuple[int, int]:
+    """``(12, 0)`` of ``120`` or ``120a``."""
+    number = int("".join(filter(str.isdigit, digits)) or 0)
+    return number // 10, number % 10
+
+
+def missing_cuda() -> str | None:
+    """That a card of NVIDIA's is here and torch was built without CUDA; None if that is not so.
+
+    On Windows PyPI's builds are all such.
+    """
+    if torch.version.cuda is not None or torch.version.hip is not None:
+        return None
+    if sys.platform == "darwin" or shutil.which("nvidia-smi") is None:
+        return None
+    return (
+        f"a card of NVIDIA's seems to be here, and torch {torch.__version__} was built without "
+        "CUDA: the build for it is at https://pytorch.org/get-started/locally"
+    )
+
+
 def _named(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        if torch.backends.mps.is_available():
-            return torch.device("mps")
-        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -67,11 +138,15 @@ def _named(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {name!r} is not supported: use auto, cpu, cuda, cuda:1 or mps")
     if device.type == "cuda":
-        there = (device.index or 0) < torch.cuda.device_count()
+        there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     else:
         there = device.type == "cpu" or torch.backends.mps.is_available()
     if not there:
-        raise InputError(f"device {name} is not there: use --device cpu, or auto to choose")
+        why = missing_cuda() if device.type == "cuda" else None
+        reason = f" ({why})" if why else ""
+        raise InputError(f"device {name} is not there{reason}: use --device cpu, or auto to choose")
+    if device.type == "cuda" and (fault := obstacle(device.index or 0)) is not None:
+        raise InputError(f"device {name}: {fault}; or use --device cpu")
     return device
 
 
@@ -82,12 +157,17 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     8.0, x86 with AMX or AVX512-BF16), else float32: emulated bfloat16 is slower than float32.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for an unknown name, or one that the device has not.
     """
     if name == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
     if name not in PRECISIONS:
         raise InputError(f"precision {name!r} is unknown: use auto, float32 or bfloat16")
+    if name == "bfloat16" and device.type != "cpu":
+        try:
+            torch.zeros(1, dtype=torch.bfloat16, device=device).add_(1)
+        except (RuntimeError, TypeError):  # cards of old, and macOS before 14
+            raise InputError("precision bfloat16: this device has none: use float32") from None
     return PRECISIONS[name]
 
 
@@ -118,24 +198,30 @@ def describe(device: torch.device, precision: torch.dtype) -> str:
 def available_memory(device: torch.device | None = None) -> int:
     """Bytes that can be had on ``device`` now, by default on the CPU.
 
-    There it is the least of what the machine has, its container and the process's own limit.
+    There it is the least of what the machine has, its container and the process's own limit. What
+    torch keeps of a GPU's memory for later can be had. Apple's GPUs share the machine's.
     """
     if device is not None and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept)
+    if device is not None and device.type == "mps":
+        used = torch.mps.current_allocated_memory()
+        kept = torch.mps.driver_allocated_memory() - used
+        shared = psutil.virtual_memory().available + kept
+        return int(max(0, min(torch.mps.recommended_max_memory() - used, shared)))
     libc = _tuned_glibc()
     if libc is not None:
         libc.malloc_trim(0)  # what tune() made the heap keep is free too
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # a container of Linux; what it caches can be had
         group = Path("/sys/fs/cgroup")
-        most, used, stat = (
+        most, current, stat = (
             (group / f"memory.{name}").read_text(encoding="ascii")
             for name in ("max", "current", "stat")
         )
         inactive = int(dict(line.split() for line in stat.splitlines()).get("inactive_file", 0))
-        free = min(free, max(0, int(most) - int(used) + inactive))
+        free = min(free, max(0, int(most) - int(current) + inactive))
     with suppress(ImportError, OSError, ValueError):  # not on Windows
         import resource
 
@@ -177,9 +263,80 @@ def _glibc() -> ctypes.CDLL | None:
         return None
 
 
-def channels_last(module: Module) -> Module:
-    """``module`` with its weights laid out as convolutions like them best."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def layout(device: torch.device) -> torch.memory_format:
+    """How features and weights best lie in memory: channels last.
+
+    Not on Apple's GPUs: pooling of such features aborts the process or has wrong gradients
+    (pytorch#175190, #175189), and convolutions may misread such weights (pytorch#192212).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+@overload
+def arranged(what: torch.Tensor, device: torch.device | None = None) -> torch.Tensor: ...
+@overload
+def arranged(what: Module, device: torch.device | None = None) -> Module: ...
+def arranged(what: Any, device: torch.device | None = None) -> Any:
+    """A module or ``(B, C, H, W)`` tensor on ``device`` in its :func:`layout`.
+
+    By default it stays where it is.
+    """
+    if device is None:
+        first = what if isinstance(what, torch.Tensor) else next(what.parameters(), None)
+        device = torch.device("cpu") if first is None else first.device
+    return what.to(device, memory_format=layout(device))
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """``x`` in float64: on the CPU where its device has none, as Apple's GPUs have not."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """float32 in all its digits, which cuDNN by default cuts to the ten bits of TF32.
+
+    For what has to come back by the inverse: 1e-6 would become 2e-3.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    # From torch 2.9 on each operation has its own setting, and the older ones refuse to be read.
+    conv = getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)
+    name, exact = ("fp32_precision", "ieee") if hasattr(conv, "fp32_precision") else _OLDER
+    places = (conv, torch.backends.cuda.matmul)
+    before = [getattr(place, name) for place in places]
+    for place in places:
+        setattr(place, name, exact)
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)
+
+
+_OLDER = ("allow_tf32", False)
+
+
+def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
+    """A copy of a few numbers for the host, which does not wait for it; the result does.
+
+    To be asked for when the device has more to do, so that it never stands still: the numbers of
+    one step of a loop while the next is at work. Apple's GPUs have no copy that does not wait for
+    all that was asked of them.
+    """
+    if numbers.device.type != "cuda":
+        kept = numbers.detach().clone()
+        return lambda: [float(number) for number in kept.tolist()]
+    copy = numbers.detach().to("cpu", non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+
+    def get() -> list[float]:
+        event.synchronize()
+        return [float(number) for number in copy.tolist()]
+
+    return get
 
 
 def blank(make: Callable[[], Module]) -> Module:

@@ -4,6 +4,7 @@ import math
 from numbers import Integral, Real
 
 __all__ = [
+    "RUNTIME",
     "InputError",
     "Interrupted",
     "check_finite",
@@ -12,7 +13,13 @@ __all__ = [
     "check_strength",
     "check_whole",
     "lacks_memory",
+    "lacks_runtime",
 ]
+
+RUNTIME = (
+    "torch cannot be loaded, for Windows lacks the Microsoft Visual C++ Redistributable: install "
+    "vc_redist.x64.exe from https://aka.ms/vs/17/release/vc_redist.x64.exe, then try again"
+)
 
 
 class InputError(ValueError):
@@ -30,8 +37,21 @@ def lacks_memory(fault: BaseException) -> bool:
     """Whether ``fault`` says that there was no memory, which libraries say in many ways."""
     if isinstance(fault, MemoryError):
         return True
-    words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate")
+    words = (
+        *("out of memory", "not enough memory", "allocate memory", "unable to allocate"),
+        *("alloc_failed", "invalid buffer size"),  # cuDNN, cuBLAS; Apple's GPUs
+        "paging file is too small",  # Windows' own
+    )
     return any(word in str(fault).lower() for word in words)
+
+
+def lacks_runtime(fault: BaseException) -> bool:
+    """Whether a library of Windows was not there, or failed, as torch was imported.
+
+    Module not found is error 126, a failed start 1114; Python's own importer says it in words.
+    """
+    failed = isinstance(fault, ImportError) and "DLL load failed" in str(fault)
+    return failed or getattr(fault, "winerror", None) in (126, 1114)
 
 
 def check_finite(name: str, value: float) -> None:

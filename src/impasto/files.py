@@ -1,19 +1,26 @@
-"""Which path is which file, how it is named in a message, and writing whole or not at all."""
+"""Which path is which file, which names there can be, and writing whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from .errors import InputError
 
 __all__ = [
     "check_apart",
+    "check_name",
+    "folded",
+    "identity",
+    "is_device",
+    "part_name",
     "path_of",
     "paths_of",
     "reason_of",
@@ -21,9 +28,15 @@ __all__ = [
     "same_file",
     "save",
     "shown",
+    "unfit",
+    "within",
 ]
 
 AnyPath = str | os.PathLike[str]
+WINDOWS: bool = sys.platform == "win32"
+LONGEST = 259  # characters of a path, where Windows is not set to take longer ones
+_PORTS = {f"{port}{number}" for port in ("COM", "LPT") for number in "123456789\u00b9\u00b2\u00b3"}
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS}
 
 
 def shown(path: object) -> str:
@@ -91,19 +104,19 @@ def check_apart(outs: AnyPath | Iterable[AnyPath], inputs: Iterable[AnyPath | in
         outs: one path or several.
         inputs: paths, or descriptors of files that are open; those that are None are passed over.
     """
-    read = {_identity(path): path for path in inputs if path is not None}
+    read = {identity(path): path for path in inputs if path is not None}
     for out in [outs] if isinstance(outs, (str, os.PathLike)) else outs:
-        identity = _identity(out)
-        if identity is None or identity not in read:
+        own = identity(out)
+        if own is None or own not in read:
             continue
-        name, other = shown(out), shown(read[identity])
-        same = name == other or isinstance(read[identity], int)
+        name, other = shown(out), shown(read[own])
+        same = name == other or isinstance(read[own], int)
         what = "a picture that is read" if same else f"{other}, which is read"
         raise InputError(f"{name}: would overwrite {what}; give another name")
 
 
-def _identity(path: AnyPath | int) -> tuple[int, int] | None:
-    """Of the file that is there, if there is one, or that would be, once missing folders are."""
+def identity(path: AnyPath | int) -> tuple[int, int] | None:
+    """What all names of a file have in common, once missing folders are made; None if none is."""
     try:
         real = path if isinstance(path, int) else os.path.realpath(path)
         status = os.stat(real)
@@ -112,15 +125,94 @@ def _identity(path: AnyPath | int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def within(path: AnyPath, folder: AnyPath) -> bool:
+    """Whether ``path`` lies in ``folder`` or below it, however the two are spelled."""
+    try:
+        return any(same_file(parent, folder) for parent in Path(os.path.realpath(path)).parents)
+    except (OSError, ValueError):
+        return False
+
+
+def folded(path: AnyPath) -> str:
+    """The same for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows takes a name in a folder for one of its devices, as it does ``nul.png``."""
+    return name.partition(".")[0].partition(":")[0].rstrip(" ").upper() in _DEVICES
+
+
+def unfit(path: AnyPath, windows: bool, longest: int | None = LONGEST) -> str:
+    """What is wrong with the name of a file to be written, in words; nothing, if nothing is.
+
+    Args:
+        path: of the file.
+        windows: whether it is for Windows; elsewhere all names will do.
+        longest: characters of the whole path; None for any number.
+    """
+    if not windows:
+        return ""
+    parts = PureWindowsPath(path)
+    for part in parts.parts[bool(parts.anchor) :]:
+        wrong = next((c for c in part if c in '<>:"|?*' or ord(c) < 32), "")
+        if is_device(part):
+            return f"Windows keeps the name {part!r} for a device"
+        if wrong:
+            return f"Windows allows no {wrong!r} in a name"
+        if part != ".." and part[-1] in ". ":
+            return f"Windows allows no dot or blank at the end of a name, as in {part!r}"
+    whole = Path(os.path.abspath(path))
+    # What is written has another name at first.
+    room = str(whole.parent / max(whole.name, part_name(), key=len))
+    length = len(room.encode("utf-16-le", "surrogatepass")) // 2
+    prefixed = os.fspath(path).startswith("\\\\?\\")  # whose length is free
+    if longest is not None and length > longest and not prefixed:
+        return (
+            f"the whole path takes {length} characters, and Windows allows {longest} until it is "
+            "set to take long paths"
+        )
+    return ""
+
+
+def check_name(path: AnyPath) -> None:
+    """Raise InputError if a file of that name cannot be, or could not be used, on this system."""
+    fault = unfit(path, WINDOWS, None if _takes_long_paths() else LONGEST)
+    if fault:
+        raise InputError(f"{shown(path)}: {fault}; give another")
+
+
+def _takes_long_paths() -> bool:
+    """Whether this Windows is set to."""
+    if sys.platform != "win32":
+        return False
+    import winreg
+
+    place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
+
+
+def part_name() -> str:
+    """A name, that nobody can foresee, for a file that is being written; hidden, so no picture."""
+    return f".impasto-{secrets.token_hex(8)}.part"
+
+
 @contextmanager
 def replacing(path: AnyPath) -> Iterator[Path]:
     """A name to write to, which takes the place of ``path`` at the end, or vanishes.
 
     Others see the old file or the new one, never a part. Of a link, what it points to is replaced,
     and the link stays. Missing folders are made.
+
+    Raises InputError for a name that there cannot be, see :func:`check_name`.
     """
+    check_name(path)
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".impasto-{secrets.token_hex(8)}.part")
+    part = target.with_name(part_name())
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield part

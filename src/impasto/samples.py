@@ -714,6 +714,9 @@ def write_samples(folder: Path, size: int = 768, seed: int = 0) -> list[Path]:
     # here, not above: drawing needs neither torch nor the readers of picture files
     import torch
 
+    from impasto.images.places import check_place
+
+    check_place(folder / f"{max(STYLES, key=len)}.png")  # before minutes of drawing
     paths = []
     for name in STYLES:
         pixels = torch.from_numpy(np.array(draw(name, size, seed)))

@@ -58,7 +58,7 @@ class _Sums(torch.autograd.Function):
         wide = torch.promote_types(features.dtype, torch.float32)
         rows = features.flatten(-2).transpose(-1, -2)  # (..., N, C)
         weighted = rows if mask is None else rows * mask
-        return weighted.sum(-2, dtype=wide), (weighted.transpose(-1, -2) @ rows).to(wide)
+        return weighted.sum(-2, dtype=wide), _product(weighted.transpose(-1, -2), rows).to(wide)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
@@ -68,12 +68,25 @@ class _Sums(torch.autograd.Function):
         if second is None:
             grad = torch.zeros_like(rows)
         else:
-            grad = rows @ (second + second.transpose(-1, -2)).to(rows.dtype)
+            both = (second + second.transpose(-1, -2)).to(rows.dtype)
+            grad = _product(rows, both).to(rows.dtype)
         if first is not None:
             grad = grad + first.to(rows.dtype).unsqueeze(-2)
         if mask is not None:
             grad = grad * mask
         return grad.transpose(-1, -2).reshape(features.shape), None
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right``, but of float16 in float32: a sum over 65,536 positions is out of range."""
+    kind = right.device.type
+    half = right.dtype == torch.float16
+    if torch.is_autocast_enabled(kind):
+        half = half or torch.get_autocast_dtype(kind) == torch.float16
+    if not half:
+        return left @ right
+    with torch.autocast(kind, enabled=False):
+        return left.float() @ right.float()
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import InputError
-from .files import shown
+from .files import folded, same_file, shown, within
 
 __all__ = [
     "NAME",
@@ -141,7 +140,8 @@ def gather(
     contents: dict[str, Content] = {}  # by path, since a picture may be named twice
     for source in sources:
         for content in _contents(source, recursive, out):
-            key = STANDARD if content.path is None else os.path.abspath(content.path)
+            path = content.path
+            key = STANDARD if path is None else os.path.normcase(os.path.abspath(path))
             contents.setdefault(key, content)
     folders = [] if learnt else [name for name in names if os.path.isdir(name)]
     if folders and (len(names) > 1 or weighted):
@@ -214,17 +214,14 @@ def _contents(source: str, recursive: bool, out: str) -> list[Content]:
         return [Content(Path(source))]
     folder = Path(source)
     found = list_pictures(folder, recursive)
-    made = os.path.realpath(out.partition("{")[0] or os.curdir)
-    if recursive and _below(made, os.path.realpath(folder)) and made != os.getcwd():
+    made = out.partition("{")[0] or os.curdir
+    if recursive and within(made, folder) and not same_file(made, os.curdir):
         # Results of an earlier run are no photographs.
-        found = [path for path in found if not _below(os.path.realpath(path), made)]
+        inside = {path for path in {path.parent for path in found} if within(path / "_", made)}
+        found = [path for path in found if path.parent not in inside]
     if not found:
         raise InputError(_no_pictures(source, recursive))
     return [Content(path, path.parent.relative_to(folder), True) for path in found]
-
-
-def _below(path: str, folder: str) -> bool:
-    return path.startswith(os.path.join(folder, ""))
 
 
 def _paintings(source: str, recursive: bool) -> list[str]:
@@ -286,6 +283,5 @@ def _alike(paths: Sequence[Path]) -> list[list[int]]:
     """Numbers of the paths, those together that some file system takes for the same."""
     groups: dict[str, list[int]] = {}
     for number, path in enumerate(paths):
-        key = unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
-        groups.setdefault(key, []).append(number)
+        groups.setdefault(folded(path), []).append(number)
     return list(groups.values())

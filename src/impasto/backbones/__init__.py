@@ -81,8 +81,9 @@ def load_backbone(
             the options do not apply.
         weights: a file of weights with torchvision's key names (safetensors or pth), or one of
             :data:`KINDS`: ``imagenet`` and ``robust`` (a ResNet trained against perturbations of
-            L2 norm 3) look in the cache, then download, ``random`` has learnt nothing. None stands
-            for ``imagenet``. A file that ends early serves the taps that it has.
+            L2 norm 3) look in the cache, then download what a checksum is known of, ``random`` has
+            learnt nothing. None stands for ``imagenet``. A file that ends early serves the taps
+            that it has.
         convention: ``caffe``, ``torchvision`` or ``plain``: what the file's weights expect of their
             input. None reads it from the file's header or knows it from the file's name.
         padding, pooling: see :class:`VGG`.
@@ -170,7 +171,8 @@ def _load(
         records = [record for record in records if record.kind == kind]
         if not records:
             raise InputError(f"there are no {kind} weights of {name}: see `impasto backbones`")
-        record = next((record for record in records if find(record)), records[0])
+        here = [record for record in records if find(record)]
+        record = (here or [record for record in records if record.pinned] or records)[0]
         path = fetch(record, progress=progress)
         convention = record.convention
     else:

@@ -1,6 +1,8 @@
 """Weights of the pretrained networks: which there are, where they are kept, how they are read.
 
-A file is only ever read as tensors; nothing in it is run.
+Files of weights are read as tensors alone. A ``.safetensors`` holds nothing that could run. A
+``.pt``, ``.pth`` or ``.ckpt`` is a pickle: torch unpickles tensors only (``weights_only``), but
+before 2.10 a file made for it could run code all the same (CVE-2026-24747), so there it is refused.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import ssl
 import sys
 import urllib.request
 import warnings
@@ -34,13 +38,14 @@ from ..progress import Bar, in_notebook
 
 __all__ = ["RECORDS", "WeightRecord", "fetch", "find", "home", "load_tensors", "save_tensors"]
 
+PICKLES = (".pt", ".pth", ".ckpt")
 TIMEOUT = 30.0  # seconds without a byte from the server
 CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class WeightRecord:
-    """A file of weights that can be downloaded.
+    """A file of weights, which is downloaded if it is :attr:`pinned`.
 
     Attributes:
         name: how people ask for it, such as ``vgg19-caffe``.
@@ -48,7 +53,7 @@ class WeightRecord:
         filename: its name in the cache folder.
         address: where it is.
         size: bytes, if known.
-        sha256: the digest or its first eight or more hex digits, if known.
+        sha256: the digest, or of those that are not downloaded its first hex digits, if known.
         convention: what it expects of its input, ``caffe`` or ``torchvision``.
         licence: of the weights.
         kind: ``imagenet``, or ``robust`` for those trained against adversarial perturbations.
@@ -64,10 +69,15 @@ class WeightRecord:
     licence: str
     kind: str = "imagenet"
 
+    @property
+    def pinned(self) -> bool:
+        """Whether it is known which file the address gives, to the last bit."""
+        return bool(re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256 or ""))
+
 
 def _robust(backbone: str) -> WeightRecord:
     # L2 perturbations up to 3 (Salman et al., "Do Adversarially Robust ImageNet Models Transfer
-    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike.
+    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike. No checksum is known.
     filename = f"{backbone}_l2_eps3.ckpt"
     address = "https://huggingface.co/madrylab/robust-imagenet-models/resolve/main/" + filename
     licence = "MIT (Salman et al.), trained on ImageNet"
@@ -77,7 +87,7 @@ def _robust(backbone: str) -> WeightRecord:
     )
 
 
-def _torchvision(backbone: str, size: int | None, sha256: str) -> WeightRecord:
+def _torchvision(backbone: str, size: int, sha256: str) -> WeightRecord:
     filename = f"{backbone}-{sha256[:8]}.pth"
     address = "https://download.pytorch.org/models/" + filename
     licence = "BSD-3-Clause (torchvision), trained on ImageNet"
@@ -86,7 +96,8 @@ def _torchvision(backbone: str, size: int | None, sha256: str) -> WeightRecord:
 
 
 def _caffe(backbone: str, sha256: str) -> WeightRecord:
-    # The pixels these expect and their addresses: github.com/jcjohnson/pytorch-vgg.
+    # The pixels these expect and their addresses: github.com/jcjohnson/pytorch-vgg. Of the digest,
+    # no more is known than the names have.
     filename = f"{backbone}-{sha256}.pth"
     address = "https://web.eecs.umich.edu/~justincj/models/" + filename
     licence = "CC BY 4.0 (Simonyan & Zisserman, Oxford), converted by Justin Johnson"
@@ -106,8 +117,14 @@ RECORDS: dict[str, WeightRecord] = {
         _torchvision(
             "vgg16", 553433881, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
         ),
-        _torchvision("resnet50", None, "0676ba61"),
-        _torchvision("resnet18", None, "f37072fd"),
+        _torchvision(
+            "resnet50",
+            102530333,
+            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        ),
+        _torchvision(
+            "resnet18", 46830571, "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
+        ),
         _robust("resnet50"),
         _robust("resnet18"),
     )
@@ -149,6 +166,12 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
         InputError: if it can't be had; the cache is then as it was before.
     """
     target = home() / record.filename
+    # Said before hundreds of megabytes are downloaded.
+    if target.suffix in PICKLES and not _unpickles_safely():
+        raise InputError(
+            f"no weights {record.name}: {_refusal(target)}, or use --backbone compact, which needs "
+            "no download"
+        )
     try:
         if find(record):
             size = target.stat().st_size
@@ -157,6 +180,13 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
             return target
         if os.path.lexists(target):
             raise _Failed(f"{target} is in the way and is not a file")
+        if not record.pinned:
+            check = f"check that its SHA-256 begins with {record.sha256}"
+            raise _Failed(
+                "they are not downloaded, for no whole checksum of them is known ("
+                + (check if record.sha256 else "check yourself that you trust the file")
+                + ")"
+            )
         with replacing(target) as part, open(part, "xb") as file:
             _download(record, file, progress)
     except (_Failed, OSError) as error:
@@ -180,7 +210,14 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
         error.close()
         raise _Failed(f"the server answers HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
+        # Of URLError an exception; but of SSLError a word.
+        reason = error if isinstance(error, ssl.SSLError) else getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise _Failed(
+                f"cannot check the server's certificate ({_words(reason)}): of python.org's Python "
+                'for Macs, run "Install Certificates.command" in its folder in Applications; else '
+                "pip install certifi, and set SSL_CERT_FILE to what `python -m certifi` prints"
+            ) from error
         raise _Failed(f"cannot reach the server ({_words(reason)}): no network?") from error
     with response:
         announced: int | None = response.length
@@ -212,10 +249,21 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
                     bar(done, size)
     if size is not None and done > size:
         raise _Failed(f"the server sends more than {size} bytes")
-    if record.sha256 and not digest.hexdigest().startswith(record.sha256.lower()):
-        raise _Failed(
-            f"wrong checksum, SHA-256 {digest.hexdigest()} should begin with {record.sha256}"
-        )
+    if digest.hexdigest() != (record.sha256 or "").lower():
+        raise _Failed(f"wrong checksum, SHA-256 {digest.hexdigest()} instead of {record.sha256}")
+
+
+def _unpickles_safely() -> bool:
+    """Whether this torch unpickles tensors alone: from 2.10 on, but for its early builds."""
+    found = re.match(r"(\d+)\.(\d+)[\d.]*(a|b|rc|dev)?", torch.__version__)
+    return found is not None and (int(found[1]), int(found[2]), not found[3]) >= (2, 10, True)
+
+
+def _refusal(path: Path) -> str:
+    return (
+        f"{path} is a pickle, which can run code in torch {torch.__version__} (CVE-2026-24747): "
+        "install torch 2.10 or newer, or give the weights as .safetensors"
+    )
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -224,10 +272,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Args:
         path: ``.safetensors``, or ``.pt``, ``.pth`` or ``.ckpt`` with a flat state dict of tensors,
             which may lie under the key ``state_dict`` or ``model``. Other pickled objects are
-            refused, not run.
+            refused, not run; below torch 2.10 all pickles are.
 
     Raises:
-        InputError: if it is no such file.
+        InputError: if it is no such file, or a pickle and torch is too old.
     """
     named(path)
     path = Path(path)
@@ -243,8 +291,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"cannot read {path} ({_words(error)}): check the path") from error
     if empty:
         raise InputError(f"{path} is empty: download or copy it again")
-    if suffix not in (".safetensors", ".style", ".pt", ".pth", ".ckpt"):
+    if suffix not in (".safetensors", ".style", *PICKLES):
         raise InputError(f"{path} is no file of weights: give a .safetensors, .pt or .pth file")
+    if suffix in PICKLES and not _unpickles_safely():
+        raise InputError(_refusal(path))
     try:
         if suffix in (".safetensors", ".style"):
             # safetensors below 0.7 would take the default device, which is the host's to set.

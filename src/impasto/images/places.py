@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from PIL import features
 
+from .. import files
 from ..errors import InputError
-from ..files import reason_of, shown
+from ..files import check_name, is_device, reason_of, shown
 
 WRITERS = {
     ".jpg": "JPEG",
@@ -60,6 +61,8 @@ def named(path: object) -> str:
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """`path` opened to read, if it is a file with something in it."""
     label = shown(named(path))
+    if files.WINDOWS and is_device(os.path.basename(os.fspath(path))):
+        raise InputError(f"{label}: is a device of Windows; give a picture file")
     try:
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode) and status.st_size:  # opening a pipe would wait for ever
@@ -117,9 +120,10 @@ def check_output(
     depth: bits a channel.
 
     Raises InputError if the suffix is no writable format, the format cannot hold such a picture,
-    the path is a folder, or its folder can neither be written to nor made.
+    the path is a folder, its folder can neither be written to nor made, or Windows is in use and
+    allows no such name.
     """
-    named(path)
+    check_name(named(path))
     path = Path(path)
     label = shown(path)
     check_format(kind_of(path.suffix, label), label, size, alpha, depth)
@@ -129,8 +133,10 @@ def check_output(
 def check_place(path: Path) -> Path:
     """`path`, if a file can be put there. Writes and makes nothing.
 
-    Raises InputError if the path is a folder, or its folder can neither be written to nor made.
+    Raises InputError if the path is a folder, its folder can neither be written to nor made, or
+    Windows is in use and allows no such name.
     """
+    check_name(path)
     label = shown(path)
     try:
         is_folder = path.is_dir()

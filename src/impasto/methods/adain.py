@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..backbones import load_backbone, load_vgg
 from ..color import confined, recolored
+from ..device import arranged
 from ..errors import InputError, check_share
 from ..networks.decoder import Decoder
 from ..networks.regress import fit_decoder
@@ -268,7 +269,7 @@ class AdaINTraining:
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
         for net in (self.model.encoder, self.network, self.perceptual.judge):
-            net.to(device)
+            arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """``content`` and ``style``, weighted."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..color import recolored
-from ..device import LARGE, sparing
+from ..device import LARGE, arranged, sparing
 from ..errors import InputError, check_share
 from ..losses import total_variation
 from ..networks.flow import Flow
@@ -146,7 +146,7 @@ class FlowTraining:
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
         for net in (*self.model.networks, self.perceptual.judge):
-            net.to(device)
+            arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """``content`` and ``style``, and ``tv`` if it counts, weighted."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,13 @@ from ..backbones.compact import BUNDLED
 from ..backbones.resnet import RESNETS, Smooth
 from ..color import match, own_colors, with_colors_of
 from ..device import (
-    channels_last,
+    arranged,
     check_memory,
     check_process,
     choose_device,
     choose_precision,
     describe,
+    fetched,
     unmixed,
 )
 from ..errors import InputError, check_finite, check_scale, check_strength, check_whole
@@ -51,6 +53,7 @@ from ..styles import (
     prepared,
 )
 from .base import OnStep, Step
+from .descent import HISTORY, LBFGS, Adam, Optimizer
 
 __all__ = ["STARTS", "Gatys"]
 
@@ -61,9 +64,9 @@ STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
     "moments": moments_loss,
 }
 RANGE_WEIGHT = 1e4  # only to bring pixels back: what lies outside is not seen
-HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
 WINDOW = 10
-RADIUS = 0.025
+SMALL = 1e-6  # of a loss: what is below differs by rounding
+SETBACKS = 5  # in a row, of an optimisation that does not converge
 
 
 class Gatys:
@@ -167,7 +170,7 @@ class Gatys:
         self.content_layers = self._layers(
             net, content_layers, dict.fromkeys(net.content_layers, 1.0), every=False
         )
-        self.net = channels_last(net.to(self.device, self.dtype))
+        self.net = arranged(net.to(self.dtype), self.device)
         self.content_weight = content_weight
         self.style_weight = style_weight
         compared = style_loss or net.style_loss
@@ -383,7 +386,7 @@ class Gatys:
 
     def _on_device(self, picture: Tensor) -> Tensor:
         x = picture.unsqueeze(0) if picture.ndim == 3 else picture
-        return x.to(self.device, torch.float32, memory_format=torch.channels_last)
+        return arranged(x.to(torch.float32), self.device)
 
     def bytes_per_pixel(self) -> float:
         """Memory that the optimisation takes for each pixel, about (within a third, measured)."""
@@ -448,50 +451,34 @@ class _Level:
         on_step: OnStep | None,
         progress: _Progress,
     ) -> tuple[Tensor, bool]:
-        """Run ``count`` iterations; returns the best picture ``(3, H, W)`` and if told to stop."""
-        x = picture.detach().clone(memory_format=torch.channels_last).requires_grad_(True)
-        best, best_loss = x.detach().clone(), math.inf
-        lr, setbacks = self.method.lr, 0
-        optimizer = self._optimizer(x, lr)
-        parts: tuple[Tensor, Tensor, Tensor]
-        # Gradients of a mean over pixels are tiny; torch's L-BFGS drops curvature below 1e-10.
-        scale = float(self.size[0] * self.size[1])
+        """Run ``count`` iterations; returns the best picture ``(3, H, W)`` and if told to stop.
 
-        def closure() -> Tensor:
-            nonlocal parts
-            parts = self.losses(x)
-            grad = torch.autograd.grad(parts[0] * scale, x)[0].contiguous()
-            x.grad = grad.mean(1, keepdim=True).expand_as(x).contiguous() if self.grey else grad
-            return parts[0].detach() * scale
-
+        What is decided in an iteration is decided on the device, and the host reads the figures of
+        a GPU's while the next one runs: see :mod:`impasto.methods.descent`.
+        """
+        method = self.method
+        x = arranged(picture.detach().clone()).requires_grad_(True)
+        optimizer: Optimizer = LBFGS(method.lr) if method.optimizer == "lbfgs" else Adam(method.lr)
+        state = _State(x)
         history: list[float] = []
-        for iteration in range(1, count + 1):
-            before = x.detach().clone()
-            optimizer.step(closure)  # type: ignore[arg-type]
-            self._limit(optimizer, x, before)
-            loss, content, style = (float(part.detach()) for part in parts)
-            fine = math.isfinite(loss) and bool(torch.isfinite(x).all())
-            if not fine or loss > 2 * best_loss + 1e-6:
-                setbacks += 1
-                if setbacks == 5:
+        pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()
+        behind = int(x.device.type == "cuda")
+
+        def read() -> tuple[bool, Tensor | None]:
+            """Whether an iteration was the last, and the picture if it was told to be."""
+            iteration, get, best = pending.popleft()
+            loss, content, style, bad, setbacks = get()
+            if bad and setbacks == SETBACKS:
+                if min(history, default=math.inf) > SMALL:  # else it began where it was to end
                     warnings.warn(
                         "the optimisation does not converge: the best picture so far is kept; "
                         "use a smaller --lr",
                         stacklevel=2,
                     )
-                    break
-                lr /= 2
-                with torch.no_grad():
-                    x.copy_(best)
-                optimizer = self._optimizer(x, lr)
-            else:
-                lr = min(self.method.lr, 1.1 * lr)
-                setbacks = 0 if lr == self.method.lr else setbacks
-                optimizer.param_groups[0]["lr"] = lr
+                return True, None
+            if not bad:
                 history.append(loss)
-                if loss < best_loss:
-                    best, best_loss = before, loss
-            if fine and on_step is not None:
+            if math.isfinite(loss) and on_step is not None:
                 step = Step(
                     progress.done + iteration,
                     progress.planned,
@@ -500,50 +487,90 @@ class _Level:
                     loss,
                     content,
                     style,
-                    lambda kept=best: kept[0].clamp(0, 1).cpu(),  # type: ignore[misc]
+                    lambda: _shown(best),
                 )
                 if on_step(step):
-                    return best[0].clamp(0, 1).cpu(), True
-            if deadline is not None and time.monotonic() > deadline:
-                break
-            if self._converged(history):
+                    return True, best
+            return self._converged(history), None
+
+        for iteration in range(1, count + 1):
+            losses = self._descend(x, optimizer, state)
+            figures = torch.stack([*losses, state.bad.float(), state.setbacks])
+            pending.append((iteration, fetched(figures), state.best))
+            late = deadline is not None and time.monotonic() > deadline
+            while len(pending) > (0 if late or iteration == count else behind):
+                ends, chosen = read()
+                if chosen is not None:
+                    return _shown(chosen), True
+                if ends:
+                    late = True
+                    pending.clear()
+            if late:
                 break
         with torch.no_grad():  # the loss of the last step's picture is not known yet
-            if float(self.losses(x)[0]) < best_loss:
-                best = x.detach()
-        return best[0].clamp(0, 1).cpu(), False
+            best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
+        return _shown(best), False
 
-    def _optimizer(self, x: Tensor, lr: float) -> torch.optim.Optimizer:
-        if self.method.optimizer == "adam":
-            return torch.optim.Adam([x], lr, betas=(0.9, 0.99))
-        return torch.optim.LBFGS(
-            [x], lr, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
-        )
-
-    def _limit(self, optimizer: torch.optim.Optimizer, x: Tensor, before: Tensor) -> None:
-        """Shorten a step of L-BFGS that changes pixels by more than ``RADIUS`` (root mean square).
-
-        Its early steps know the curvature along few lines and overshoot; a line search would cost
-        further passes through the network. The first step, which knows none, gets half of that.
-        A learning rate that setbacks have lowered lowers all of this.
-        """
-        state = optimizer.state[x]
-        if "d" not in state:
-            return
-        change = float((x.detach() - before).square().mean().sqrt())
-        first = state["n_iter"] == 1
-        radius = RADIUS * optimizer.param_groups[0]["lr"] / self.method.lr
-        if change > radius or (first and change > 0):
-            factor = (radius / 2 if first else radius) / change
-            with torch.no_grad():
-                x.lerp_(before, 1 - factor)
-            state["t"] *= factor  # the length from which it takes the next curvature
+    def _descend(
+        self, x: Tensor, optimizer: Optimizer, state: _State
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One iteration; gives the losses before it."""
+        before = x.detach().clone()
+        losses = self.losses(x)
+        # Gradients of a mean over pixels are tiny; L-BFGS drops curvature that is.
+        slope = torch.autograd.grad(losses[0] * float(self.size[0] * self.size[1]), x)[0]
+        if self.grey:
+            slope = slope.mean(1, keepdim=True).expand_as(x)
+        total, content, style = (part.detach() for part in losses)
+        with torch.no_grad():
+            optimizer.step(x, slope.contiguous(), state.rate)
+            state.judge(x, before, total)
+            optimizer.restart(state.bad)
+        return total, content, style
 
     def _converged(self, history: Sequence[float]) -> bool:
         if not self.method.tolerance or len(history) < 2 * WINDOW:
             return False
         last = sum(history[-WINDOW:])
         return sum(history[-2 * WINDOW : -WINDOW]) - last <= self.method.tolerance * last
+
+
+class _State:
+    """How an optimisation stands, on the device.
+
+    Attributes:
+        best, loss: the picture of the least loss so far, and that.
+        rate: share of the full learning rate.
+        setbacks: how often in a row, but for iterations at less than the full rate, the loss was
+            not finite or far above the best: then the best picture is gone back to, at half the
+            rate.
+        bad: whether this is such an iteration.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.best = x.detach().clone()
+        self.rate = x.new_ones((), requires_grad=False)
+        self.loss = self.rate * math.inf
+        self.setbacks = torch.zeros_like(self.rate)
+        self.bad = self.setbacks > 0
+
+    def judge(self, x: Tensor, before: Tensor, loss: Tensor) -> None:
+        """Take ``x`` back to the best, or ``before``, of which ``loss`` is, for the best."""
+        fine = loss.isfinite() & x.isfinite().all()
+        self.bad = ~fine | (loss > 2 * self.loss + SMALL)
+        x.copy_(torch.where(self.bad, self.best, x))
+        better = ~self.bad & (loss < self.loss)
+        self.best = torch.where(better, before, self.best)
+        self.loss = torch.where(better, loss, self.loss)
+        self.rate = torch.where(self.bad, self.rate / 2, (1.1 * self.rate).clamp_max(1.0))
+        none = torch.zeros_like(self.setbacks)
+        recovered = torch.where(self.rate == 1, none, self.setbacks)
+        self.setbacks = torch.where(self.bad, self.setbacks + 1, recovered)
+
+
+def _shown(x: Tensor) -> Tensor:
+    """``(1, 3, H, W)`` as a picture on the CPU."""
+    return x.detach()[0].clamp(0, 1).cpu()
 
 
 AnyTensors = TypeVar("AnyTensors", Tensor, Moments)

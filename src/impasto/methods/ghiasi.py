@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..color import recolored as in_other_colors
-from ..device import channels_last
+from ..device import arranged
 from ..errors import InputError, check_finite, check_share
 from ..images import MIN_SIDE, Source
 from ..losses import (
@@ -97,7 +97,7 @@ class _Model(StyleModel):
 
     def __init__(self, config: GhiasiConfig, encoder: Backbone, drawn: bool = True) -> None:
         encoder.check(TAPS)
-        self.encoder = channels_last(encoder)
+        self.encoder = arranged(encoder)
         super().__init__(config, drawn)
 
     def build(self) -> Predicted:
@@ -465,7 +465,7 @@ class GhiasiTraining:
             raise InputError(f"scales = {scales}: must be 1 to 4")
         judge.check([*STYLE_LAYERS, CONTENT_LAYER])
         self.model, self.network = model, model.network
-        self.judge = channels_last(judge)
+        self.judge = arranged(judge)
         self.content_weight, self.style_weight = content_weight, style_weight
         self.stroke_weight, self.color_weight = stroke_weight, color_weight
         self.palette_weight, self.tv_weight = palette_weight, tv_weight
@@ -484,7 +484,7 @@ class GhiasiTraining:
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
         for net in (self.network, self.judge, self.model.encoder):
-            net.to(device)
+            arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """Its terms by name, weighted.

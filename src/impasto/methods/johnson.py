@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..color import recolored as in_other_colors
-from ..device import channels_last
+from ..device import arranged
 from ..errors import InputError, check_finite, check_share
 from ..images import Source, read
 from ..losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
@@ -330,7 +330,7 @@ class JohnsonTraining:
         check_share("recolored", recolored)
         judge.check([*style_layers, content_layer])
         self.model, self.network = model, model.network
-        self.judge = channels_last(judge)
+        self.judge = arranged(judge)
         self.content_weight, self.style_weight = content_weight, style_weight
         self.color_weight, self.tv_weight = color_weight, tv_weight
         self.full, self.recolored = full, recolored
@@ -347,8 +347,8 @@ class JohnsonTraining:
 
     def to(self, device: torch.device) -> None:
         """Move both networks and the paintings' statistics to ``device``."""
-        self.network.to(device)
-        self.judge.to(device)
+        arranged(self.network, device)
+        arranged(self.judge, device)
         self.aims = {tap: aim.to(device) for tap, aim in self.aims.items()}
         self.colors = self.colors.to(device)
 

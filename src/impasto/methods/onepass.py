@@ -18,8 +18,8 @@ from ..backbones import VGG, load_vgg
 from ..backbones.weights import load_tensors, save_tensors
 from ..color import own_colors, with_colors_of
 from ..device import (
+    arranged,
     blank,
-    channels_last,
     check_memory,
     check_process,
     choose_device,
@@ -84,7 +84,7 @@ class Model(ABC):
     def __init__(self, config: Any, drawn: bool = True) -> None:
         """``drawn``: with random weights; False for a model whose weights are to be loaded."""
         self.config = config
-        self.network = channels_last(self.build() if drawn else blank(self.build))
+        self.network = arranged(self.build() if drawn else blank(self.build))
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -199,7 +199,7 @@ class EncoderModel(StyleModel):
     """
 
     def __init__(self, config: Any, encoder: VGG, drawn: bool = True) -> None:
-        self.encoder = channels_last(encoder)
+        self.encoder = arranged(encoder)
         self.encoder.seamless = True
         super().__init__(config, drawn)
 
@@ -288,9 +288,9 @@ class OnePass(ABC):
                 "back: use --precision float32"
             )
         for net in model.networks:
-            net.eval().requires_grad_(False).to(self.device, self.dtype)
+            arranged(net.eval().requires_grad_(False).to(self.dtype), self.device)
         for net in model.exact:
-            net.eval().requires_grad_(False).to(self.device)
+            arranged(net.eval().requires_grad_(False), self.device)
         self.model = model
         self.notes: list[str] = []
         self.settings: dict[str, Any] = {
@@ -371,7 +371,7 @@ class OnePass(ABC):
         return [*(each for each in smaller if each != size), size]
 
     def _on_device(self, picture: Tensor) -> Tensor:
-        return picture[None].to(self.device, torch.float32, memory_format=torch.channels_last)
+        return arranged(picture[None].to(torch.float32), self.device)
 
 
 class AnyStyle(OnePass):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..device import channels_last
+from ..device import arranged
 from ..errors import InputError
 from ..losses import aligned_channels, content_loss, moments_loss
 from ..operators.adain import adain, normalise
@@ -63,7 +63,7 @@ class Perceptual:
         if not 0 < kept <= 1:
             raise InputError(f"kept = {kept}: must be a share above 0, at most 1")
         judge.check([*style_layers, content_layer])
-        self.judge = channels_last(judge)
+        self.judge = arranged(judge)
         self.content_layer, self.style_layers = content_layer, tuple(style_layers)
         self.content_weight, self.style_weight = content_weight, style_weight
         self.target, self.kept = target, kept

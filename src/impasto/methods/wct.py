@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import VGG, load_vgg
+from ..device import arranged
 from ..errors import InputError
 from ..losses import content_loss
 from ..networks.decoder import Decoder
@@ -129,7 +130,7 @@ class _Model(EncoderModel):
     def decode(self, tap: str, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Pictures ``(B, 3, *size)``, not clipped."""
         dtype = next(self.network.parameters()).dtype
-        out: Tensor = self.network[tap](features.to(dtype, memory_format=torch.channels_last))
+        out: Tensor = self.network[tap](arranged(features.to(dtype)))
         return out[..., : size[0], : size[1]].float()
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
@@ -241,7 +242,7 @@ class WCTTraining:
     def to(self, device: torch.device) -> None:
         """Move encoder and decoders to ``device``."""
         for net in (self.model.encoder, self.network):
-            net.to(device)
+            arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """Reconstruction by every decoder: pixels, and the encoder's features of them.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import full_precision, widened
 from ..errors import InputError
 from .decoder import padded, padded_rows
 
@@ -45,15 +46,13 @@ class ActNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.scale = nn.Parameter(torch.ones(channels))
         self.register_buffer("initialised", torch.tensor(False))
+        self._known = False  # that it is: to ask the device at every step would be to wait for it
+        self._known = False  # that it is: to ask the device for it at every step would be to wait
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
-        if self.training and not self.initialised:
-            with torch.no_grad():
-                deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
-                self.bias.copy_(-mean)
-                self.scale.copy_(1 / (deviation + 1e-6))
-                self.initialised.fill_(True)
+        if self.training and not self._known:
+            self._initialise(x)
         shift, scale = (self.scale * self.bias)[:, None, None], self.scale[:, None, None]
         return torch.addcmul(shift, x, scale, out=x if inplace else None)
 
@@ -65,6 +64,19 @@ class ActNorm(nn.Module):
     def log_determinant(self) -> Tensor:
         """Of the map's Jacobian, for each position."""
         return self.scale.abs().log().sum()
+
+    @torch.no_grad()
+    def _initialise(self, x: Tensor) -> None:
+        if not self.initialised:
+            deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
+            self.bias.copy_(-mean)
+            self.scale.copy_(1 / (deviation + 1e-6))
+            self.initialised.fill_(True)
+        self._known = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._known = False
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 class InvertibleConv(nn.Module):
@@ -104,8 +116,8 @@ class InvertibleConv(nn.Module):
         """What :meth:`forward` was given."""
         back = self._back
         if back is None or torch.is_grad_enabled() or back.dtype != y.dtype:
-            left, right = (factor.double() for factor in self.factors())
-            back = torch.linalg.inv(left @ right).to(y.dtype)
+            left, right = map(widened, self.factors())
+            back = torch.linalg.inv(left @ right).to(y.device, y.dtype)
             self._back = None if self.training or torch.is_grad_enabled() else back
         return _mixed(y, back, inplace)
 
@@ -218,7 +230,7 @@ class Coupling(nn.Module):
 
 def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:
     """Channels by a matrix; in place a strip of rows at a time."""
-    kernel = matrix[..., None, None]
+    kernel = matrix.contiguous()[..., None, None]  # an inverse comes with its columns in a row
     if not inplace:
         return F.conv2d(x, kernel)
     rows = max(8, STRIP // (len(x) * x.shape[1] * x.shape[-1]))
@@ -292,7 +304,8 @@ class Flow(nn.Module):
                 f"the picture is {pictures.shape[-1]}x{pictures.shape[-2]}: its sides must be "
                 f"multiples of {self.unit}; continue it by reflection"
             )
-        with torch.autocast(pictures.device.type, enabled=False):  # the way back would be lost
+        device = pictures.device
+        with torch.autocast(device.type, enabled=False), full_precision(device):  # to come back
             x = pictures
             for block in self.blocks:
                 assert isinstance(block, nn.ModuleList)
@@ -322,7 +335,7 @@ class Flow(nn.Module):
             assert isinstance(block, nn.ModuleList)
             if before is not None:
                 x = before(number, x)
-            with torch.autocast(x.device.type, enabled=False):
+            with torch.autocast(x.device.type, enabled=False), full_precision(x.device):
                 for layer in reversed(block):
                     assert isinstance(layer, (ActNorm, InvertibleConv, Coupling))
                     x = layer.inverse(x, inplace=not torch.is_grad_enabled())

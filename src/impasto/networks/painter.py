@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import arranged
 from ..errors import InputError
 from .decoder import padded
 from .norm import StyledNorm
@@ -88,7 +89,7 @@ class Painter(nn.Module):
         if noise is None:
             noise = self._drawn(x) if self.training else self.noise_at(height, width)
         x = torch.cat([F.pixel_unshuffle(x, CELL), noise.to(x).expand(len(x), -1, -1, -1)], 1)
-        x = x.to(self.last.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = arranged(x.to(self.last.weight.dtype))
         quarter = self.second(self.first(x, mix), mix)
         x = self.down(quarter, mix)
         for block in self.blocks:

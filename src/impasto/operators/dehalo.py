@@ -34,7 +34,7 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
     cells = [-(-side // CELL) for side in size]
 
     def coarse(x: Tensor) -> Tensor:
-        return F.interpolate(x, cells, mode="area")
+        return _reduced(_reduced(x, -2, cells[0]), -1, cells[1])
 
     def fine(x: Tensor) -> Tensor:
         return F.interpolate(x, size, mode="bilinear", align_corners=False)
@@ -49,6 +49,24 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
     offset = _mean(shift - slope * level, REACH) - change
     wanted = fine(_mean(slope, REACH)).mul_(light).add_(fine(offset))
     return wanted.mul_(fine(flat)).add_(pictures)
+
+
+def _reduced(x: Tensor, dim: int, count: int) -> Tensor:
+    """Means over ``count`` cells of ``dim``, as ``interpolate(mode="area")`` has them.
+
+    Apple's GPUs have that for cells of equal size alone (pytorch#96056).
+    """
+    size = x.shape[dim]
+    at = torch.arange(count, device=x.device)
+    low = at * size // count
+    high = ((at + 1) * size + count - 1) // count
+    shape = (count, 1) if dim == -2 else (count,)
+    total = torch.zeros_like(x.narrow(dim, 0, count))
+    for offset in range(max(-(-size // count) + (size % count > 0), 1)):
+        within = (low + offset < high).to(x).view(shape)
+        each = x.index_select(dim, (low + offset).clamp_max(size - 1))
+        total.addcmul_(each, within)
+    return total.div_((high - low).to(x).view(shape))
 
 
 def _mean(x: Tensor, reach: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,14 +53,21 @@ class _Standard(nn.Module):
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("spread", torch.ones(size))
         self.register_buffer("initialised", torch.tensor(False))
+        self._known = False  # that it is, see impasto.networks.flow.ActNorm
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and not self.initialised and len(x) > 1:
-            deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
-            self.center.copy_(mean)
-            self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
-            self.initialised.fill_(True)
+        if self.training and not self._known and len(x) > 1:
+            if not self.initialised:
+                deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
+                self.center.copy_(mean)
+                self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
+                self.initialised.fill_(True)
+            self._known = True
         return (x - self.center) / (self.spread * math.sqrt(x.shape[-1]))
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._known = False
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 class SAN(nn.Module):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..device import widened
 from ..statistics import Moments
 from ..transport import Variant, transport
 
@@ -24,9 +25,18 @@ def measure(features: Tensor) -> Moments:
     """Moments in float64: whitening divides by what float32 would cancel.
 
     Args:
-        features: ``(..., C, H, W)``; in float32 on Apple's GPUs, which have no float64.
+        features: ``(..., C, H, W)``. On Apple's GPUs, which have no float64, float32 sums of what
+            has no mean are enough; the moments are on the CPU.
     """
-    return Moments.of(features.float() if features.device.type == "mps" else features.double())
+    if features.device.type != "mps":
+        return Moments.of(features.double())
+    middle = features.float().mean((-2, -1), keepdim=True)
+    own = Moments.of(features.float() - middle)
+    weight, first, second = map(widened, (own.weight, own.first, own.second))
+    centred = Moments(weight, first, second)
+    mean = widened(middle)[..., 0, 0] + centred.mean
+    gram = centred.covariance + mean[..., :, None] * mean[..., None, :]
+    return Moments(weight, weight[..., None] * mean, weight[..., None, None] * gram)
 
 
 def wct(

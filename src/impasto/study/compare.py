@@ -30,7 +30,7 @@ from .. import __version__
 from ..backbones import Backbone
 from ..device import describe, tune
 from ..errors import InputError
-from ..files import check_apart, path_of, save
+from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, fit, read, resize, write
 from ..methods import METHODS, load, options_of
 from ..methods.onepass import OnePass, bundled
@@ -44,6 +44,7 @@ from .inputs import (
     check_side,
     files_of,
     pictures_in,
+    without_folders,
 )
 from .metrics import (
     Remembering,
@@ -74,7 +75,10 @@ MEASURES = {
     "megabytes": "that the method takes at most, beside what an idle process has",
 }
 LATE = {"identity", "paint"}  # comparisons made before may be without them
-WRITTEN = ("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png")
+WRITTEN = (
+    *("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png"),
+    "index.html",
+)
 KEY = ("content_picture", "style_picture", "method")
 THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
 VARIANTS: Methods = {
@@ -166,7 +170,9 @@ def compare(
     check_output(out / "sheet.png")
     _check_outputs(out, methods, pairs)
     settings = {"impasto": __version__, "size": size, "judge": judge.fingerprint}
-    options = {label: {"method": name, **own} for label, (name, own) in methods.items()}
+    options = {
+        label: {"method": name, **without_folders(own)} for label, (name, own) in methods.items()
+    }
     rows = _resumed(out, settings, json.loads(json.dumps(options, default=str)))
     done = {tuple(row[key] for key in KEY) for row in rows}
     todo = [
@@ -253,11 +259,9 @@ def _pairs(
             except InputError as error:
                 warn(f"skipped: {error}")
                 continue
-            if path.stem in readable:
-                raise InputError(
-                    f"{path}: {readable[path.stem].name} has the same name; rename one"
-                )
-            readable[path.stem] = path
+            other = readable.setdefault(folded(path.stem), path)
+            if other != path:
+                raise InputError(f"{path}: {other.name} has the same name; rename one")
             pictures[path] = picture
         if not readable:
             raise InputError(f"{folder}: no picture that can be read; name another folder")
@@ -274,7 +278,7 @@ def _resumed(
     try:
         if file.exists():
             before = json.loads(file.read_text(encoding="utf-8"))
-        known = before.get("methods", {})
+        known = without_folders(before.get("methods", {}))
         other = [key for key in settings if before.get(key, settings[key]) != settings[key]]
         other += [label for label in options if known.get(label, options[label]) != options[label]]
         rows: list[dict[str, Any]] = []
@@ -302,19 +306,21 @@ def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path
     """Raise InputError if a file that is read, or another result, would be overwritten."""
     results: dict[str, tuple[Path, Path]] = {}
     for content, style in pairs:
-        other = results.setdefault(f"{content.stem} {style.stem}", (content, style))
+        other = results.setdefault(folded(f"{content.stem} {style.stem}"), (content, style))
         if other != (content, style):
             raise InputError(
                 f"{content} by {style} and {other[0].name} by {other[1].name} would be written to "
                 "one file; rename one"
             )
-    files = [out / name for name in (*WRITTEN, "index.html")]
+    files = [out / name for name in WRITTEN]
     for kind, stems in (
         ("contents", [content.stem for content, _ in pairs]),
         ("styles", [style.stem for _, style in pairs]),
-        *((label, list(results)) for label in methods),
+        *((label, [f"{c.stem} {s.stem}" for c, s in pairs]) for label in methods),
     ):
         files += [_place(out, kind, stem) for stem in dict.fromkeys(stems)]
+    for file in files:
+        check_name(file)
     read_too = [path for _, own in methods.values() for path in files_of(own)]
     check_apart(files, [*dict.fromkeys(path for pair in pairs for path in pair), *read_too])
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ..backbones.weights import home
 from ..errors import InputError
 from ..files import path_of, same_file
 from ..images import MIN_SIDE, fit, list_pictures, read, resize
@@ -24,6 +27,8 @@ __all__ = [
     "check_side",
     "files_of",
     "pictures_in",
+    "told",
+    "without_folders",
 ]
 
 Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -123,3 +128,32 @@ def files_of(options: Mapping[str, Any]) -> list[Path]:
                 except (OSError, ValueError):  # no path at all, but some other long text
                     continue
     return found
+
+
+def without_folders(value: Any) -> Any:
+    """An option for what is written: of a path its last name alone, however deep it lies in lists.
+
+    Whoever is shown results need not know how the folders of a machine are called.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(each) for each in value]
+    if isinstance(value, (str, os.PathLike)):
+        return re.split(r"[/\\]", os.fspath(value).rstrip("/\\"))[-1]
+    return value
+
+
+def told(fault: Exception, options: Mapping[str, Any]) -> str:
+    """A message for what is written: without the folders of options, of the cache and at home."""
+    text = str(fault)
+    for value in options.values():
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, (str, os.PathLike)) and os.fspath(each):
+                text = text.replace(os.fspath(each), without_folders(each))
+    folders = [os.path.expanduser("~")]
+    with suppress(InputError):  # where nobody is at home
+        folders = [str(home()), *folders]
+    for folder in folders:
+        text = text.replace(os.path.join(folder, ""), "")
+    return text

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import check_apart, path_of, save
-from ..images import write
+from ..images import check_output, write
 from ..methods import load, options_of
 from ..progress import drawn
 from .figures import labelled, matplotlib_figure, save_figure
@@ -91,6 +91,7 @@ def leak(
     check_folders(out, [out], [styles])
     models = [path for _, own in methods.values() for path in files_of(own)]
     check_apart([out / name for name in WRITTEN], [content, *names, *models])
+    check_output(out / "rounds.png")
     paintings = {path.stem: at_size(path, size) for path in names}
     first = at_size(content, size)
     curves: dict[str, list[float]] = {}

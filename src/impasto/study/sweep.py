@@ -12,6 +12,7 @@ import inspect
 import io
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ import torch
 from .. import __version__
 from ..errors import InputError
 from ..files import check_apart, path_of, save
-from ..images import Picture, Source, fit, read, resize, write
+from ..images import Picture, Source, check_output, fit, read, resize, write
 from ..methods import METHODS, Step, check_options, options_of
 from ..pipeline import REFINED, StyleSource, read_style, stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml, value_of
 from .figures import labelled, matplotlib_figure, save_figure
-from .inputs import check_side, files_of
+from .inputs import check_side, files_of, told, without_folders
 
 __all__ = ["parse", "read_recipe", "sweep"]
 
@@ -128,7 +129,7 @@ def sweep(
         "content": photo.name,
         "style": name,
         "method": method,
-        "options": json.loads(json.dumps(same, default=str)),
+        "options": json.loads(json.dumps(without_folders(same), default=str)),
     }
     rows = _resumed(out, settings)
     names = [*same, *vary]
@@ -142,6 +143,7 @@ def sweep(
     files = {label: f"{n:03d} {_safe(label)}.png" for n, label in enumerate(todo, len(rows))}
     given = files_of({"content": content, "style": style}) + files_of(same) + files_of(vary)
     check_apart([out / file for file in (*WRITTEN, *files.values())], given)
+    check_output(out / max(("sheet.png", *files.values()), key=len))
     for number, (label, chosen) in enumerate(zip(labels, combinations, strict=True)):
         if label in rows:
             continue
@@ -158,7 +160,8 @@ def sweep(
         try:
             result = stylize(photo.to_pil(), painting, method, on_step=on_step, **same, **chosen)
         except InputError as error:
-            row |= {"fault": str(error), "picture": None, "losses": []}
+            fault = told(error, {**same, **chosen})
+            row |= {"fault": fault, "picture": None, "losses": []}
         else:
             if stopped:
                 break
@@ -190,6 +193,9 @@ def _check(vary: Any, same: Any, method: Any) -> None:
     for name, values in vary.items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
             raise InputError(f"vary: {name} = {values!r}: give a list of values")
+        paths = {str(value) for value in values if isinstance(value, (str, os.PathLike))}
+        if len({*map(without_folders, paths)}) < len(paths):
+            raise InputError(f"vary: {name}: two files have the same name; rename one")
     twice = sorted(set(vary) & set(same))
     if twice:
         raise InputError(f"{', '.join(twice)}: varies, and is given too; leave one of them out")
@@ -216,6 +222,7 @@ def _resumed(out: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]
         rows = {row["label"]: row for row in before["rows"]}
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{file}: is no sweep that can go on; name another folder") from None
+    before["options"] = without_folders(before.get("options"))
     other = [key for key in settings if before.get(key) != settings[key]]
     if other:
         raise InputError(
@@ -260,7 +267,8 @@ def _thumb(path: Path) -> torch.Tensor:
 
 
 def _shown(value: Any) -> str:
-    """As it is typed."""
+    """As it is typed, but of a path the name alone."""
+    value = without_folders(value)
     if isinstance(value, Mapping):
         return "+".join(f"{name}:{weight:g}" for name, weight in value.items())
     if isinstance(value, (list, tuple)):

@@ -23,14 +23,14 @@ from torch.nn import functional as F
 from ..backbones import ResNet
 from ..backbones.resnet import RESNETS
 from ..backbones.weights import save_tensors
-from ..device import channels_last, choose_device
+from ..device import arranged, choose_device
 from ..errors import InputError, Interrupted
 from ..files import check_apart, path_of, paths_of
 from ..images import list_pictures
 from ..progress import drawn
 from .data import decode, name_others, place_of, random_crop
 from .recipes import build, check, check_fields, merged, nested, read_toml
-from .run import OnProgress, save_state
+from .run import Latest, OnProgress, save_state
 
 __all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify", "labels_of"]
 
@@ -259,16 +259,17 @@ def _norm(x: Tensor) -> Tensor:
 def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> dict[str, float]:
     """Shares (0..1) of the pictures kept aside that are told right: as they are, and attacked."""
     device = next(model.parameters()).device
-    right, count = {"clean": 0, "attacked": 0}, 0
+    right = {name: torch.zeros((), device=device) for name in ("clean", "attacked")}
+    count = 0
     model.eval()
     for crops, labels in pictures.held_out():
         crops, labels = crops.to(device), labels.to(device)
         attacked = attack(model, crops, labels, config.radius, config.attacks)
         with torch.no_grad():
-            right["clean"] += int((model(crops).argmax(1) == labels).sum())
-            right["attacked"] += int((model(attacked).argmax(1) == labels).sum())
+            right["clean"] += (model(crops).argmax(1) == labels).sum()
+            right["attacked"] += (model(attacked).argmax(1) == labels).sum()
         count += len(labels)
-    return {name: value / max(count, 1) for name, value in right.items()}
+    return {name: float(value) / max(count, 1) for name, value in right.items()}
 
 
 @drawn("training")
@@ -339,7 +340,7 @@ def classify(
     checkpoint = run / "last.pt"
     state: dict[str, Any] | None = None
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if state["settings"] != settings:
             raise InputError(
                 f"{run}: holds a run with other settings; choose another --run or delete it"
@@ -348,7 +349,7 @@ def classify(
     counts = (f"{name} {len(own)}" for name, own in zip(classes, pictures.train, strict=True))
     log(f"{', '.join(counts)} to learn from, {len(pictures.validation)} held out")
     torch.manual_seed(config.seed)
-    model = channels_last(Classifier(ResNet(*RESNETS[name], name=name), len(classes)).to(where))
+    model = arranged(Classifier(ResNet(*RESNETS[name], name=name), len(classes)), where)
     optimizer = torch.optim.SGD(
         model.parameters(),
         config.learning_rate,
@@ -371,6 +372,7 @@ def classify(
         kept |= {"optimizer": optimizer.state_dict(), "rng": rng.get_state()}
         save_state(checkpoint, kept)
 
+    latest = Latest()
     while step < config.steps:
         for group in optimizer.param_groups:
             wave = (1 + math.cos(math.pi * step / config.steps)) / 2
@@ -384,7 +386,7 @@ def classify(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         step += 1
-        ends = on_progress(step, config.steps, float(loss.detach()))
+        ends = on_progress(step, config.steps, latest(loss.detach()))
         if ends or step % config.checkpoint_every == 0 or step == config.steps:
             keep()
             log(f"step {step}/{config.steps}  loss {float(loss.detach()):.3f}")

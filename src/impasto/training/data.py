@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from threading import Barrier, Lock
 from time import perf_counter
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ..errors import InputError, check_share
 from ..files import path_of, paths_of, same_file
@@ -58,7 +60,7 @@ class DataConfig:
         minimum: photographs to learn from, at least; fewer are refused.
         memory: GB of decoded pictures of a set that are kept; the others are decoded anew whenever
             they are drawn.
-        workers: processes that prepare crops in advance, no more than there are cores; 0 prepares
+        workers: threads that prepare crops in advance, no more than there are cores; 0 prepares
             them between the steps.
 
     Raises:
@@ -97,13 +99,13 @@ class DataConfig:
 class _Pool(Sequence[Tensor]):
     """Pictures ``(3, H, W)`` uint8, kept or decoded when drawn.
 
-    A file that turns out broken when it is drawn gives way to the next one; the flag that remembers
-    it is shared between processes, so that it is named once.
+    A file that turns out broken when it is drawn gives way to the next one, and is named once.
     """
 
     def __init__(self, short_side: int, warn: Callable[[str], None]) -> None:
         self.items: list[Tensor | Path] = []
-        self.broken = torch.zeros(0, dtype=torch.bool)
+        self.broken: set[int] = set()
+        self._lock = Lock()
         self.short_side, self.warn = short_side, warn
 
     def __len__(self) -> int:
@@ -122,13 +124,16 @@ class _Pool(Sequence[Tensor]):
             item = self.items[position]
             if isinstance(item, Tensor):
                 return item
-            if self.broken[position]:
+            if position in self.broken:
                 continue
             try:
                 return decode(item, self.short_side)
             except InputError as error:
-                self.broken[position] = True
-                self.warn(f"skipped: {error}")
+                with self._lock:  # of several threads that found it, one says it
+                    known = position in self.broken
+                    self.broken.add(position)
+                if not known:
+                    self.warn(f"skipped: {error}")
         raise InputError("no picture of the set can be read any more; check its folder")
 
 
@@ -193,9 +198,6 @@ class PictureSet:
                 continue
             pool.items.append(picture)
             left -= picture.numel()
-        for pool in (self.train, self.validation, self.test):
-            pool.broken = torch.zeros(len(pool), dtype=torch.bool)
-            pool.broken.share_memory_()  # type: ignore[no-untyped-call]
         if len(self.train) < max(minimum, 1):
             listed = ", ".join(map(str, folders))
             few = f"only {len(self.train)}" if self.train else "no"
@@ -208,7 +210,7 @@ class PictureSet:
     def skipped(self) -> int:
         """Files that could not be read, so far."""
         pools = (self.train, self.validation, self.test)
-        return self._unreadable + sum(int(pool.broken.sum()) for pool in pools)
+        return self._unreadable + sum(len(pool.broken) for pool in pools)
 
     def crop(self, size: int, rng: torch.Generator, held_out: bool = False) -> Tensor:
         """One random crop at several scales, see :func:`random_crop`."""
@@ -293,6 +295,9 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 class Stream:
     """Batches of pairs from a step on, without end, prepared in advance; measures the waiting.
 
+    Threads prepare them: they share the decoded pictures, start at once on every system, and what
+    takes time (decoding, cutting, resizing) is done outside of Python's lock.
+
     Args:
         pairs: see :class:`Pairs`.
         batch: pairs in a step, over all processes.
@@ -312,25 +317,13 @@ class Stream:
         world: int = 1,
         pin: bool = False,
     ) -> None:
-        share, workers = batch // world, min(pairs.config.workers, _cores())
-        indices = (
-            list(range(step * batch + rank * share, step * batch + (rank + 1) * share))
-            for step in count(start)
-        )
-        # A fork shares the decoded pictures with the workers; any other start copies them.
-        context = "fork" if workers and sys.platform == "linux" else None
-        self.loader: Iterable[tuple[Tensor, Tensor]] = DataLoader(
-            pairs,
-            batch_sampler=indices,
-            num_workers=workers,
-            pin_memory=pin,
-            multiprocessing_context=context,
-            worker_init_fn=_ignore_interrupts,
-        )
+        self.pairs, self.start, self.pin = pairs, start, pin
+        self.batch, self.share, self.rank = batch, batch // world, rank
+        self.workers = min(pairs.config.workers, _cores())
         self._begun, self._waited = 0.0, 0.0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = iter(self.loader)
+        batches = self._in_advance() if self.workers else map(self._batch, count(self.start))
         while True:
             before = perf_counter()
             batch = next(batches)
@@ -344,6 +337,49 @@ class Stream:
     def waiting(self) -> float:
         """Share (0..1) of the time since the first batch that was spent waiting for batches."""
         return self._waited / max(perf_counter() - self._begun, 1e-9) if self._begun else 0.0
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        first = step * self.batch + self.rank * self.share
+        samples = [self.pairs[index] for index in range(first, first + self.share)]
+        contents, styles = (torch.stack(each) for each in zip(*samples, strict=True))
+        return (contents.pin_memory(), styles.pin_memory()) if self.pin else (contents, styles)
+
+    def _in_advance(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same batches, two for each worker ahead."""
+        with one_thread_each(self.workers) as pool:
+            steps = count(self.start)
+            ahead = deque(pool.submit(self._batch, next(steps)) for _ in range(2 * self.workers))
+            try:
+                while True:
+                    ahead.append(pool.submit(self._batch, next(steps)))
+                    yield ahead.popleft().result()
+            finally:
+                for batch in ahead:
+                    batch.cancel()
+
+
+@contextmanager
+def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch computes with that thread alone.
+
+    Each would otherwise start as many more as there are cores.
+    """
+    own = torch.get_num_threads()
+    met = Barrier(workers + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        met.wait()
+
+    pool = ThreadPoolExecutor(workers, "impasto-data")
+    for _ in range(workers):
+        pool.submit(begin)
+    met.wait()
+    torch.set_num_threads(own)  # torch takes the latest for all threads to come
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def name_others(folder: Path, warn: Callable[[str], None], leave_out: Path | None = None) -> None:
@@ -411,11 +447,6 @@ def decode(path: Path, short_side: int) -> Tensor:
     rgb = read(path_of(path, "path"), size=short_side).rgb
     small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
     return (small * 255).round().to(torch.uint8)
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which still needs its workers to end in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cores() -> int:

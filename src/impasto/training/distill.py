@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from ..backbones.base import PLAIN
 from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
-from ..device import choose_precision
+from ..device import arranged, choose_precision
 from ..errors import InputError, Interrupted
 from ..files import path_of
 from ..losses import content_loss, gram_loss
@@ -44,7 +44,7 @@ from ..networks.regress import fit_bottlenecks, fit_layers, ridge
 from ..statistics import Moments
 from .data import PictureSet
 from .recipes import check_fields
-from .run import OnProgress, save_state
+from .run import Latest, OnProgress, save_state
 
 __all__ = ["DistillConfig", "Teacher", "distill"]
 
@@ -176,7 +176,7 @@ def examine(
                     bank.positions[tap] = torch.empty(count, kept, dtype=torch.int32)
                 index = torch.randperm(len(flat), generator=rng)[:kept]
                 bank.positions[tap][i] = index.int()
-                bank.features[tap][i] = flat[index].half()
+                bank.features[tap][i] = flat[index.to(flat.device)].half()
         progress(i + 1, count)
     for tap, features in bank.features.items():
         sample = features[:500].float().flatten(0, 1)
@@ -206,12 +206,14 @@ class _Trainee(nn.Module):
 
     @torch.no_grad()
     def start(self, bank: Bank, teacher: VGG, others: Sequence[Teacher]) -> None:
-        """Layers and maps by least squares, see :mod:`impasto.networks.regress`."""
+        """Layers and maps by least squares, see :mod:`impasto.networks.regress`; on the CPU."""
         crops = bank.crops[: 240 if isinstance(self.net, Compact) else 400].float() / 255
         targets: dict[str, Tensor] = {}
         for other in others:
             seen = [other(crop[None]) for crop in crops]
-            targets |= {"conv" + tap[4:]: torch.cat([s[tap] for s in seen]) for tap in seen[0]}
+            targets |= {
+                "conv" + tap[4:]: torch.cat([s[tap] for s in seen]).cpu() for tap in seen[0]
+            }
         if isinstance(self.net, Compact):
             fit_bottlenecks(self.net, teacher, crops, targets)
         else:
@@ -230,22 +232,26 @@ class _Trainee(nn.Module):
 
     def sampled(self, bank: Bank, index: Tensor, tap: str) -> tuple[Tensor, Tensor]:
         """Student's and teacher's features at the bank's positions, ``(B, p, C)`` each."""
-        crops = bank.crops[index].float().div(255).contiguous(memory_format=torch.channels_last)
+        crops = self._crops(bank, index)
         return self._gather(self.net(crops, [tap])[tap], bank, index, tap)
+
+    def _crops(self, bank: Bank, index: Tensor) -> Tensor:
+        device = next(self.parameters()).device
+        return arranged(bank.crops[index].to(device).float().div(255))
 
     def _gather(
         self, features: Tensor, bank: Bank, index: Tensor, tap: str
     ) -> tuple[Tensor, Tensor]:
         flat = features.float().flatten(2).transpose(1, 2)  # (B, N, C)
-        positions = bank.positions[tap][index].long()
+        positions = bank.positions[tap][index].to(flat.device).long()
         student = flat.gather(1, positions[..., None].expand(-1, -1, flat.shape[-1]))
-        return student, bank.features[tap][index].float()
+        return student, bank.features[tap][index].to(flat.device).float()
 
     def losses(self, bank: Bank, index: Tensor, gram: bool = True) -> dict[str, dict[str, Tensor]]:
         """Per tap: ``map``, ``kernel``, ``gram`` (shares of variance not explained), ``unit``."""
-        crops = bank.crops[index].float().div(255).contiguous(memory_format=torch.channels_last)
+        crops = self._crops(bank, index)
         out: dict[str, dict[str, Tensor]] = {}
-        with _mixed():
+        with _mixed(crops.device):
             seen = self.net(crops, bank.features)
         for tap, features in seen.items():
             student, teacher = self._gather(features, bank, index, tap)
@@ -271,17 +277,17 @@ def _unseen(mapped: Tensor, teacher: Tensor) -> Tensor:
 
     ``|P^T E + E^T P|^2 / |T^T T|^2`` for ``T = P + E``, mean over the crops.
     """
-    with _mixed():
+    with _mixed(mapped.device):
         cross = mapped.transpose(1, 2) @ (teacher - mapped)
         gram = teacher.transpose(1, 2) @ teacher
     missing = (cross + cross.transpose(1, 2)).float().square().sum((1, 2))
     return (missing / gram.float().square().sum((1, 2))).mean()
 
 
-def _mixed() -> torch.autocast:
+def _mixed(device: torch.device) -> torch.autocast:
     """Convolutions in bfloat16 where that is fast, see :mod:`impasto.device`."""
-    fast = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
-    return torch.autocast("cpu", torch.bfloat16, enabled=fast)
+    fast = choose_precision("auto", device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
 
 def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) -> Tensor:
@@ -294,15 +300,16 @@ def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequenc
     kept: list[Tensor] = []
     deep = taps[-2]
     chosen = torch.randint(len(crops), (2, 8), generator=rng)
-    content, style = (crops[index].float() / 255 for index in chosen)
-    with torch.no_grad(), _mixed():
+    device = next(net.parameters()).device
+    content, style = (arranged(crops[index].float() / 255, device) for index in chosen)
+    with torch.no_grad(), _mixed(device):
         seen = net(content, [deep])[deep]
         aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
-    x = content.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    x = content.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([x], 0.04, betas=(0.9, 0.99))
     for step in range(1, 37):
         optimizer.param_groups[0]["lr"] = 0.04 * min(1.0, (37 - step) / 18)
-        with _mixed():
+        with _mixed(device):
             features = net(x, taps)
         losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
         loss = 100 * torch.stack(losses).mean(0).sum() + content_loss(features[deep], seen)
@@ -313,21 +320,21 @@ def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequenc
         if step % 12 == 0:
             kept.append((x.detach() * 255).round().to(torch.uint8))
     net.requires_grad_(True)
-    return torch.cat(kept).contiguous()
+    return torch.cat(kept).cpu().contiguous()
 
 
 @torch.no_grad()
 def evaluate(trainee: nn.Module, bank: Bank, batch: int) -> dict[str, dict[str, float]]:
     """Mean losses over a bank; ``map`` and ``kernel`` are shares of variance not explained."""
     assert isinstance(trainee, _Trainee)
-    sums: dict[str, dict[str, float]] = {}
+    sums: dict[str, dict[str, Tensor]] = {}
     chunks = torch.split(torch.arange(len(bank.crops)), batch)
     for index in chunks:
         for tap, losses in trainee.losses(bank, index).items():
             row = sums.setdefault(tap, {})
             for name, value in losses.items():
-                row[name] = row.get(name, 0.0) + float(value) * len(index) / len(bank.crops)
-    return sums
+                row[name] = row.get(name, 0.0) + value * len(index) / len(bank.crops)
+    return {tap: {name: float(value) for name, value in row.items()} for tap, row in sums.items()}
 
 
 def distill(
@@ -338,6 +345,7 @@ def distill(
     start: VGG | None = None,
     log: Callable[[str], None] = print,
     every: int = 250,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
     on_progress: OnProgress = lambda step, steps, loss: None,
 ) -> tuple[Compact | VGG, dict[str, dict[str, float]]]:
     """Train a student; an interrupted run goes on where its last checkpoint stands.
@@ -347,9 +355,11 @@ def distill(
         teachers: each maps ``(1, 3, H, W)`` to features by tap name.
         config: see :class:`DistillConfig`.
         run: folder of the bank (``bank.pt``), checkpoint (``last.pt``) and log (``log.jsonl``).
-        start: the first teacher's network, for a start by least squares instead of random weights.
+        start: the first teacher's network, on the CPU, for a start by least squares instead of
+            random weights.
         log: called with a line of progress.
         every: steps between validations and checkpoints.
+        device: where to compute.
         on_progress: see :data:`impasto.training.run.OnProgress`; while the teachers are asked, with
             no step done, too.
 
@@ -366,28 +376,33 @@ def distill(
     bank, held_out = _banks(pictures, teachers, config, run, log, on_progress)
     torch.manual_seed(config.seed)
     trainee = _Trainee(config, bank)
-    rule = _Rule(trainee, config)
     rng = torch.Generator().manual_seed(config.seed)
     step = 0
     own: Bank | None = None
     checkpoint = run / "last.pt"
+    kept: list[dict[str, Any]] | None = None
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if state["settings"] != settings:
             raise InputError(
                 f"{run}: holds a run with other settings; choose another folder or delete it"
             )
+        kept = state["optimizer"]
         trainee.load_state_dict(state["trainee"])
-        rule.load(state["optimizer"])
         rng.set_state(state["rng"])
         step = state["step"]
         own = None if state["own"] is None else Bank(**state["own"])
         log(f"going on at step {step}")
     elif start is not None:
         trainee.start(bank, start, teachers[1:])
+    trainee.to(device)
+    if kept is None and start is not None:
         log(_line("by least squares", evaluate(trainee, held_out, config.batch)))
+    rule = _Rule(trainee, config)
+    if kept is not None:
+        rule.load(kept)
     weights = {"map": 1.0} | {name: getattr(config, name) for name in ("kernel", "gram", "unit")}
-    began = time.monotonic()
+    began, loss = time.monotonic(), Latest()
     while step < config.steps:
         if config.dreams and step and step % config.dream_every == 0:
             latest = _dreams(trainee.net, bank, teachers, config, step)
@@ -398,9 +413,9 @@ def distill(
         losses = trainee.losses(*_batch(bank, own, config.batch, rng), gram=config.gram > 0)
         total = torch.stack(
             [
-                config.taps.get(tap, 1.0) * weights[name] * loss
+                config.taps.get(tap, 1.0) * weights[name] * term
                 for tap, row in losses.items()
-                for name, loss in row.items()
+                for name, term in row.items()
             ]
         ).sum()
         trainee.zero_grad()
@@ -409,7 +424,7 @@ def distill(
         warm = min(1.0, (step + 1) / 100)
         rule.step(warm * (1 + math.cos(math.pi * step / config.steps)) / 2)
         step += 1
-        ends = on_progress(step, config.steps, float(total.detach()))
+        ends = on_progress(step, config.steps, loss(total.detach()))
         if step % every == 0 or step == config.steps:
             figures = evaluate(trainee, held_out, config.batch)
             seconds = time.monotonic() - began
@@ -432,7 +447,8 @@ def distill(
             save_state(checkpoint, state)
         if ends:
             raise Interrupted(step)
-    return trainee.net.eval().requires_grad_(False), evaluate(trainee, held_out, config.batch)
+    figures = evaluate(trainee, held_out, config.batch)
+    return trainee.net.cpu().eval().requires_grad_(False), figures
 
 
 class _Rule:
@@ -538,7 +554,7 @@ def _banks(
     names = ("crops", "size", "noise", "blend", "positions", "validation", "seed")
     settings = {name: getattr(config, name) for name in names}
     if path.exists():
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["settings"] == settings:
             return Bank(**saved["train"]), Bank(**saved["validation"])
         log("the bank was measured with other settings: measuring anew")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..backbones import load_vgg
 from ..backbones.compact import BUNDLED, Compact, save_encoder
-from ..device import channels_last, choose_precision
+from ..device import arranged, choose_device, choose_precision
 from ..errors import InputError
 from ..files import check_apart, path_of
 from ..progress import drawn
@@ -81,6 +81,7 @@ def train(
     log: Callable[[str], None] = print,
     name: str = "compact",
     changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
     on_progress: OnProgress = lambda step, steps, loss: None,
     progress: bool = False,
 ) -> None:
@@ -97,6 +98,7 @@ def train(
         log: called with a line of progress.
         name: ``compact`` or ``slim``.
         changes: instead of the recipe's: its keys -> values.
+        device: see :mod:`impasto.device`.
         on_progress: see :data:`impasto.training.run.OnProgress`.
         progress: draw a bar, which notebooks draw too.
 
@@ -125,20 +127,23 @@ def train(
     check_apart(
         [out, run / "bank.pt", run / "last.pt", run / "log.jsonl"], [teacher, teacher_relu5, recipe]
     )
-    vgg = channels_last(load_vgg("vgg19", teacher, convention=convention, photos=photos))
+    where = choose_device(device)
+    vgg = arranged(load_vgg("vgg19", teacher, convention=convention, photos=photos))
     taps = [tap for tap in TAPS if tap in vgg.taps]
-    fast = copy.deepcopy(vgg).to(choose_precision("auto", torch.device("cpu")))
+    fast = arranged(copy.deepcopy(vgg).to(choose_precision("auto", where)), where)
 
     def first(picture: Tensor) -> dict[str, Tensor]:
-        picture = picture.contiguous(memory_format=torch.channels_last)
-        return {tap: features.float() for tap, features in fast(picture, taps).items()}
+        features = fast(arranged(picture, where), taps)
+        return {tap: values.float() for tap, values in features.items()}
 
     teachers: list[Teacher] = [first]
     if teacher_relu5 is not None and "relu5_1" not in taps:
-        teachers.append(CollaborativeTeacher(teacher_relu5))
+        teachers.append(CollaborativeTeacher(teacher_relu5, device=where))
     pictures = PictureSet([photos, paintings], held_out=0.05, warn=log, leave_out=run)
     log(f"{len(pictures.train)} pictures to learn from, {len(pictures.validation)} held out")
-    net, figures = distill(*(pictures, teachers, config, run, vgg, log), on_progress=on_progress)
+    net, figures = distill(
+        *(pictures, teachers, config, run, vgg, log), device=where, on_progress=on_progress
+    )
     net.served = tuple(figures)
     save_encoder(net, out, {"validation": figures, "recipe": dataclasses.asdict(config)})
     log(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")

@@ -5,7 +5,8 @@ alone: data and random numbers are drawn anew for every step (:func:`seed_of`). 
 killed goes on from its last checkpoint to the same losses, bit for bit on a CPU.
 
 A run is a folder: ``last.ckpt``, logs in ``log/`` (CSV) and ``tensorboard/``, ``losses.png``,
-``samples-STEP.png``, and when it has ended ``network.safetensors``.
+``samples-STEP.png``, and when it has ended ``network.safetensors``. Its checkpoint is a pickle:
+trust a run's folder that comes from elsewhere as you would a program.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from torch.utils.data import default_collate
 
 from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
-from ..device import channels_last, choose_device, choose_precision, describe
+from ..device import arranged, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
-from ..files import path_of
+from ..files import part_name, path_of
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
@@ -198,7 +199,7 @@ class Fit(pl.LightningModule):
         super().__init__()
         self.method, self.pairs, self.config, self.run = method, pairs, config, run
         self.settings, self.on_progress, self.report = settings, on_progress, report
-        self.network = channels_last(method.network)
+        self.network = method.network
         self.average: AveragedModel | None = None
         if config.average:
             mean = get_ema_avg_fn(config.average)  # type: ignore[no-untyped-call]
@@ -209,6 +210,7 @@ class Fit(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Move what the loss needs besides the network to where the network is."""
+        arranged(self.network, self.device)
         self.method.to(self.device)
 
     def train_dataloader(self) -> Stream:
@@ -246,7 +248,7 @@ class Fit(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The sum of the loss's terms."""
         torch.manual_seed(seed_of(self.config.seed, "step", self.global_step, self.global_rank))
-        contents, styles = (x.contiguous(memory_format=torch.channels_last) for x in batch)
+        contents, styles = map(arranged, batch)
         terms = self.method.loss(contents, styles)
         self.terms = {name: term.detach() for name, term in terms.items()}
         return torch.stack([term.float() for term in terms.values()]).sum()
@@ -321,7 +323,8 @@ class Fit(pl.LightningModule):
         """Write the checkpoint; a kill at any moment leaves the one before whole."""
         self._measure()  # a lost loss is not kept
         self._flush()
-        part = self.run / f"{CHECKPOINT}.part"  # of one name in all processes
+        # Of one name in all processes.
+        part = self.run / str(self.trainer.strategy.broadcast(part_name()))
         try:
             self.trainer.save_checkpoint(part)
             if self.trainer.is_global_zero:

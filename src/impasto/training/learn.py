@@ -30,6 +30,7 @@ from ..samples import PHOTOGRAPHS, photograph
 from ..statistics import Moments
 from ..styles import read_painting, reduce
 from .data import PictureSet, random_crop
+from .run import Latest
 
 __all__ = ["learn"]
 
@@ -120,19 +121,22 @@ def learn(
         )
     budget = 60 * minutes if steps is None else float(steps)
     losses: list[float] = []
+    latest, steps_done = Latest(), 0
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner = _Learner(seen.rgb, size, mixable, model, where, dtype)
         draw = _photographs(photos, size, torch.Generator().manual_seed(seed))
         began, done = time.monotonic(), 0.0
         while done < budget:
-            losses.append(learner.step(draw(), done / budget))
-            done = float(len(losses)) if steps is not None else time.monotonic() - began
-            if on_progress(int(min(done, budget)), math.ceil(budget), fmean(losses[-RECENT:])):
+            latest(learner.step(draw(), done / budget))
+            losses += [] if math.isnan(latest.loss) else [latest.loss]  # of a GPU's first step
+            steps_done += 1
+            done = float(steps_done) if steps is not None else time.monotonic() - began
+            if on_progress(int(min(done, budget)), math.ceil(budget), _mean(losses[-RECENT:])):
                 break
         spent = time.monotonic() - began
     figures = {
-        "steps": len(losses),
+        "steps": steps_done,
         "seconds": round(spent),
         "loss": [round(fmean(part), 4) for part in (losses[:RECENT], losses[-RECENT:]) if part],
         "photographs": "samples" if photos is None else "own",
@@ -182,7 +186,7 @@ class _Learner:
         self.optimizer = torch.optim.Adam(groups)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
 
-    def step(self, contents: Tensor, share: float) -> float:
+    def step(self, contents: Tensor, share: float) -> Tensor:
         """One step on crops ``(B, 3, H, W)``, ``share`` of the work being done; gives the loss."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * min(1, (share + 1e-3) / WARM) * (1 + math.cos(math.pi * share)) / 2
@@ -198,10 +202,12 @@ class _Learner:
             loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norms = [nn.utils.clip_grad_norm_(g["params"], CLIP) for g in self.optimizer.param_groups]
-        if all(map(torch.isfinite, norms)):  # else the step is left out
-            self.optimizer.step()
-        return float(loss.detach())
+        for group in self.optimizer.param_groups:
+            norm = nn.utils.clip_grad_norm_(group["params"], CLIP)
+            for tensor in group["params"]:  # a slope that is not finite is none
+                tensor.grad = torch.where(norm.isfinite(), tensor.grad, torch.zeros_like(tensor))
+        self.optimizer.step()
+        return loss.detach()
 
     def kept(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Rows and layers so far, as a file has them."""
@@ -228,6 +234,10 @@ class _Learner:
         top, left = (int(torch.randint(3 * length, ())) for length in (rows, columns))
         noise = painter.noise_at(4 * (height + 8), 4 * (width + 8))
         return noise[..., top : top + rows, left : left + columns]
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return fmean(losses) if losses else math.nan
 
 
 def _photographs(folder: Path | None, size: int, rng: torch.Generator) -> Callable[[], Tensor]:

@@ -145,6 +145,8 @@ def value_of(text: str) -> Any:
     A list joins its parts by ``+``; names with weights give these behind a colon.
     """
     one = _one(text)
+    if re.match(r"[A-Za-z]:[/\\]", text):  # a path of Windows, not a name with its weight
+        return text
     if isinstance(one, str) and ("+" in text or ":" in text):  # 1e+5 is a number
         parts = [part.partition(":") for part in text.split("+")]
         if any(weight for _, _, weight in parts):

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ..device import fetched
 from ..errors import InputError
 from ..files import reason_of, replacing, shown
 
-__all__ = ["OnProgress", "save_state"]
+__all__ = ["Latest", "OnProgress", "save_state"]
 
 OnProgress = Callable[[int, int, float], bool | None]
 """Called after every step with the steps done, those planned, and the latest loss (nan as long as
 there is none); True ends the run, with a checkpoint."""
 
 
+class Latest:
+    """The latest loss that is known: of a GPU that of the step before, which is not waited for."""
+
+    def __init__(self) -> None:
+        self.loss = math.nan
+        self._pending: deque[Callable[[], list[float]]] = deque()
+
+    def __call__(self, loss: Tensor) -> float:
+        """Take the loss ``()`` of this step, and give the latest."""
+        self._pending.append(fetched(loss.reshape(1)))
+        if len(self._pending) > (loss.device.type == "cuda"):
+            (self.loss,) = self._pending.popleft()()
+        return self.loss
+
+
 def save_state(path: Path, state: Any) -> None:
     """Write what ``torch.load`` reads, whole or not at all: a checkpoint.
+
+    It is a pickle, and below torch 2.10 one that was made for it can run code: a run's folder that
+    comes from elsewhere is to be trusted like a program.
 
     Raises:
         InputError: if it cannot be written.

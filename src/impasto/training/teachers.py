@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,14 +24,22 @@ class CollaborativeTeacher:
 
     Args:
         path: a safetensors file with the published names.
+        device: where to compute.
         taps: which of ``relu1_1 .. relu5_1`` to teach.
 
     Raises:
         InputError: if the file holds something else.
     """
 
-    def __init__(self, path: Path, taps: tuple[str, ...] = ("relu5_1",)) -> None:
-        self.tensors: Mapping[str, Tensor] = load_tensors(path)[0]
+    def __init__(
+        self,
+        path: Path,
+        taps: tuple[str, ...] = ("relu5_1",),
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
+        tensors = load_tensors(path)[0]
+        self.device = device
+        self.tensors: Mapping[str, Tensor] = {k: t.to(device) for k, t in tensors.items()}
         if "conv51_aux.weight" not in self.tensors:
             raise InputError(f"{path}: not a 16-times-smaller VGG-19 with its conv51_aux map")
         self.taps = taps
@@ -39,7 +48,7 @@ class CollaborativeTeacher:
         """Features mapped to VGG-19's width: tap -> ``(B, C, H, W)``, not negative."""
         conv: Callable[..., Tensor] = F.conv2d
         t = self.tensors
-        x = conv(picture, t["conv0.weight"], t["conv0.bias"])
+        x = conv(picture.to(self.device), t["conv0.weight"], t["conv0.bias"])
         out: dict[str, Tensor] = {}
         for block, depth in enumerate((2, 2, 4, 4, 1), 1):
             if block > 1:

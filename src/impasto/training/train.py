@@ -22,7 +22,7 @@ import torch
 from ..backbones.compact import BUNDLED
 from ..device import choose_device
 from ..errors import InputError
-from ..files import check_apart, path_of, paths_of
+from ..files import check_apart, check_name, path_of, paths_of, same_file
 from ..methods import METHODS
 from ..progress import drawn
 from .data import DataConfig, Pairs, PictureSet, check_run_apart
@@ -257,6 +257,8 @@ def _check_places(
     folders: list[Path], run: Path, out: Path, stages: list[Stage], given: list[Path | None]
 ) -> None:
     """Raise InputError if what is written would overwrite what is read, the run's own files too."""
+    for place in (out, *(folder / NETWORK for folder in folders)):
+        check_name(place)
     *pictures, recipe = given
     check_run_apart(run, [folder for folder in pictures if folder is not None])
     files = [recipe]
@@ -265,7 +267,7 @@ def _check_places(
             each = value if isinstance(value, (list, tuple)) else [value]
             files += [path for path in each if isinstance(path, Path)]
     for folder in folders:
-        if out.resolve() in (folder.resolve() / NETWORK, folder.resolve() / CHECKPOINT):
+        if any(same_file(out, folder / name) for name in (NETWORK, CHECKPOINT)):
             raise InputError(f"{out}: is a file of the run itself; choose another -o")
         own = [folder / name for name in (NETWORK, CHECKPOINT, "losses.png")]
         check_apart([*own, *folder.glob("samples-*.png")], files)
