@@ -248,7 +248,10 @@ class _Names(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if func is torch.device or getattr(func, "__name__", "") == "__get__":
+        if func is torch.device or getattr(func, "__name__", "") in ("__get__", "_parse_to"):
+            return func(*args, **kwargs)
+        if func == Tensor.data.__set__ and isinstance(args[0], Far):
+            args[0].inner = args[1].inner
             return func(*args, **kwargs)
         if func is Tensor.tolist and isinstance(args[0], Far):
             self.card.waits.append(f"tolist at {_place()}")

@@ -27,7 +27,9 @@ from impasto.study.leak import leak
 from impasto.study.reconstruct import reconstruct
 from impasto.study.sweep import sweep
 from impasto.training.classify import classify
+from impasto.training.fit import Hardware
 from impasto.training.learn import learn
+from impasto.training.train import train
 
 CARDS = {
     "apple": lambda **given: Card("mps", APPLE, **given),
@@ -201,3 +203,33 @@ def test_a_classifier(card, tmp_path):
     )
     assert ran(card)
     assert set(figures) == {"clean", "attacked"}
+
+
+def test_the_training_loop_and_going_on_elsewhere(monkeypatch, tmp_path):
+    """All of a run on Apple's GPU; its checkpoint goes on on a CPU."""
+    pytest.importorskip("lightning")
+    for number in range(10):
+        write(tmp_path / "photos" / f"{number}.png", photo(40, 50, seed=number))
+        write(tmp_path / "paintings" / f"{number}.png", painting(40, 50, seed=number))
+    places = (tmp_path / "photos", tmp_path / "paintings", None, tmp_path / "run")
+    small = {"size": 32, "short_side": 32, "validation": 0.2, "minimum": 1}
+    often = {"batch": 2, "validation": 2, "validate_every": 3, "samples_every": 3, "average": 0.5}
+    changes = {f"data.{k}": v for k, v in small.items()}
+    changes |= {f"training.{k}": v for k, v in often.items()}
+    changes |= {"training.checkpoint_every": 3, "options.widths": [[8], [8], [8], [8]]}
+    lightning = "lightning.fabric.accelerators.mps"
+    monkeypatch.setattr(f"{lightning}._get_all_available_mps_gpus", lambda: [0])
+    for place in (lightning, "lightning.pytorch.accelerators.mps"):
+        there = staticmethod(lambda: True)
+        monkeypatch.setattr(f"{place}.MPSAccelerator.is_available", there)
+    said: list[str] = []
+    given = {"changes": changes, "log": said.append}
+    with playing(CARDS["apple"](), monkeypatch) as card:
+        train("adain", *places, tmp_path / "m.safetensors", steps=3, **given)
+    assert ran(card)
+    assert not [wait for wait in card.waits if "adain.py" in wait or "perceptual.py" in wait]
+    cpu = Hardware("cpu", "float32")
+    train("adain", *places, tmp_path / "n.safetensors", steps=6, resume=True, hardware=cpu, **given)
+    assert any("going on from" in line for line in said)
+    out = impasto.stylize(photo(), painting(), "adain", model=tmp_path / "n.safetensors")
+    assert out.picture.rgb.isfinite().all()
