@@ -210,7 +210,8 @@ class Fit(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Move what the loss needs besides the network to where the network is."""
-        arranged(self.network, self.device)
+        for net in filter(None, (self.network, self.average)):
+            arranged(net, self.device)
         self.method.to(self.device)
 
     def train_dataloader(self) -> Stream:
