@@ -1345,7 +1345,8 @@ def sweep(
     if stopped:
         say.print("impasto: interrupted; the same command goes on")
         raise typer.Exit(INTERRUPTED)
-    say.print(str(out / "sheet.png"))
+    if (out / "sheet.png").exists():  # else nothing could be made
+        say.print(str(out / "sheet.png"))
     if any(row["fault"] for row in rows):
         raise typer.Exit(1)
 

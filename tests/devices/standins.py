@@ -22,13 +22,31 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 import impasto.device
 
 Rule = Callable[[str, tuple, dict, str], None]
 HIDDEN = torch.device("lazy", 0)  # what PyTorch's own code takes the stand-in's tensors for
 aten = torch.ops.aten
+
+
+def _each(change: Callable[[Any], Any], x: Any) -> Any:
+    """``x`` with ``change`` to it, or of a list or tuple to what is in it."""
+    if isinstance(x, (list, tuple)) and not isinstance(x, torch.Size):
+        return type(x)([_each(change, y) for y in x])
+    return change(x)
+
+
+def _mapped(change: Callable[[Any], Any], args: Any, kwargs: Any) -> Any:
+    return _each(change, args), {key: _each(change, x) for key, x in kwargs.items()}
+
+
+def _leaves(args: Any, kwargs: Any = None) -> Iterator[Any]:
+    for x in (*args, *(kwargs or {}).values()):
+        if isinstance(x, (list, tuple)):
+            yield from _leaves(x)
+        else:
+            yield x
 
 
 class Far(Tensor):
@@ -75,7 +93,7 @@ class Far(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        far = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, Far))
+        far = next(x for x in _leaves(args, kwargs or {}) if isinstance(x, Far))
         return far.card.run(func, args, kwargs or {})
 
 
@@ -120,15 +138,17 @@ class Card:
         """One operation of PyTorch's, on the host's numbers behind the tensors."""
         name = func._schema.name.removeprefix("aten::")
         kwargs = dict(kwargs)
-        fars = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Far)]
+        fars = [x for x in _leaves(args, kwargs) if isinstance(x, Far)]
         asked = kwargs.get("device")
+        if asked is None and not fars:
+            return func(*args, **kwargs)
         to = None if asked is None else torch.device(asked).type
         lands = to == HIDDEN.type or (to is None and bool(fars))
         if fars:
             self._check_together(name, func, args, kwargs)
         if to == HIDDEN.type:
             kwargs["device"] = torch.device("cpu")
-        args, kwargs = tree_map(lambda x: x.inner if isinstance(x, Far) else x, (args, kwargs))
+        args, kwargs = _mapped(lambda x: x.inner if isinstance(x, Far) else x, args, kwargs)
         if fars and self._waits(name, args, kwargs, to):
             self.waits.append(f"{name} at {_place()}")
         if name == "_local_scalar_dense":
@@ -138,11 +158,11 @@ class Card:
             for rule in self.rules:
                 rule(name, args, kwargs, func.name().removeprefix("aten::"))
         if self.tf32 and name.startswith("convolution") and _allows_tf32():
-            args = tree_map(_cut, args)
+            args = _each(_cut, args)
         out = func(*args, **kwargs)
         if not lands:
             return out
-        for tensor in tree_leaves(out):
+        for tensor in _leaves((out,)):
             if isinstance(tensor, Tensor):
                 for rule in self.rules:
                     rule("", (tensor,), {}, "")
@@ -151,7 +171,7 @@ class Card:
             mutated = [a for a in fars if isinstance(out, Tensor) and a.inner is out]
             if mutated:
                 return mutated[0]
-        return tree_map(lambda x: Far(x, self) if isinstance(x, Tensor) else x, out)
+        return _each(lambda x: Far(x, self) if isinstance(x, Tensor) else x, out)
 
     def _check_together(self, name: str, func, args, kwargs) -> None:
         """As the device: its tensors and the host's do not meet, but for numbers and indices."""
@@ -159,7 +179,7 @@ class Card:
             return
         host = [
             x
-            for x in tree_leaves((args, kwargs))
+            for x in _leaves(args, kwargs)
             if isinstance(x, Tensor) and not isinstance(x, Far) and x.ndim
         ]
         if host:
@@ -262,7 +282,7 @@ class _Names(TorchFunctionMode):
             return False
         if func is Tensor.cuda:
             return args[0].to(HIDDEN)
-        args, kwargs = tree_map(self._hidden, (args, kwargs))
+        args, kwargs = _mapped(self._hidden, args, kwargs)
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") == HIDDEN:
             del kwargs["device"]
             return func(*args, **kwargs).to(HIDDEN)
@@ -321,8 +341,8 @@ class _Event:
 
 def no_float64(name: str, args: tuple, kwargs: dict, full: str) -> None:
     """The MPS framework has no float64, in any version."""
-    for x in tree_leaves((args, kwargs)):
-        if isinstance(x, Tensor) and x.dtype in (torch.float64, torch.complex128) and not name:
+    for x in args if not name else ():
+        if isinstance(x, Tensor) and x.dtype in (torch.float64, torch.complex128):
             raise TypeError(
                 "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support "
                 "float64. Please use float32 instead."
@@ -415,6 +435,6 @@ APPLE: tuple[Rule, ...] = (
 
 def no_bfloat16(name: str, args: tuple, kwargs: dict, full: str) -> None:
     """Cards before Ampere (capability 8.0) have no bfloat16; here it is refused altogether."""
-    for x in tree_leaves((args, kwargs)):
-        if isinstance(x, Tensor) and x.dtype == torch.bfloat16 and not name:
+    for x in args if not name else ():
+        if isinstance(x, Tensor) and x.dtype == torch.bfloat16:
             raise RuntimeError('"add" not implemented for BFloat16 on this card')

@@ -217,14 +217,14 @@ def test_the_training_loop_and_going_on_elsewhere(monkeypatch, tmp_path):
     changes = {f"data.{k}": v for k, v in small.items()}
     changes |= {f"training.{k}": v for k, v in often.items()}
     changes |= {"training.checkpoint_every": 3, "options.widths": [[8], [8], [8], [8]]}
-    lightning = "lightning.fabric.accelerators.mps"
-    monkeypatch.setattr(f"{lightning}._get_all_available_mps_gpus", lambda: [0])
-    for place in (lightning, "lightning.pytorch.accelerators.mps"):
-        there = staticmethod(lambda: True)
-        monkeypatch.setattr(f"{place}.MPSAccelerator.is_available", there)
     said: list[str] = []
     given = {"changes": changes, "log": said.append}
-    with playing(CARDS["apple"](), monkeypatch) as card:
+    lightning = "lightning.fabric.accelerators.mps"
+    with monkeypatch.context() as patch, playing(CARDS["apple"](), monkeypatch) as card:
+        patch.setattr(f"{lightning}._get_all_available_mps_gpus", lambda: [0])
+        for place in (lightning, "lightning.pytorch.accelerators.mps"):
+            there = staticmethod(lambda: True)
+            patch.setattr(f"{place}.MPSAccelerator.is_available", there)
         train("adain", *places, tmp_path / "m.safetensors", steps=3, **given)
     assert ran(card)
     assert not [wait for wait in card.waits if "adain.py" in wait or "perceptual.py" in wait]
