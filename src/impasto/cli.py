@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -1500,6 +1501,24 @@ def backbones() -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(f"cache folder: {home()} (IMPASTO_HOME)")
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what a report of a fault needs: versions, devices, what auto takes, files, what lacks.
+
+    It needs no network, writes nothing, and names your home folder ~. Its exit code is always 0.
+
+    Examples:
+
+        impasto doctor
+
+        impasto doctor > doctor.txt
+    """
+    from .doctor import laid_out, report
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(laid_out(report(), width))
 
 
 @app.command()

@@ -23,6 +23,7 @@ __all__ = [
     "LARGE",
     "arranged",
     "available_memory",
+    "bfloat16_units",
     "blank",
     "check_memory",
     "check_process",
@@ -32,6 +33,7 @@ __all__ = [
     "fetched",
     "full_precision",
     "layout",
+    "missing_cuda",
     "obstacle",
     "sparing",
     "tune",
@@ -174,14 +176,22 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type != "cpu":
-        return False
+    return device.type == "cpu" and bool(bfloat16_units())
+
+
+def bfloat16_units() -> list[str]:
+    """Those of the CPU that multiply bfloat16 natively, by their names."""
     try:
-        abilities = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+        has = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+        return [name for name, (key, _) in _UNITS.items() if has.get(key)]
     except (AttributeError, RuntimeError):  # torch before 2.10 keeps it private
-        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
-    return bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16"))
+        return [name for name, (_, probe) in _UNITS.items() if getattr(torch.cpu, probe, bool)()]
+
+
+_UNITS = {
+    "AMX": ("amx_bf16", "_is_amx_tile_supported"),
+    "AVX512-BF16": ("avx512_bf16", "_is_avx512_bf16_supported"),
+}
 
 
 def describe(device: torch.device, precision: torch.dtype) -> str:
