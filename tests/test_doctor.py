@@ -97,8 +97,7 @@ def in_a_process(folder: Path, *paths: Path) -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    lines = (line.split(maxsplit=1) for line in done.stdout.splitlines())
-    return {label: text for label, text in lines}
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
 
 
 def fake(folder: Path, name: str, code: str) -> Path:
@@ -157,12 +156,12 @@ def test_what_is_not_installed_is_told_with_the_command(monkeypatch, no_card):
 def test_every_extra_is_looked_for():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     table = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    known = {"pillow-heif": "pillow_heif", "scikit-image": "skimage"}
+    found, known = {}, {"pillow-heif": "pillow_heif", "scikit-image": "skimage"}
     for extra, listed in re.findall(r"^(\w+) = \[(.*)\]$", table, re.MULTILINE):
         names = re.findall(r'"([\w-]+)(?:>|"|=)', listed)
         if extra not in ("test", "dev"):
-            assert doctor.EXTRAS.pop(extra) == tuple(known.get(name, name) for name in names)
-    assert not doctor.EXTRAS
+            found[extra] = tuple(known.get(name, name) for name in names)
+    assert found == doctor.EXTRAS
 
 
 # Devices ---------------------------------------------------------------------------------------
