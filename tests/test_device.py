@@ -106,6 +106,7 @@ def test_auto_passes_over_a_card_without_kernels_and_says_so_once(cards):
     assert device.choose_device() == torch.device("cpu")  # warnings are errors here
 
 
+@pytest.mark.filterwarnings("default")
 def test_the_note_is_a_line_of_the_command_line(cards, run, desk):
     cards((6, 1))
     given = ["-o", "out.png", "--model", "small.safetensors", "-m", "adain"]

@@ -1505,7 +1505,7 @@ def backbones() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Tell what a bug report needs: versions, devices, what auto takes and why, files, what is missing.
+    """Tell what a bug report needs: versions, devices, what auto takes and why, what is missing.
 
     It needs no network, writes nothing, and names your home folder ~. Its exit code is always 0.
 
