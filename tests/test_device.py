@@ -271,7 +271,7 @@ def test_full_precision_leaves_torchs_own_settings_as_they_were(precision):
 @pytest.mark.parametrize("kind", ["cpu", "mps"])
 def test_the_hosts_autocast_ends_at_the_door(monkeypatch, kind):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
-    with torch.autocast(kind, dtype=torch.bfloat16):
+    with torch.autocast(kind, dtype=torch.float16 if kind == "mps" else torch.bfloat16):
         assert torch.is_autocast_enabled(kind)
         with device.unmixed():
             assert not torch.is_autocast_enabled(kind)
