@@ -1,14 +1,17 @@
 # make demo   a sheet of stylised pictures, from a fresh clone with Python 3.10+ alone
 # make test   the whole test suite
 # make test-long   what takes longer: kills, large pictures, large folders
-# make lint   ruff and mypy
+# make test-lowest   the suite by the lowest versions that pyproject.toml allows
+# make lint   ruff, mypy and the workflow's schema
 # make wheel  the wheel, in dist/
 
 PYTHON ?= python3
 WORKERS ?= 2
+# Of torch, `make test-lowest` takes this one: TORCH=torch==2.6.0+cpu where there is such a build.
+TORCH ?= torch
 BIN := .venv/bin
 
-.PHONY: demo test test-long lint wheel clean
+.PHONY: demo test test-long test-lowest lint wheel clean
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
@@ -24,10 +27,17 @@ test: .venv/dev
 test-long: .venv/dev
 	$(BIN)/python -m pytest -m long
 
+test-lowest: .venv/dev
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+		--editable '.[test]' '$(TORCH)'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(WORKERS)
+
 lint: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 wheel: .venv/dev
 	rm -rf build/lib
@@ -46,4 +56,4 @@ wheel: .venv/dev
 	touch $@
 
 clean:
-	rm -rf build dist .venv
+	rm -rf build dist .venv .venv-lowest

@@ -43,7 +43,7 @@ def judge(args: argparse.Namespace) -> VGG:
 def apart(script: str, *words: str) -> dict[str, Any]:
     """The figures that ``script`` prints as JSON in its last line, in a process of its own."""
     command = [sys.executable, script, *words]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 

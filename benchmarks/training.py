@@ -41,7 +41,7 @@ def main() -> None:
         began = time.monotonic()
         if not out.exists():
             train("adain", args.photos, args.paintings, recipe, run, out, resume=True)
-            (run / "seconds").write_text(f"{time.monotonic() - began:.0f}")
+            (run / "seconds").write_text(f"{time.monotonic() - began:.0f}", encoding="utf-8")
         (stage,) = read_recipe(recipe, "adain")
         batch = stage.training.batch
         seen = [row for row in history(run) if "validation" in row]
@@ -56,7 +56,7 @@ def main() -> None:
         rows.append(
             f"| {recipe.stem} | {stage.training.steps} x {batch} | {losses['content']:.3f} | "
             f"{losses['style']:.3f} | {sum(losses.values()):.3f} | "
-            f"{(run / 'seconds').read_text()} |"
+            f"{(run / 'seconds').read_text(encoding='utf-8')} |"
         )
         print(rows[-1], flush=True)
     axes.set_xlabel("pairs seen")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,21 @@ from impasto import cli
 from impasto.backbones.vgg import VGG
 from impasto.images import write
 from impasto.methods.adain import AdaIN
+
+# What the tests start speaks as they read it, on Windows too.
+os.environ.setdefault("PYTHONIOENCODING", "utf-8")
+
+
+def system():
+    return os.name, sys.platform
+
+
+def pytest_runtest_setup(item):
+    """Skip what the system lacks: `posix("why")` on Windows, `linux("why")` on macOS too."""
+    name, platform = system()
+    for mark, lacking in (("posix", name == "nt"), ("linux", platform != "linux")):
+        for found in item.iter_markers(mark) if lacking else ():
+            pytest.skip(f"needs {mark}: {found.args[0]}")
 
 
 @pytest.fixture(autouse=True)

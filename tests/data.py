@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,15 @@ from impasto.backbones.weights import _unpickles_safely
 from impasto.errors import InputError
 from impasto.images import resize
 
+# The two ways to give a file a second name.
+LINKS = [
+    pytest.param(os.link, id="hard link"),
+    pytest.param(
+        os.symlink,
+        id="symbolic link",
+        marks=pytest.mark.posix("symbolic links take a right of their own on Windows"),
+    ),
+]
 needs_pickles = pytest.mark.skipif(
     not _unpickles_safely(), reason="torch below 2.10 is not given pickles (CVE-2026-24747)"
 )

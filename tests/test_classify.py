@@ -61,7 +61,7 @@ def small(monkeypatch):
 def recipe(tmp_path):
     def make(**more):
         lines = (f"{k} = {str(v).lower()}\n" for k, v in (CONFIG | more).items())
-        (tmp_path / "recipe.toml").write_text("".join(lines))
+        (tmp_path / "recipe.toml").write_text("".join(lines), encoding="utf-8")
         return tmp_path / "recipe.toml"
 
     return make
@@ -178,13 +178,14 @@ def test_the_command_line_makes_weights_that_serve(folder, recipe, tmp_path, mon
     assert json.loads(load_tensors(out)[1]["recipe"])["adversarial"] is True
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_pictures_below_a_class_count_for_it(tmp_path):
     for place in ("oak/2023", "oak/2024", "oak", "elm"):
         write(tmp_path / "trees" / place / "1.png", stripes(True, 0))
     root = tmp_path / "trees"
     write(root / "beside.png", stripes(True, 0))
     write(root / ".thumbs" / "1.png", stripes(True, 0))
-    (root / "labels.txt").write_text("oak, elm")
+    (root / "labels.txt").write_text("oak, elm", encoding="utf-8")
     (root / "all").symlink_to(root, target_is_directory=True)  # a circle
     (root / "ash").symlink_to(root / "oak", target_is_directory=True)  # the same class again
     said: list[str] = []
@@ -219,6 +220,7 @@ def test_set_goes_before_the_recipe(folder, recipe, small, tmp_path):
         run({"steps": 2}, steps=3)
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_the_recipe_is_not_overwritten(folder, recipe, tmp_path):
     (tmp_path / "a.safetensors").symlink_to(recipe())
     with pytest.raises(InputError, match="would overwrite"):

@@ -197,7 +197,7 @@ def test_square_brackets_are_said_as_they_are(run, painting_file, tmp_path, monk
     assert "[/2020].png" in said
 
     def fail(path):
-        raise InputError("pip install 'impasto[train]'")
+        raise InputError('pip install "impasto[train]"')
 
     monkeypatch.setattr("impasto.images.read_settings", fail)
     code, _, said = run("show", "x.png")
@@ -259,7 +259,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     run, photo_file, painting_file, tmp_path, args, message
 ):
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("not a picture at all")
+    (tmp_path / "text.png").write_text("not a picture at all", encoding="utf-8")
     (tmp_path / "folder").mkdir()
     Image.new("RGB", (1, 300)).save(tmp_path / "strip.png")
     names = {
@@ -396,6 +396,7 @@ def test_preview_is_written_on_the_way(run, photo_file, painting_file, monkeypat
     assert read_settings("o.png")["iterations_done"] == 5
 
 
+@pytest.mark.posix("Windows cannot send Ctrl-C to one process")
 def test_ctrl_c_writes_what_there_is(tmp_path, photo_file, painting_file):
     out = tmp_path / "out.png"
     command = [sys.executable, "-m", "impasto", "stylize", str(photo_file), str(painting_file)]
@@ -405,6 +406,7 @@ def test_ctrl_c_writes_what_there_is(tmp_path, photo_file, painting_file):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        encoding="utf-8",
     )
     began = time.monotonic()
     while not out.exists() and time.monotonic() - began < 60:

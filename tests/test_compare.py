@@ -57,7 +57,7 @@ def test_a_comparison_holds_everything(folders, tmp_path, judge):
     for row in rows(out):
         assert 0 < float(row["style"]) < 2
         assert 0 < float(row["content"]) < 2
-        assert 0 < float(row["ssim"]) < 1
+        assert -1 < float(row["ssim"]) < 1
         assert float(row["seconds"]) > 0
     own = [float(row["style"]) for row in rows(out) if row["method"] == "wct"]
     mean, error = means["wct"]["style"]
@@ -68,7 +68,7 @@ def test_a_comparison_holds_everything(folders, tmp_path, judge):
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "judged by compact" in table
     assert "| wct | 2 |" in table
-    assert len((out / "table.csv").read_text().splitlines()) == 3
+    assert len((out / "table.csv").read_text(encoding="utf-8").splitlines()) == 3
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "pictures/adain/photo%200%2050%25%20wave%231.png" in page
     assert "http" not in page
@@ -100,10 +100,10 @@ def test_what_is_there_is_not_made_again(folders, tmp_path, judge, monkeypatch):
 @pytest.mark.parametrize("text", ["[]", "{", '{"methods": 3}'])
 def test_a_folder_of_something_else_is_refused(folders, tmp_path, judge, text):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "comparison.json").write_text(text)
+    (tmp_path / "out" / "comparison.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="no comparison that can go on"):
         run(folders, tmp_path / "out", ["adain"], judge)
-    assert (tmp_path / "out" / "comparison.json").read_text() == text
+    assert (tmp_path / "out" / "comparison.json").read_text(encoding="utf-8") == text
 
 
 def test_a_broken_picture_is_named_and_left_out(folders, tmp_path, judge):
@@ -233,7 +233,7 @@ def test_identity_is_the_photograph_by_itself_once_for_each(folders, tmp_path, j
     assert len(ours) == 2
     assert mean == pytest.approx(sum(ours) / 2)
     assert error == pytest.approx((ours[1] - ours[0]) / 2)  # of two photographs, not of four rows
-    assert "identity" in (out / "table.csv").read_text().splitlines()[0]
+    assert "identity" in (out / "table.csv").read_text(encoding="utf-8").splitlines()[0]
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "| identity |" in table
     assert "- identity: ssim of what becomes of the photograph with itself" in table
@@ -272,6 +272,7 @@ def test_gatys_at_its_own_picture(judge):
 
 
 @pytest.mark.parametrize("place", ["c", "s", "link", "c/../c"])
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_results_are_not_written_among_what_is_read(folders, tmp_path, judge, place):
     (tmp_path / "link").symlink_to(folders[0], target_is_directory=True)
     before = {p: p.read_bytes() for f in folders for p in f.iterdir()}

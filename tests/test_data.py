@@ -168,6 +168,7 @@ def test_a_stream_from_the_middle_is_the_same_stream(folders, workers):
         assert all(map(torch.equal, ours, theirs))
 
 
+@pytest.mark.posix("Windows cannot send Ctrl-C to one process")
 def test_ctrl_c_leaves_the_workers_at_work(folders):
     config = dataclasses.replace(CONFIG, workers=1)
     stream = iter(Stream(pairs(folders, config), 4))
@@ -205,14 +206,15 @@ def tree(tmp_path):
         write(root / place / "000.png", photo(40, 50, seed=i))
     write(root / ".hidden" / "no.png", photo(40, 50))
     for name in ("a/labels.TXT", "b/notes.txt", "a/boxes.json", "README"):
-        (root / name).write_text("no picture")
-    (root / ".DS_Store").write_text("nothing")
+        (root / name).write_text("no picture", encoding="utf-8")
+    (root / ".DS_Store").write_text("nothing", encoding="utf-8")
     (root / "b" / "up").symlink_to(root, target_is_directory=True)
     write(tmp_path / "elsewhere" / "linked.png", photo(40, 50, seed=9))
     (root / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     return root
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_folders_are_searched_with_all_below_them(tmp_path):
     said: list[str] = []
     pictures = PictureSet([tree(tmp_path)], 40, warn=said.append)
@@ -225,6 +227,7 @@ def test_folders_are_searched_with_all_below_them(tmp_path):
     assert pictures.skipped == 0  # that is of pictures that cannot be read
 
 
+@pytest.mark.posix("Windows has no line ends in names")
 def test_a_file_of_no_picture_is_said_as_one(tmp_path):
     write(tmp_path / "p" / "1.png", photo(40, 50))
     (tmp_path / "p" / "a\nb.zip").write_bytes(b"")

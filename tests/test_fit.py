@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import painting, photo
+from data import LINKS, painting, photo
 from PIL import Image
 
 from impasto import cli
@@ -164,7 +164,9 @@ def one_of_two(folder: Path) -> None:
         "validation": figures["validation"],
         "machine": figures["machine"],
     }
-    (folder / f"rank-{os.environ['LOCAL_RANK']}.json").write_text(json.dumps(found))
+    (folder / f"rank-{os.environ['LOCAL_RANK']}.json").write_text(
+        json.dumps(found), encoding="utf-8"
+    )
 
 
 def start(folder: Path, function: str) -> int:
@@ -176,7 +178,8 @@ def start(folder: Path, function: str) -> int:
         "import test_fit\n"
         "if __name__ == '__main__':\n"
         "    torch.set_num_threads(1)\n"
-        "    getattr(test_fit, sys.argv[1])(Path(sys.argv[2]))\n"
+        "    getattr(test_fit, sys.argv[1])(Path(sys.argv[2]))\n",
+        encoding="utf-8",
     )
     command = [sys.executable, str(script), function, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -186,7 +189,7 @@ def start(folder: Path, function: str) -> int:
     return done.returncode
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.posix("SIGKILL")
 def test_a_killed_run_gives_the_same_losses(folders, tmp_path):
     whole = run(tmp_path, "whole", PLATEAU, 2)
     assert start(tmp_path, "killed") == -signal.SIGKILL
@@ -380,10 +383,13 @@ def test_hardware_that_will_not_do(folders, tmp_path):
         run(tmp_path, "run", hardware=Hardware("cpu", "float32", devices=3, strategy="ddp"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a fork")
+@pytest.mark.posix("workers by a fork")
 def test_two_processes_learn_as_one(folders, tmp_path):
     assert start(tmp_path, "one_of_two") == 0
-    one, two = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    one, two = (
+        json.loads((tmp_path / f"rank-{rank}.json").read_text(encoding="utf-8"))
+        for rank in range(2)
+    )
     assert not set(one["drawn"]) & set(two["drawn"])
     assert set(range(32)) <= set(one["drawn"]) | set(two["drawn"])
     assert one["weights"] == two["weights"]
@@ -421,8 +427,8 @@ def command(folders, tmp_path, monkeypatch, capsys):
     """Run `impasto train`; gives exit code and what it says."""
     monkeypatch.setitem(METHODS, "toy", Toy)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "toy.toml").write_text(RECIPE)
-    (tmp_path / "stages.toml").write_text(RECIPE + "start = 4\n" + STAGES)
+    (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "stages.toml").write_text(RECIPE + "start = 4\n" + STAGES, encoding="utf-8")
 
     def call(method, *words):
         where = ("--photos", "photos", "--recipe", "toy.toml")
@@ -484,7 +490,7 @@ def test_stages_begin_with_the_last_ones_weights(command, tmp_path):
 def test_stages_decode_anew_only_what_is_another(command, tmp_path):
     more = "[[stage]]\n[[stage]]\ndata = { flips = false, size = 16 }\n"
     smaller = "[[stage]]\ndata = { short_side = 20, size = 16 }\n"
-    (tmp_path / "stages.toml").write_text(RECIPE + more + smaller)
+    (tmp_path / "stages.toml").write_text(RECIPE + more + smaller, encoding="utf-8")
     code, said = command(*BOTH, "--recipe", "stages.toml")
     assert code == 0, said
     before, after = said.split("stage 2 of 3")
@@ -511,7 +517,7 @@ def test_ctrl_c_keeps_a_checkpoint(command, tmp_path, monkeypatch):
         nonlocal calls
         calls += 1
         if calls == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return plain(self, contents, styles)
 
     monkeypatch.setattr(Toy, "loss", loss)
@@ -569,7 +575,7 @@ def test_pictures_in_subfolders_are_learnt_and_the_runs_own_are_not(command, tmp
         place = tmp_path / "photos" / f"n{i % 3}"
         place.mkdir(exist_ok=True)
         (tmp_path / "photos" / f"{i}.png").rename(place / f"{i}.png")
-    (tmp_path / "photos" / "list.csv").write_text("a,b")
+    (tmp_path / "photos" / "list.csv").write_text("a,b", encoding="utf-8")
     words = ("--run", "photos/run", "--set", "training.samples_every=2")
     code, said = command(*BOTH, *words)
     assert code == 0, said
@@ -597,7 +603,7 @@ def test_what_is_read_is_not_overwritten(command, tmp_path):
     assert "a file of the run itself" in said
 
 
-@pytest.mark.parametrize("linked", [os.link, os.symlink])
+@pytest.mark.parametrize("linked", LINKS)
 def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
     save_tensors(tmp_path / "vgg.safetensors", {"a": torch.zeros(2)}, {})
     linked(tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
@@ -614,7 +620,7 @@ def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
 
 def test_training_from_python_takes_names_and_refuses_the_rest(folders, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "toy", Toy)
-    (tmp_path / "toy.toml").write_text(RECIPE)
+    (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
     places = [str(folder) for folder in folders]
     places += [str(tmp_path / name) for name in ("toy.toml", "run", "m.safetensors")]
     train("toy", *places, hardware=CPU, log=lambda line: None)
@@ -689,7 +695,7 @@ def test_lightning_is_imported_late_and_its_remedy_named(missing):
         f"sys.modules[{missing!r}] = None\n"
         "try:\n    import impasto.training.train\n"
         "except impasto.errors.InputError as error:\n"
-        "    said, remedy = str(error), \"is not here: pip install 'impasto[train]'\"\n"
+        "    said, remedy = str(error), 'is not here: pip install \"impasto[train]\"'\n"
         f"    sys.exit(not ({missing!r} in said and remedy in said))\n"
         "sys.exit(1)"
     )

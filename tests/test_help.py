@@ -50,7 +50,9 @@ def examples():
     blocks = re.findall(r"```[a-z]*\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     found += [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     found += re.findall(r"`(impasto [^`]*--[^`]*)`", README.read_text(encoding="utf-8"))
-    lines = [line.strip().replace(".venv/bin/", "") for line in found]
+    lines = [
+        line.strip().replace(".venv/bin/", "").replace(".venv\\Scripts\\", "") for line in found
+    ]
     return sorted({line for line in lines if line.startswith("impasto ")})
 
 
@@ -175,7 +177,8 @@ def test_no_line_of_a_librarys_code_unless_it_is_asked_for(tmp_path, asked):
         "import logging, warnings\n"
         "def grumble():\n"
         "    warnings.warn('grumbling', UserWarning)  # a line of code\n"
-        "    logging.getLogger('library').warning('logging')\n"
+        "    logging.getLogger('library').warning('logging')\n",
+        encoding="utf-8",
     )
     code = """
 import sys, impasto.cli, impasto.images
@@ -187,7 +190,12 @@ impasto.cli.main()
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     env |= {"PYTHONWARNINGS": "always"} if asked else {}
     done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=env
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=env,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert ("grumbling" in done.stderr) == asked
@@ -243,7 +251,7 @@ def test_where_ctrl_c_is_ignored_it_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with cli._interrupts() as interrupted:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             time.sleep(0.01)
             assert not interrupted()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -290,7 +298,7 @@ def test_ctrl_c_in_a_folder_keeps_what_was_done(run, monkeypatch, desk):
     assert sorted(os.listdir("out")) == ["a-painting.png", "b-painting.png"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="background jobs of a POSIX shell")
+@pytest.mark.posix("background jobs of its shells")
 def test_a_background_job_goes_on(run, desk):
     write("in/a.png", photo(32, 40))
     write("in/b.png", painting(32, 40))
@@ -301,7 +309,10 @@ def test_a_background_job_goes_on(run, desk):
     gatys = ["-m", "gatys", "--iterations", "30", "--tolerance", "0", "--device", "cpu"]
     arguments = ["stylize", "in", "painting.png", "-o", "out", *gatys, "--preview", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     began = time.monotonic()
     while not Path("out/a-painting.png").exists() and time.monotonic() - began < 60:

@@ -600,7 +600,7 @@ def test_refuses_an_empty_file(tmp_path):
     refused(lambda: images.read(path), path, "is empty")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.posix("named pipes that are files")
 def test_refuses_a_pipe_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     refused(lambda: images.read(tmp_path / "pipe.png"), "no regular file")
@@ -617,7 +617,7 @@ def test_a_line_break_in_a_name_stays_out_of_the_message():
 
 def test_refuses_what_is_not_a_picture(tmp_path):
     path = tmp_path / "notes.jpg"
-    path.write_text("just some text")
+    path.write_text("just some text", encoding="utf-8")
     refused(lambda: images.read(path), path, "not a picture", "JPEG")
 
 
@@ -854,6 +854,7 @@ def test_webp_has_the_quality_asked_for(tmp_path, noise):
     assert sizes[0] == sizes[1] > sizes[2]
 
 
+@pytest.mark.posix("Windows has no permission bits")
 def test_new_files_have_normal_permissions(tmp_path, noise):
     umask = os.umask(0o027)
     try:
@@ -998,7 +999,7 @@ def test_settings_too_long_for_a_jpeg_are_cut(tmp_path):
 
 def test_read_settings_refuses_what_is_no_picture(tmp_path):
     refused(lambda: images.read_settings(tmp_path / "no.png"), "No such file")
-    (tmp_path / "notes.png").write_text("text")
+    (tmp_path / "notes.png").write_text("text", encoding="utf-8")
     refused(lambda: images.read_settings(tmp_path / "notes.png"), "not a picture")
 
 
@@ -1073,6 +1074,7 @@ def test_refuses_an_impossible_output(tmp_path, check):
     refused(lambda: check(tmp_path / ("x" * 5000 + ".png")), "give another")
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_a_link_stays_and_what_it_points_to_is_written(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "out.png"

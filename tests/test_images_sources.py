@@ -57,7 +57,12 @@ def test_reads_bytes_and_file_objects(tmp_path, kind):
 def test_reads_a_pipe():
     down, up = os.pipe()
     data = saved("PNG")
-    writer = threading.Thread(target=lambda: (os.write(up, data), os.close(up)))
+
+    def send():
+        with open(up, "wb") as stream:
+            stream.write(data)
+
+    writer = threading.Thread(target=send)
     writer.start()
     with open(down, "rb") as stream:
         picture = images.read(stream)
@@ -87,6 +92,7 @@ def test_an_address_is_no_file(call, make, address):
     refused(lambda: call(make(address)), address, "address", "files", "download")
 
 
+@pytest.mark.posix("Windows has no colon in names")
 def test_a_file_with_a_name_like_an_address_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("http:").mkdir()
@@ -130,6 +136,7 @@ def test_lists_the_folders_in_a_folder_when_asked(tmp_path):
     assert [path.name for path in images.list_pictures(tmp_path)] == ["b.png"]
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "in" / "b").mkdir(parents=True)
     (tmp_path / "other").mkdir()
@@ -145,6 +152,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
     assert relative == ["b/y.png", "c/x.png"]
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_same_file(tmp_path):
     a, b, hard, soft = (tmp_path / name for name in ("a.png", "b.png", "hard.png", "soft.png"))
     a.touch()
@@ -160,6 +168,7 @@ def test_same_file(tmp_path):
     files.check_apart(b, [])
 
 
+@pytest.mark.posix("symbolic links take a right of their own on Windows")
 def test_same_file_of_files_that_are_not_there_yet(tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     assert files.same_file(tmp_path / "new.png", tmp_path / "link" / "new.png")
@@ -314,7 +323,7 @@ def large_jpeg(height, width):
     return bytes(data[:at]) + b"".join(rows)[:-2] + b"\xff\xd9"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+@pytest.mark.linux("its /proc counts memory")
 def test_200_megapixels_for_a_small_picture_take_little_memory(tmp_path):
     path = tmp_path / "phone.jpg"
     path.write_bytes(large_jpeg(10000, 20000))
@@ -329,7 +338,11 @@ def test_200_megapixels_for_a_small_picture_take_little_memory(tmp_path):
         print(picture.height, picture.width, *levels, used() - before, used())
     """
     out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     height, width, red, green, blue, more, peak = map(int, out.stdout.split())
     assert 192 <= height < 400
@@ -372,7 +385,7 @@ def test_no_memory_to_encode_is_said(monkeypatch, tmp_path):
     refused(lambda: images.write(tmp_path / "a.jpg", RGB), "not enough memory", "smaller")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")
+@pytest.mark.linux("it holds to a limit of address space")
 def test_a_limit_of_the_process_counts(tmp_path):
     path = tmp_path / "huge.jpg"
     path.write_bytes(large_jpeg(9008, 9008))
@@ -390,7 +403,11 @@ def test_a_limit_of_the_process_counts(tmp_path):
         print(images.read({str(path)!r}, size=64).width)
     """
     out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     message, width = out.stdout.splitlines()
     assert message.startswith("InputError")

@@ -356,14 +356,16 @@ def test_paintings_may_stand_in_the_recipe_and_stay_the_same(run, folder, tmp_pa
     for i in range(6):
         write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
     write(tmp_path / "own.png", painting())
-    Path("recipe.toml").write_text(RECIPE.replace("STYLES", 'styles = ["own.png"]\n'))
+    Path("recipe.toml").write_text(
+        RECIPE.replace("STYLES", 'styles = ["own.png"]\n'), encoding="utf-8"
+    )
     common = ["train", "johnson", "--photos", "photos", "--recipe", "recipe.toml"]
     code, _, said = run(*common)
     assert code == 0, said
     write(tmp_path / "own.png", painting(seed=7).flip(0))
     code, _, said = run(*common, "--resume", "--steps", "4")
     assert code == 2
-    assert "runs/johnson" in said
+    assert str(Path("runs/johnson")) in said
 
 
 def test_a_name_with_a_dot_is_kept(run, folder, tmp_path, photo_file):
@@ -379,7 +381,7 @@ def test_training_by_the_command(run, folder, tmp_path):
     pytest.importorskip("lightning")
     for i in range(6):
         write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
-    Path("recipe.toml").write_text(RECIPE.replace("STYLES", ""))
+    Path("recipe.toml").write_text(RECIPE.replace("STYLES", ""), encoding="utf-8")
     common = ["train", "johnson", "--photos", "photos", "--recipe", "recipe.toml"]
     code, _, said = run(*common, "--style", folder / "night.png", "--style-size", "40")
     assert code == 0, said

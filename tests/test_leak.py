@@ -82,7 +82,7 @@ def test_it_ends_when_asked_and_refuses_what_it_cannot_do(folder):
     two = {"wct": ("wct", {}), "adain": ("adain", {})}
     kept = run(folder, two, rounds=2, on_progress=lambda done, total, name: done == 3)
     assert list(kept) == ["wct"]  # the second method was not through
-    assert (folder / "out" / "leak.csv").read_text().splitlines()[0] == "round,wct"
+    assert (folder / "out" / "leak.csv").read_text(encoding="utf-8").splitlines()[0] == "round,wct"
     with pytest.raises(InputError, match="rounds = 0"):
         run(folder, {"wct": ("wct", {})}, rounds=0)
     (folder / "styles" / "0.png").unlink()

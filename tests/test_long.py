@@ -37,6 +37,7 @@ def peak(*args: object) -> float:
         stderr=subprocess.PIPE,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     return float(done.stderr.splitlines()[-1])
 
@@ -81,11 +82,13 @@ def test_a_phones_200_megapixels(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert refused.returncode == 2
     assert "199756800" in refused.stderr.replace(",", "")
 
 
+@pytest.mark.posix("Windows cannot send Ctrl-C to one process")
 def test_kills_leave_whole_pictures_or_none(tmp_path):
     for number in range(12):
         Image.fromarray(as_uint8(photo(96, 128, number))).save(tmp_path / f"{number}.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import subprocess
 import sys
 
@@ -115,10 +114,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(
-    sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods(),
-    reason="needs fork",
-)
+@pytest.mark.linux("a fork that can compute")
 @pytest.mark.parametrize("label", ["adain", "gatys", "artflow"])
 def test_a_forked_worker_renders(label):
     code = FORKING.replace("NAME", repr(TAKERS[label]))
@@ -224,10 +220,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(
-    sys.platform == "darwin" or "fork" not in multiprocessing.get_all_start_methods(),
-    reason="needs fork",
-)
+@pytest.mark.linux("a fork that can compute")
 def test_a_forked_worker_does_whatever_comes_first():
     subprocess.run([sys.executable, "-c", CONTENT], check=True, timeout=200)
 

@@ -199,7 +199,7 @@ def test_a_file_or_a_folder_of_that_name_wins(run, desk):
 def test_a_sweep_takes_one(desk, tmp_path):
     (row,) = sweep("photo.png", "swirls", tmp_path / "out", {"strength": [1.0]}, method="ghiasi")
     assert row["fault"] is None
-    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    report = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert report["style"] == "swirls"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data import painting, photo
+from data import LINKS, painting, photo
 from PIL import Image
 
 from impasto.images import read, read_settings, write
@@ -129,7 +129,7 @@ def test_recursive_keeps_the_tree(run):
     write("in/deep/er/b.png", photo(32, 40))
     arguments = ["stylize", "in", "painting.png", "-o", "out", *QUICK]
     assert run(*arguments)[0] == 0
-    assert [str(path) for path in Path("out").rglob("*.png")] == ["out/a-painting.png"]
+    assert list(Path("out").rglob("*.png")) == [Path("out/a-painting.png")]
     assert run(*arguments, "--recursive")[0] == 0
     assert Path("out/deep/er/b-painting.png").exists()
 
@@ -258,7 +258,9 @@ def test_a_pipe_that_nobody_reads(run, arguments):
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "impasto", *arguments]
-    done = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, check=False, stdout=writing, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     os.close(writing)
     assert done.returncode not in (0, 2)
     assert complaints(done.stderr) == []
@@ -276,16 +278,16 @@ def test_standard_output_takes_neither_previews_nor_several(run):
 # What is left alone ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["itself", "hard link", "symbolic link"])
+@pytest.mark.parametrize("link", [None, *LINKS])
 @pytest.mark.parametrize("read_as", ["content", "style", "start", "model", "weights"])
-def test_no_input_is_overwritten(run, kind, read_as):
+def test_no_input_is_overwritten(run, link, read_as):
     file = {"model": "small.safetensors", "weights": "net.safetensors"}.get(read_as, "mine.png")
     if read_as != "model":
         Path(file).write_bytes(Path("painting.png").read_bytes())
     out = file
-    if kind != "itself":
+    if link:
         out = "out.png"
-        (os.link if kind == "hard link" else os.symlink)(file, out)
+        link(file, out)
     before = Path(file).read_bytes()
     arguments = {
         "content": ["mine.png", "painting.png", *QUICK],

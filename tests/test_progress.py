@@ -158,7 +158,9 @@ picture = np.random.default_rng(0).random((40, 48, 3))
 impasto.stylize(picture, picture, device="cpu")
 sys.exit("tqdm.auto" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, encoding="utf-8"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

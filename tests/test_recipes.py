@@ -40,7 +40,7 @@ def _toy(monkeypatch):
 
 
 def recipe(folder: Path, text: str) -> Path:
-    (folder / "toy.toml").write_text(text)
+    (folder / "toy.toml").write_text(text, encoding="utf-8")
     return folder / "toy.toml"
 
 

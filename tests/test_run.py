@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from data import LINKS
 
 from impasto.errors import InputError, check_finite, check_share
 from impasto.files import check_apart, path_of, paths_of, save
@@ -41,10 +41,10 @@ def test_a_state_that_cannot_be_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("link", [os.link, os.symlink])
+@pytest.mark.parametrize("link", LINKS)
 def test_outputs_are_told_from_inputs_by_what_they_are(tmp_path, link):
-    (tmp_path / "in").write_text("kept")
-    (tmp_path / "other").write_text("kept")
+    (tmp_path / "in").write_text("kept", encoding="utf-8")
+    (tmp_path / "other").write_text("kept", encoding="utf-8")
     link(tmp_path / "in", tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "." / "in"):
         with pytest.raises(InputError, match="would overwrite"):

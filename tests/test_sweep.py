@@ -91,7 +91,7 @@ def test_it_goes_on_and_takes_further_values(folder):
     assert (folder / "out" / ended[0]["picture"]).read_bytes() == picture
     with pytest.raises(InputError, match=r"another sweep \(method differ\)"):
         run(folder, {"strength": [1.0]}, method="wct", options=FAST)
-    (folder / "out" / "results.json").write_text("[]")
+    (folder / "out" / "results.json").write_text("[]", encoding="utf-8")
     with pytest.raises(InputError, match="no sweep that can go on"):
         run(folder, {"strength": [1.0]})
 
@@ -106,7 +106,12 @@ def test_what_cannot_be_made_is_a_row_with_its_fault(folder):
     rows = run(folder, {"optimizer": ["lbfgs", "newton"]})
     assert rows[0]["fault"] is None
     assert "newton" in rows[1]["fault"]
-    assert json.loads((folder / "out" / "results.json").read_text())["rows"][1]["picture"] is None
+    assert (
+        json.loads((folder / "out" / "results.json").read_text(encoding="utf-8"))["rows"][1][
+            "picture"
+        ]
+        is None
+    )
 
 
 def test_what_does_not_go_together(folder):
@@ -159,7 +164,8 @@ def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):
     recipe = folder / "recipe.toml"
     recipe.write_text(
         'method = "adain"\n[set]\ndevice = "cpu"\nstrength = 0.5\n'
-        '[vary]\nsize = [32, 40]\ncolor = ["none", "match"]\n'
+        '[vary]\nsize = [32, 40]\ncolor = ["none", "match"]\n',
+        encoding="utf-8",
     )
     words = ["sweep", folder / "photo.png", folder / "wave.png", "-o", folder / "out"]
     words += ["--recipe", recipe, "--set", "size=36", "--set", "strength=1"]
@@ -185,7 +191,7 @@ def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):
     ],
 )
 def test_recipes_that_are_none(folder, text, words):
-    (folder / "recipe.toml").write_text(text)
+    (folder / "recipe.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         read_recipe(folder / "recipe.toml")
 
@@ -225,7 +231,7 @@ def test_size_is_the_same_for_all(folder, command):
 
 def test_size_goes_before_a_recipe(folder, command):
     (folder / "r.toml").write_text(
-        'method = "adain"\n[vary]\nsize = [32, 40]\nstrength = [0.5, 1.0]\n'
+        'method = "adain"\n[vary]\nsize = [32, 40]\nstrength = [0.5, 1.0]\n', encoding="utf-8"
     )
     code, listed, said = command("--recipe", folder / "r.toml", "--size", "20")
     assert code == 0, said
@@ -270,7 +276,7 @@ def test_what_is_no_finite_number(folder, command, text):
     assert code == 2
     assert "--set lr is nan: must be a finite number" in said
     for table in ("vary]\nlr = [nan]", "set]\nlr = inf"):
-        (folder / "r.toml").write_text(f"[{table}")
+        (folder / "r.toml").write_text(f"[{table}", encoding="utf-8")
         with pytest.raises(InputError, match=r"r\.toml: (vary|set)\.lr is (nan|inf): must be"):
             read_recipe(folder / "r.toml")
     for vary, options in (({"lr": [float("nan")]}, {}), ({"lr": [1]}, {"tv_weight": float("inf")})):

@@ -185,7 +185,7 @@ MEETING = {  # what is read -> what would be written
 
 @pytest.mark.parametrize("name", LINKED)
 def test_an_output_that_is_an_input_by_a_hard_link(here, run, name):
-    Path("r.toml").write_text("[vary]\nstrength = [0.0]\n")
+    Path("r.toml").write_text("[vary]\nstrength = [0.0]\n", encoding="utf-8")
     Path("mine.style").write_bytes(b"a style")
     given, out = MEETING[name]
     Path(out).parent.mkdir(exist_ok=True)
@@ -341,14 +341,14 @@ def test_a_sweep_tells_no_folders(home, tmp_path, run):
     code, printed, said = run(*words, *fast, *more, "--vary", f"start={starts}")
     assert "start=other.png" in printed, said
     assert code == 1  # for none.png is not there
-    rows = json.loads((out / "results.json").read_text())["rows"]
+    rows = json.loads((out / "results.json").read_text(encoding="utf-8"))["rows"]
     assert [row["start"] for row in rows] == ["start.png", "other.png", "none.png"]
     assert rows[2]["fault"].startswith("none.png: cannot open it")
     # What is not downloaded: the fault tells where weights belong.
     more = ("--set", "convention=caffe", "--vary", "backbone=vgg19,vgg16")
     code, _, said = run(*words, *fast, *more, "-o", tmp_path / "o")
     assert code == 1, said
-    rows = json.loads((tmp_path / "o" / "results.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "o" / "results.json").read_text(encoding="utf-8"))["rows"]
     assert "https://" in rows[0]["fault"]
     assert not tells(out)
     assert not tells(tmp_path / "o")
@@ -374,7 +374,7 @@ def test_comparisons_and_leaks_tell_no_folders(home, tmp_path):
     judge = load_backbone("compact")
     compare(*places, judge, **where)
     compare(*places, judge, **where)  # it goes on
-    kept = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    kept = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert kept["methods"]["own"]["model"] == "small.safetensors"
     leak(home / "photo.png", home / "paintings", tmp_path / "leak", methods, rounds=1, **where)
     assert not tells(tmp_path / "out")

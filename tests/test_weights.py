@@ -261,14 +261,15 @@ def test_certificates_that_a_mac_lacks(
 def test_cache_below_a_file(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("IMPASTO_HOME", str(tmp_path / "file" / "cache"))
     refused(record(server), "cannot write to the cache folder")
     assert server.requests == []
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+@pytest.mark.posix("permissions of folders")
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write")
 def test_read_only_cache(server: Server) -> None:
     home().mkdir()
     home().chmod(0o500)
@@ -291,7 +292,7 @@ def test_disk_that_fails_at_the_end(server: Server, monkeypatch: pytest.MonkeyPa
     refused(record(server), "No space left on device")
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+@pytest.mark.posix("signals to a thread")
 def test_interrupted(server: Server) -> None:
     # A process started in the background by a script ignores SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

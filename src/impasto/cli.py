@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import json
 import logging
@@ -90,6 +91,7 @@ app.add_typer(study_app, name="study")
 say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130
+WINDOWS = os.name == "nt"
 THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
 # What a line is told that names no command or option that there is: typer brings its own click.
 _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -116,10 +118,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         say.print("impasto: interrupted")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # who reads has seen enough
-        _close_output()
-        sys.exit(1)
     except Exception as error:
+        if _unread(error):
+            _close_output()
+            sys.exit(1)
         if lacks_memory(error):
             say.print("impasto: out of memory: use a smaller --size, or --device cpu", style="red")
             sys.exit(2)
@@ -140,6 +142,13 @@ def main() -> None:
 def _unexpected(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200]
     return f"a fault of impasto's, please report it: {type(error).__name__}: {text}"
+
+
+def _unread(error: BaseException) -> bool:
+    """Whether who reads the output has seen enough; Windows may call it invalid (cpython#79935)."""
+    if WINDOWS and isinstance(error, OSError) and error.errno == errno.EINVAL:
+        return error.filename is None
+    return isinstance(error, BrokenPipeError)
 
 
 def _begin() -> None:
@@ -301,7 +310,7 @@ Examples:
 
     impasto stylize photo.jpg paintings/ -o by_each/
 
-    impasto stylize photo.jpg painting.jpg -o '{content}_by_{style}.png' -m gatys --backbone vgg16
+    impasto stylize photo.jpg painting.jpg -o "{content}_by_{style}.png" -m gatys --backbone vgg16
 
     impasto stylize scan.tif painting.jpg -o out.tif --depth 16
 
@@ -654,10 +663,8 @@ class _Failed:
         """
         try:
             yield
-        except BrokenPipeError:
-            raise
         except Exception as error:
-            if self.total == 1:
+            if self.total == 1 or _unread(error):
                 raise
             if lacks_memory(error):
                 text = "out of memory; use a smaller --size"
@@ -850,8 +857,16 @@ def _interrupts(
         signal.signal(signal.SIGINT, before)
 
 
+class _Bar(Progress):
+    """Nothing at all where it is disabled: rich below 15 ends with an empty line even so."""
+
+    def stop(self) -> None:
+        if not self.disable:
+            super().stop()
+
+
 def _bar() -> Progress:
-    return Progress(
+    return _Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[loss]}", markup=False),

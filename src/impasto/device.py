@@ -227,10 +227,12 @@ def available_memory(device: torch.device | None = None) -> int:
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # a container of Linux; what it caches can be had
         group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(stat.get("inactive_file", 0))
-        free = min(free, max(0, limit - used))
+        most, current, stat = (
+            (group / f"memory.{name}").read_text(encoding="ascii")
+            for name in ("max", "current", "stat")
+        )
+        inactive = int(dict(line.split() for line in stat.splitlines()).get("inactive_file", 0))
+        free = min(free, max(0, int(most) - int(current) + inactive))
     with suppress(ImportError, OSError, ValueError):  # not on Windows
         import resource
 

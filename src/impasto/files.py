@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sys
@@ -48,7 +49,9 @@ def shown(path: object) -> str:
 
 
 def reason_of(fault: BaseException) -> str:
-    """What ``fault`` says, in one line."""
+    """What ``fault`` says, in one line; of a missing file, the same on every system."""
+    if isinstance(fault, FileNotFoundError):
+        return os.strerror(errno.ENOENT)
     text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
     return " ".join(text.split())
 

@@ -147,10 +147,10 @@ def palette_loss(
         directions: unit vectors ``(3, n)``.
     """
     with torch.autocast(pictures.device.type, enabled=False):
-        each = (x.float().flatten(2).mT @ directions for x in (pictures, target, beside))
-        ours, theirs, own = (x.sort(1).values for x in each)
+        each = (directions.mT @ x.float().flatten(2) for x in (pictures, target, beside))
+        ours, theirs, own = (x.sort(2).values for x in each)
         aim = own.lerp(theirs, strength[:, None, None])
-        return (ours - aim).square().mean((1, 2)) / (aim.var(1).mean(1) + 1e-3)
+        return (ours - aim).square().mean((1, 2)) / (aim.var(2).mean(1) + 1e-3)
 
 
 def aligned_channels(moments: Moments, target: Moments, kept: float = 0.8) -> Tensor:

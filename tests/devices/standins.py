@@ -9,6 +9,7 @@ with the rule.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -86,7 +87,10 @@ class Card:
         rules: what it refuses: each is called with an operation's name and its arguments, the
             numbers as the host's tensors, and raises what the device would raise.
         memory: bytes that it has.
-        capability: of CUDA; capabilities, beside it, that this PyTorch has kernels for.
+        capability: of CUDA.
+        kernels: what this PyTorch was built for.
+        tf32: whether convolutions cut float32 to ten bits where PyTorch's settings allow it, as
+            from Ampere on they do.
 
     Attributes:
         waits: operations so far that made the host wait for the device.
@@ -101,8 +105,9 @@ class Card:
         memory: int = 2**40,
         capability: tuple[int, int] = (9, 0),
         kernels: tuple[str, ...] = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"),
+        tf32: bool = False,
     ) -> None:
-        self.kind, self.rules, self.memory = kind, rules, memory
+        self.kind, self.rules, self.memory, self.tf32 = kind, rules, memory, tf32
         self.capability, self.kernels = capability, kernels
         self.waits: list[str] = []
         self.operations: set[str] = set()
@@ -125,15 +130,15 @@ class Card:
             kwargs["device"] = torch.device("cpu")
         args, kwargs = tree_map(lambda x: x.inner if isinstance(x, Far) else x, (args, kwargs))
         if fars and self._waits(name, args, kwargs, to):
-            self.waits.append(name)
+            self.waits.append(f"{name} at {_place()}")
         if name == "_local_scalar_dense":
             return func(*args, **kwargs)
         if lands or fars:
             self.operations.add(name)
             for rule in self.rules:
                 rule(name, args, kwargs, func.name().removeprefix("aten::"))
-        if name == "record_stream":
-            return None
+        if self.tf32 and name.startswith("convolution") and _allows_tf32():
+            args = tree_map(_cut, args)
         out = func(*args, **kwargs)
         if not lands:
             return out
@@ -179,6 +184,7 @@ class Card:
         weak = StorageWeakRef(storage)
         self._blocks[storage.data_ptr()] = (weak, storage.nbytes())
         if (used := self._used(storage.nbytes())) > self.memory:
+            del self._blocks[storage.data_ptr()]
             self._no_memory(storage.nbytes())
         self.peak = max(self.peak, used)
 
@@ -203,6 +209,27 @@ class Card:
         return max(0, self.memory - sum(size for _, size in self._blocks.values()))
 
 
+def _allows_tf32() -> bool:
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    return torch.backends.cudnn.allow_tf32 if conv is None else conv.fp32_precision == "tf32"
+
+
+def _cut(x: Any) -> Any:
+    """float32 rounded to the ten bits of TF32."""
+    if not isinstance(x, Tensor) or x.dtype != torch.float32:
+        return x
+    bits = x.view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def _place() -> str:
+    """Where impasto is at work."""
+    frame = sys._getframe()
+    while frame and "impasto" not in Path(frame.f_code.co_filename).parts[-4:]:
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "a test"
+
+
 class _Dispatch(TorchDispatchMode):
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -224,7 +251,7 @@ class _Names(TorchFunctionMode):
         if func is torch.device or getattr(func, "__name__", "") == "__get__":
             return func(*args, **kwargs)
         if func is Tensor.tolist and isinstance(args[0], Far):
-            self.card.waits.append("tolist")
+            self.card.waits.append(f"tolist at {_place()}")
             return args[0].inner.tolist()
         if func is Tensor.numpy and isinstance(args[0], Far):
             raise TypeError(f"can't convert {self.card.kind}:0 device type tensor to numpy")
@@ -259,6 +286,8 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         patch.setattr(torch.cuda, "get_device_capability", lambda device=None: card.capability)
         patch.setattr(torch.cuda, "get_arch_list", lambda: list(card.kernels))
         patch.setattr(torch.cuda, "get_device_name", lambda device=None: "a stand-in")
+        able = lambda *args, **kwargs: card.capability >= (8, 0)  # noqa: E731
+        patch.setattr(torch.cuda, "is_bf16_supported", able)
         patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (card.free(), card.memory))
         patch.setattr(torch.cuda, "memory_reserved", lambda device=None: 0)
         patch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)

@@ -282,9 +282,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(_refusal(path))
     try:
         if suffix in (".safetensors", ".style"):
-            with safe_open(path, framework="pt") as stored:
+            # safetensors below 0.7 would take the default device, which is the host's to set.
+            with safe_open(path, framework="pt") as stored, torch.device("cpu"):
                 metadata = dict(stored.metadata() or {})
-                loaded = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                # Copies, for Windows lets nobody replace a file that tensors are mapped from.
+                names = stored.keys()
+                loaded = {name: stored.get_tensor(name).clone() for name in names}
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -197,4 +197,4 @@ def check_format(
 def check_avif(what: str) -> None:
     """Raise InputError, which says what to install, if this Pillow has no AVIF."""
     if "avif" not in features.modules or not features.check("avif"):
-        raise InputError(f"{what} needs Pillow 11.3 or newer; pip install -U pillow")
+        raise InputError(f"{what} needs a Pillow that was built with it; pip install -U pillow")

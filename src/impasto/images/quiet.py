@@ -2,6 +2,7 @@
 
 import ctypes
 import ctypes.util
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,8 +42,11 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def unlimited() -> Iterator[None]:
+def unlimited(pixels: float = math.inf) -> Iterator[None]:
     """Meanwhile Pillow has no limit of pixels, for one picture above it at a time: ours decides."""
+    if pixels < math.inf and pixels <= (Image.MAX_IMAGE_PIXELS or math.inf):
+        yield
+        return
     with _large:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None

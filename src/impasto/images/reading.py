@@ -9,7 +9,7 @@ import io
 import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -281,9 +281,8 @@ def _opened(kind: str, stream: BinaryIO, label: str) -> Image.Image:
 
 
 def _load(image: Image.Image, accept_truncated: bool = False) -> None:
-    too_large = image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf)
     try:
-        with unlimited() if too_large else nullcontext():
+        with unlimited(image.width * image.height):
             image.load()
     except OSError:
         # Pillow has by then what it could decode, and only the file's end to complain of.
@@ -338,7 +337,8 @@ def _pil_rows(
     width, profile = image.width, image.info.get("icc_profile")
 
     def strip(top: int, bottom: int) -> Image.Image:
-        return image.crop((0, top, width, bottom))
+        with unlimited(width * (bottom - top)):  # of which Pillow below 13 wants to hear here too
+            return image.crop((0, top, width, bottom))
 
     if image.mode == "F" or image.mode.startswith("I"):
         white = _white(

@@ -110,7 +110,7 @@ class _Model(FlowModel):
             return self.rbmad(features, aim, strength)  # type: ignore[no-any-return]
         if self.operator == "wct":
             return whitening.wct(features, aim, strength)
-        return adain(features, aim.to(features.dtype), strength)
+        return adain(features, aim.to(features.dtype).to(features.device), strength)
 
 
 class ArtFlow(FlowStyle):

@@ -578,10 +578,12 @@ class GhiasiTraining:
     @torch.no_grad()
     def _passed(self, contents: Tensor, mix: Tensor) -> Tensor:
         """``contents``, some of them after a first pass at half the size, enlarged."""
-        chosen = (torch.rand(len(contents), device="cpu") < self.again).to(contents.device)
-        if not chosen.any():
+        drawn = torch.rand(len(contents), device="cpu") < self.again
+        if not drawn.any():
             return contents
+        chosen = drawn.nonzero()[:, 0].to(contents.device)  # as numbers: for a mask one would wait
         first = self.model(F.avg_pool2d(contents[chosen], 2), mix[chosen]).clamp(0, 1)
+        torch.clear_autocast_cache()  # else the next pass has no gradients (pytorch#158232)
         large = F.interpolate(first, contents.shape[-2:], mode="bicubic").clamp(0, 1)
         out = contents.clone()
         out[chosen] = large.to(out)

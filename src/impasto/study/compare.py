@@ -386,7 +386,7 @@ def _most_memory() -> float:
     """Bytes that this process has had at most."""
     status = Path("/proc/self/status")
     if status.exists():  # the next one would count what the parent had when it started this one
-        lines = status.read_text().splitlines()
+        lines = status.read_text(encoding="utf-8").splitlines()
         return next(1024 * float(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     try:
         import resource

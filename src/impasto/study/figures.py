@@ -76,7 +76,7 @@ def matplotlib_figure() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("figures need Matplotlib: pip install 'impasto[study]'") from None
+        raise InputError('figures need Matplotlib: pip install "impasto[study]"') from None
     return Figure
 
 

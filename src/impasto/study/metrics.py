@@ -278,7 +278,7 @@ def luminance_ssim(out: Tensor, content: Tensor) -> float:
     try:
         from skimage.metrics import structural_similarity
     except ImportError:
-        raise InputError("SSIM needs scikit-image: pip install 'impasto[photos]'") from None
+        raise InputError('SSIM needs scikit-image: pip install "impasto[photos]"') from None
     ours, theirs = (luminance_of(picture)[0].double().numpy() for picture in (out, content))
     return float(
         structural_similarity(  # type: ignore[no-untyped-call]

@@ -51,7 +51,7 @@ try:
 except ImportError as error:
     raise InputError(
         "training needs Lightning, TensorBoard and Matplotlib, and "
-        f"{error.name} is not here: pip install 'impasto[train]'"
+        f'{error.name} is not here: pip install "impasto[train]"'
     ) from None
 
 __all__ = [
@@ -553,7 +553,7 @@ def history(run: Path) -> list[dict[str, float]]:
     )
     for folder in folders:
         if (folder / "metrics.csv").exists():  # else killed before its first entry
-            with open(folder / "metrics.csv", newline="") as file:
+            with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
                 whole = (line for line in file if line.endswith("\n"))  # a kill may tear the last
                 for row in csv.DictReader(whole):
                     seen = {name: float(value) for name, value in row.items() if value}

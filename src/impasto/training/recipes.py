@@ -219,5 +219,12 @@ def typed(changes: Mapping[str, Any]) -> str:
             isinstance(value, str) and value_of(value) != value
         ):
             text = json.dumps(value)
-        out += f" --set {shlex.quote(f'{name}={text}')}"
+        out += f" --set {_quoted(f'{name}={text}')}"
     return out
+
+
+def _quoted(word: str) -> str:
+    """`word` as it is typed, in double quotes if in any: cmd of Windows knows no others."""
+    if shlex.quote(word) == word:
+        return word
+    return '"' + re.sub(r'(["\\$`])', r"\\\1", word) + '"'
