@@ -91,9 +91,9 @@ def in_a_process(folder: Path, *paths: Path) -> dict[str, str]:
         [sys.executable, "-m", "impasto", "doctor"],
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -194,7 +194,7 @@ def test_an_old_card_is_told_with_the_reason(monkeypatch, recwarn):
 
 
 def test_a_card_that_fails_is_told_beside_one_that_does_not(monkeypatch):
-    with playing(Card("cuda"), monkeypatch):
+    with playing(Card("cuda"), monkeypatch), monkeypatch.context() as patch:
         honest = torch.cuda.mem_get_info
 
         def ask(where):
@@ -202,8 +202,8 @@ def test_a_card_that_fails_is_told_beside_one_that_does_not(monkeypatch):
                 raise RuntimeError("CUDA error: all CUDA-capable devices are busy")
             return honest(where)
 
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", ask)
+        patch.setattr(torch.cuda, "device_count", lambda: 2)
+        patch.setattr(torch.cuda, "mem_get_info", ask)
         told = rows()
     assert "GB are free" in told["cuda:0"]
     assert told["cuda:1"] == "unknown: RuntimeError: CUDA error: all CUDA-capable devices are busy"
@@ -276,7 +276,7 @@ def test_what_was_downloaded(tmp_path, no_card):
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, no_card):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="ascii")
     for place in ("file", "file/below"):
         monkeypatch.setenv("IMPASTO_HOME", str(tmp_path / place))
         assert re.search("cannot be (written|made)", rows()["cache"])
