@@ -106,15 +106,6 @@ def test_auto_passes_over_a_card_without_kernels_and_says_so_once(cards):
     assert device.choose_device() == torch.device("cpu")  # warnings are errors here
 
 
-@pytest.mark.filterwarnings("default")
-def test_the_note_is_a_line_of_the_command_line(cards, run, desk):
-    cards((6, 1))
-    given = ["-o", "out.png", "--model", "small.safetensors", "-m", "adain"]
-    code, _, said = run("stylize", "photo.png", "painting.png", *given)
-    assert code == 0
-    assert said.count("the CPU computes: card 0 has capability 6.1") == 1
-
-
 def test_a_card_without_kernels_that_was_asked_for_is_refused(cards):
     cards((8, 6), (6, 1))
     assert device.choose_device("cuda") == torch.device("cuda")
