@@ -20,7 +20,7 @@ FLOORS = [
     {"networks", "operators"},
     {"methods"},
     {"training", "pipeline"},
-    {"study", "targets"},
+    {"study", "targets", "doctor"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -1516,6 +1517,24 @@ def backbones() -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(f"cache folder: {home()} (IMPASTO_HOME)")
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what a bug report needs: versions, devices, what auto takes and why, what is missing.
+
+    It needs no network, writes nothing, and names your home folder ~. Its exit code is always 0.
+
+    Examples:
+
+        impasto doctor
+
+        impasto doctor > doctor.txt
+    """
+    from .doctor import laid_out, report
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(laid_out(report(), width))
 
 
 @app.command()

@@ -23,6 +23,7 @@ __all__ = [
     "LARGE",
     "arranged",
     "available_memory",
+    "bfloat16_units",
     "blank",
     "check_memory",
     "check_process",
@@ -32,6 +33,7 @@ __all__ = [
     "fetched",
     "full_precision",
     "layout",
+    "missing_cuda",
     "obstacle",
     "sparing",
     "tune",
@@ -90,18 +92,19 @@ def obstacle(index: int) -> str | None:
     """
     if torch.version.hip is not None:  # AMD's are named otherwise, and torch itself refuses them
         return None
-    kernels = [
-        (arch.partition("_")[0], _capability(arch.partition("_")[2]))
-        for arch in torch.cuda.get_arch_list()
-    ]
-    major, minor = torch.cuda.get_device_capability(index)
-    for kind, (own_major, own_minor) in kernels:
-        later = (own_major, own_minor) <= (major, minor)
-        if later and (kind == "compute" or own_major == major):
+    card = torch.cuda.get_device_capability(index)
+    built = set()
+    for arch in torch.cuda.get_arch_list():
+        kind, _, number = arch.partition("_")
+        own = _capability(number)
+        built.add(own)
+        # What is built for one alone, such as 90a, serves no later one.
+        serves = own <= card and (kind == "compute" or own[0] == card[0]) and number[-1:] != "a"
+        if own == card or serves:
             return None
-    known = ", ".join(sorted({f"{a}.{b}" for _, (a, b) in kernels}, key=float)) or "no card"
+    known = ", ".join(f"{major}.{minor}" for major, minor in sorted(built)) or "no card"
     return (
-        f"{torch.cuda.get_device_name(index)} has capability {major}.{minor}, and torch "
+        f"{torch.cuda.get_device_name(index)} has capability {card[0]}.{card[1]}, and torch "
         f"{torch.__version__} has kernels for {known}: install a build for it, see "
         "https://pytorch.org/get-started/previous-versions"
     )
@@ -174,14 +177,22 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type != "cpu":
-        return False
+    return device.type == "cpu" and bool(bfloat16_units())
+
+
+def bfloat16_units() -> list[str]:
+    """Those of the CPU that multiply bfloat16 natively, by their names."""
     try:
-        abilities = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+        has = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+        return [name for name, (key, _) in _UNITS.items() if has.get(key)]
     except (AttributeError, RuntimeError):  # torch before 2.10 keeps it private
-        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
-    return bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16"))
+        return [name for name, (_, probe) in _UNITS.items() if getattr(torch.cpu, probe, bool)()]
+
+
+_UNITS = {
+    "AMX": ("amx_bf16", "_is_amx_tile_supported"),
+    "AVX512-BF16": ("avx512_bf16", "_is_avx512_bf16_supported"),
+}
 
 
 def describe(device: torch.device, precision: torch.dtype) -> str:
@@ -234,8 +245,9 @@ def available_memory(device: torch.device | None = None) -> int:
 @contextmanager
 def unmixed() -> Iterator[None]:
     """Without autocast: the host may mix precisions, and here one was asked for."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     with ExitStack() as stack:
-        for kind in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        for kind in ("cpu", *(kind for kind in there if there[kind])):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 

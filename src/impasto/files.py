@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from platformdirs import user_cache_dir
+
 from .errors import InputError
 
 __all__ = [
     "check_apart",
     "check_name",
     "folded",
+    "home",
     "identity",
     "is_device",
     "part_name",
@@ -194,6 +197,20 @@ def _takes_long_paths() -> bool:
             return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
     except OSError:
         return False
+
+
+def home() -> Path:
+    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches.
+
+    Raises InputError where nobody is at home: in a container, say, with a user of no name.
+    """
+    try:
+        folder = Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto"))
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            "no home folder is known to keep weights in: set IMPASTO_HOME to a folder"
+        ) from error
 
 
 def part_name() -> str:

@@ -26,13 +26,12 @@ from typing import Any, BinaryIO
 from urllib.error import HTTPError
 
 import torch
-from platformdirs import user_cache_dir
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import home, replacing
 from ..images.places import named
 from ..progress import Bar, in_notebook
 
@@ -129,20 +128,6 @@ RECORDS: dict[str, WeightRecord] = {
         _robust("resnet18"),
     )
 }
-
-
-def home() -> Path:
-    """The cache folder: ``$IMPASTO_HOME``, or where the system keeps caches.
-
-    Raises InputError where nobody is at home: in a container, say, with a user of no name.
-    """
-    try:
-        folder = Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto"))
-        return folder.expanduser().absolute()
-    except RuntimeError as error:
-        raise InputError(
-            "no home folder is known to keep weights in: set IMPASTO_HOME to a folder"
-        ) from error
 
 
 def find(record: WeightRecord) -> Path | None:
