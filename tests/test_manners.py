@@ -115,7 +115,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.linux("a fork that can compute")
-@pytest.mark.parametrize("label", ["adain", "gatys", "artflow"])
+@pytest.mark.parametrize("label", ["ghiasi", "adain", "gatys", "artflow"])
 def test_a_forked_worker_renders(label):
     code = FORKING.replace("NAME", repr(TAKERS[label]))
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

@@ -63,7 +63,7 @@ def test_every_method_paints_there_as_on_the_cpu(monkeypatch, label):
         torch.testing.assert_close(out, cpu.picture.rgb, atol=5e-3, rtol=0)
 
 
-@pytest.mark.parametrize("label", ["ghiasi", "adain", "wct", "johnson", "artflow"])
+@pytest.mark.parametrize("label", ["ghiasi", "wct", "johnson", "artflow"])
 def test_brush_mixtures_and_refinement(card, label):
     name, options = EVERY[label]
     styles = ["woodcut", "the_kiss"] if name == "johnson" else [painting(), painting(60, 60, 3)]
@@ -74,8 +74,7 @@ def test_brush_mixtures_and_refinement(card, label):
     assert out.picture.rgb.isfinite().all()
 
 
-@pytest.mark.parametrize("backbone", ["slim", "vgg19", "resnet18"])
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize(("backbone", "optimizer"), [("slim", "adam"), ("resnet18", "lbfgs")])
 def test_gatys_with_every_kind_of_backbone(card, backbone, optimizer):
     weights = {} if backbone == "slim" else {"weights_file": "random"}
     given = {"iterations": 2, "optimizer": optimizer, "tv_weight": 1.0, "pooling": "average"}
@@ -146,7 +145,7 @@ def test_the_comparison(card, tmp_path, monkeypatch):
     write(tmp_path / "c" / "one.png", photo(40, 52))
     write(tmp_path / "s" / "wave.png", painting(48, 60))
     judge = load_backbone("compact")
-    names = ["ghiasi", "adain", "wct", "gatys", "artflow", "styleflow"]
+    names = ["ghiasi", "wct", "gatys"]
     places = (tmp_path / "c", tmp_path / "s", tmp_path / "out")
     means = compare(*places, available(names), judge, size=36)
     assert list(means) == names

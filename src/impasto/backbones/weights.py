@@ -30,6 +30,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..device import check_process
 from ..errors import InputError
 from ..files import home, replacing
 from ..images.places import named
@@ -265,6 +266,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     named(path)
     path = Path(path)
     suffix = path.suffix.lower()
+    check_process()
     loaded: object
     metadata: dict[str, str] = {}
     try:

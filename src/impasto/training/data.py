@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ..errors import InputError, check_share
-from ..files import path_of, paths_of, same_file
+from ..files import path_of, paths_of, same_file, within
 from ..images import SUFFIXES, fit, list_pictures, read, resize
 from .recipes import check_fields
 
@@ -421,12 +421,9 @@ def check_run_apart(run: Path, folders: Iterable[Path]) -> None:
 
 def _without(paths: list[Path], folder: Path, leave_out: Path | None) -> list[Path]:
     """Those that are not in ``leave_out``, if that lies in ``folder``."""
-    if leave_out is None:
+    if leave_out is None or not within(leave_out, folder):
         return paths
-    real = Path(os.path.realpath(leave_out))
-    if Path(os.path.realpath(folder)) not in real.parents:
-        return paths
-    return [path for path in paths if real not in Path(os.path.realpath(path)).parents]
+    return [path for path in paths if not within(path, leave_out)]
 
 
 def place_of(path: Path) -> float:
