@@ -54,7 +54,7 @@ def peak_memory(figures: dict[str, Any], device: torch.device) -> Iterator[None]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     if device.type == "cuda":
-        figures["peak"] = torch.cuda.max_memory_allocated() / 2**20
+        figures["peak"] = torch.cuda.max_memory_allocated(device) / 2**20
     else:
         figures["peak"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 

@@ -19,7 +19,7 @@ from PIL import Image
 from impasto import cli
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError, Interrupted
-from impasto.files import part_name
+from impasto.files import PARTS, part_name
 from impasto.images import write
 from impasto.methods import METHODS
 from impasto.training.data import DataConfig, Pairs, PictureSet
@@ -197,6 +197,7 @@ def test_a_killed_run_gives_the_same_losses(folders, tmp_path):
     lines: list[str] = []
     cut = run(tmp_path, "cut", PLATEAU, 2, resume=True, log=lines.append)
     assert "going on from last.ckpt" in lines[0]
+    assert not list((tmp_path / "cut").glob(PARTS))
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     # The second process did the steps from 11 on, and validated after 12, 16 and 20.
     steps = [int(line.split()[1]) for line in lines[1:]]

@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from data import painting, photo
 
 from impasto import cli
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods import load, options_of
+from impasto.methods.adain import AdaIN
 from impasto.methods.johnson import Johnson
 from impasto.study.sweep import parse, read_recipe, sweep
 
@@ -326,3 +328,25 @@ def test_misuse_from_python(folder):
     assert not (folder / "other").exists()
     with pytest.raises(InputError, match="out: give a path, not NoneType"):
         sweep(*strings[:2], None, {"lr": [1]})
+
+
+def test_another_model_of_the_same_name_is_no_going_on(folder):
+    for place, seed in (("a", 0), ("b", 1)):
+        (folder / place).mkdir()
+        torch.manual_seed(seed)
+        AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(
+            folder / place / "network.safetensors", {}
+        )
+    places = (folder / "photo.png", folder / "wave.png", folder / "models")
+
+    def swept(place):
+        model = {"model": folder / place / "network.safetensors"}
+        given = {"method": "adain", "options": {"device": "cpu", **model}}
+        return sweep(*places, {"strength": [0.5]}, **given)
+
+    swept("a")
+    swept("a")
+    with pytest.raises(InputError, match=r"another sweep \(model network.safetensors differ"):
+        swept("b")
+    written = (folder / "models" / "results.json").read_text(encoding="utf-8")
+    assert str(folder) not in written

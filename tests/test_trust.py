@@ -227,6 +227,7 @@ def test_contents_of_a_comparison_whose_names_differ_in_case(here, run):
     assert "has the same name; rename one" in said
 
 
+@pytest.mark.posix("links")
 def test_what_lies_within_a_folder(tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "in", target_is_directory=True)

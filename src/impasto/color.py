@@ -125,7 +125,7 @@ def confined(pictures: Tensor, target: Moments, reach: float = 3.5) -> Tensor:
     """
     if not reach > 0:
         raise InputError(f"reach is {reach}: must be above 0")
-    covariance = target.covariance.double().cpu() + _SPARE * torch.eye(
+    covariance = target.covariance.cpu().double() + _SPARE * torch.eye(
         3, dtype=torch.float64, device="cpu"
     )
     whiten = torch.linalg.cholesky(covariance).inverse().to(pictures)

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -65,6 +66,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def _best() -> torch.device:
     faults = []
     if torch.cuda.is_available():
+        check_process(torch.device("cuda"))  # before it is asked anything
         for index in range(torch.cuda.device_count()):
             fault = obstacle(index)
             if fault is None:
@@ -148,8 +150,10 @@ def _named(name: str) -> torch.device:
         why = missing_cuda() if device.type == "cuda" else None
         reason = f" ({why})" if why else ""
         raise InputError(f"device {name} is not there{reason}: use --device cpu, or auto to choose")
-    if device.type == "cuda" and (fault := obstacle(device.index or 0)) is not None:
-        raise InputError(f"device {name}: {fault}; or use --device cpu")
+    if device.type == "cuda":
+        check_process(device)
+        if (fault := obstacle(device.index or 0)) is not None:
+            raise InputError(f"device {name}: {fault}; or use --device cpu")
     return device
 
 
@@ -313,18 +317,36 @@ def full_precision(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    global _exact_users
+    with _exact_lock:
+        if _exact_users == 0:
+            _exact_undo.extend(_set_exact())
+        _exact_users += 1
+    try:
+        yield
+    finally:
+        with _exact_lock:
+            _exact_users -= 1
+            while _exact_users == 0 and _exact_undo:
+                setattr(*_exact_undo.pop())
+
+
+# The settings are the process's, not the thread's: the last that goes out takes them back.
+_exact_lock = threading.Lock()
+_exact_users = 0
+_exact_undo: list[tuple[Any, str, Any]] = []
+
+
+def _set_exact() -> list[tuple[Any, str, Any]]:
+    """Allow no TF32; gives what was set before."""
     # From torch 2.9 on each operation has its own setting, and the older ones refuse to be read.
     conv = getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)
     name, exact = ("fp32_precision", "ieee") if hasattr(conv, "fp32_precision") else _OLDER
     places = (conv, torch.backends.cuda.matmul)
-    before = [getattr(place, name) for place in places]
+    before = [(place, name, getattr(place, name)) for place in places]
     for place in places:
         setattr(place, name, exact)
-    try:
-        yield
-    finally:
-        for place, value in zip(places, before, strict=True):
-            setattr(place, name, value)
+    return before
 
 
 _OLDER = ("allow_tf32", False)
@@ -342,7 +364,7 @@ def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
         return lambda: [float(number) for number in kept.tolist()]
     copy = numbers.detach().to("cpu", non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()
+    event.record(torch.cuda.current_stream(numbers.device))
 
     def get() -> list[float]:
         event.synchronize()

@@ -17,6 +17,7 @@ from platformdirs import user_cache_dir
 from .errors import InputError
 
 __all__ = [
+    "PARTS",
     "check_apart",
     "check_name",
     "folded",
@@ -213,9 +214,12 @@ def home() -> Path:
         ) from error
 
 
+PARTS = ".impasto-*.part"
+
+
 def part_name() -> str:
     """A name, that nobody can foresee, for a file that is being written; hidden, so no picture."""
-    return f".impasto-{secrets.token_hex(8)}.part"
+    return PARTS.replace("*", secrets.token_hex(8))
 
 
 @contextmanager

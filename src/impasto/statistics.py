@@ -68,7 +68,9 @@ class _Sums(torch.autograd.Function):
         if second is None:
             grad = torch.zeros_like(rows)
         else:
-            both = (second + second.transpose(-1, -2)).to(rows.dtype)
+            both = second + second.transpose(-1, -2)
+            if rows.dtype != torch.float16:  # in which small slopes would be nought
+                both = both.to(rows.dtype)
             grad = _product(rows, both).to(rows.dtype)
         if first is not None:
             grad = grad + first.to(rows.dtype).unsqueeze(-2)
@@ -80,7 +82,7 @@ class _Sums(torch.autograd.Function):
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """``left @ right``, but of float16 in float32: a sum over 65,536 positions is out of range."""
     kind = right.device.type
-    half = right.dtype == torch.float16
+    half = torch.float16 in (left.dtype, right.dtype)
     if torch.is_autocast_enabled(kind):
         half = half or torch.get_autocast_dtype(kind) == torch.float16
     if not half:

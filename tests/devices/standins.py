@@ -27,7 +27,12 @@ import impasto.device
 
 Rule = Callable[[str, tuple, dict, str], None]
 HIDDEN = torch.device("lazy", 0)  # what PyTorch's own code takes the stand-in's tensors for
-aten = torch.ops.aten
+# Operations whose result, or the size of it, the host needs to know.
+WAITING = {
+    *("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "allclose"),
+    *("_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "_unique2"),
+    *("bincount", "repeat_interleave"),
+}
 
 
 def _each(change: Callable[[Any], Any], x: Any) -> Any:
@@ -146,10 +151,11 @@ class Card:
         lands = to == HIDDEN.type or (to is None and bool(fars))
         if fars:
             self._check_together(name, func, args, kwargs)
+        downwards = name == "copy_" and not isinstance(args[0], Far)
         if to == HIDDEN.type:
             kwargs["device"] = torch.device("cpu")
         args, kwargs = _mapped(lambda x: x.inner if isinstance(x, Far) else x, args, kwargs)
-        if fars and self._waits(name, args, kwargs, to):
+        if fars and (downwards or self._waits(name, args, kwargs, to)):
             self.waits.append(f"{name} at {_place()}")
         if name == "_local_scalar_dense":
             return func(*args, **kwargs)
@@ -190,7 +196,7 @@ class Card:
 
     @staticmethod
     def _waits(name: str, args, kwargs, to: str | None) -> bool:
-        if name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"):
+        if name in WAITING:
             return True
         if name in ("index", "index_put", "index_put_"):
             return any(x is not None and x.dtype == torch.bool for x in args[1])
@@ -316,6 +322,7 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         patch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
         patch.setattr(torch.cuda, "Event", _Event)
+        patch.setattr(torch.cuda, "current_stream", lambda device=None: device)
         patch.setattr(torch.mps, "recommended_max_memory", lambda: card.memory, raising=False)
         used = lambda: card.memory - card.free()  # noqa: E731
         patch.setattr(torch.mps, "current_allocated_memory", used, raising=False)
@@ -330,7 +337,9 @@ class _Event:
     """Of CUDA: here all that was begun is done."""
 
     def __init__(self, *args, **kwargs) -> None: ...
-    def record(self, *args) -> None: ...
+    def record(self, stream=None) -> None:
+        assert stream is not None, "of the current card, which may be another one"
+
     def synchronize(self) -> None: ...
     def query(self) -> bool:
         return True

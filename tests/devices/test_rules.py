@@ -80,7 +80,8 @@ def test_waiting_is_noticed(monkeypatch):
         x.to("cpu", non_blocking=True)
         assert card.waits == []
         float(x.sum()), x.cpu(), x.tolist(), bool((x > 0).all()), x[x > 2], x.nonzero()
-        assert len(card.waits) == 6
+        torch.zeros(4).copy_(x), torch.linalg.inv(x.diag() + 1), torch.equal(x, x)
+        assert len(card.waits) == 9
 
 
 def test_a_card_without_bfloat16(monkeypatch):

@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 from multiprocessing.process import BaseProcess
+from threading import Barrier, current_thread, main_thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 import torch
 from data import painting, photo
+from test_cards import STUDIES
 from test_manners import EVERY, style_for
 
 import impasto
 from impasto.errors import InputError
 from impasto.images import write
-from impasto.training.data import DataConfig, Pairs, PictureSet, Stream
+from impasto.training.data import DataConfig, Pairs, PictureSet, Stream, one_thread_each
 
 
 @pytest.fixture
@@ -104,6 +107,18 @@ def test_a_fault_in_a_thread_reaches_the_training(folder):
     assert len(said) == len(set(said)) == 10  # each once, whoever found it
 
 
+@pytest.mark.usefixtures("_no_processes")
+@pytest.mark.parametrize("line", STUDIES, ids=lambda line: line.split()[0])
+def test_studies_start_no_process(run, monkeypatch, line):
+    monkeypatch.setattr("impasto.study.compare._peak", lambda *given: 1.0)  # which spawns one
+    write("c/1.png", photo(40, 52))
+    write("s/w.png", painting(70, 80))
+    sweep = line.startswith("sweep")
+    device = ("--set", "device=cpu", "--set", "iterations=2") if sweep else ("--device", "cpu")
+    code, _, said = run(*line.split(), *device)
+    assert code == 0, said
+
+
 def render(label):
     name, options = EVERY[label]
     ready = impasto.load(name, device="cpu", **options)
@@ -112,10 +127,9 @@ def render(label):
 
 def test_spawned_workers_render():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        labels = ["ghiasi", "gatys", "johnson", "artflow"]
-        for label, made in zip(labels, pool.map(render, labels), strict=True):
+        for label, made in zip(EVERY, pool.map(render, EVERY), strict=True):
             far = abs(made.astype(int) - render(label).astype(int)).max()
-            assert far <= (8 if label == "gatys" else 1)
+            assert far <= (8 if "gatys" in label else 1)
 
 
 TRAINS = """
@@ -138,3 +152,16 @@ def test_a_program_of_ones_own_trains_under_spawn(folder, tmp_path):
     places = [folder / "photos", folder / "paintings", tmp_path / "run"]
     subprocess.run([sys.executable, script, *places], check=True, timeout=200, capture_output=True)
     assert (tmp_path / "run" / "m.safetensors").exists()
+
+
+def test_threads_end_where_their_start_is_cut_short(monkeypatch):
+    class Cut(Barrier):
+        def wait(self, timeout=None):
+            if current_thread() is main_thread():
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    monkeypatch.setattr("impasto.training.data.Barrier", Cut)
+    with pytest.raises(KeyboardInterrupt), one_thread_each(2):
+        pass
+    assert not [thread for thread in enumerate_threads() if "impasto-data" in thread.name]

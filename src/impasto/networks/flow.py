@@ -18,7 +18,7 @@ from ..device import full_precision, widened
 from ..errors import InputError
 from .decoder import padded, padded_rows
 
-__all__ = ["ActNorm", "Coupling", "Flow", "InvertibleConv", "squeeze", "unsqueeze"]
+__all__ = ["ActNorm", "Coupling", "Flow", "FromData", "InvertibleConv", "squeeze", "unsqueeze"]
 
 STRIP = 6_000_000  # numbers in the inner features of a coupling at a time: 24 MB
 
@@ -33,25 +33,45 @@ def unsqueeze(x: Tensor) -> Tensor:
     return F.pixel_shuffle(x, 2)
 
 
-class ActNorm(nn.Module):
-    """``scale (x + bias)`` by channel; the first batch in training makes it mean 0, deviation 1.
-
-    That this has happened is in the state, so a network read from a file keeps what it has.
-    """
+class FromData(nn.Module):
+    """A layer that is set by the first batch in training; that it has been is in its state."""
 
     initialised: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("initialised", torch.tensor(False))
+        self._known = False  # that it is set: to ask the device at every step is to wait for it
+
+    def is_set(self) -> bool:
+        """Whether a batch has set it."""
+        self._known = self._known or bool(self.initialised)
+        return self._known
+
+    def mark_set(self) -> None:
+        """From now on it is."""
+        self.initialised.fill_(True)
+        self._known = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._known = False
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+class ActNorm(FromData):
+    """``scale (x + bias)`` by channel; the first batch in training makes it mean 0, deviation 1.
+
+    A network read from a file keeps what it has.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
         self.scale = nn.Parameter(torch.ones(channels))
-        self.register_buffer("initialised", torch.tensor(False))
-        self._known = False  # that it is: to ask the device at every step would be to wait for it
-        self._known = False  # that it is: to ask the device for it at every step would be to wait
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
-        if self.training and not self._known:
+        if self.training and not self.is_set():
             self._initialise(x)
         shift, scale = (self.scale * self.bias)[:, None, None], self.scale[:, None, None]
         return torch.addcmul(shift, x, scale, out=x if inplace else None)
@@ -67,16 +87,10 @@ class ActNorm(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        if not self.initialised:
-            deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
-            self.bias.copy_(-mean)
-            self.scale.copy_(1 / (deviation + 1e-6))
-            self.initialised.fill_(True)
-        self._known = True
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._known = False
-        super()._load_from_state_dict(*args, **kwargs)
+        deviation, mean = torch.std_mean(x, (0, 2, 3), correction=0)
+        self.bias.copy_(-mean)
+        self.scale.copy_(1 / (deviation + 1e-6))
+        self.mark_set()
 
 
 class InvertibleConv(nn.Module):
@@ -117,7 +131,7 @@ class InvertibleConv(nn.Module):
         back = self._back
         if back is None or torch.is_grad_enabled() or back.dtype != y.dtype:
             left, right = map(widened, self.factors())
-            back = torch.linalg.inv(left @ right).to(y.device, y.dtype)
+            back = torch.linalg.inv_ex(left @ right).inverse.to(y.device, y.dtype)  # asks nobody
             self._back = None if self.training or torch.is_grad_enabled() else back
         return _mixed(y, back, inplace)
 

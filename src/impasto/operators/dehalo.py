@@ -52,7 +52,7 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
 
 
 def _reduced(x: Tensor, dim: int, count: int) -> Tensor:
-    """Means over ``count`` cells of ``dim``, as ``interpolate(mode="area")`` has them.
+    """Means over ``count`` cells of ``dim``, at most its size, as of ``interpolate(mode="area")``.
 
     Apple's GPUs have that for cells of equal size alone (pytorch#96056).
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..networks.bottleneck import ResBottleneck
 from ..networks.decoder import padded, padded_rows
+from ..networks.flow import FromData
 from ..networks.regress import ridge
 from ..statistics import Moments
 from .adain import EPS, normalise
@@ -36,7 +36,7 @@ def style_code(moments: Mapping[str, Moments]) -> Tensor:
     return torch.cat([part for m in moments.values() for part in (m.mean, m.deviation())], -1)
 
 
-class _Standard(nn.Module):
+class _Standard(FromData):
     """Numbers relative to their mean and deviation in the first batch in training.
 
     A code's numbers differ far more from each other than from style to style; as they are, the
@@ -46,28 +46,19 @@ class _Standard(nn.Module):
 
     center: Tensor
     spread: Tensor
-    initialised: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("spread", torch.ones(size))
-        self.register_buffer("initialised", torch.tensor(False))
-        self._known = False  # that it is, see impasto.networks.flow.ActNorm
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and not self._known and len(x) > 1:
-            if not self.initialised:
-                deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
-                self.center.copy_(mean)
-                self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
-                self.initialised.fill_(True)
-            self._known = True
+        if self.training and len(x) > 1 and not self.is_set():
+            deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
+            self.center.copy_(mean)
+            self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
+            self.mark_set()
         return (x - self.center) / (self.spread * math.sqrt(x.shape[-1]))
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._known = False
-        super()._load_from_state_dict(*args, **kwargs)
 
 
 class SAN(nn.Module):

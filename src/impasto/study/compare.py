@@ -42,6 +42,7 @@ from .inputs import (
     check_folders,
     check_methods,
     check_side,
+    digests_of,
     files_of,
     pictures_in,
     without_folders,
@@ -173,7 +174,10 @@ def compare(
     options = {
         label: {"method": name, **without_folders(own)} for label, (name, own) in methods.items()
     }
-    rows = _resumed(out, settings, json.loads(json.dumps(options, default=str)))
+    files: dict[str, str] = {}
+    for label, (_, own) in methods.items():
+        files |= digests_of(own, label)
+    rows = _resumed(out, settings, json.loads(json.dumps(options, default=str)), files)
     done = {tuple(row[key] for key in KEY) for row in rows}
     todo = [
         (label, content, style)
@@ -270,9 +274,9 @@ def _pairs(
 
 
 def _resumed(
-    out: Path, settings: Mapping[str, Any], options: Mapping[str, Any]
+    out: Path, settings: Mapping[str, Any], options: Mapping[str, Any], files: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The rows in ``out``, after a check that they were made alike."""
+    """The rows in ``out``, after a check that they were made alike, with the same files."""
     file = out / "comparison.json"
     before: dict[str, Any] = {}
     try:
@@ -281,6 +285,8 @@ def _resumed(
         known = without_folders(before.get("methods", {}))
         other = [key for key in settings if before.get(key, settings[key]) != settings[key]]
         other += [label for label in options if known.get(label, options[label]) != options[label]]
+        before_files = dict(before.get("files", {}))
+        other += [file for file in files if before_files.get(file, files[file]) != files[file]]
         rows: list[dict[str, Any]] = []
         if before and (out / "results.csv").exists():
             with open(out / "results.csv", newline="", encoding="utf-8") as stream:
@@ -297,7 +303,8 @@ def _resumed(
             f"{out}: holds a comparison with other settings ({', '.join(other)}); name another "
             "folder, or delete it"
         )
-    everything = {**settings, "methods": {**known, **options}}
+    files = {**before_files, **files}
+    everything = {**settings, "methods": {**known, **options}, "files": files}
     save(file, json.dumps(everything, indent=2))
     return rows
 
@@ -377,8 +384,11 @@ def _render_alone(
     ready: Any = load(name, **{k: v for k, v in given.items() if k in known} | dict(own))
     painting: Any = style.stem if hasattr(ready, "learnt") else at_size(style, size)
     ready(torch.from_numpy(content), ready.prepare([painting]))
-    if getattr(ready, "device", torch.device("cpu")).type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
+    used = getattr(ready, "device", torch.device("cpu"))
+    if used.type == "cuda":
+        return torch.cuda.max_memory_allocated(used) / 2**20
+    if used.type == "mps":  # which gives nothing back by itself
+        return torch.mps.driver_allocated_memory() / 2**20
     return (_most_memory() - before) / 2**20
 
 

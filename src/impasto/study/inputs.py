@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "check_folders",
     "check_methods",
     "check_side",
+    "digests_of",
     "files_of",
     "pictures_in",
     "told",
@@ -128,6 +130,19 @@ def files_of(options: Mapping[str, Any]) -> list[Path]:
                 except (OSError, ValueError):  # no path at all, but some other long text
                     continue
     return found
+
+
+def digests_of(options: Mapping[str, Any], of: str = "") -> dict[str, str]:
+    """Option and name of each file that options name -> a digest of what it holds.
+
+    What was made before may be gone on with if these agree: by name, two models that are both
+    called ``network.safetensors`` are one.
+    """
+    return {
+        " ".join(filter(None, (of, option, path.name))): sha256(path.read_bytes()).hexdigest()[:12]
+        for option, value in options.items()
+        for path in files_of({option: value})
+    }
 
 
 def without_folders(value: Any) -> Any:

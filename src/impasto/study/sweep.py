@@ -28,7 +28,7 @@ from ..pipeline import REFINED, StyleSource, read_style, stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml, value_of
 from .figures import labelled, matplotlib_figure, save_figure
-from .inputs import check_side, files_of, told, without_folders
+from .inputs import check_side, digests_of, files_of, told, without_folders
 
 __all__ = ["parse", "read_recipe", "sweep"]
 
@@ -130,6 +130,7 @@ def sweep(
         "style": name,
         "method": method,
         "options": json.loads(json.dumps(without_folders(same), default=str)),
+        "files": {**digests_of(same), **digests_of(vary)},
     }
     rows = _resumed(out, settings)
     names = [*same, *vary]
@@ -212,8 +213,11 @@ def _style(style: Any, method: str) -> tuple[Any, str]:
     return known.to_pil() if isinstance(known, Picture) else known, known.name
 
 
-def _resumed(out: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Label -> row of what ``out`` holds, after a check that it was made alike."""
+def _resumed(out: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Label -> row of what ``out`` holds, after a check that it was made alike.
+
+    The files that it was made with are added to ``settings``.
+    """
     file = out / "results.json"
     if not file.exists():
         return {}
@@ -223,7 +227,11 @@ def _resumed(out: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{file}: is no sweep that can go on; name another folder") from None
     before["options"] = without_folders(before.get("options"))
-    other = [key for key in settings if before.get(key) != settings[key]]
+    files: dict[str, str] = settings["files"]
+    known = before.setdefault("files", {})
+    settings["files"] = {**known, **files}
+    other = [file for file in files if known.get(file, files[file]) != files[file]]
+    other += [key for key in settings if key != "files" and before.get(key) != settings[key]]
     if other:
         raise InputError(
             f"{out}: holds another sweep ({', '.join(other)} differ); name another folder, or "

@@ -372,13 +372,14 @@ def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
         met.wait()
 
     pool = ThreadPoolExecutor(workers, "impasto-data")
-    for _ in range(workers):
-        pool.submit(begin)
-    met.wait()
-    torch.set_num_threads(own)  # torch takes the latest for all threads to come
     try:
+        for _ in range(workers):
+            pool.submit(begin)
+        met.wait()
+        torch.set_num_threads(own)  # torch takes the latest for all threads to come
         yield pool
     finally:
+        met.abort()  # of those that still wait, where the start was cut short
         pool.shutdown(wait=True, cancel_futures=True)
 
 

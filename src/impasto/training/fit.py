@@ -34,7 +34,7 @@ from .. import __version__
 from ..backbones.weights import load_tensors, save_tensors
 from ..device import arranged, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
-from ..files import part_name, path_of
+from ..files import PARTS, part_name, path_of
 from ..images import write
 from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
@@ -324,18 +324,20 @@ class Fit(pl.LightningModule):
         """Write the checkpoint; a kill at any moment leaves the one before whole."""
         self._measure()  # a lost loss is not kept
         self._flush()
-        # Of one name in all processes.
+        # All processes must use the same name.
         part = self.run / str(self.trainer.strategy.broadcast(part_name()))
         try:
             self.trainer.save_checkpoint(part)
             if self.trainer.is_global_zero:
                 part.replace(self.run / CHECKPOINT)
         except OSError as fault:
-            part.unlink(missing_ok=True)
             raise InputError(
                 f"{self.run}: cannot write the checkpoint ({fault.strerror or fault}); free some "
                 "space, and go on by --resume"
             ) from fault
+        finally:
+            if self.trainer.is_global_zero:
+                part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         for logger in self.loggers:
@@ -352,16 +354,16 @@ class Fit(pl.LightningModule):
         """
         config, pairs = self.config, self.pairs.of(split)
         share = config.batch // self.trainer.world_size
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         with self._as_saved():
             for start in range(0, config.validation, share):
                 samples = [pairs[i] for i in range(start, min(start + share, config.validation))]
                 contents, styles = (x.to(self.device) for x in default_collate(samples))
                 torch.manual_seed(seed_of(config.seed, split, start))
                 for name, term in self.method.loss(contents, styles).items():
-                    mean = float(term) * len(contents) / config.validation
+                    mean = term.float() * (len(contents) / config.validation)
                     sums[name] = sums.get(name, 0.0) + mean
-        return sums
+        return {name: float(total) for name, total in sums.items()}
 
     @contextmanager
     def _as_saved(self) -> Iterator[None]:
@@ -429,6 +431,9 @@ def fit(
             "multiple of their number"
         )
     check_run(run, resume)
+    if is_main():
+        for part in run.glob(PARTS):  # of runs that were killed while they wrote
+            part.unlink(missing_ok=True)
     done = finished(run) if resume else None
     if done is not None and done["steps"] == config.steps:  # else more steps are asked for now
         tensors, header = load_tensors(run / NETWORK)

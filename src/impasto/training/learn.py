@@ -120,7 +120,6 @@ def learn(
             f"{SMALLEST} pixels or more"
         )
     budget = 60 * minutes if steps is None else float(steps)
-    losses: list[float] = []
     latest, steps_done = Latest(), 0
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -129,11 +128,13 @@ def learn(
         began, done = time.monotonic(), 0.0
         while done < budget:
             latest(learner.step(draw(), done / budget))
-            losses += [] if math.isnan(latest.loss) else [latest.loss]  # of a GPU's first step
             steps_done += 1
             done = float(steps_done) if steps is not None else time.monotonic() - began
-            if on_progress(int(min(done, budget)), math.ceil(budget), _mean(losses[-RECENT:])):
+            if on_progress(
+                int(min(done, budget)), math.ceil(budget), _mean(latest.losses[-RECENT:])
+            ):
                 break
+        losses = latest.all()
         spent = time.monotonic() - began
     figures = {
         "steps": steps_done,

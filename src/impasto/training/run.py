@@ -23,18 +23,28 @@ there is none); True ends the run, with a checkpoint."""
 
 
 class Latest:
-    """The latest loss that is known: of a GPU that of the step before, which is not waited for."""
+    """The latest loss that is known: of a GPU that of the step before, which is not waited for.
+
+    Attributes:
+        losses: all so far.
+    """
 
     def __init__(self) -> None:
-        self.loss = math.nan
+        self.losses: list[float] = []
         self._pending: deque[Callable[[], list[float]]] = deque()
 
     def __call__(self, loss: Tensor) -> float:
         """Take the loss ``()`` of this step, and give the latest."""
         self._pending.append(fetched(loss.reshape(1)))
         if len(self._pending) > (loss.device.type == "cuda"):
-            (self.loss,) = self._pending.popleft()()
-        return self.loss
+            self.losses += self._pending.popleft()()
+        return self.losses[-1] if self.losses else math.nan
+
+    def all(self) -> list[float]:
+        """The losses of all steps, that of the last too."""
+        while self._pending:
+            self.losses += self._pending.popleft()()
+        return self.losses
 
 
 def save_state(path: Path, state: Any) -> None:
