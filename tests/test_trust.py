@@ -350,7 +350,7 @@ def test_a_sweep_tells_no_folders(home, tmp_path, run):
     code, _, said = run(*words, *fast, *more, "-o", tmp_path / "o")
     assert code == 1, said
     rows = json.loads((tmp_path / "o" / "results.json").read_text(encoding="utf-8"))["rows"]
-    assert "https://" in rows[0]["fault"]
+    assert "no weights vgg19" in rows[0]["fault"]
     assert not tells(out)
     assert not tells(tmp_path / "o")
 

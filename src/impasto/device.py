@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -35,6 +35,7 @@ __all__ = [
     "full_precision",
     "layout",
     "missing_cuda",
+    "mixed",
     "obstacle",
     "sparing",
     "tune",
@@ -244,6 +245,13 @@ def available_memory(device: torch.device | None = None) -> int:
         if limit != resource.RLIM_INFINITY:
             free = min(free, max(0, limit - psutil.Process().memory_info().vms))
     return free
+
+
+def mixed(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Convolutions in ``dtype``; of float32 nothing, for some devices warn of an autocast to it."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
 
 
 @contextmanager

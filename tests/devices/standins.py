@@ -322,6 +322,7 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         patch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
         patch.setattr(torch.cuda, "Event", _Event)
+        patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
         patch.setattr(torch.cuda, "current_stream", lambda device=None: device)
         patch.setattr(torch.mps, "recommended_max_memory", lambda: card.memory, raising=False)
         used = lambda: card.memory - card.free()  # noqa: E731

@@ -25,6 +25,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from torch.nn import functional as F
 from ..backbones.base import PLAIN
 from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
-from ..device import arranged, choose_precision
+from ..device import arranged, choose_precision, mixed
 from ..errors import InputError, Interrupted
 from ..files import path_of
 from ..losses import content_loss, gram_loss
@@ -284,10 +285,9 @@ def _unseen(mapped: Tensor, teacher: Tensor) -> Tensor:
     return (missing / gram.float().square().sum((1, 2))).mean()
 
 
-def _mixed(device: torch.device) -> torch.autocast:
-    """Convolutions in bfloat16 where that is fast, see :mod:`impasto.device`."""
-    fast = choose_precision("auto", device) == torch.bfloat16
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+def _mixed(device: torch.device) -> AbstractContextManager[Any]:
+    """Convolutions in bfloat16 where that is fast."""
+    return mixed(device, choose_precision("auto", device))
 
 
 def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..backbones import load_backbone
 from ..color import recolored
-from ..device import check_process, choose_device, choose_precision, describe
+from ..device import check_process, choose_device, choose_precision, describe, mixed
 from ..errors import InputError, check_finite, check_whole
 from ..images import Source, fit, resize
 from ..methods.ghiasi import Ghiasi, GhiasiTraining
@@ -194,7 +194,7 @@ class _Learner:
         contents = recolored(contents, RECOLORED).to(self.device)
         drawn = torch.rand(2).tolist()
         strength = 1.0 if drawn[0] < FULL else drawn[1]
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with mixed(self.device, self.dtype):
             mix = self._mix(contents, strength)
             noise = self._noise(*contents.shape[-2:])
             out = self.network(contents, mix, strength, [self.learnt], noise)
