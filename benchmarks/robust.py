@@ -97,7 +97,7 @@ def main() -> None:
         f"ResNet-18, nine classes; transfer at {side} px, mean of {len(PAIRS)} pairs, judged by "
         f"slim ({machine(torch.device('cpu'))}, torch {torch.__version__}).",
         "",
-        "| weights | told right | under attack | Gram distance | content | features | SSIM |",
+        "| weights | accuracy | under attack | Gram distance | content | features | SSIM |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *rows,
     ]

@@ -229,7 +229,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     Others see the old file or the new one, never a part. Of a link, what it points to is replaced,
     and the link stays. Missing folders are made.
 
-    Raises InputError for a name that there cannot be, see :func:`check_name`.
+    Raises InputError for an invalid name, see :func:`check_name`.
     """
     check_name(path)
     target = Path(os.path.realpath(path))

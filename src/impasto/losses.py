@@ -184,5 +184,5 @@ def range_loss(picture: Tensor) -> Tensor:
     An optimiser that ignores the bounds saturates large areas (paper 3, Fig. 4). One that sees the
     picture clipped has no gradient where it is; this brings such pixels back.
     """
-    # The nearest picture in range is no function to go through: its slope is nought outside.
+    # The nearest picture in range is no function to go through: its slope is zero outside.
     return (picture - picture.detach().clamp(0, 1)).square().mean()

@@ -69,7 +69,7 @@ class _Sums(torch.autograd.Function):
             grad = torch.zeros_like(rows)
         else:
             both = second + second.transpose(-1, -2)
-            if rows.dtype != torch.float16:  # in which small slopes would be nought
+            if rows.dtype != torch.float16:  # in which small slopes would be zero
                 both = both.to(rows.dtype)
             grad = _product(rows, both).to(rows.dtype)
         if first is not None:

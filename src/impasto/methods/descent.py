@@ -92,7 +92,7 @@ class LBFGS:
         product = bend.dot(change)
         use = (product > CURVED) & ~self.fresh
         zero = torch.zeros_like(product)
-        # Not multiplied by nought: what is not finite would stay so.
+        # Not multiplied by zero: what is not finite would stay so.
         pair = torch.where(use, change, zero), torch.where(use, bend, zero)
         self.pairs.append((*pair, torch.where(use, 1 / product, zero)))
         self.scale = torch.where(use, product / bend.dot(bend), self.scale)

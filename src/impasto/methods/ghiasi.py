@@ -101,7 +101,7 @@ class _Model(StyleModel):
         super().__init__(config, drawn)
 
     def build(self) -> Predicted:
-        """See :class:`GhiasiConfig`; InputError for what there cannot be."""
+        """See :class:`GhiasiConfig`; InputError for invalid values."""
         config = self.config
         if config.kind not in get_args(Kind):
             known = " or ".join(get_args(Kind))

@@ -88,7 +88,7 @@ class Model(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network of ``config``, untrained; InputError if there cannot be one."""
+        """The network of ``config``, untrained; InputError if ``config`` is invalid."""
 
     @abstractmethod
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:

@@ -1,7 +1,7 @@
 """A reversible network whose way back is styled, block by block.
 
 Fan et al., "StyleFlow for Content-Fixed Image to Image Translation", 2022; paper 1, sections 4.6
-and 4.7. Before the steps of each block are undone, SAN foretells from content and style what mean
+and 4.7. Before the steps of each block are undone, SAN predicts from content and style what mean
 and deviation the features get.
 """
 
@@ -70,7 +70,7 @@ class _Model(FlowModel, EncoderModel):
         return nn.ModuleDict({"flow": self.flow, "sans": self.sans})
 
     def start(self, crops: Tensor) -> None:
-        """The activation normalisations, and what SAN foretells, see :meth:`SAN.start`.
+        """The activation normalisations, and what SAN predicts, see :meth:`SAN.start`.
 
         Half of the crops enter in other colours.
         """

@@ -35,7 +35,7 @@ class Decoder(nn.Module):
         upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
 
     Raises:
-        InputError: for widths or an upsampling that there cannot be.
+        InputError: for invalid widths or an invalid upsampling.
 
     Example:
         >>> decoder = Decoder(8, ((8,), (6, 4)), skips={1: 5})

@@ -267,7 +267,7 @@ class Flow(nn.Module):
         channels: of the pictures.
 
     Raises:
-        InputError: for numbers that there cannot be.
+        InputError: for invalid numbers.
 
     Example:
         >>> flow = Flow(blocks=2, steps=1, hidden=8)

@@ -46,7 +46,7 @@ class Painter(nn.Module):
             by any amount up to twice this one, drawn anew for every picture.
 
     Raises:
-        InputError: for widths or numbers that there cannot be.
+        InputError: for invalid widths or numbers.
 
     Example:
         >>> net = Painter((4, 4, 8, 8), blocks=1, rows=2)

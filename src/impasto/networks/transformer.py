@@ -51,7 +51,7 @@ class Transformer(nn.Module):
         amount: of the noise after training, 0 or more.
 
     Raises:
-        InputError: for a kind, widths or numbers that there cannot be.
+        InputError: for an invalid kind, widths or numbers.
 
     Example:
         >>> import torch

@@ -1,8 +1,8 @@
-"""SAN: the statistics to give to the content, foretold from both pictures.
+"""SAN: the statistics to give to the content, predicted from both pictures.
 
 The style-aware normalisation of StyleFlow (Fan et al., "StyleFlow for Content-Fixed Image to Image
 Translation", 2022), which paper 1 compares with. AdaIN takes the style's own mean and deviation;
-here a network foretells them from the content's features and a code of the style.
+here a network predicts them from the content's features and a code of the style.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Standard(FromData):
 
 
 class SAN(nn.Module):
-    """Style-aware normalisation: ``deviation normalise(x) + mean``, both foretold.
+    """Style-aware normalisation: ``deviation normalise(x) + mean``, both predicted.
 
     The content's branch: 3x3 convolution, instance normalisation, PReLU, mean over the picture, two
     linear layers. The style's branch: the code relative to those of the first batch in training,
@@ -75,7 +75,7 @@ class SAN(nn.Module):
         bottleneck: a ResBottleneck selects from the content before (paper 1, section 4.7).
 
     Raises:
-        InputError: for numbers that there cannot be.
+        InputError: for invalid numbers.
 
     Example:
         >>> SAN(6, code=20)(torch.rand(2, 6, 5, 8), torch.rand(1, 20)).shape

@@ -257,7 +257,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> dict[str, float]:
-    """Shares (0..1) of the pictures kept aside that are told right: as they are, and attacked."""
+    """Accuracy (0..1) on the pictures kept aside: as they are (``clean``), and ``attacked``."""
     device = next(model.parameters()).device
     right = {name: torch.zeros((), device=device) for name in ("clean", "attacked")}
     count = 0
