@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from .controls import Variant
 from .errors import InputError
 
 __all__ = ["Variant", "check_variant", "transport"]
-
-Variant = Literal["eigenvalue", "cholesky", "monge"]
 
 _TINY = 1e-12  # stands for zero where a matrix has to be inverted; far below any noise
 

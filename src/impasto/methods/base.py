@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-from ..images import Source
-from ..styles import LearntStyle, StoredStyle
+    from ..images import Source
+    from ..styles import LearntStyle, StoredStyle
 
 __all__ = ["Method", "OnStep", "Step", "Trainable"]
 
@@ -47,15 +48,23 @@ class Method(Protocol):
     """Prepare styles once, then render any number of pictures.
 
     Attributes:
-        settings: the options in force, as plain values, for the record in the picture.
+        settings: the options as they were given, what they came to (``resolved``), and where it
+            computes; plain values, for the record in the picture.
         notes: lines that people should see once, such as layers that were replaced.
-
-    A method that has learnt its styles has ``find(name)``, which gives the
-    :class:`impasto.styles.LearntStyle` of that name.
+        device: where it computes.
+        sources: files that it was given as pictures, which are not to be overwritten.
+        learnt: name -> style, of a method that paints what it has learnt alone; else None.
     """
 
     settings: dict[str, Any]
     notes: list[str]
+    device: torch.device
+    sources: Sequence[Any]
+    learnt: Mapping[str, LearntStyle] | None
+
+    def find(self, style: object) -> LearntStyle:
+        """One of ``learnt``, by its name. Raises InputError for another."""
+        ...
 
     def prepare(
         self,

@@ -33,7 +33,6 @@ from ..errors import InputError
 from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, fit, read, resize, write
 from ..methods import METHODS, load, options_of
-from ..methods.onepass import OnePass, bundled
 from ..progress import drawn
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import (
@@ -82,11 +81,6 @@ WRITTEN = (
 )
 KEY = ("content_picture", "style_picture", "method")
 THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
-VARIANTS: Methods = {
-    "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}),
-    "artflow-rbmad": ("artflow", {"operator": "rbmad"}),
-    "styleflow-rbmad": ("styleflow", {"operator": "rbmad"}),
-}
 
 OnProgress = Callable[[int, int, str], bool | None]
 """Called with the results done, those in all, and what comes next; True ends the work."""
@@ -98,13 +92,10 @@ def available(names: Sequence[str] | None = None) -> Methods:
     Raises:
         InputError: for a name that there is not, or whose model is not bundled.
     """
-    known: dict[str, tuple[str, Mapping[str, Any]]] = {name: (name, {}) for name in METHODS}
-    known |= VARIANTS
-    ready = {
-        label: known[label]
-        for label in known
-        if not issubclass(METHODS[known[label][0]], OnePass) or bundled(label).exists()
-    }
+    every = [METHODS[name] for name in sorted(METHODS)]
+    every.sort(key=lambda record: len(record.models))
+    known: Methods = {label: (r.name, own) for r in every for label, own in r.models.items()}
+    ready: Methods = {label: (r.name, own) for r in every for label, own in r.ready.items()}
     if names is None:
         return ready
     if isinstance(names, str) or not isinstance(names, Sequence):
@@ -200,10 +191,9 @@ def compare(
             break
         if number == 0 or todo[number - 1][0] != label:
             name, own = methods[label]
-            where = {"device": device} if "device" in options_of(name) else {}
-            method = load(name, **where, **own)
+            method = load(name, device=device, **own)
             megabytes: float | None = None
-        learnt = getattr(method, "learnt", None)
+        learnt = method.learnt
         if learnt is not None and style.stem not in learnt:
             continue
         if megabytes is None:
@@ -223,7 +213,7 @@ def compare(
         save(out / "results.csv", _csv([*KEY, *MEASURES], rows))
     else:
         on_progress(len(todo), len(todo), "")
-    place = describe(getattr(method, "device", torch.device("cpu")), torch.float32)
+    place = describe(torch.device("cpu") if method is None else method.device, torch.float32)
     means = _means(rows)
     if rows:
         _report(out, rows, means, judge, size, place.removesuffix(", float32"))
@@ -382,9 +372,9 @@ def _render_alone(
     # The first iterations are like the others.
     given = {"device": device, "iterations": 2}
     ready: Any = load(name, **{k: v for k, v in given.items() if k in known} | dict(own))
-    painting: Any = style.stem if hasattr(ready, "learnt") else at_size(style, size)
+    painting: Any = style.stem if ready.learnt is not None else at_size(style, size)
     ready(torch.from_numpy(content), ready.prepare([painting]))
-    used = getattr(ready, "device", torch.device("cpu"))
+    used = ready.device
     if used.type == "cuda":
         return torch.cuda.max_memory_allocated(used) / 2**20
     if used.type == "mps":  # which gives nothing back by itself

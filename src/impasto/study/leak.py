@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import check_apart, path_of, save
 from ..images import check_output, write
-from ..methods import load, options_of
+from ..methods import load
 from ..progress import drawn
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import (
@@ -99,9 +99,8 @@ def leak(
     back: list[tuple[str, Tensor]] = []
     shown = [number for number in SHOWN if number <= rounds]
     for order, (label, (name, own)) in enumerate(methods.items()):
-        where = {"device": device} if "device" in options_of(name) else {}
-        method: Any = load(name, **where, **own)
-        learnt = list(getattr(method, "learnt", []))
+        method = load(name, device=device, **own)
+        learnt = list(method.learnt or ())
         picture, values = first, []
         row, pair = [("photograph", first)], []
         for number in range(1, rounds + 1):

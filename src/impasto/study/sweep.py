@@ -8,7 +8,6 @@ is not made again, so an interrupted sweep goes on.
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 import itertools
 import json
@@ -20,13 +19,17 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..controls import Controls
 from ..errors import InputError
 from ..files import check_apart, path_of, save
 from ..images import Picture, Source, check_output, fit, read, resize, write
-from ..methods import METHODS, Step, check_options, options_of
-from ..pipeline import REFINED, StyleSource, read_style, stylize
+from ..methods import METHODS, Step, check_options, record_of
+from ..methods.records.gatys import REFINED
+from ..options import ByLayer, Layers, ListOf, Option
+from ..paintings import StyleSource, read_style
+from ..pipeline import stylize
 from ..progress import drawn
-from ..training.recipes import check, check_numbers, read_toml, value_of
+from ..training.recipes import check, check_numbers, read_toml
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import check_side, digests_of, files_of, told, without_folders
 
@@ -34,17 +37,14 @@ __all__ = ["parse", "read_recipe", "sweep"]
 
 WRITTEN = ("results.json", "results.csv", "sheet.png", "curves.png")
 THUMB = 200  # short side of a picture on the sheet, in pixels
-# Of stylize(): what may vary besides the method's own options.
-CONTROLS = {*inspect.signature(stylize).parameters} - {
-    *("content", "style", "method", "on_step", "options"),
-    *("progress", "max_pixels", "accept_truncated"),
-}
+# What may vary besides the method's own options.
+CONTROLS = {name: each for name, each in Controls.declared().items() if each.recorded}
 
 OnProgress = Callable[[int, int, str, Step | None], bool | None]
 """Called with the pictures done, those in all, the one at work and its latest step; True ends."""
 
 
-def parse(text: str, flag: str = "--vary") -> tuple[str, list[Any]]:
+def parse(text: str, method: str = "gatys", flag: str = "--vary") -> tuple[str, list[Any]]:
     """``"lr=0.1,1"`` is ``("lr", [0.1, 1])``: an option, and its values.
 
     Values are separated by commas; a value that is a list joins its parts by ``+``, and one of
@@ -52,17 +52,30 @@ def parse(text: str, flag: str = "--vary") -> tuple[str, list[Any]]:
 
     Args:
         text: as it is typed.
+        method: whose option it is.
         flag: before it, for messages.
 
     Raises:
-        InputError: for anything else, and for NaN and infinity.
+        InputError: for anything else, and for a value out of the option's range.
     """
     name, equals, values = str(text).partition("=")
     if not (name.strip() and equals and values.strip()):
         raise InputError(f"{flag} {text!r}: write OPTION=VALUE,VALUE")
-    name, parsed = name.strip().replace("-", "_"), [value_of(v.strip()) for v in values.split(",")]
-    check_numbers(f"{flag} {name}", parsed)
-    return name, parsed
+    name = name.strip().replace("-", "_")
+    declared = _varied(method, refined=True)
+    check_options(f"a sweep of method {method}", declared, [name])
+    option = declared[name]
+    texts = [value.strip() for value in values.split(",")]
+    if isinstance(option.kind, (ByLayer, Layers, ListOf)):
+        texts = [value.replace("+", ",").replace(":", "=") for value in texts]
+    return name, [option.parse(value, f"{flag} {name}") for value in texts]
+
+
+def _varied(method: str, refined: bool) -> dict[str, Option]:
+    """What may vary, by name: with a refinement, its options too."""
+    gatys = METHODS["gatys"].Options.declared()
+    of_refinement = {name: gatys[name] for name in REFINED} if refined else {}
+    return {**of_refinement, **record_of(method).Options.declared(), **CONTROLS}
 
 
 def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
@@ -134,8 +147,7 @@ def sweep(
     }
     rows = _resumed(out, settings)
     names = [*same, *vary]
-    known = {*options_of(method), *CONTROLS} | (REFINED if "refine" in names else set())
-    check_options(f"a sweep of method {method}", known, names)
+    check_options(f"a sweep of method {method}", _varied(method, "refine" in names), names)
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
     ]
@@ -188,7 +200,7 @@ def _check(vary: Any, same: Any, method: Any) -> None:
             raise InputError(f"{what}: give a dictionary of options, not {type(given).__name__}")
     if not isinstance(method, str):
         raise InputError(f"method: give a name, not {type(method).__name__}")
-    options_of(method)  # which says so, if there is no such method
+    record_of(method)  # which says so, if there is no such method
     if not vary or not all(vary.values()):
         raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
     for name, values in vary.items():
@@ -207,7 +219,7 @@ def _check(vary: Any, same: Any, method: Any) -> None:
 
 def _style(style: Any, method: str) -> tuple[Any, str]:
     """What :func:`impasto.stylize` is given as the style, and its name."""
-    if hasattr(METHODS[method], "find"):  # the name of one that is learnt
+    if record_of(method).learns_styles:
         return str(style), str(style)
     known = read_style(style)
     return known.to_pil() if isinstance(known, Picture) else known, known.name

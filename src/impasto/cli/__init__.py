@@ -1,0 +1,103 @@
+"""The command line: a file for each family of commands, each command a thin function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import InputError
+from ..files import shown
+from ..methods import METHODS
+from . import about, console, study, styles
+from .console import encode_all, own_warnings_alone, say
+from .declared import Helpful
+from .stylize import HELP, stylize
+from .training import train_app
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Render a photograph in the manner of a painting.",
+)
+study_app = typer.Typer(
+    no_args_is_help=True, help="Experiments of the papers, made again on your pictures."
+)
+app.command(cls=Helpful, help=HELP)(stylize)
+_COMMANDS: list[Callable[..., None]] = [
+    *(styles.style, styles.learn, styles.styles, about.show, about.methods),
+    *(study.compare, study.sweep, study.reconstruct),
+    *(about.backbones, about.doctor, about.samples),
+]
+for _command in _COMMANDS:
+    app.command()(_command)
+study_app.command()(study.leak)
+app.add_typer(train_app, name="train")
+app.add_typer(study_app, name="study")
+
+# What a line is told that names no command or option that there is: typer brings its own click.
+_Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are one line and exit code 2."""
+    try:
+        with own_warnings_alone():
+            encode_all()
+            _refuse_empty(sys.argv[1:])
+            code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _Usage as error:
+        gone = _gone(getattr(error, "option_name", ""))
+        if gone:
+            sys.exit(console.fail(gone))
+        if getattr(error, "ctx", None) is None or not sys.argv[1:]:
+            error.show()
+        else:
+            where = error.ctx.command_path
+            say.print(f"impasto: {error.format_message()} See `{where} --help`", style="red")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(console.ending(KeyboardInterrupt()))
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(console.ending(error))
+
+
+def _gone(flag: str) -> str:
+    """What took the place of an option of an earlier version, in a line; nothing for another."""
+    name = flag.removeprefix("--no-").removeprefix("--").replace("-", "_")
+    gone = {
+        name: words for record in METHODS.values() for name, words in record.Options.gone.items()
+    }
+    return f"option {flag} is gone: {gone[name]}" if name in gone else ""
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """An empty name would mean the current folder; it is a variable that is not set."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        option, is_given, value = argument.partition("=")
+        if argument == "" or (option.startswith("--") and is_given and not value):
+            where = option or (f"after {shown(before)}" if before else "the first argument")
+            raise InputError(f"{where}: an empty name or value; is a variable not set?")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"impasto {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,129 @@
+"""What there is, and how something was made: commands that only tell, or draw samples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..methods import METHODS
+from .console import say
+
+__all__ = ["backbones", "doctor", "methods", "samples", "show"]
+
+
+def show(
+    picture: Annotated[Path, typer.Argument(help="A picture that impasto wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Print how a picture was made.
+
+    Examples:
+
+        impasto show out.png
+
+        impasto show out.jpg --json
+    """
+    from ..images import read_settings
+
+    settings = read_settings(picture)
+    if as_json:
+        print(json.dumps(settings, indent=2))
+        return
+    for name, value in settings.items():
+        # As JSON also where it is text: a foreign picture must not send codes to the terminal.
+        print(f"{json.dumps(name)[1:-1]:18} {json.dumps(value)}")
+
+
+def methods() -> None:
+    """List the methods.
+
+    Example:
+
+        impasto methods
+    """
+    for name in sorted(METHODS):
+        record = METHODS[name]
+        missing = "" if record.ready else f" Train it first: impasto train {name}"
+        print(f"{name:12} {record.title}{missing}")
+
+
+def backbones() -> None:
+    """List the backbones: what is installed, where, and how large.
+
+    Example:
+
+        impasto backbones
+    """
+    from ..backbones.compact import BUNDLED
+    from ..backbones.weights import RECORDS, find, home
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("weights", "backbone", "state", "MB", "licence"):
+        table.add_column(heading, justify="right" if heading == "MB" else "left")
+    for name, file in BUNDLED.items():
+        megabytes = f"{file.stat().st_size / 1e6:.1f}"
+        table.add_row(name, name, f"bundled, {escape(str(file))}", megabytes, "as impasto")
+    for record in RECORDS.values():
+        path = find(record)
+        size = path.stat().st_size if path else record.size
+        absent = "not here" if record.pinned else "by hand"
+        table.add_row(
+            record.name,
+            record.backbone,
+            escape(str(path)) if path else f"{absent}: {record.address}",
+            f"{size / 1e6:.1f}" if size else "?",
+            record.licence,
+        )
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+    console.print(table)
+    console.print(f"cache folder: {home()} (IMPASTO_HOME)")
+
+
+def doctor() -> None:
+    """Tell what a bug report needs: versions, devices, what auto takes and why, what is missing.
+
+    It needs no network, writes nothing, and names your home folder ~. Its exit code is always 0.
+
+    Examples:
+
+        impasto doctor
+
+        impasto doctor > doctor.txt
+    """
+    from ..doctor import laid_out, report
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(laid_out(report(), width))
+
+
+def samples(
+    folder: Annotated[Path, typer.Argument(help="Where to write them; made if it is not there.")],
+    size: Annotated[int, typer.Option(help="Height in pixels; the width is 4/3 of it.")] = 768,
+    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 0,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Write scikit-image's free photographs too.")
+    ] = False,
+) -> None:
+    """Write sample paintings that the project draws itself, and photographs to try them on.
+
+    Examples:
+
+        impasto samples paintings/
+
+        impasto samples paintings/ --size 1200 --seed 3
+
+        impasto samples tryout/ --photos
+    """
+    from ..samples import write_photographs, write_samples
+
+    written = write_samples(folder, size, seed)
+    for path in written + (write_photographs(folder) if photos else []):
+        say.print(str(path))

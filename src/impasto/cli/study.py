@@ -1,0 +1,298 @@
+"""Experiments: comparisons, sweeps, reconstructions, and how much is left of a photograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ..files import check_apart
+from .console import begin, say
+from .declared import of_methods, typed, values_of
+from .running import running, stop
+
+__all__ = ["compare", "leak", "reconstruct", "sweep"]
+
+DEVICE = of_methods(("device",))
+JUDGE = of_methods(("device", "convention"))
+SEEING = of_methods(("device", "convention", "smooth"))
+
+
+@typed(JUDGE)
+def compare(
+    contents: Annotated[Path, typer.Option(help="Folder of photographs.")],
+    styles: Annotated[Path, typer.Option(help="Folder of paintings.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    methods: Annotated[
+        str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
+    ] = "all",
+    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=16)] = 384,
+    judge: Annotated[
+        str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
+    ] = "compact",
+    judge_weights: Annotated[
+        Path | None, typer.Option(help="A file of weights for the judge, or imagenet (default).")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to bring VGG to unit mean with.")
+    ] = None,
+    **options: Any,
+) -> None:
+    """Every method on every pair of pictures: figures, a sheet, a scatter and a page of it all.
+
+    What OUT holds is not made again: an interrupted comparison goes on, and further methods or
+    pictures join it.
+
+    Examples:
+
+        impasto compare --contents photos/ --styles paintings/ -o comparison/
+
+        impasto compare --contents photos/ --styles paintings/ -o comparison/ --methods adain,wct
+    """
+    from ..backbones import load_backbone
+    from ..study import compare as study
+
+    check_apart([out / name for name in study.WRITTEN], [judge_weights])
+    chosen = study.available(_names(methods))
+    values = values_of(JUDGE, options)
+    convention = values.pop("convention", None)
+    net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
+    left_out: list[str] = []
+
+    def warn(line: str) -> None:
+        left_out.append(line)
+        say.print(f"impasto: {line}")
+
+    begin()
+    with running("comparing", "finishing this picture") as work:
+        means = study.compare(
+            *(contents, styles, out, chosen, net),
+            size=size,
+            photos=photos,
+            on_progress=work.count,
+            warn=warn,
+            **values,
+        )
+        stopped = work.interrupted()
+    if means:
+        print((out / "table.md").read_text(encoding="utf-8"))
+        say.print(str(out / "index.html"))
+    if stopped:
+        stop("interrupted; the same command goes on")
+    if left_out:
+        raise typer.Exit(1)
+
+
+def sweep(
+    content: Annotated[Path, typer.Argument(help="A photograph.")],
+    style: Annotated[str, typer.Argument(help="A painting, a stored style, or a name.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="OPTION=VALUE,VALUE; may be repeated: every combination is made. A list joins its "
+            "parts by +, layers give weights behind a colon."
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="TOML with all this; see recipes/sweeps/. --vary and --set go before."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="See `impasto methods`. Default: gatys.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="OPTION=VALUE, the same for all; may be repeated."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Short side of all results in pixels. Default: the photograph's.", min=16
+        ),
+    ] = None,
+) -> None:
+    """One picture under every combination of some options: a sheet, a table, the losses' curves.
+
+    Options are those of `impasto stylize`. What OUT holds is not made again: an interrupted sweep
+    goes on, and further values join it.
+
+    Examples:
+
+        impasto sweep photo.jpg night.jpg --vary lr=0.001,0.1,1 --vary optimizer=lbfgs,adam -o lr/
+
+        impasto sweep photo.jpg night.jpg --vary strength=0,0.5,1 --size 256 -o s/
+
+        impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
+
+        impasto sweep photo.jpg night.jpg --recipe recipes/sweeps/learning-rate.toml -o rates/
+    """
+    from ..study import sweep as study
+
+    of_recipe, same, further = ("gatys", {}, {}) if recipe is None else study.read_recipe(recipe)
+    method = method or of_recipe
+    varied: dict[str, list[Any]] = {}
+    for text in vary or []:
+        name, values = study.parse(text, method)
+        varied[name] = varied.get(name, []) + values
+    given: dict[str, Any] = {}
+    for text in option or []:
+        name, values = study.parse(text, method, "--set")
+        given[name] = values[0]
+        if len(values) > 1:
+            raise InputError(f"--set {text!r}: give one value, or use --vary")
+    if size is not None:
+        twice = [flag for flag, by in (("--vary", varied), ("--set", given)) if "size" in by]
+        if twice:
+            raise InputError(f"--size and {twice[0]} size=: leave one of them out")
+        given["size"] = size
+    if recipe is not None:
+        check_apart([out / name for name in study.WRITTEN], [recipe])
+        same = {name: value for name, value in same.items() if name not in varied}
+        varied = {**{k: v for k, v in further.items() if k not in given}, **varied}
+    begin()
+    with running("sweep", "ending without this picture") as work:
+        rows = study.sweep(
+            *(content, style, out, varied),
+            method=method,
+            options={**same, **given},
+            on_progress=work.count,
+        )
+        stopped = work.interrupted()
+    for row in rows:
+        loss = "" if row.get("loss") is None else f"  loss {row['loss']:.4g}"
+        print(
+            row["label"] + (f"  {row['fault']}" if row["fault"] else f"  {row['seconds']} s{loss}")
+        )
+    if stopped:
+        stop("interrupted; the same command goes on")
+    if (out / "sheet.png").exists():  # else nothing could be made
+        say.print(str(out / "sheet.png"))
+    if any(row["fault"] for row in rows):
+        raise typer.Exit(1)
+
+
+@typed(SEEING)
+def reconstruct(
+    picture: Annotated[Path, typer.Argument(help="To be seen by the network.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
+    kind: Annotated[str, typer.Option(help="content or style.")] = "content",
+    backbone: Annotated[
+        str, typer.Option(help="compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.")
+    ] = "compact",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="A row for each: trained, random, imagenet, robust, compact, or a file of the "
+            "backbone's weights."
+        ),
+    ] = "trained,random",
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to bring weights to unit mean with.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Such as relu2_1,relu4_1. Default: relu1_1 to relu5_1, or conv1 to rb4."),
+    ] = None,
+    size: Annotated[int, typer.Option(help="Short side in pixels.", min=32)] = 224,
+    iterations: Annotated[int, typer.Option(help="For each picture.", min=1)] = 200,
+    optimizer: Annotated[str, typer.Option(help="lbfgs or adam.")] = "lbfgs",
+    lr: Annotated[float | None, typer.Option(help="Learning rate; paper 5: adam, 0.05.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise and of random weights.", min=0)] = 0,
+    **options: Any,
+) -> None:
+    """What each layer knows of a picture, from noise: a sheet of all layers by all weights.
+
+    Examples:
+
+        impasto reconstruct photo.jpg -o content.png
+
+        impasto reconstruct night.jpg --kind style --layers relu1_1,relu2_1,relu3_1 -o style.png
+
+        impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
+    """
+    from ..backbones import KINDS, load_backbone
+    from ..images import check_output, list_pictures, write
+    from ..study.reconstruct import reconstruct as study
+
+    check_output(out)
+    rows = [Path(word.strip()) for word in weights.split(",")]
+    check_apart(out, [picture, *rows, *(list_pictures(photos, True) if photos else [])])
+    values = values_of(SEEING, options)
+    convention, smooth = values.pop("convention", None), values.pop("smooth", "none")
+    nets = {}
+    for given in (word.strip() for word in weights.split(",")):
+        known: dict[str, Any] = {"trained": None, "compact": None} | dict.fromkeys(KINDS, given)
+        nets[given if given in known else Path(given).stem] = load_backbone(
+            "compact" if given == "compact" else backbone,
+            known.get(given, Path(given)),
+            convention=convention,
+            smooth="none" if given == "compact" else smooth,
+            photos=photos,
+            seed=seed,
+        )
+    begin()
+    with running("reconstructing", "finishing with the pictures so far") as work:
+        names = None if layers is None else [layer.strip() for layer in layers.split(",")]
+        sheet = study(
+            *(picture, nets, kind, names),  # type: ignore[arg-type]
+            size=size,
+            iterations=iterations,
+            optimizer=optimizer,  # type: ignore[arg-type]
+            lr=lr,
+            seed=seed,
+            on_progress=work.count,
+            **values,
+        )
+        stopped = work.interrupted()
+    settings: dict[str, Any] = {"reconstruction": kind, "content": picture.name}
+    settings |= {"backbone": backbone, "weights": list(nets), "iterations": iterations}
+    write(out, sheet, settings=settings | {"optimizer": optimizer, "seed": seed})
+    say.print(str(out))
+    if stopped:
+        stop()
+
+
+@typed(DEVICE)
+def leak(
+    content: Annotated[Path, typer.Argument(help="A photograph.")],
+    styles: Annotated[Path, typer.Option(help="Folder of paintings, taken in turn.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    methods: Annotated[str, typer.Option(help="all, or some of them: adain,wct.")] = "all",
+    rounds: Annotated[int, typer.Option(help="How often it is stylised.", min=1)] = 10,
+    size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
+    **options: Any,
+) -> None:
+    """Stylise a photograph again and again: how much of it is left, by method.
+
+    Example:
+
+        impasto study leak photo.jpg --styles paintings/ -o leak/ --methods adain,wct
+    """
+    from ..study.compare import available
+    from ..study.leak import leak as study
+
+    chosen = available(_names(methods))
+    begin()
+    with running("leak", "ending with the methods that are done") as work:
+        curves = study(
+            *(content, styles, out, chosen),
+            rounds=rounds,
+            size=size,
+            on_progress=work.count,
+            **values_of(DEVICE, options),
+        )
+        stopped = work.interrupted()
+    for name, values in curves.items():
+        print(f"{name:20} " + " ".join(f"{value:.3f}" for value in values))
+    if curves:
+        say.print(str(out / "leak.png"))
+    if stopped:
+        stop()
+
+
+def _names(methods: str) -> list[str] | None:
+    """None for all."""
+    return None if methods == "all" else [name.strip() for name in methods.split(",")]

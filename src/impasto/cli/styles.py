@@ -1,0 +1,271 @@
+"""Styles: stored for the methods that take any painting, learnt well by one, and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..controls import Controls
+from ..errors import InputError
+from ..files import check_apart, shown
+from ..methods import METHODS
+from ..options import flag_of
+from .console import begin, say
+from .declared import of_methods, typed, values_of
+from .running import running, stop
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..methods import Method
+    from ..styles import LearntStyle, StoredStyle
+
+__all__ = ["learn", "style", "styles"]
+
+THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
+WEIGHTS = Controls.declared()["weights"]
+# What of a painting is stored depends on these.
+OPTIONS = of_methods(
+    (
+        *("backbone", "backbone_weights", "convention", "padding", "pooling", "smooth"),
+        *("style_layers", "device"),
+    )
+)
+KIND = METHODS["johnson"].Options.declared()["kind"]
+DEVICE = of_methods(("device", "precision"))
+
+
+@typed(OPTIONS)
+def style(
+    paintings: Annotated[list[Path], typer.Argument(help="One painting or several.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, NAME.style.")],
+    weights: Annotated[
+        str | None, typer.Option(help=WEIGHTS.help, metavar=WEIGHTS.kind.metavar)
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            help="A method that it is for, which makes a smaller file; may be repeated. Default: "
+            "every method that takes any painting.",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="With one --for: a model made by `impasto train`, not the bundled one."),
+    ] = None,
+    **options: Any,
+) -> None:
+    """Store a style: what methods need of a painting, accepted wherever a painting is.
+
+    Every method that takes any painting finds in it what its own network sees of the painting at
+    several sizes. The options of a backbone are for gatys.
+
+    Examples:
+
+        impasto style starry_night.jpg -o starry.style
+
+        impasto style wave.jpg night.jpg --weights 1,3 -o mixed.style
+
+        impasto style starry_night.jpg -o small.style --for adain
+
+        impasto style starry_night.jpg -o vgg.style --for gatys --backbone vgg19
+    """
+    from ..images.places import check_place
+    from ..paintings import store_style
+    from ..styles import SUFFIX
+
+    if out.suffix != SUFFIX:
+        raise InputError(
+            f"{shown(out)}: the name of a stored style ends in {SUFFIX}: use {shown(out.stem)}"
+            f"{SUFFIX}"
+        )
+    if model is not None and len(methods or ()) != 1:
+        raise InputError("--model: is of one method: name it, --for METHOD")
+    check_place(out)
+    check_apart(out, [*paintings, model, options["backbone_weights"]])
+    begin()
+    chosen = values_of(OPTIONS, options) | ({} if model is None else {"model": model})
+    with running(out.name, "ending without it") as work:
+        stored = store_style(
+            paintings,
+            out.stem,
+            None if weights is None else WEIGHTS.parse(weights),
+            methods,
+            on_progress=work.show,
+            spelled=flag_of,
+            **chosen,
+        )
+    stored.save(out)
+    say.print(f"{shown(out)}  ({out.stat().st_size / 1e6:.1f} MB, for {', '.join(stored.methods)})")
+
+
+@typed(DEVICE)
+def learn(
+    painting: Annotated[Path, typer.Argument(help="The painting to learn.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
+    photos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photographs to learn on. Default: free sample photographs."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long, about. Default: 5, enough on two cores.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="So many steps instead of minutes.", min=0)
+    ] = None,
+    size: Annotated[
+        int,
+        typer.Option(help="Short side in pixels at which strokes are learnt.", min=64, max=1024),
+    ] = 384,
+    mixable: Annotated[
+        bool,
+        typer.Option(
+            "--mixable", help="Leave the last layers alone, so that it mixes with others."
+        ),
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model made by `impasto train ghiasi`, instead of the bundled one."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of crops and noise.", min=0, max=2**63 - 1)] = 0,
+    **options: Any,
+) -> None:
+    """Learn one painting well: a file that method ghiasi takes wherever a painting is given.
+
+    Begins with what the network predicts for the painting and goes on from there for some minutes.
+    Ctrl-C keeps what was learnt so far.
+
+    Examples:
+
+        impasto learn starry_night.jpg -o mine.safetensors
+
+        impasto learn starry_night.jpg -o mine.safetensors --photos holiday/ --minutes 10
+
+        impasto learn starry_night.jpg -o mine.safetensors --mixable
+
+        impasto stylize photo.jpg mine.safetensors -o out.png
+    """
+    from ..images import list_pictures
+    from ..images.places import check_place
+    from ..methods.learnt import checked, is_learnt
+    from ..training.learn import MINUTES, WARM
+    from ..training.learn import learn as study
+
+    if minutes is not None and steps is not None:
+        raise InputError("--minutes and --steps: leave one of them out")
+    check_place(checked(out))
+    check_apart(out, [painting, model, *(list_pictures(photos, True) if photos else [])])
+    if out.exists() and not is_learnt(out):
+        raise InputError(f"{shown(out)}: holds something else than a learnt style; name another")
+    begin()
+    share = 0.0
+    with running(painting.name, "keeping what was learnt so far") as work:
+
+        def on_progress(done: int, total: int, loss: float) -> bool:
+            nonlocal share
+            share = done / max(1, total)
+            return work.show(done, total, f"loss {loss:.4g}")
+
+        learnt = study(
+            *(painting, photos),
+            minutes=MINUTES if minutes is None else minutes,
+            steps=steps,
+            size=size,
+            mixable=mixable,
+            model=model,
+            seed=seed,
+            on_progress=on_progress,
+            **values_of(DEVICE, options),
+        )
+        stopped = work.interrupted()
+    if stopped and share < WARM:
+        stop("interrupted before anything was learnt; nothing is written")
+    learnt.save(out)
+    figures = learnt.figures
+    say.print(f"{shown(out)}  (steps: {figures['steps']}, {figures['seconds']} s)")
+    if stopped:
+        stop("interrupted; what was learnt is written")
+
+
+def styles(
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model made by `impasto train johnson`, instead of the bundled one."),
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help=KIND.help, metavar=KIND.kind.metavar)] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="A picture to write: --photo in every style.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="For the sheet. Default: a free sample photograph.")
+    ] = None,
+) -> None:
+    """List the styles that there are by name.
+
+    Those of every method that looks at paintings as ghiasi and gatys do, and what method johnson
+    has learnt; with --model or --kind, what that network of johnson has learnt alone.
+
+    Examples:
+
+        impasto styles
+
+        impasto styles --sheet styles.jpg --photo me.jpg
+
+        impasto styles --kind bottleneck --sheet learnt.png
+    """
+    from ..methods import load
+    from ..methods.johnson import Johnson, learnt_names
+    from ..styles import named_styles
+
+    if photo is not None and sheet is None:
+        raise InputError("--photo is for the sheet: name one, --sheet OUT")
+    if sheet is not None:
+        from ..images import check_output
+
+        check_apart(sheet, [photo, model])
+        check_output(sheet)
+        begin()
+    if model is None and kind is None:
+        named = named_styles()
+        if sheet is not None:
+            _write_sheet(sheet, photo, load(), named)
+        rows = [(name, known.title, known.painter, known.year) for name, known in named.items()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(map(str.ljust, row, widths)).rstrip())
+        print(f"\nwith --method johnson: {', '.join(learnt_names())}")
+        return
+    method = Johnson(model, kind)  # type: ignore[arg-type]
+    if sheet is not None:
+        _write_sheet(sheet, photo, method, method.learnt)
+    for name in method.learnt:
+        print(name)
+
+
+def _write_sheet(
+    sheet: Path, photo: Path | None, method: Method, styles: Mapping[str, StoredStyle | LearntStyle]
+) -> None:
+    """A photograph in every style; at the size at which strokes are made, then reduced."""
+    from ..images import fit, read, resize, write
+    from ..samples import photograph
+    from ..study.figures import labelled
+
+    rgb = photograph("coffee") if photo is None else read(photo).rgb
+    height, width = rgb.shape[-2:]
+    seen = resize(rgb, fit(height, width, min(512, height, width)))
+
+    def small(picture: Tensor) -> Tensor:
+        return resize(picture, fit(height, width, THUMB))
+
+    made = [("photograph", small(seen))]
+    with running("", "ending without the sheet") as work:
+        for number, (name, style) in enumerate(styles.items()):
+            if work.show(number, len(styles), label=name):
+                stop("interrupted")
+            made.append((name, small(method(seen, method.prepare([style])))))
+    columns = min((6, 5, 4), key=lambda count: -len(made) % count)  # the fewest gaps
+    write(sheet, labelled(made, columns), quality=80)

@@ -1,0 +1,274 @@
+"""`impasto stylize`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..controls import Controls, Saving
+from ..errors import InputError
+from ..files import check_apart, identity, shown
+from ..methods import DEFAULT, METHODS, MethodRecord, check_options, record_of
+from ..methods.records.gatys import REFINED
+from ..options import PICTURES, STYLE, flag_of
+from ..targets import NAME, STANDARD, Inputs, Job, gather, plan
+from .batch import Batch, is_done, settings_of, standard_input
+from .console import begin, say
+from .declared import HelpAll, given_of, of_methods, typed, values_of
+from .running import stop
+
+if TYPE_CHECKING:
+    from ..methods import Method
+    from ..methods.gatys import Gatys
+    from ..transfer import Transfer
+
+__all__ = ["HELP", "stylize"]
+
+HELP = """Render photographs in the manner of one painting or several.
+
+The first picture is the content, the others are styles, which are mixed; with --style, all pictures
+are contents. A style is a painting, a file made by `impasto style` or `impasto learn`, or a name
+that `impasto styles` lists. A folder as content means every picture in it; as style, a picture by
+each. - is standard input, and -o - standard output.
+
+Examples:
+
+impasto stylize photo.jpg painting.jpg -o out.png
+impasto stylize photo.jpg starry_night monet --weights 2,1 -o mixed.jpg
+impasto stylize holiday/ --style starry_night -o painted/ --size 512
+impasto stylize photo.jpg painting.jpg --color match --strength 0.7
+impasto stylize other.jpg painting.jpg --like out.png
+impasto stylize photo.jpg starry_night
+impasto stylize *.jpg --style painting.jpg -o painted/ --quality 90 --skip-existing
+impasto stylize holiday/ --recursive --style painting.jpg -o painted/
+impasto stylize photo.jpg paintings/ -o by_each/
+impasto stylize photo.jpg painting.jpg -o "{content}_by_{style}.png" -m gatys --backbone vgg16
+impasto stylize scan.tif painting.jpg -o out.tif --depth 16
+impasto stylize - painting.jpg -o - < photo.jpg > out.png
+impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
+impasto stylize photo.jpg starry_night -o out.png --method johnson
+impasto stylize photo.jpg painting.jpg -o bold.png --brush 2
+"""
+LEARNT_FILES = (".style", ".safetensors")  # which, as names, are no photographs
+
+
+@typed(Controls, Saving, of_methods(), experts=("preview",))
+def stylize(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONTENT STYLE...",
+            help="Files and folders; of styles also names.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File or folder; {content} and {style} may be in its name.",
+            metavar="PATH",
+            rich_help_panel=PICTURES,
+        ),
+    ] = NAME,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive", "-r", help="Folders with all below them.", rich_help_panel=PICTURES
+        ),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing", help="Leave out what is made already.", rich_help_panel=PICTURES
+        ),
+    ] = False,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            help="Write the picture so far every N iterations.",
+            metavar="N",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--style",
+            "-s",
+            help="A style; may be repeated.",
+            metavar="STYLE",
+            rich_help_panel=STYLE,
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help=f"See `impasto methods`. Default: {DEFAULT}.",
+            metavar="NAME",
+            rich_help_panel=STYLE,
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Set as for this picture; options beside it go before.",
+            metavar="PICTURE",
+            rich_help_panel=STYLE,
+        ),
+    ] = None,
+    help_all: HelpAll = False,
+    **options: Any,
+) -> None:
+    """Help is HELP."""
+    from ..transfer import check_controls
+
+    record, controls, saving, own = _chosen(method, like, given_of(options))
+    _check_preview(preview, record, controls, saving, out)
+    if saving.keep_gps and not saving.metadata:
+        raise InputError("--keep-gps and --no-metadata: choose one of them")
+    check_controls(controls)
+    learnt, weighted = record.learns_styles, controls.weights is not None
+    inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
+    planned = plan(inputs, out)
+    made = _made_before(inputs, planned)
+    if made:
+        inputs = inputs.without(made)
+        planned = plan(inputs, out)
+    targets = [job.target for job in planned if job.target is not None]
+    sent = 0 if STANDARD in (*pictures, *(style or ())) else None
+    files = [value for value in own.values() if isinstance(value, (str, Path))]
+    check_apart(targets, [*inputs.files, *files, like, sent])
+    if not (style or weighted or learnt):
+        _warn_of_mixture(inputs)
+    if planned[0].target is None and sys.stdout is None:
+        raise InputError("-o -: there is no standard output; name a file, -o OUT")
+    if planned[0].target is None and sys.stdout.isatty():
+        raise InputError("-o -: standard output is a terminal; name a file, or add > OUT.png")
+    jobs = [job for job in planned if not (skip_existing and is_done(job.target))]
+    if len(jobs) < len(planned):
+        say.print(f"impasto: {len(planned) - len(jobs)} of {len(planned)} exist already")
+    if not jobs:
+        return
+    batch = Batch(len(jobs), saving, preview)
+    jobs = batch.writable(jobs)
+    begin()
+    transfer = _Transfers(record.name, controls, own)
+    if len(inputs.styles) == 1:
+        transfer(jobs[0].styles)  # what a style lacks that all have is said once
+    for note in [transfer.method.settings["device"], *transfer.method.notes]:
+        say.print(f"impasto: {note}")
+    interrupted = batch.render(jobs, transfer)
+    batch.report()
+    if interrupted:
+        stop("interrupted; what was done is written")
+    if batch.failed:
+        raise typer.Exit(1)
+
+
+def _chosen(
+    method: str | None, like: Path | None, typed: Mapping[str, Any]
+) -> tuple[MethodRecord, Controls, Saving, dict[str, Any]]:
+    """The method, the controls, how to write, and the method's options with its refinement's."""
+    before: dict[str, Any] = {}
+    if like is not None:
+        from ..pipeline import recorded
+
+        name, before = recorded(like)
+        method = method or name
+    record = record_of(method or DEFAULT)
+    declared = Controls.declared()
+    controls = Controls(
+        **{name: value for name, value in before.items() if name in declared}
+        | values_of(declared, {name: typed[name] for name in declared if name in typed})
+    )
+    declared = Saving.declared()
+    saving = values_of(declared, {name: typed[name] for name in declared if name in typed})
+    own = dict(record.Options.declared())
+    rest = {n: v for n, v in typed.items() if n not in (*Controls.declared(), *declared)}
+    if controls.refine is None:
+        check_options(f"method {record.name}", record, rest, flag_of)
+    else:
+        gatys = METHODS["gatys"].Options.declared()
+        own = {name: each for name, each in gatys.items() if name in REFINED} | own
+        check_options(f"method {record.name} with a refinement", own, rest, flag_of)
+    options = {name: value for name, value in before.items() if name in own}
+    return record, controls, Saving(**saving), options | values_of(own, rest)
+
+
+def _check_preview(
+    preview: int | None, record: MethodRecord, controls: Controls, saving: Saving, out: str
+) -> None:
+    """Raise InputError for a preview that cannot be."""
+    if preview is None:
+        return
+    if preview < 1:
+        raise InputError(f"preview is {preview}: must be 1 or more iterations")
+    if controls.refine is None and record.one_pass:
+        raise InputError(f"--preview: method {record.name} works in one pass; leave it out")
+    if not saving.metadata or out.lower().endswith(".bmp"):
+        raise InputError(
+            "--preview: a result has to carry settings, which tell it from a preview; leave out "
+            "--no-metadata, and choose another format than BMP"
+        )
+    if out == STANDARD:
+        raise InputError("--preview: standard output takes one picture; name a file, -o OUT")
+
+
+def _warn_of_mixture(inputs: Inputs) -> None:
+    """Several pictures without a word are one photograph and styles, which may surprise."""
+    from ..styles import is_name
+
+    styles = inputs.styles[0]
+    sure = all(is_name(part) or part.lower().endswith(LEARNT_FILES) for part in styles)
+    if len(styles) > 1 and not sure:
+        say.print(
+            f"impasto: {inputs.contents[0]} in a mixture of {', '.join(map(shown, styles))}; if "
+            "these are photographs too, name the painting with --style"
+        )
+
+
+def _made_before(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
+    """Results of an earlier run that lie in a folder that was named: they are no photographs."""
+    targets = {identity(job.target) for job in planned if job.target is not None} - {None}
+    there = {path for path in inputs.listed if identity(path) in targets}
+    return {path for path in there if settings_of(path)}
+
+
+class _Transfers:
+    """Gives what renders by the styles of a job; the latest is kept.
+
+    Attributes:
+        method: that renders, loaded once.
+    """
+
+    def __init__(self, name: str, controls: Controls, options: Mapping[str, Any]) -> None:
+        from ..pipeline import load_refined
+
+        self.method: Method
+        self.refine: Gatys | None
+        self.method, self.refine = load_refined(name, controls, options, flag_of)
+        self.controls = controls
+        self._latest: tuple[tuple[str, ...], Transfer] | None = None
+
+    def __call__(self, names: tuple[str, ...]) -> Transfer:
+        """For styles that are mixed."""
+        from ..paintings import read_style
+        from ..transfer import Transfer
+
+        if self._latest is None or self._latest[0] != names:
+            learnt, behind = self.method.learnt is not None, self.controls.background
+            sources = [
+                standard_input() if name == STANDARD and not learnt else name for name in names
+            ]
+            limits = self.controls.limits
+            styles = [read_style(source, behind, self.method, **limits) for source in sources]
+            transfer = Transfer(self.method, styles, self.controls, refine=self.refine)
+            self._latest = names, transfer
+        return self._latest[1]

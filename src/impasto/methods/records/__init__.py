@@ -1,0 +1,27 @@
+"""What there is to know of every method before anything of it is imported: its record."""
+
+from __future__ import annotations
+
+from ...errors import InputError
+from ...options import hint_of
+from . import adain, artflow, gatys, ghiasi, johnson, styleflow, wct
+from .base import MethodRecord
+
+__all__ = ["DEFAULT", "METHODS", "MethodRecord", "record_of"]
+
+DEFAULT = "ghiasi"
+# In the order in which a style is stored for them: StyleFlow comes before AdaIN, which sees less
+# of it by the same encoder.
+METHODS: dict[str, MethodRecord] = {
+    each.RECORD.name: each.RECORD
+    for each in (styleflow, adain, wct, ghiasi, gatys, artflow, johnson)
+}
+
+
+def record_of(method: str) -> MethodRecord:
+    """The record of a method. Raises InputError for an unknown one."""
+    if not isinstance(method, str):
+        raise InputError(f"method: a {type(method).__name__} where a name belongs")
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown{hint_of(method, METHODS)}")
+    return METHODS[method]

@@ -1,0 +1,27 @@
+"""AdaIN: its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...options import Flag, option
+from .base import EncoderOptions, MethodRecord, StyleOptions
+
+__all__ = ["RECORD", "AdaINOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaINOptions(EncoderOptions, StyleOptions):
+    """Of the decoder's picture."""
+
+    dehalo: bool = option(True, Flag(), "No halos around what stands before a flat ground.")
+    palette: bool = option(True, Flag(), "No colours far from all of the painting's.")
+
+
+RECORD = MethodRecord(
+    "adain",
+    "Any style in one pass: adaptive instance normalisation (Huang & Belongie 2017).",
+    "adain:AdaIN",
+    AdaINOptions,
+    {"adain": {}},
+)

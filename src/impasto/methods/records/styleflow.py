@@ -1,0 +1,33 @@
+"""StyleFlow: its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ...options import Choice, option
+from .base import EncoderOptions, FlowOptions, MethodRecord
+
+__all__ = ["RECORD", "Operator", "StyleFlowOptions"]
+
+Operator = Literal["san", "rbmad"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleFlowOptions(EncoderOptions, FlowOptions):
+    """Of the transfer at every block on the way back."""
+
+    operator: Operator | None = option(
+        None,
+        Choice(get_args(Operator)),
+        "san (Fan et al.) or rbmad (paper 1). Default: san, or what the model was trained with.",
+    )
+
+
+RECORD = MethodRecord(
+    "styleflow",
+    "Any style by a reversible network styled block by block (Fan et al. 2022).",
+    "styleflow:StyleFlow",
+    StyleFlowOptions,
+    {"styleflow": {}, "styleflow-rbmad": {"operator": "rbmad"}},
+)

@@ -1,0 +1,245 @@
+"""What an option is. Each is declared once, and everything that offers options derives from that:
+the checks in Python, the command line and its help, sweeps, and what a picture's record says.
+
+A set of options is a frozen dataclass below :class:`Options` whose fields are made by
+:func:`option`. Nothing here imports torch, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from inspect import Parameter, Signature, signature
+from numbers import Real
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ..errors import InputError
+from .kinds import ByLayer, Choice, File, Flag, Given, Kind, Layers, ListOf, Number, Text, Whole
+
+__all__ = [
+    "COLOR",
+    "EXPERT",
+    "METHOD",
+    "PICTURES",
+    "SIZE",
+    "STYLE",
+    "ByLayer",
+    "Choice",
+    "File",
+    "Flag",
+    "Given",
+    "Kind",
+    "Layers",
+    "ListOf",
+    "Number",
+    "Option",
+    "Options",
+    "Text",
+    "Whole",
+    "again",
+    "check_known",
+    "flag_of",
+    "hint_of",
+    "option",
+    "signature_of",
+]
+
+# Groups, as help shows them; METHOD stands for a panel of the method's own.
+PICTURES, STYLE, COLOR, SIZE = "Pictures", "Style", "Colour", "Size and device"
+METHOD, EXPERT = "method", "Expert"
+NONE = "none"  # how None is typed
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as it is declared.
+
+    Attributes:
+        name: in Python.
+        default: None where what is right depends on something else; the help says on what.
+        kind: see :class:`Kind`.
+        help: a line or two, for every reader.
+        group: in which it is listed.
+        expert: most people never need it: the first help leaves it out.
+        none: None is a value too, typed ``none``; so it is where it is the default.
+        recorded: it belongs to the record in a picture, from which the picture can be made again;
+            not so the device, or where files are.
+    """
+
+    name: str
+    default: Any
+    kind: Kind
+    help: str
+    group: str = METHOD
+    expert: bool = False
+    none: bool = False
+    recorded: bool = True
+
+    @property
+    def flag(self) -> str:
+        """As it is typed."""
+        return flag_of(self.name)
+
+    def parse(self, text: str, label: str | None = None) -> Any:
+        """The value that ``text`` stands for, checked; InputError if it stands for none."""
+        label = label or self.flag
+        typed = None if self.none and text.lower() == NONE else self.kind.parse(label, text)
+        return self.check(typed, label)
+
+    def check(self, value: Any, label: str | None = None) -> Any:
+        """``value`` as methods take it; InputError if it is of another type or out of range."""
+        if value is None and self.none:
+            return None
+        return self.kind.check(label or self.name, value)
+
+
+def option(
+    default: Value,
+    kind: Kind,
+    help: str,
+    group: str = METHOD,
+    *,
+    expert: bool = False,
+    none: bool = False,
+    recorded: bool = True,
+) -> Value:
+    """A field of a set of :class:`Options`; for the arguments see :class:`Option`."""
+    none = none or default is None
+    declared = Option("", default, kind, help, group, expert, none, recorded)
+    made: Any = field(default=default, metadata={"option": declared})
+    return made  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A set of options with their values, checked.
+
+    Attributes:
+        gone: option of an earlier version -> what took its place; the next version forgets it.
+
+    Raises:
+        InputError: for a value of another type, or out of its range.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Oil(Options):
+        ...     thinner: float = option(0.5, Number(0, 1), "Share of turpentine.")
+        >>> Oil(thinner=0.2).record()
+        {'thinner': 0.2}
+        >>> Oil.declared()["thinner"].parse("1.5")
+        Traceback (most recent call last):
+        impasto.errors.InputError: --thinner is 1.5: must be 0 or more, and 1 at most
+    """
+
+    gone: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        for name, declared in self.declared().items():
+            object.__setattr__(self, name, declared.check(getattr(self, name)))
+
+    @classmethod
+    def declared(cls) -> dict[str, Option]:
+        """Name -> declaration, in the order of help."""
+        return {
+            each.name: replace(each.metadata["option"], name=each.name)
+            for each in fields(cls)
+            if "option" in each.metadata
+        }
+
+    @classmethod
+    def of(cls: type[AnyOptions], who: str, values: Mapping[str, Any]) -> AnyOptions:
+        """The set with these values.
+
+        Args:
+            who: has these options, for messages.
+            values: by name.
+
+        Raises:
+            InputError: also for an option that there is not.
+        """
+        check_known(who, cls.declared(), values, gone=cls.gone)
+        return cls(**values)
+
+    def record(self) -> dict[str, Any]:
+        """Names and values for the record in a picture: plain, of a file its name alone."""
+        return {
+            name: _plain(getattr(self, name))
+            for name, declared in self.declared().items()
+            if declared.recorded
+        }
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def again(cls: type[Options], name: str, **changes: Any) -> Any:
+    """An option of another set once more, with some of its attributes changed."""
+    declared = replace(cls.declared()[name], **changes)
+    return field(default=declared.default, metadata={"option": declared})
+
+
+def flag_of(name: str) -> str:
+    """An option's name as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_known(
+    who: str,
+    known: Iterable[str],
+    names: Iterable[str],
+    spelled: Callable[[str], str] = repr,
+    *,
+    gone: Mapping[str, str] | None = None,
+    elsewhere: Callable[[str], str] = lambda name: "",
+) -> None:
+    """Raise InputError for an option that is not known.
+
+    Args:
+        who: does not know it, for the message.
+        known, names: of options that there are, and of those to be checked.
+        spelled: how the message writes a name.
+        gone: see :class:`Options`.
+        elsewhere: who else has an option of that name, in words; nothing if nobody has.
+    """
+    known = list(known)
+    for name in names:
+        if name in known:
+            continue
+        if gone and name in gone:
+            raise InputError(f"{who}: option {spelled(name)} is gone: {gone[name]}")
+        hint = elsewhere(name) or hint_of(name, known)
+        raise InputError(f"{who} has no option {spelled(name)}{hint}")
+
+
+def hint_of(name: str, known: Iterable[str]) -> str:
+    """What may be meant by a name that is not known, for the end of a message."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]!r}?" if close else f": use one of {', '.join(known)}"
+
+
+def signature_of(function: Callable[..., Any], *sets: type[Options]) -> Signature:
+    """The signature of ``function`` with the options of ``sets`` in the place of ``**options``."""
+    own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    further = [
+        Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+        for options in sets
+        for each in fields(options)
+    ]
+    return signature(function).replace(parameters=[*own, *further])
+
+
+def _plain(value: Any) -> Any:
+    """As it stands in a record."""
+    if isinstance(value, os.PathLike):
+        return Path(value).name
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    known = value is None or isinstance(value, (str, bool, Real))
+    return value if known else getattr(value, "name", type(value).__name__)

@@ -1,0 +1,134 @@
+"""What is given as a style: read, or kept in a file for the methods that take any painting."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .images import Picture, Source
+from .methods import METHODS, Method, check_options, load, options_of, record_of
+from .methods.learnt import SUFFIX as LEARNT
+from .methods.learnt import Learnt
+from .progress import drawn
+from .styles import (
+    SUFFIX,
+    LearntStyle,
+    StoredStyle,
+    check_list,
+    find_named,
+    is_name,
+    read_painting,
+)
+
+__all__ = ["AnyStyle", "StyleSource", "read_style", "store_style"]
+
+StyleSource = Source | StoredStyle | Learnt
+AnyStyle = Picture | StoredStyle | LearntStyle
+
+
+def read_style(
+    source: StyleSource,
+    background: str = "white",
+    method: Method | None = None,
+    *,
+    max_pixels: int | None = None,
+    accept_truncated: bool = False,
+) -> AnyStyle:
+    """A painting, a style stored by ``impasto style`` or learnt by ``impasto learn``, or a name.
+
+    The name is that of a bundled style, or of one that ``method`` has learnt.
+
+    A file wins over one of :func:`impasto.named_styles` that is called like it. ``max_pixels`` and
+    ``accept_truncated`` are those of :func:`impasto.images.read`. Raises InputError if it is none
+    of these.
+    """
+    if method is not None and method.learnt is not None:
+        return method.find(source)
+    if isinstance(source, (StoredStyle, Learnt)):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        if Path(source).suffix.lower() == SUFFIX:
+            return StoredStyle.load(Path(source))
+        if Path(source).suffix.lower() == LEARNT:
+            return Learnt.load(Path(source))
+        if is_name(source):
+            return find_named(str(source))
+    return read_painting(
+        source, background, max_pixels=max_pixels, accept_truncated=accept_truncated
+    )
+
+
+@drawn("storing")
+def store_style(
+    paintings: Sequence[Source],
+    name: str,
+    weights: Sequence[float] | None = None,
+    methods: Sequence[str] | None = None,
+    *,
+    on_progress: Callable[[int, int, str], object] = lambda done, total, name: None,
+    progress: bool = False,
+    spelled: Callable[[str], str] = repr,
+    **options: Any,
+) -> StoredStyle:
+    """What methods need of one painting, or of a mixture, to keep in a file.
+
+    Args:
+        paintings: whatever :func:`impasto.images.read` takes.
+        name: of the style, for messages.
+        weights: share of each painting; None for equal shares.
+        methods: names of those that it is for; None for all that take any painting, each with its
+            own network (about 4 MB in a file).
+        on_progress: called with the networks done, those in all, and what comes next.
+        progress: draw a bar.
+        spelled: how messages write the name of an option.
+        options: of the methods, such as another ``backbone`` of ``gatys`` or a ``model``; each goes
+            to those that have it.
+
+    Returns:
+        The style: ``save(path)`` writes it.
+
+    Raises:
+        InputError: for a method that takes no painting, an option that none has, or pictures that
+            cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> painting = np.random.default_rng(0).random((48, 64, 3))
+        >>> store_style([painting], "noise", methods=["adain"])
+        <style noise for adain; 48 to 48 px>
+    """
+    check_list(paintings)
+    if not (isinstance(name, str) and name.strip()):
+        raise InputError(f"the name of a style is {name!r}: give a word")
+    if isinstance(methods, str):
+        raise InputError(f"methods: a name where a list belongs: give [{methods!r}, ...]")
+    for method in methods or ():
+        if record_of(method).learns_styles:
+            raise InputError(
+                f"method {method} paints what it has learnt alone: no style is stored for it"
+            )
+    records = [
+        record
+        for method, record in METHODS.items()
+        if not record.learns_styles and method in (methods or METHODS)
+    ]
+    known = dict.fromkeys(option for record in records for option in options_of(record.name))
+    check_options(f"method {' or '.join(r.name for r in records)}", known, options, spelled)
+    pictures = [read_painting(painting) for painting in paintings]
+    runs = [
+        (record.name, variant)
+        for record in records  # with a model that is given there are no variants
+        for variant in ([{}] if "model" in options else record.models.values())
+    ]
+    stored: StoredStyle | None = None
+    for number, (method, variant) in enumerate(runs):
+        on_progress(number, len(runs), method)
+        chosen = {key: value for key, value in options.items() if key in options_of(method)}
+        ready = load(method, **{"precision": "float32", **variant, **chosen})
+        stored = ready.prepare(pictures, weights).store(name, stored)
+    on_progress(len(runs), len(runs), "")
+    assert stored is not None
+    return stored

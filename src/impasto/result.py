@@ -1,0 +1,102 @@
+"""A rendered picture with how it came about."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .controls import Saving
+from .errors import InputError
+from .files import same_file
+from .images import Picture, encode, resize, write
+from .options import signature_of
+
+__all__ = ["Result"]
+
+SHOWN = 1024
+"""The longest side, in pixels, of what a notebook shows of a Result."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A rendered picture with how it came about.
+
+    Attributes:
+        picture: ``rgb (3, H, W)`` in 0..1, and ``alpha`` if the content had one.
+        losses: total loss before every iteration; empty for methods of one pass.
+        content_losses, style_losses: its terms, without their weights.
+        settings: what it was made from and how, with timings.
+        background: what transparent parts were composited over.
+        sources: files that it was made from; :meth:`save` leaves them alone.
+
+    In a notebook it shows itself, reduced where it is large.
+    """
+
+    picture: Picture = field(repr=False)
+    losses: list[float] = field(repr=False)
+    content_losses: list[float] = field(repr=False)
+    style_losses: list[float] = field(repr=False)
+    settings: dict[str, Any]
+    background: str = "white"
+    sources: tuple[Path, ...] = field(default=(), repr=False)
+
+    @property
+    def image(self) -> Image.Image:
+        """As a Pillow image, RGB or RGBA."""
+        return self.picture.to_pil()
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """As an array, ``(H, W, 3 or 4)`` uint8."""
+        return np.asarray(self.image)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, **saving: Any) -> Path:
+        """Write to ``path``, whole or not at all, with the settings embedded.
+
+        Alpha is composited over the background where the format has none.
+
+        Args:
+            path: its suffix names the format.
+            overwrite: also where ``path`` is one of :attr:`sources`.
+            saving: see :class:`impasto.controls.Saving`.
+
+        Raises:
+            InputError: if it cannot be written, or is one of them.
+        """
+        if not overwrite and any(same_file(path, source) for source in self.sources):
+            raise InputError(
+                f"{path}: the picture was made from this file; save it under another name, or with "
+                "overwrite=True"
+            )
+        return write(path, *self._written(), **self._how(saving))
+
+    def encode(self, suffix: str = ".png", **saving: Any) -> bytes:
+        """What :meth:`save` would write into a file with that suffix."""
+        return encode(suffix, *self._written(), **self._how(saving))
+
+    def _written(self) -> tuple[Any, ...]:
+        return self.picture.rgb, self.picture.alpha, self.settings, self.background
+
+    def _how(self, saving: dict[str, Any]) -> dict[str, Any]:
+        how = Saving.of("save", saving).record()
+        return {**how, "source": self.picture.metadata}
+
+    def _repr_png_(self) -> bytes:
+        rgb, alpha = self.picture.rgb, self.picture.alpha
+        height, width = rgb.shape[-2:]
+        share = SHOWN / max(height, width)
+        if share < 1:
+            rgb = resize(rgb, (max(1, round(height * share)), max(1, round(width * share))))
+        if alpha is not None:
+            alpha = resize(alpha, (rgb.shape[-2], rgb.shape[-1]))
+        return encode(".png", rgb, alpha)
+
+
+Result.save.__signature__ = signature_of(Result.save, Saving)  # type: ignore[attr-defined]
+Result.encode.__signature__ = signature_of(Result.encode, Saving)  # type: ignore[attr-defined]

@@ -1,0 +1,243 @@
+"""A method with its styles and controls, for one content after another."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from . import __version__
+from . import color as colors
+from .controls import Controls
+from .device import check_process
+from .errors import InputError
+from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize
+from .methods import Method, OnStep, Step
+from .methods.gatys import Gatys
+from .methods.learnt import Learnt
+from .paintings import AnyStyle
+from .result import Result
+from .statistics import Moments
+from .styles import LearntStyle, StoredStyle, check_list, style_shares
+
+__all__ = ["Transfer", "check_controls", "check_method", "files_among"]
+
+
+class Transfer:
+    """A method with its styles and controls: call it with one content after another.
+
+    Args:
+        method: as :func:`impasto.load` returns it.
+        styles: paintings or stored styles, as :func:`impasto.paintings.read_style` returns them.
+        controls: for every content.
+        refine: an optimisation for which the method's result is the start, at the final size alone:
+            ``Gatys(sizes=[0], iterations=N)``; in the place of the controls' number.
+        sources: files that the styles came from, for :attr:`Result.sources`.
+        options: of :class:`impasto.controls.Controls`, in the place of ``controls``.
+
+    Raises:
+        InputError: for controls that do not exist or do not go with a stored style, and for styles
+            and weights that do not fit.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        styles: Sequence[AnyStyle],
+        controls: Controls | None = None,
+        *,
+        refine: Gatys | None = None,
+        sources: Sequence[Path] = (),
+        **options: Any,
+    ) -> None:
+        check_process()
+        check_method(method)
+        check_list(styles)
+        for style in styles:
+            if not isinstance(style, (Picture, StoredStyle, LearntStyle)):
+                raise InputError(
+                    f"styles: a {type(style).__name__}: give what read_style() returned, or use "
+                    "impasto.stylize()"
+                )
+        controls = controls or Controls.of("a transfer", options)
+        check_controls(controls)
+        self.method, self.styles, self.controls = method, styles, controls
+        self.refine, self.sources = refine, sources
+        for style in styles:
+            if isinstance(style, StoredStyle) and controls.color in ("match", "luminance"):
+                raise InputError(
+                    f"style {style.name}: a stored style, or one by name, cannot be recoloured for "
+                    f"color {controls.color}; give the painting, or use color match-style"
+                )
+            if isinstance(style, LearntStyle) and self._recolors:
+                raise InputError(
+                    f"style {style.name}: a learnt style cannot be recoloured; use color "
+                    "match-style or luminance, without match-luminance"
+                )
+            if isinstance(style, LearntStyle) and refine is not None:
+                raise InputError(
+                    f"style {style.name}: a refinement needs the painting, which a network that "
+                    "has learnt it has not; leave refine out, or "
+                    + ("give the painting" if style.method else "use method ghiasi")
+                )
+        style_shares(len(styles), controls.weights)
+        self._prepared = None if self._recolors else self._prepare(self._paintings())
+
+    def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
+        """Render one content.
+
+        Args:
+            content: whatever :func:`impasto.images.read` takes.
+            on_step: see :data:`impasto.methods.OnStep`.
+        """
+        began = time.monotonic()
+        check_process()
+        picture = self.read(content)
+        rgb = picture.rgb
+        if self.controls.size is not None:
+            height, width = self.size_of(picture)
+            check_size(height, width, picture.name)
+            rgb = resize(rgb, (height, width))
+        losses: list[tuple[float, float, float]] = []
+        stopped = False
+
+        def watch(step: Step) -> bool:
+            nonlocal stopped
+            losses.append((step.loss, step.content, step.style))
+            if on_step is not None:
+                stopped = bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
+            return stopped
+
+        def finish(out: Tensor) -> Tensor:
+            return colors.restore_chroma(out, rgb) if self.controls.color == "luminance" else out
+
+        seen, style, finer = self._controlled(rgb)
+        # As a Picture, for a method makes no copy of one.
+        out = self.method(Picture(seen, None, picture.name), style, self.controls.strength, watch)
+        refine = None if stopped else self.refine
+        if refine is not None:
+            losses.clear()
+            out = refine(seen, finer, self.controls.strength, watch, start=out)
+        out = finish(out)
+        alpha = picture.alpha
+        if alpha is not None:
+            alpha = resize(alpha, (out.shape[-2], out.shape[-1]))
+        settings = {
+            "impasto": __version__,
+            "content": picture.name,
+            "styles": [
+                f"{style.name} (learnt)" if isinstance(style, Learnt) else style.name
+                for style in self.styles
+            ],
+            "pixels": f"{out.shape[-1]}x{out.shape[-2]}",
+            **self.controls.record(),
+            **self.method.settings,
+            **({"refinement": refine.settings} if refine else {}),
+            "seconds": round(time.monotonic() - began, 2),
+            **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
+            **({"stopped": True} if stopped else {}),
+        }
+        total, content_losses, style_losses = (
+            map(list, zip(*losses, strict=True)) if losses else ([], [], [])
+        )
+        return Result(
+            replace(picture, rgb=out, alpha=alpha),
+            total,
+            content_losses,
+            style_losses,
+            settings,
+            self.controls.background,
+            (*files_among([content, *self.method.sources]), *self.sources),
+        )
+
+    def read(self, content: Source) -> Picture:
+        """A content as it will be rendered, but not yet reduced to the very size."""
+        return read(
+            content,
+            self.controls.background,
+            size=self.controls.size,
+            **self.controls.limits,
+        )
+
+    def size_of(self, content: Picture) -> tuple[int, int]:
+        """The size ``(H, W)`` of the result."""
+        if self.controls.size is None:
+            return content.height, content.width
+        return fit(content.height, content.width, self.controls.size)
+
+    @property
+    def _recolors(self) -> bool:
+        """Whether styles take something from the content: they are prepared for each anew."""
+        return self.controls.color == "match" or self.controls.match_luminance
+
+    def _paintings(self) -> list[Tensor | StoredStyle | LearntStyle]:
+        """The styles as they are in all colour modes that do not take from the content."""
+        grey = self.controls.color == "luminance"
+        return [
+            style
+            if not isinstance(style, Picture)
+            else colors.as_grey(style.rgb)
+            if grey
+            else style.rgb
+            for style in self.styles
+        ]
+
+    def _prepare(self, styles: Sequence[Tensor | StoredStyle | LearntStyle]) -> tuple[Any, Any]:
+        """The styles as the method sees them, and as the refinement does."""
+        finer = None if self.refine is None else self.refine.prepare(styles, self.controls.weights)
+        return self.method.prepare(styles, self.controls.weights), finer
+
+    def _controlled(self, content: Tensor) -> tuple[Tensor, Any, Any]:
+        """The content and the prepared styles that method and refinement get to see."""
+        if self._prepared is None:
+            return self._recolored(content)
+        if self.controls.color == "luminance":
+            return colors.as_grey(content), *self._prepared
+        if self.controls.color == "match-style":
+            palettes = [
+                Moments.of(style.rgb.double()) if isinstance(style, Picture) else style.color
+                for style in self.styles
+            ]
+            target = Moments.mix(palettes, self.controls.weights)
+            return colors.match(content, target, self.controls.color_variant), *self._prepared
+        return content, *self._prepared
+
+    def _recolored(self, content: Tensor) -> tuple[Tensor, Any, Any]:
+        """As :meth:`_controlled`, for styles that take something from the content."""
+        paintings = [style.rgb for style in self.styles if isinstance(style, Picture)]
+        if self.controls.color == "match":
+            recolored = [
+                colors.match(rgb, content, self.controls.color_variant) for rgb in paintings
+            ]
+            return content, *self._prepare(recolored)
+        recolored = [colors.match_luminance(rgb, content) for rgb in paintings]
+        return colors.as_grey(content), *self._prepare(recolored)
+
+
+def check_controls(controls: Controls) -> None:
+    """Raise InputError for controls that no styles could be used with."""
+    if controls.match_luminance and controls.color != "luminance":
+        raise InputError("match-luminance goes with color luminance: add it")
+    size = controls.size
+    if size is not None and size < MIN_SIDE:
+        raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
+
+
+def files_among(sources: Iterable[object]) -> tuple[Path, ...]:
+    """Those that are files."""
+    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    return tuple(path.absolute() for path in paths if os.path.isfile(path))
+
+
+def check_method(method: object) -> None:
+    """Raise InputError for what is no method that has been loaded."""
+    if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
+        raise InputError(
+            f"method: a {type(method).__name__} where a method belongs: give a name, or what "
+            "impasto.load() returned"
+        )
