@@ -1094,7 +1094,8 @@ def methods() -> None:
     """
     from .methods import METHODS
     from .methods import methods as known
-    from .methods.onepass import OnePass, bundled
+    from .methods.feedforward import OnePass
+    from .methods.model import bundled
 
     for name, what in known().items():
         ready = not issubclass(METHODS[name], OnePass) or bundled(name).exists()

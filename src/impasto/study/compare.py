@@ -33,7 +33,8 @@ from ..errors import InputError
 from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, fit, read, resize, write
 from ..methods import METHODS, load, options_of
-from ..methods.onepass import OnePass, bundled
+from ..methods.feedforward import OnePass
+from ..methods.model import bundled
 from ..progress import drawn
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import (
