@@ -25,9 +25,8 @@ from skimage import data
 from impasto.device import choose_device
 from impasto.images import read, resize
 from impasto.methods import load
-from impasto.methods.adain import AdaIN
-from impasto.methods.ghiasi import Ghiasi
 from impasto.networks.decoder import HUANG
+from impasto.training.methods import TRAINABLE
 
 HERE = Path(__file__).parent
 
@@ -64,7 +63,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         painter = Path(folder) / "painter.safetensors"
-        Ghiasi.untrained(kind="painter").save(painter, {})
+        TRAINABLE["ghiasi"].untrained(kind="painter").save(painter, {})
         nets: dict[str, tuple[str, dict[str, Any]]] = {
             "ghiasi (residual)": ("ghiasi", {}),
             "ghiasi (Painter)": ("ghiasi", {"model": str(painter)}),
@@ -72,7 +71,7 @@ def main() -> None:
             "wct (slim)": ("wct", {}),
         }
         if args.vgg:
-            wide = AdaIN.untrained(
+            wide = TRAINABLE["adain"].untrained(
                 encoder="vgg19",
                 taps=["relu4_1"],
                 widths=HUANG,

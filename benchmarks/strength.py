@@ -21,9 +21,9 @@ from common import machine
 from torch import Tensor, nn
 
 from impasto.images import fit, list_pictures, read, resize, write
-from impasto.methods.johnson import Johnson, JohnsonTraining
 from impasto.networks.transformer import Transformer
 from impasto.samples import draw
+from impasto.training.methods.johnson import JohnsonTraining, untrained
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAYS = ("ends", "rows", "input")
@@ -56,7 +56,7 @@ def crops(photos: Path) -> Tensor:
 
 def trained(way: str, painting: Path, pictures: Tensor, steps: int) -> JohnsonTraining:
     torch.manual_seed(0)
-    training = Johnson.untrained(
+    training = untrained(
         [painting], kind="bottleneck", expansion=2, noise=False, color_weight=0.0, full=0.5
     )
     if way == "input":

@@ -12,7 +12,7 @@ from data import painting, photo
 from impasto import cli
 from impasto.backbones.vgg import VGG
 from impasto.images import write
-from impasto.methods.adain import AdaIN
+from impasto.training.methods import TRAINABLE
 
 # What the tests start speaks as they read it, on Windows too.
 os.environ.setdefault("PYTHONIOENCODING", "utf-8")
@@ -74,7 +74,7 @@ def run(monkeypatch, capsys, tmp_path):
 def small_model(tmp_path_factory) -> Path:
     """A model of AdaIN that has learnt nothing, and is quick."""
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(path, {})
+    TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]]).save(path, {})
     return path
 
 

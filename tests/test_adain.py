@@ -13,6 +13,7 @@ from impasto.networks.decoder import HUANG, Decoder
 from impasto.operators.adain import adain, normalise, overshot
 from impasto.samples import draw
 from impasto.statistics import Moments
+from impasto.training.methods.adain import untrained
 
 NARROW = ((24,), (24,), (24,), (12,))
 
@@ -20,7 +21,7 @@ NARROW = ((24,), (24,), (24,), (12,))
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
-    method = AdaIN.untrained(widths=NARROW)
+    method = untrained(widths=NARROW)
     crops = torch.stack([make(48, 64, seed=i) for i in range(8) for make in (photo, painting)])
     crops = torch.cat([crops, crops.flip(1), crops * torch.tensor([1.0, 0.3, 0.2])[:, None, None]])
     method.start(crops)
@@ -107,7 +108,7 @@ def test_feedback_brings_the_statistics_nearer():
 @pytest.mark.parametrize("side", [48, 512])
 def test_feedback_is_kept_in_the_file_and_used(model, tmp_path, side):
     plain = AdaIN(model, device="cpu", precision="float32")
-    training = AdaIN.untrained(widths=NARROW, feedback=True)
+    training = untrained(widths=NARROW, feedback=True)
     training.network.load_state_dict(plain.model.network.state_dict())
     training.save(tmp_path / "model.safetensors", {})
     method = AdaIN(tmp_path / "model.safetensors", device="cpu", precision="float32")
@@ -137,12 +138,12 @@ def test_recolored_paintings_are_seen_while_training_alone():
     styles = torch.stack([painting(32, 32, seed=i) for i in range(4)])
 
     def loss(share, train):
-        method = AdaIN.untrained(widths=NARROW, recolored=share)
+        method = untrained(widths=NARROW, recolored=share)
         method.network.load_state_dict(state)
         method.network.train(train)
         return float(method.loss(contents, styles)["style"].detach())
 
-    state = AdaIN.untrained(widths=NARROW).network.state_dict()
+    state = untrained(widths=NARROW).network.state_dict()
     assert loss(1.0, True) != loss(0.0, True)
     assert loss(1.0, False) == loss(0.0, False) == loss(0.0, True)
 
@@ -179,7 +180,7 @@ def test_widths_that_are_no_blocks_of_channels_are_refused(widths):
 
 def test_closed_form_start_reconstructs():
     """The decoder inverts the encoder, here a narrow one from few pictures."""
-    method = AdaIN.untrained(widths=NARROW)
+    method = untrained(widths=NARROW)
     crops = torch.stack([make(51, 64, seed=i) for i in range(8) for make in (photo, painting)])
     method.start(crops)
     content = photo(48, 64, seed=9)[None]
@@ -265,7 +266,7 @@ def test_a_style_of_another_encoder_is_refused(method, tmp_path):
 
 
 def test_batches_are_rendered_as_single_pictures_are():
-    method = AdaIN.untrained(widths=NARROW)
+    method = untrained(widths=NARROW)
     method.network.requires_grad_(False)
     contents = torch.stack([photo(48, 64, seed=i) for i in range(2)])
     styles = torch.stack([painting(48, 64, seed=i) for i in range(2)])
@@ -277,7 +278,7 @@ def test_batches_are_rendered_as_single_pictures_are():
 @pytest.mark.parametrize("target", ["adain", "content"])
 def test_the_loss_falls_and_reaches_every_parameter(target):
     torch.manual_seed(0)
-    method = AdaIN.untrained(widths=NARROW, target=target)
+    method = untrained(widths=NARROW, target=target)
     contents, styles = photo(48, 48)[None], painting(48, 48)[None]
     method.start(torch.cat([contents, styles]))
     optimizer = torch.optim.Adam(method.network.parameters(), 3e-4)
@@ -295,13 +296,13 @@ def test_the_loss_falls_and_reaches_every_parameter(target):
 
 
 def test_frozen_networks_stay_frozen():
-    method = AdaIN.untrained(widths=NARROW)
+    method = untrained(widths=NARROW)
     nets = (method.model.encoder, method.perceptual.judge)
     assert not any(p.requires_grad for net in nets for p in net.parameters())
 
 
 def test_it_moves_between_devices():
-    method = AdaIN.untrained(widths=NARROW)
+    method = untrained(widths=NARROW)
     method.to(torch.device("meta"))
     nets = (method.model.encoder, method.network, method.perceptual.judge)
     assert all(p.is_meta for net in nets for p in net.parameters())
@@ -315,7 +316,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
 
 
 def test_a_model_of_another_encoder_is_refused(tmp_path):
-    method = AdaIN.untrained(widths=NARROW)
+    method = untrained(widths=NARROW)
     method.model.encoder.weights = "other"
     method.save(tmp_path / "x.safetensors", {})
     with pytest.raises(InputError, match="made for another encoder"):
@@ -324,9 +325,9 @@ def test_a_model_of_another_encoder_is_refused(tmp_path):
 
 def test_taps_and_blocks_must_agree():
     with pytest.raises(InputError, match="name taps of different blocks"):
-        AdaIN.untrained(taps=["relu2_1", "relu4_1"])
+        untrained(taps=["relu2_1", "relu4_1"])
     with pytest.raises(InputError, match="as many blocks"):
-        AdaIN.untrained(widths=[[8], [8]])
+        untrained(widths=[[8], [8]])
 
 
 @pytest.mark.parametrize("strength", [-1.0, float("nan")])
@@ -352,7 +353,7 @@ def test_bad_strength_is_refused(method, strength):
 )
 def test_bad_options_of_training_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        AdaIN.untrained(**options)
+        untrained(**options)
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):

@@ -15,8 +15,8 @@ from impasto.color import colorfulness, luminance_of
 from impasto.errors import InputError
 from impasto.images import Picture, fit, read, read_settings, resize, write
 from impasto.methods import METHODS
+from impasto.methods.feedforward import OnePass
 from impasto.methods.ghiasi import Ghiasi
-from impasto.methods.onepass import OnePass
 from impasto.pipeline import store_style
 from impasto.samples import draw, photograph
 from impasto.study.metrics import luminance_ssim

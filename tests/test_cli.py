@@ -19,7 +19,7 @@ from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
 from impasto.images import read_settings, write
 from impasto.methods import DEFAULT
-from impasto.methods.adain import AdaIN
+from impasto.training.methods import TRAINABLE
 
 CPU = ["--device", "cpu", "--precision", "float32"]
 FAST = ["--method", "gatys", "--iterations", "3", *CPU]
@@ -94,7 +94,7 @@ def test_a_folder_with_a_broken_file(run, painting_file, tmp_path):
 
 
 def test_a_hundred_pictures_with_a_broken_one(run, painting_file, tmp_path):
-    method = AdaIN.untrained(widths=[[8], [8], [8], [8]])
+    method = TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]])
     method.save(tmp_path / "small.safetensors", {})
     for i in range(99):
         write(tmp_path / "in" / f"{i:02}.png", photo(16, 20, seed=i))
@@ -108,7 +108,7 @@ def test_a_hundred_pictures_with_a_broken_one(run, painting_file, tmp_path):
 
 
 def test_refinement_takes_the_options_that_the_method_has_not(run, photo_file, painting_file):
-    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
+    TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
     options = ["--method", "adain", "--model", "small.safetensors", "--device", "cpu"]
     pictures = ["stylize", photo_file, painting_file, "-o", "out.png"]
     code, _, _ = run(*pictures, *options, "--refine", "3", "--style-weight", "7")
@@ -151,7 +151,7 @@ def test_options_that_neither_method_nor_refinement_has(
 def test_backbones_are_the_refinements_where_the_method_has_none(
     run, photo_file, painting_file, tmp_path
 ):
-    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
+    TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]]).save(Path("small.safetensors"), {})
     save_vgg(tmp_path)
     code, _, said = run(
         *("stylize", photo_file, painting_file, "-o", "out.png", "--device", "cpu"),
@@ -171,7 +171,7 @@ def test_backbone_weights_are_the_encoders_of_a_method_of_one_pass(
     run, photo_file, painting_file, tmp_path
 ):
     path = save_vgg(tmp_path)
-    training = AdaIN.untrained(
+    training = TRAINABLE["adain"].untrained(
         "vgg19", ["relu2_1"], [[8], [8]], encoder_weights=path, loss_convention="caffe"
     )
     training.save(tmp_path / "wide.safetensors", {})

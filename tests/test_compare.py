@@ -13,11 +13,11 @@ from impasto.backbones import load_backbone
 from impasto.errors import InputError
 from impasto.images import read, write
 from impasto.methods import load
-from impasto.methods.johnson import Johnson
 from impasto.study import compare as study
 from impasto.study.compare import available, compare, front
 from impasto.study.figures import _broken, labelled
 from impasto.study.metrics import color_distance, feature_distance, luminance_ssim
+from impasto.training.methods.johnson import untrained
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_nothing_to_compare(folders, tmp_path, judge):
 
 def test_a_network_that_has_learnt_a_style_is_asked_for_that_alone(folders, tmp_path, judge):
     write(folders[1] / "night.png", painting(48, 60, seed=4))
-    training = Johnson.untrained(styles=[folders[1] / "night.png"], widths=[6, 8, 8], blocks=1)
+    training = untrained(styles=[folders[1] / "night.png"], widths=[6, 8, 8], blocks=1)
     training.save(tmp_path / "m.safetensors", {})
     methods = {"own": ("johnson", {"model": tmp_path / "m.safetensors"})}
     means = compare(*folders, tmp_path / "out", methods, judge, size=36, device="cpu")
@@ -257,7 +257,7 @@ def test_a_comparison_without_identity_goes_on(folders, tmp_path, judge):
 
 
 def test_a_network_of_learnt_paintings_has_no_identity(folders, tmp_path, judge):
-    training = Johnson.untrained(styles=[folders[1] / "50% wave#1.png"], widths=[6, 8, 8], blocks=1)
+    training = untrained(styles=[folders[1] / "50% wave#1.png"], widths=[6, 8, 8], blocks=1)
     training.save(tmp_path / "m.safetensors", {})
     methods = {"own": ("johnson", {"model": tmp_path / "m.safetensors"})}
     means = compare(*folders, tmp_path / "out", methods, judge, size=36, device="cpu")

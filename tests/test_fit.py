@@ -21,9 +21,9 @@ from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError, Interrupted
 from impasto.files import PARTS, part_name
 from impasto.images import write
-from impasto.methods import METHODS
 from impasto.training.data import DataConfig, Pairs, PictureSet
 from impasto.training.fit import Fit, Hardware, TrainingConfig, finished, fit, history
+from impasto.training.methods import TRAINABLE
 from impasto.training.sheets import draw_losses, sheet
 from impasto.training.train import train
 
@@ -426,7 +426,7 @@ training = { steps = 4 }
 @pytest.fixture
 def command(folders, tmp_path, monkeypatch, capsys):
     """Run `impasto train`; gives exit code and what it says."""
-    monkeypatch.setitem(METHODS, "toy", Toy)
+    monkeypatch.setitem(TRAINABLE, "toy", Toy)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "stages.toml").write_text(RECIPE + "start = 4\n" + STAGES, encoding="utf-8")
@@ -620,7 +620,7 @@ def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
 
 
 def test_training_from_python_takes_names_and_refuses_the_rest(folders, tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "toy", Toy)
+    monkeypatch.setitem(TRAINABLE, "toy", Toy)
     (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
     places = [str(folder) for folder in folders]
     places += [str(tmp_path / name) for name in ("toy.toml", "run", "m.safetensors")]

@@ -13,8 +13,8 @@ from impasto.backbones.weights import load_tensors
 from impasto.errors import InputError
 from impasto.images import read, resize, write
 from impasto.methods.artflow import ArtFlow
-from impasto.methods.flows import SHIFTS, whole
-from impasto.methods.onepass import bundled
+from impasto.methods.model import bundled
+from impasto.methods.reversible import SHIFTS, whole
 from impasto.methods.styleflow import StyleFlow
 from impasto.networks.flow import ActNorm
 from impasto.operators.san import SAN
@@ -22,6 +22,7 @@ from impasto.samples import draw
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.styles import StoredStyle
+from impasto.training.methods import TRAINABLE
 
 CPU = {"device": "cpu", "precision": "float32"}
 SMALL = {"steps": 2, "hidden": 12}
@@ -38,7 +39,8 @@ STYLES = torch.stack([painting(32, 40, seed=i) for i in range(4)])
 def untrained(kind: str, **options):
     torch.manual_seed(0)
     cls, own = KINDS[kind]
-    return cls.untrained(**{**SMALL, **own, **options})
+    name = {ArtFlow: "artflow", StyleFlow: "styleflow"}[cls]
+    return TRAINABLE[name].untrained(**{**SMALL, **own, **options})
 
 
 @pytest.fixture(scope="module")

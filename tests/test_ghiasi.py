@@ -14,7 +14,7 @@ from impasto.errors import InputError
 from impasto.images import fit, read, resize
 from impasto.losses import palette_loss, relaxed_emd
 from impasto.methods import load
-from impasto.methods.ghiasi import TAPS, Ghiasi, GhiasiConfig, _code, _Model
+from impasto.methods.ghiasi import TAPS, Ghiasi, GhiasiConfig, GhiasiModel, style_code
 from impasto.networks.painter import Painter
 from impasto.networks.transformer import Transformer
 from impasto.operators.degrid import degrid
@@ -22,6 +22,7 @@ from impasto.pipeline import store_style
 from impasto.samples import draw, photograph
 from impasto.study.metrics import color_distance, grid_energy, paint_share
 from impasto.training.learn import learn
+from impasto.training.methods.ghiasi import untrained
 
 CPU = {"device": "cpu", "precision": "float32"}
 SMALL = {
@@ -34,7 +35,7 @@ KINDS = list(SMALL)
 def drawn(kind: str, **options):
     """A training whose rows tell paintings apart."""
     torch.manual_seed(0)
-    training = Ghiasi.untrained(**{**SMALL[kind], **options})
+    training = untrained(**{**SMALL[kind], **options})
     for norm in training.network.norms():
         torch.nn.init.normal_(norm.scale[1:], 0, 0.5)
         torch.nn.init.normal_(norm.shift[1:], 0, 0.5)
@@ -119,7 +120,7 @@ def test_a_code_is_the_means_and_deviations(method):
         ],
         1,
     ).log1p()
-    code = _code(method.model.measure(painting()[None]))
+    code = style_code(method.model.measure(painting()[None]))
     torch.testing.assert_close(code, expected, atol=1e-2, rtol=1e-3)
 
 
@@ -214,13 +215,13 @@ def test_impossible_networks_are_refused():
         ({"recolored": -1.0}, "recolored"),
     ):
         with pytest.raises(InputError, match=fault):
-            Ghiasi.untrained(**options)
+            untrained(**options)
 
 
 def test_a_training_goes_on_from_a_model(tmp_path):
     training = drawn("painter")
     training.save(tmp_path / "m.safetensors", {})
-    on = Ghiasi.untrained(**SMALL["painter"], init=tmp_path / "m.safetensors")
+    on = untrained(**SMALL["painter"], init=tmp_path / "m.safetensors")
     for (name, one), other in zip(
         training.network.state_dict().items(), on.network.state_dict().values(), strict=True
     ):
@@ -229,7 +230,7 @@ def test_a_training_goes_on_from_a_model(tmp_path):
     on.start(torch.rand(4, 3, 64, 64))  # as an unbroken training: codes are spread as they were
     assert torch.equal(on.network.predictor.mean, mean)
     with pytest.raises(InputError, match=r"m\.safetensors: holds another network"):
-        Ghiasi.untrained(**SMALL["residual"], init=tmp_path / "m.safetensors")
+        untrained(**SMALL["residual"], init=tmp_path / "m.safetensors")
 
 
 TERMS = ["content", "style", "strokes", "color", "palette", "tv", "range"]
@@ -239,7 +240,7 @@ TERMS = ["content", "style", "strokes", "color", "palette", "tv", "range"]
 @pytest.mark.parametrize("again", [0.0, 0.5])
 def test_it_learns(kind, again):
     torch.manual_seed(0)
-    training = Ghiasi.untrained(**SMALL[kind], again=again, recolored=0.0, full=1.0)
+    training = untrained(**SMALL[kind], again=again, recolored=0.0, full=1.0)
     contents = torch.stack([photo(64, 64, seed=i) for i in range(4)])
     styles = torch.stack([painting(64, 64, seed=i) for i in range(4)])
     training.start(torch.cat([contents, styles]))
@@ -355,7 +356,7 @@ def test_a_palette_is_more_than_its_moments():
 
 
 def test_the_bundled_network_paints_more_than_adain():
-    assert isinstance(_Model.load(None).config, GhiasiConfig)
+    assert isinstance(GhiasiModel.load(None).config, GhiasiConfig)
     content, style = photograph("coffee"), read(draw("swirls", 160)).rgb
     content = resize(content, fit(*content.shape[-2:], 160))
     judge = load_backbone("compact")

@@ -20,6 +20,7 @@ from impasto.pipeline import Transfer, read_style, refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
+from impasto.training.methods.johnson import untrained
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
 CPU = {"device": "cpu", "precision": "float32"}
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
     write(folder / "night.png", painting())
     write(folder / "wave.png", painting(seed=5).flip(0))
     torch.manual_seed(0)
-    training = Johnson.untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
+    training = untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
     for name, parameter in training.network.named_parameters():
         if name.endswith(("scale", "shift")):
             torch.nn.init.normal_(parameter, mean=float(name.endswith("scale")))
@@ -118,7 +119,7 @@ def test_a_refinement_needs_the_painting(method):
 def test_it_learns_every_style(folder, kind):
     torch.manual_seed(0)
     paintings = [folder / "night.png", folder / "wave.png"]
-    training = Johnson.untrained(styles=paintings, kind=kind, full=1.0, **NARROW)
+    training = untrained(styles=paintings, kind=kind, full=1.0, **NARROW)
     contents = torch.stack([photo(seed=i) for i in range(4)])
     optimizer = torch.optim.Adam(training.network.parameters(), 1e-3)
 
@@ -145,7 +146,7 @@ def test_it_learns_every_style(folder, kind):
 
 
 def test_what_lies_outside_of_the_range_is_not_seen(folder, monkeypatch):
-    training = Johnson.untrained(styles=[folder / "night.png"], full=1.0, **NARROW)
+    training = untrained(styles=[folder / "night.png"], full=1.0, **NARROW)
     contents = photo()[None]
     out = (contents - 0.5) * 4 + 0.5
     terms = []
@@ -158,7 +159,7 @@ def test_what_lies_outside_of_the_range_is_not_seen(folder, monkeypatch):
 
 
 def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
-    training = Johnson.untrained(styles=[folder / "night.png"], full=0.0, **NARROW)
+    training = untrained(styles=[folder / "night.png"], full=0.0, **NARROW)
     monkeypatch.setattr(training.model, "network", lambda contents, mix: contents)
     contents = torch.stack([photo(), photo(seed=1)])
     monkeypatch.setattr(torch, "rand", lambda *shape: torch.zeros(*shape))  # all strengths
@@ -171,7 +172,7 @@ def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
 def test_photographs_in_other_colours(folder, monkeypatch):
     seen = []
     for share in (0.0, 1.0):
-        training = Johnson.untrained(styles=[folder / "night.png"], recolored=share, **NARROW)
+        training = untrained(styles=[folder / "night.png"], recolored=share, **NARROW)
 
         def noted(contents, chosen, strength):
             seen.append(contents)
@@ -186,7 +187,7 @@ def test_photographs_in_other_colours(folder, monkeypatch):
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_a_file_says_whether_noise_comes_in(folder, tmp_path, noise):
-    training = Johnson.untrained(styles=[folder / "night.png"], noise=noise, **NARROW)
+    training = untrained(styles=[folder / "night.png"], noise=noise, **NARROW)
     training.save(tmp_path / "night.safetensors", {})
     method = Johnson(tmp_path / "night.safetensors", precision="float32")
     assert method.model.network.noise is noise
@@ -201,7 +202,7 @@ def test_a_file_says_whether_noise_comes_in(folder, tmp_path, noise):
 
 
 def test_sample_sheets_show_every_style(folder):
-    training = Johnson.untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
+    training = untrained(styles=[folder / "night.png", folder / "wave.png"], **NARROW)
     assert training.columns == 2
     out = training.render(photo().expand(2, 3, 48, 64), photo().expand(2, 3, 48, 64))
     assert out.shape == (2, 3, 48, 64)
@@ -222,24 +223,24 @@ def test_sample_sheets_show_every_style(folder):
 )
 def test_bad_options_of_training_are_refused(folder, options, message):
     with pytest.raises(InputError, match=message):
-        Johnson.untrained(**({"styles": [folder / "night.png"], **NARROW} | options))
+        untrained(**({"styles": [folder / "night.png"], **NARROW} | options))
 
 
 def test_paintings_that_cannot_be_learnt(folder, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="broken.png"):
-        Johnson.untrained(styles=[tmp_path / "broken.png"])
+        untrained(styles=[tmp_path / "broken.png"])
     write(tmp_path / "night.png", painting())
     with pytest.raises(InputError, match="same name"):
-        Johnson.untrained(styles=[folder / "night.png", tmp_path / "night.png"])
+        untrained(styles=[folder / "night.png", tmp_path / "night.png"])
 
 
 def test_files_that_are_no_such_model(folder, tmp_path):
     save_tensors(tmp_path / "other.safetensors", {"a": torch.ones(1)}, {"method": "adain"})
     with pytest.raises(InputError, match="not a model made by `impasto train johnson`"):
         Johnson(tmp_path / "other.safetensors")
-    training = Johnson.untrained(styles=[folder / "night.png"], kind="bottleneck", **NARROW)
-    training.model.network = Johnson.untrained(styles=[folder / "night.png"]).network
+    training = untrained(styles=[folder / "night.png"], kind="bottleneck", **NARROW)
+    training.model.network = untrained(styles=[folder / "night.png"]).network
     training.save(tmp_path / "mixed.safetensors", {})
     with pytest.raises(InputError, match=r"mixed.*not a model"):
         Johnson(tmp_path / "mixed.safetensors")
@@ -255,7 +256,7 @@ def test_a_damaged_header_is_refused(folder, tmp_path, colors):
 
 
 def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
-    monkeypatch.setattr("impasto.methods.onepass.MODELS", tmp_path)
+    monkeypatch.setattr("impasto.methods.model.MODELS", tmp_path)
     absent = dict.fromkeys(FILES, tmp_path / "johnson.safetensors")
     monkeypatch.setattr("impasto.methods.johnson.FILES", absent)
     for kind in (None, "residual", "bottleneck"):
@@ -370,7 +371,7 @@ def test_paintings_may_stand_in_the_recipe_and_stay_the_same(run, folder, tmp_pa
 
 def test_a_name_with_a_dot_is_kept(run, folder, tmp_path, photo_file):
     write(tmp_path / "night.v2.png", painting())
-    training = Johnson.untrained(styles=[tmp_path / "night.v2.png"], **NARROW)
+    training = untrained(styles=[tmp_path / "night.v2.png"], **NARROW)
     training.save(tmp_path / "m.safetensors", {})
     options = ["--method", "johnson", "--model", "m.safetensors", "--device", "cpu"]
     assert run("stylize", photo_file, "night.v2", *options)[0] == 0

@@ -10,10 +10,10 @@ from data import painting, photo
 from impasto import cli
 from impasto.errors import InputError
 from impasto.images import read, write
-from impasto.methods.artflow import ArtFlow
 from impasto.methods.johnson import Johnson
 from impasto.study.leak import leak
 from impasto.study.metrics import grid_energy
+from impasto.training.methods import TRAINABLE
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def run(folder, methods, **options):
 
 
 def test_a_reversible_network_comes_back_and_the_curves_are_kept(folder):
-    training = ArtFlow.untrained(steps=2, hidden=8)
+    training = TRAINABLE["artflow"].untrained(steps=2, hidden=8)
     training.start(torch.rand(4, 3, 32, 32))
     training.save(folder / "flow.safetensors", {})
     methods = {
@@ -53,7 +53,7 @@ def test_a_reversible_network_comes_back_and_the_curves_are_kept(folder):
 
 def test_a_network_that_has_learnt_styles_takes_these(folder):
     names = [folder / "styles" / "0.png", folder / "styles" / "1.png"]
-    training = Johnson.untrained(styles=names, widths=[6, 8, 8], blocks=1)
+    training = TRAINABLE["johnson"].untrained(styles=names, widths=[6, 8, 8], blocks=1)
     training.save(folder / "m.safetensors", {})
     curves = run(folder, {"own": ("johnson", {"model": folder / "m.safetensors"})}, rounds=2)
     assert len(curves["own"]) == 2
@@ -66,7 +66,7 @@ def test_it_paints_what_the_others_paint_where_it_can(folder, monkeypatch):
     (folder / "styles" / "0.png").unlink()
     (folder / "styles" / "1.png").unlink()
     names = [folder / "styles" / "c.png", folder / "styles" / "a.png"]
-    training = Johnson.untrained(styles=names, widths=[6, 8, 8], blocks=1)
+    training = TRAINABLE["johnson"].untrained(styles=names, widths=[6, 8, 8], blocks=1)
     training.save(folder / "m.safetensors", {})
     taken, prepare = [], Johnson.prepare
     monkeypatch.setattr(

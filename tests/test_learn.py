@@ -21,6 +21,7 @@ from impasto.methods.learnt import Learnt
 from impasto.pipeline import Transfer, read_style, store_style
 from impasto.training import learn as room
 from impasto.training.learn import learn
+from impasto.training.methods import TRAINABLE
 
 QUICK = {"size": 64, "device": "cpu", "precision": "float32"}
 
@@ -31,7 +32,7 @@ def model(request, tmp_path_factory):
     torch.manual_seed(0)
     widths = {"residual": (4, 8, 8), "painter": (4, 8, 8, 8)}[request.param]
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    Ghiasi.untrained(request.param, widths, blocks=1, rows=5).save(path, {})
+    TRAINABLE["ghiasi"].untrained(request.param, widths, blocks=1, rows=5).save(path, {})
     return path
 
 

@@ -9,11 +9,11 @@ from typing import Literal
 import pytest
 
 from impasto.errors import InputError
-from impasto.methods import METHODS
 from impasto.training.classify import ClassifyConfig
 from impasto.training.data import DataConfig
 from impasto.training.distill import DistillConfig
 from impasto.training.fit import TrainingConfig
+from impasto.training.methods import TRAINABLE
 from impasto.training.recipes import build, parse_set, read_toml, typed
 from impasto.training.train import Stage, _with_vgg, read_recipe, trainable
 
@@ -36,7 +36,7 @@ class Toy:
 
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch):
-    monkeypatch.setitem(METHODS, "toy", Toy)
+    monkeypatch.setitem(TRAINABLE, "toy", Toy)
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -146,7 +146,7 @@ def test_methods_that_cannot_be_trained():
     ],
 )
 def test_vgg_goes_to_every_network_that_is_vgg(options, filled):
-    vgg, cls = Path("vgg.pth"), METHODS["adain"]
+    vgg, cls = Path("vgg.pth"), TRAINABLE["adain"]
     stages = [Stage(o, DataConfig(), TrainingConfig()) for o in ({}, options)]
     assert _with_vgg(stages, cls, None, None) == stages
     if filled is None:

@@ -7,6 +7,7 @@ from impasto.errors import InputError
 from impasto.operators.adain import normalise
 from impasto.operators.san import SAN, style_code
 from impasto.statistics import Moments
+from impasto.training.methods.styleflow import fit_san
 
 
 def test_code_is_mean_and_deviation_of_every_tap():
@@ -78,7 +79,7 @@ def test_its_start_foretells_what_the_styles_have():
     codes, x = torch.rand(200, 10), torch.randn(200, 6, 9, 8)
     answers = codes @ torch.randn(10, 12) + torch.tensor([-3.0] * 6 + [5.0] * 6)
     san = SAN(6, code=10).train()
-    san.start(codes, answers)
+    fit_san(san, codes, answers)
     out = Moments.of(san(x, codes).detach())
     left = torch.cat([out.mean, out.deviation()], -1) - answers
     assert float(left.square().mean()) < 0.01 * float(answers.var(0).mean())

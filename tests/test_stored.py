@@ -15,7 +15,7 @@ from impasto.backbones.base import CAFFE
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import read, resize, write
-from impasto.methods.onepass import bundled
+from impasto.methods.model import bundled
 from impasto.pipeline import store_style
 from impasto.styles import PIECE, LayerMoments, StoredStyle, Style, _pieces, read_painting
 

@@ -12,9 +12,8 @@ from impasto import cli
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods import load, options_of
-from impasto.methods.adain import AdaIN
-from impasto.methods.johnson import Johnson
 from impasto.study.sweep import parse, read_recipe, sweep
+from impasto.training.methods import TRAINABLE
 
 FAST = {"iterations": 2, "device": "cpu", "size": 32}
 
@@ -260,7 +259,9 @@ def test_a_stored_style_serves_like_its_painting(folder, command):
 
 def test_a_learnt_style_by_its_name(folder):
     names = [folder / "wave.png"]
-    Johnson.untrained(styles=names, widths=[6, 8, 8], blocks=1).save(folder / "m.safetensors", {})
+    TRAINABLE["johnson"].untrained(styles=names, widths=[6, 8, 8], blocks=1).save(
+        folder / "m.safetensors", {}
+    )
     options = {"device": "cpu", "model": folder / "m.safetensors"}
     places = (folder / "photo.png", "wave", folder / "out")
     rows = sweep(*places, {"strength": [0.5, 1.0]}, method="johnson", options=options)
@@ -334,7 +335,7 @@ def test_another_model_of_the_same_name_is_no_going_on(folder):
     for place, seed in (("a", 0), ("b", 1)):
         (folder / place).mkdir()
         torch.manual_seed(seed)
-        AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(
+        TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]]).save(
             folder / place / "network.safetensors", {}
         )
     places = (folder / "photo.png", folder / "wave.png", folder / "models")

@@ -15,7 +15,10 @@ from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.networks.decoder import HUANG, Decoder
-from impasto.networks.regress import (
+from impasto.training.data import PictureSet
+from impasto.training.distill import DistillConfig, _unseen, distill, dream
+from impasto.training.encoder import read_recipe, train
+from impasto.training.methods.regress import (
     _mirrored,
     choose_channels,
     counterparts,
@@ -23,9 +26,6 @@ from impasto.networks.regress import (
     fit_decoder,
     fit_layers,
 )
-from impasto.training.data import PictureSet
-from impasto.training.distill import DistillConfig, _unseen, distill, dream
-from impasto.training.encoder import read_recipe, train
 from impasto.training.teachers import CollaborativeTeacher
 
 CONFIG = DistillConfig(

@@ -20,10 +20,9 @@ from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError, lacks_memory, lacks_runtime
 from impasto.files import check_name, part_name, unfit, within
 from impasto.images import list_pictures, read_settings, write
-from impasto.methods.adain import AdaIN
-from impasto.methods.ghiasi import Ghiasi
 from impasto.targets import gather, plan
 from impasto.training import fit as fitting
+from impasto.training.methods import TRAINABLE
 
 ADAIN = ("--method", "adain", "--model", "small.safetensors", "--device", "cpu")
 GATYS = ("-m", "gatys", "--iterations", "1", "--sizes", "0", "--size", "32", "--device", "cpu")
@@ -33,7 +32,9 @@ GATYS = ("-m", "gatys", "--iterations", "1", "--sizes", "0", "--size", "32", "--
 def here(desk, tmp_path):
     """A folder with a photograph, a painting, small models and folders of pictures."""
     torch.manual_seed(0)
-    Ghiasi.untrained("residual", (4, 8, 8), blocks=1, rows=5).save(tmp_path / "g.safetensors", {})
+    TRAINABLE["ghiasi"].untrained("residual", (4, 8, 8), blocks=1, rows=5).save(
+        tmp_path / "g.safetensors", {}
+    )
     for folder in ("photos", "paintings"):
         write(tmp_path / folder / f"{folder}.png", photo(64, 80))
     write("large.png", painting(64, 80))
@@ -289,8 +290,10 @@ def home(tmp_path, monkeypatch):
     place = tmp_path / HOME
     place.mkdir()
     torch.manual_seed(0)
-    AdaIN.untrained(widths=[[8], [8], [8], [8]]).save(place / "small.safetensors", {})
-    Ghiasi.untrained("residual", (4, 8, 8), blocks=1, rows=5).save(place / "g.safetensors", {})
+    TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]]).save(place / "small.safetensors", {})
+    TRAINABLE["ghiasi"].untrained("residual", (4, 8, 8), blocks=1, rows=5).save(
+        place / "g.safetensors", {}
+    )
     for seed, name in enumerate(("photo.png", "painting.png", "start.png", "other.png")):
         write(place / name, painting(64, 80, seed) if seed == 1 else photo(64, 80, seed))
     for name in ("photos", "paintings"):

@@ -18,12 +18,13 @@ from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
-from impasto.methods.onepass import MODELS
-from impasto.methods.wct import PARAMETERS, WCT, WCTTraining, mirrored
+from impasto.methods.model import MODELS
+from impasto.methods.wct import WCT
 from impasto.operators.wct import measure, wct
 from impasto.pipeline import Transfer, read_style
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
+from impasto.training.methods.wct import PARAMETERS, WCTTraining, mirrored, untrained
 from impasto.transport import Variant, transport
 
 each_variant = pytest.mark.parametrize("variant", get_args(Variant))
@@ -48,7 +49,7 @@ def made(small_net, seed: int = 0, **options) -> WCT:
     options = {"encoder": small_net, "device": "cpu", "precision": "float32"} | options
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "w.safetensors"
-        training = WCT.untrained(small_net, widths=WIDTHS)
+        training = untrained(small_net, widths=WIDTHS)
         training.start(
             torch.stack([m(41, 48, seed=i) for i in range(6) for m in (photo, painting)])
         )
@@ -233,7 +234,7 @@ def test_a_flat_picture_has_no_frame(method):
 def test_bundled_encoder_sees_no_frame_either(method):
     flat = torch.tensor([0.2, 0.5, 0.6])[:, None, None].expand(3, 48, 64)
     torch.manual_seed(0)
-    slim = WCT.untrained(widths={"relu5_1": [[8], [8], [8], [8], [8]]})
+    slim = untrained(widths={"relu5_1": [[8], [8], [8], [8], [8]]})
     assert slim.model.taps == ["relu5_1", "relu4_1", "relu3_1", "relu2_1", "relu1_1"]
     for m in slim.model.measure(flat[None]).values():
         assert float(m.covariance.abs().max()) < 1e-4
@@ -422,7 +423,7 @@ def test_without_the_bundled_model_a_remedy_is_named():
 
 
 def test_default_decoders_fit_into_four_megabytes(tmp_path):
-    method = WCT.untrained()
+    method = untrained()
     count = sum(p.numel() for p in method.network.parameters())
     assert 0.5 * PARAMETERS < count <= PARAMETERS
     method.save(tmp_path / "w.safetensors", {})
@@ -443,7 +444,7 @@ def test_decoders_mirror_the_encoder(small_net):
 @pytest.fixture
 def pupil(small_net) -> WCTTraining:
     torch.manual_seed(0)
-    return WCT.untrained(small_net, widths=WIDTHS)
+    return untrained(small_net, widths=WIDTHS)
 
 
 def test_every_decoder_gets_a_gradient_and_the_encoder_none(pupil):
@@ -488,11 +489,11 @@ def test_a_start_by_least_squares_is_worth_many_steps(pupil):
 
 def test_weights_of_the_terms(small_net):
     torch.manual_seed(0)
-    one = WCT.untrained(small_net, ["relu2_1"], pixels=2.0, features=0.0)
+    one = untrained(small_net, ["relu2_1"], pixels=2.0, features=0.0)
     terms = one.loss(photo()[None], photo()[None])
     assert float(terms["relu2_1 features"].detach()) == 0
     torch.manual_seed(0)
-    other = WCT.untrained(small_net, ["relu2_1"])
+    other = untrained(small_net, ["relu2_1"])
     again = other.loss(photo()[None], photo()[None])
     torch.testing.assert_close(terms["relu2_1 pixels"], 2 * again["relu2_1 pixels"])
 
@@ -519,11 +520,11 @@ def test_crops_of_any_size_are_learnt_from(pupil, size):
 )
 def test_training_options_that_do_not_fit(options, message):
     with pytest.raises(InputError, match=message):
-        WCT.untrained(**options)
+        untrained(**options)
 
 
 def test_an_encoder_by_name():
-    assert WCT.untrained("slim", ["relu1_1"]).model.config.encoder == "slim"
+    assert untrained("slim", ["relu1_1"]).model.config.encoder == "slim"
 
 
 def test_it_moves_between_devices(pupil):

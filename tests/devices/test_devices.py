@@ -20,7 +20,6 @@ import impasto
 from impasto.backbones import load_backbone
 from impasto.device import arranged
 from impasto.images import read, write
-from impasto.methods import METHODS
 from impasto.study import compare as comparing
 from impasto.study.compare import available, compare
 from impasto.study.leak import leak
@@ -29,6 +28,7 @@ from impasto.study.sweep import sweep
 from impasto.training.classify import classify
 from impasto.training.fit import Hardware
 from impasto.training.learn import learn
+from impasto.training.methods import TRAINABLE
 from impasto.training.train import train
 
 CARDS = {
@@ -101,7 +101,7 @@ TRAININGS = {
 
 
 def test_every_training_is_listed():
-    known = {name for name, cls in METHODS.items() if hasattr(cls, "untrained")}
+    known = set(TRAINABLE)
     assert {name for name, _ in TRAININGS.values()} == known
 
 
@@ -111,7 +111,7 @@ def training(request, tmp_path):
     torch.manual_seed(0)
     if name == "johnson":
         options = {**options, "styles": [write(tmp_path / "night.png", painting(64, 80))]}
-    return METHODS[name].untrained(**options)
+    return TRAINABLE[name].untrained(**options)
 
 
 def crops(make, count=4):

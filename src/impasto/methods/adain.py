@@ -17,20 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones import load_backbone, load_vgg
-from ..color import confined, recolored
-from ..device import arranged
-from ..errors import InputError, check_share
+from ..color import confined
+from ..errors import InputError
 from ..networks.decoder import Decoder
-from ..networks.regress import fit_decoder
 from ..operators.adain import adain, overshot
 from ..operators.dehalo import dehalo
 from ..statistics import Moments
 from ..styles import Style
-from .onepass import AnyStyle, EncoderModel, tuples
-from .perceptual import STYLE_LAYERS, Perceptual, Target
+from .feedforward import AnyStyle
+from .model import EncoderModel
 
-__all__ = ["AdaIN", "AdaINConfig", "AdaINTraining"]
+__all__ = ["AdaIN", "AdaINConfig", "AdaINModel"]
 
 HALVED = 512  # short side in pixels from which the first picture of the feedback is halved
 
@@ -57,7 +54,7 @@ class AdaINConfig:
     feedback: bool = False
 
 
-class _Model(EncoderModel):
+class AdaINModel(EncoderModel):
     """Encoder, transfer and decoder."""
 
     method = "adain"
@@ -154,14 +151,14 @@ class AdaIN(AnyStyle):
         palette: no colours far from all of the painting's, see :func:`impasto.color.confined`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.onepass.OnePass`.
+            :class:`impasto.methods.feedforward.OnePass`.
         device, precision: see :mod:`impasto.device`.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
     """
 
-    model: _Model
+    model: AdaINModel
 
     def __init__(
         self,
@@ -175,7 +172,7 @@ class AdaIN(AnyStyle):
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
+        loaded = AdaINModel.load(model, encoder_weights=encoder_weights, convention=convention)
         super().__init__(
             loaded, style_scale, brush, device, precision, dehalo=dehalo, palette=palette
         )
@@ -202,93 +199,3 @@ class AdaIN(AnyStyle):
         if self.palette:
             pictures = pictures.lerp(confined(pictures, style.color), min(strength, 1.0))
         return dehalo(pictures, contents) if self.dehalo else pictures
-
-    @staticmethod
-    def untrained(
-        encoder: str = "slim",
-        taps: Sequence[str] = AdaINConfig.taps,
-        widths: Sequence[Sequence[int]] = AdaINConfig.widths,
-        upsampling: Literal["nearest", "bilinear"] = "nearest",
-        feedback: bool = False,
-        encoder_weights: Path | None = None,
-        content_weight: float = 1.0,
-        style_weight: float = 1.0,
-        target: Target = "content",
-        style_layers: Sequence[str] = STYLE_LAYERS,
-        loss_network: str = "compact",
-        loss_weights: Path | None = None,
-        loss_convention: str | None = None,
-        recolored: float = 0.0,
-    ) -> AdaINTraining:
-        """The method in training, with random weights.
-
-        Args:
-            encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
-            encoder_weights: see the class.
-            content_weight, style_weight, target, style_layers: see
-                :class:`impasto.methods.perceptual.Perceptual`; the content layer is the deepest
-                tap.
-            recolored: see :class:`AdaINTraining`.
-            loss_network, loss_weights, loss_convention: the network whose features are compared;
-                see :func:`impasto.backbones.load_vgg`.
-
-        Raises:
-            InputError: for options that do not exist or do not go together.
-        """
-        config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
-        model = _Model(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
-        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-        perceptual = Perceptual(
-            judge, config.taps[0], content_weight, style_weight, target, style_layers
-        )
-        return AdaINTraining(model, perceptual, recolored)
-
-
-class AdaINTraining:
-    """The method as training sees it, see :class:`impasto.methods.base.Trainable`.
-
-    Args:
-        model: with a decoder to train.
-        perceptual: the loss.
-        recolored: share (0..1) of the paintings that are seen in other colours while training, see
-            :func:`impasto.color.recolored`: a small set knows few palettes.
-
-    Raises:
-        InputError: for a share out of range.
-    """
-
-    def __init__(self, model: _Model, perceptual: Perceptual, recolored: float = 0.0) -> None:
-        check_share("recolored", recolored)
-        self.model, self.network = model, model.network
-        self.perceptual, self.recolored = perceptual, recolored
-
-    def start(self, crops: Tensor) -> None:
-        """Fit the decoder so that it inverts the encoder, see :func:`fit_decoder`."""
-        fit_decoder(self.network, self.model.encoder, self.model.inputs, crops)
-
-    def to(self, device: torch.device) -> None:
-        """Move all networks to ``device``."""
-        for net in (self.model.encoder, self.network, self.perceptual.judge):
-            arranged(net, device)
-
-    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """``content`` and ``style``, weighted."""
-        if self.network.training and self.recolored:
-            styles = recolored(styles, self.recolored)
-        return self.perceptual(self._painted(contents, styles), contents, styles)
-
-    @torch.no_grad()
-    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
-        """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
-        return self._painted(contents, styles).clamp(0, 1)
-
-    def _painted(self, contents: Tensor, styles: Tensor) -> Tensor:
-        with torch.no_grad():
-            style = self.model.measure(styles)
-            feedback = self.model.config.feedback
-            asked = self.model.beyond(style, contents, style) if feedback else style
-        return self.model(contents, asked)
-
-    def save(self, path: Path, figures: Mapping[str, object]) -> None:
-        """See :meth:`impasto.methods.onepass.Model.save`."""
-        self.model.save(path, figures)

@@ -15,18 +15,16 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from ..backbones import load_backbone
 from ..errors import InputError
 from ..networks.flow import Flow
 from ..operators import wct as whitening
 from ..operators.adain import adain
 from ..operators.rbmad import RBMAD
 from ..statistics import Moments
-from .flows import FlowModel, FlowStyle, FlowTraining, whole
-from .onepass import bundled
-from .perceptual import Perceptual
+from .model import bundled
+from .reversible import FlowModel, FlowStyle, whole
 
-__all__ = ["ArtFlow", "ArtFlowConfig", "Operator"]
+__all__ = ["ArtFlow", "ArtFlowConfig", "ArtFlowModel", "Operator"]
 
 Operator = Literal["adain", "wct", "rbmad"]
 LATENT = "latent"
@@ -51,7 +49,7 @@ class ArtFlowConfig:
     expansion: float = 2
 
 
-class _Model(FlowModel):
+class ArtFlowModel(FlowModel):
     """Flow and transfer, once, on the deepest features."""
 
     method = "artflow"
@@ -122,17 +120,17 @@ class ArtFlow(FlowStyle):
         operator: ``adain``, ``wct`` (with a network trained for ``adain``) or ``rbmad`` (paper 1);
             None takes what the network was trained with, and of the bundled ones that for
             ``adain``.
-        shifts, degrid: see :class:`impasto.methods.flows.FlowStyle`.
+        shifts, degrid: see :class:`impasto.methods.reversible.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.onepass.OnePass`.
+            :class:`impasto.methods.feedforward.OnePass`.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
     """
 
-    model: _Model
+    model: ArtFlowModel
 
     def __init__(
         self,
@@ -148,7 +146,7 @@ class ArtFlow(FlowStyle):
         wanted = None if operator is None else checked(operator)
         if model is None:
             model = bundled("artflow-rbmad" if wanted == "rbmad" else "artflow")
-        loaded = _Model.load(model)
+        loaded = ArtFlowModel.load(model)
         trained = loaded.config.operator
         if wanted is not None and (wanted == "rbmad") != (trained == "rbmad"):
             raise InputError(f"{model}: was trained with operator {trained}, not {wanted}")
@@ -156,43 +154,6 @@ class ArtFlow(FlowStyle):
         super().__init__(
             loaded, shifts, degrid, style_scale, brush, device, precision, operator=loaded.operator
         )
-
-    @staticmethod
-    def untrained(
-        operator: Operator = "adain",
-        blocks: int = ArtFlowConfig.blocks,
-        steps: int = ArtFlowConfig.steps,
-        hidden: int = ArtFlowConfig.hidden,
-        affine: bool = ArtFlowConfig.affine,
-        expansion: float = ArtFlowConfig.expansion,
-        content_weight: float = 1.0,
-        style_weight: float = 4.0,
-        tv_weight: float = 0.0,
-        kept: float = 1.0,
-        loss_network: str = "compact",
-        loss_weights: Path | None = None,
-        loss_convention: str | None = None,
-        recolored: float = 0.0,
-    ) -> FlowTraining:
-        """The method in training, with random weights.
-
-        Args:
-            operator, blocks, steps, hidden, affine, expansion: see :class:`ArtFlowConfig`.
-            content_weight, style_weight, kept: see
-                :class:`impasto.methods.perceptual.Perceptual`.
-            tv_weight, recolored: see :class:`impasto.methods.flows.FlowTraining`.
-            loss_network, loss_weights, loss_convention: see
-                :func:`impasto.backbones.load_backbone`.
-
-        Raises:
-            InputError: for options that do not exist or do not go together.
-        """
-        model = _Model(ArtFlowConfig(operator, blocks, steps, hidden, affine, expansion))
-        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-        perceptual = Perceptual(
-            judge, content_weight=content_weight, style_weight=style_weight, kept=kept
-        )
-        return FlowTraining(model, perceptual, tv_weight, recolored)
 
 
 def checked(operator: Operator) -> Operator:

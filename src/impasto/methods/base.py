@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from ..images import Source
     from ..styles import LearntStyle, StoredStyle
 
-__all__ = ["Method", "OnStep", "Step", "Trainable"]
+__all__ = ["Method", "OnStep", "Step"]
 
 
 @dataclass(frozen=True)
@@ -91,46 +90,4 @@ class Method(Protocol):
             strength: 0 leaves the content as it is, 1 is the full style.
             on_step: see :data:`OnStep`; methods of one pass do not call it.
         """
-        ...
-
-
-class Trainable(Protocol):
-    """What training needs of a method whose network is learnt.
-
-    Attributes:
-        network: what is learnt, and nothing else: its state is what a checkpoint keeps.
-
-    A method that learns from photographs alone may say by ``columns`` how many results of each a
-    sample sheet shows; :meth:`render` is then given each so many times.
-    """
-
-    network: nn.Module
-
-    def start(self, crops: Tensor) -> None:
-        """Set the network to a start in closed form, before the first step.
-
-        Args:
-            crops: some hundred photographs and paintings, ``(n, 3, H, W)`` in 0..1.
-        """
-        ...
-
-    def to(self, device: torch.device) -> None:
-        """Move everything that :meth:`loss` uses, frozen networks too."""
-        ...
-
-    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss, weighted, by name; what is minimised is their sum.
-
-        Args:
-            contents, styles: batches ``(B, 3, H, W)`` in 0..1, each content with its style. A
-                method that learns from photographs alone ignores the styles.
-        """
-        ...
-
-    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
-        """The pictures ``(B, 3, H, W)`` in 0..1 that the network makes now, for sample sheets."""
-        ...
-
-    def save(self, path: Path, figures: Mapping[str, object]) -> None:
-        """Write the model, float16 safetensors, with its configuration and ``figures``."""
         ...

@@ -14,18 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..backbones import load_backbone, load_vgg
-from ..color import recolored
 from ..errors import InputError
 from ..networks.flow import Flow
-from ..operators.adain import EPS
 from ..operators.san import SAN, style_code
 from ..statistics import Moments
-from .flows import FlowModel, FlowStyle, FlowTraining, whole
-from .onepass import EncoderModel, bundled
-from .perceptual import STYLE_LAYERS, Perceptual
+from .model import EncoderModel, bundled
+from .reversible import FlowModel, FlowStyle, whole
 
-__all__ = ["StyleFlow", "StyleFlowConfig"]
+__all__ = ["StyleFlow", "StyleFlowConfig", "StyleFlowModel"]
+
+CODED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # layers of a style's code
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class StyleFlowConfig:
     wide: int = 768
 
 
-class _Model(FlowModel, EncoderModel):
+class StyleFlowModel(FlowModel, EncoderModel):
     """Flow, and one SAN for each of its blocks."""
 
     method = "styleflow"
@@ -69,31 +67,10 @@ class _Model(FlowModel, EncoderModel):
         self.sans = nn.ModuleList(SAN(size, code, config.wide, config.rbmad) for size in sizes)
         return nn.ModuleDict({"flow": self.flow, "sans": self.sans})
 
-    def start(self, crops: Tensor) -> None:
-        """The activation normalisations, and what SAN predicts, see :meth:`SAN.start`.
-
-        Half of the crops enter in other colours.
-        """
-        super().start(crops)
-        codes: list[Tensor] = []
-        aims: list[list[Tensor]] = [[] for _ in self.sans]
-
-        def note(number: int, features: Tensor) -> Tensor:
-            own = Moments.of(features)
-            aims[number].append(torch.cat([own.mean, own.deviation(EPS)], -1))
-            return features
-
-        for part in torch.split(torch.cat([crops, recolored(crops, 1.0)]), 16):
-            codes.append(style_code(self.measure(part)))
-            self.flow.inverse(self.flow(whole(part, self.flow.unit)), note)
-        for san, own in zip(self.sans, aims, strict=True):
-            assert isinstance(san, SAN)
-            san.start(torch.cat(codes), torch.cat(own))
-
     @property
     def taps(self) -> tuple[str, ...]:
         """Those of the style's code."""
-        return STYLE_LAYERS
+        return CODED
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
         """Moments at the taps, one for each picture of a batch."""
@@ -127,17 +104,17 @@ class StyleFlow(FlowStyle):
             trained with, and of the bundled ones ``san``.
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
             :func:`impasto.backbones.load_vgg`.
-        shifts, degrid: see :class:`impasto.methods.flows.FlowStyle`.
+        shifts, degrid: see :class:`impasto.methods.reversible.FlowStyle`.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.onepass.OnePass`.
+            :class:`impasto.methods.feedforward.OnePass`.
         device, precision: see :mod:`impasto.device`; the precision must be float32.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
     """
 
-    model: _Model
+    model: StyleFlowModel
 
     def __init__(
         self,
@@ -156,51 +133,10 @@ class StyleFlow(FlowStyle):
             raise InputError(f"operator {operator!r} is unknown: use san or rbmad")
         if model is None:
             model = bundled("styleflow-rbmad" if operator == "rbmad" else "styleflow")
-        loaded = _Model.load(model, encoder_weights=encoder_weights, convention=convention)
+        loaded = StyleFlowModel.load(model, encoder_weights=encoder_weights, convention=convention)
         trained = "rbmad" if loaded.config.rbmad else "san"
         if operator not in (None, trained):
             raise InputError(f"{model}: was trained with operator {trained}, not {operator}")
         super().__init__(
             loaded, shifts, degrid, style_scale, brush, device, precision, operator=trained
         )
-
-    @staticmethod
-    def untrained(
-        encoder: str = "slim",
-        rbmad: bool = False,
-        blocks: int = StyleFlowConfig.blocks,
-        steps: int = StyleFlowConfig.steps,
-        hidden: int = StyleFlowConfig.hidden,
-        affine: bool = StyleFlowConfig.affine,
-        wide: int = StyleFlowConfig.wide,
-        encoder_weights: Path | None = None,
-        content_weight: float = 1.0,
-        style_weight: float = 4.0,
-        tv_weight: float = 1.0,
-        kept: float = 0.8,
-        loss_network: str = "compact",
-        loss_weights: Path | None = None,
-        loss_convention: str | None = None,
-        recolored: float = 0.0,
-    ) -> FlowTraining:
-        """The method in training, with random weights.
-
-        Args:
-            encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
-            encoder_weights: see the class.
-            content_weight, style_weight, kept: see
-                :class:`impasto.methods.perceptual.Perceptual`.
-            tv_weight, recolored: see :class:`impasto.methods.flows.FlowTraining`.
-            loss_network, loss_weights, loss_convention: see
-                :func:`impasto.backbones.load_vgg`.
-
-        Raises:
-            InputError: for options that do not exist or do not go together.
-        """
-        config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
-        model = _Model(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
-        judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-        perceptual = Perceptual(
-            judge, content_weight=content_weight, style_weight=style_weight, kept=kept
-        )
-        return FlowTraining(model, perceptual, tv_weight, recolored)

@@ -17,14 +17,11 @@ from ..errors import InputError
 from ..networks.bottleneck import ResBottleneck
 from ..networks.decoder import padded, padded_rows
 from ..networks.flow import FromData
-from ..networks.regress import ridge
 from ..statistics import Moments
 from .adain import EPS, normalise
 
 __all__ = ["SAN", "style_code"]
 
-PENALTY = 0.01  # of the start's weights: best on pictures kept aside
-NARROW = 0.2  # of tanh: where it is nearly linear
 STRIP = 4_000_000  # numbers that the content's branch makes at a time
 
 
@@ -109,42 +106,6 @@ class SAN(nn.Module):
         # A flow's features have deviation 1 at first: it starts near what it is given.
         nn.init.ones_(self.deviation.get_parameter("2.bias"))
 
-    @torch.no_grad()
-    def start(self, codes: Tensor, answers: Tensor) -> None:
-        """Foretell a style's own mean and deviation, as AdaIN takes them, by least squares.
-
-        Training goes on from there: thousands of styles would have to be seen before gradient steps
-        had found that map. The layers are given the slopes at which they are linear.
-
-        Args:
-            codes: of pictures, ``(n, code)``.
-            answers: mean and deviation of every channel that the network has of them here,
-                ``(n, 2 channels)``.
-        """
-        size = answers.shape[-1]
-        channels = size // 2
-        spread, centre = torch.std_mean(answers, 0)
-        spread = spread.clamp_min(1e-6)
-        rows = self.style[0](codes)
-        for part in (self.style, self.mean, self.deviation):
-            for layer in part.children():
-                if isinstance(layer, nn.PReLU):
-                    layer.weight.fill_(1)
-        one, *others = _linear(self.style)
-        weight, bias = ridge(rows, NARROW * (answers - centre) / spread, PENALTY)
-        one.weight[:size], one.bias[:size] = weight, bias
-        for layer in others:
-            layer.weight[:size] = torch.eye(*layer.weight[:size].shape)
-            layer.bias[:size] = 0
-        for head, begin in ((self.mean, 0), (self.deviation, channels)):
-            into, out = _linear(head)
-            own = slice(begin, begin + channels)
-            into.weight.zero_()
-            into.weight[:, size:][:, own] = torch.diag(spread[own] / NARROW)
-            into.bias.zero_()
-            out.weight.copy_(torch.eye(channels))
-            out.bias.copy_(centre[own])
-
     def forward(
         self, x: Tensor, code: Tensor, strength: float = 1.0, inplace: bool = False
     ) -> Tensor:
@@ -187,7 +148,3 @@ class SAN(nn.Module):
         own = sum(parts[1:], parts[0])
         total = sum(self.bend(normalise(strip, own)).sum((-2, -1)) for strip in strips())
         return total / (height * width)  # type: ignore[no-any-return]
-
-
-def _linear(layers: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in layers.children() if isinstance(layer, nn.Linear)]

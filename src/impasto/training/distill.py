@@ -41,9 +41,9 @@ from ..device import arranged, choose_precision, mixed
 from ..errors import InputError, Interrupted
 from ..files import path_of
 from ..losses import content_loss, gram_loss
-from ..networks.regress import fit_bottlenecks, fit_layers, ridge
 from ..statistics import Moments
 from .data import PictureSet
+from .methods.regress import fit_bottlenecks, fit_layers, ridge
 from .recipes import check_fields
 from .run import Latest, OnProgress, save_state
 
@@ -207,7 +207,7 @@ class _Trainee(nn.Module):
 
     @torch.no_grad()
     def start(self, bank: Bank, teacher: VGG, others: Sequence[Teacher]) -> None:
-        """Layers and maps by least squares, see :mod:`impasto.networks.regress`; on the CPU."""
+        """Layers and maps by least squares, see :mod:`.methods.regress`; on the CPU."""
         crops = bank.crops[: 240 if isinstance(self.net, Compact) else 400].float() / 255
         targets: dict[str, Tensor] = {}
         for other in others:

@@ -36,8 +36,8 @@ from ..device import arranged, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
 from ..files import PARTS, part_name, path_of
 from ..images import write
-from ..methods.base import Trainable
 from .data import Pairs, Split, Stream, seed_of
+from .methods.base import Trainable
 from .recipes import check_fields
 from .run import OnProgress
 from .sheets import draw_losses, sheet

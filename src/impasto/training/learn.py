@@ -2,8 +2,8 @@
 
 Ghiasi et al. 2017 predict the scales and shifts of every normalisation for a painting that the
 network has never seen. Here they, and the network's last layers, are learnt on from there for that
-painting alone, by the losses of :class:`impasto.methods.ghiasi.GhiasiTraining` against the whole of
-the painting.
+painting alone, by the losses of :class:`.methods.ghiasi.GhiasiTraining` against the whole of the
+painting.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from ..color import recolored
 from ..device import check_process, choose_device, choose_precision, describe, mixed
 from ..errors import InputError, check_finite, check_whole
 from ..images import Source, fit, resize
-from ..methods.ghiasi import Ghiasi, GhiasiTraining
+from ..methods.ghiasi import Ghiasi
 from ..methods.learnt import Learnt
 from ..progress import drawn
 from ..samples import PHOTOGRAPHS, photograph
 from ..statistics import Moments
 from ..styles import read_painting, reduce
 from .data import PictureSet, random_crop
+from .methods.ghiasi import GhiasiTraining
 from .run import Latest
 
 __all__ = ["learn"]

@@ -36,6 +36,7 @@ from .fit import (
     fit,
     is_main,
 )
+from .methods import TRAINABLE
 from .recipes import build, check, merged, nested, read_toml, typed
 
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
@@ -54,18 +55,16 @@ class Stage:
 
 
 def trainable(name: str) -> Any:
-    """The class of a method that can be trained: it has a class method ``untrained(**options)``.
-
-    ``photographs_alone = True`` in the class says that it needs no paintings.
+    """What can be trained, by name: see :class:`impasto.training.methods.Learner`.
 
     Raises:
         InputError: for another name.
     """
-    known = [method for method, cls in METHODS.items() if hasattr(cls, "untrained")]
-    if name not in known:
+    if name not in TRAINABLE:
         what = "cannot be trained" if name in METHODS else "is unknown"
-        raise InputError(f"method {name!r} {what}: use one of {', '.join([*known, 'encoder'])}")
-    return METHODS[name]
+        known = ", ".join([*TRAINABLE, "encoder"])
+        raise InputError(f"method {name!r} {what}: use one of {known}")
+    return TRAINABLE[name]
 
 
 def read_recipe(

@@ -12,12 +12,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone
-from ..device import arranged
-from ..errors import InputError
-from ..losses import aligned_channels, content_loss, moments_loss
-from ..operators.adain import adain, normalise
-from ..statistics import Moments
+from ...backbones import Backbone
+from ...device import arranged
+from ...errors import InputError
+from ...losses import aligned_channels, content_loss, moments_loss
+from ...operators.adain import adain, normalise
+from ...statistics import Moments
 
 __all__ = ["STYLE_LAYERS", "Perceptual", "Target"]
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbones.compact import Compact
-from ..backbones.vgg import VGG
-from .decoder import Decoder, padded
+from ...backbones.compact import Compact
+from ...backbones.vgg import VGG
+from ...networks.decoder import Decoder, padded
 
 __all__ = [
     "choose_channels",

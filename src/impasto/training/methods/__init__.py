@@ -1,0 +1,41 @@
+"""The learning half of the methods: what can be trained, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from .base import Trainable
+
+__all__ = ["TRAINABLE", "Learner", "Trainable"]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A method that can be trained.
+
+    Attributes:
+        module: in this package, imported when it is wanted.
+        photographs_alone: training needs no folder of paintings.
+    """
+
+    module: str
+    photographs_alone: bool = False
+
+    @property
+    def untrained(self) -> Callable[..., Trainable]:
+        """The method in training, with random weights: called with its options."""
+        build: Callable[..., Any] = import_module(f".{self.module}", __name__).untrained
+        return build
+
+
+TRAINABLE: dict[str, Learner] = {
+    "adain": Learner("adain"),
+    "artflow": Learner("artflow"),
+    "ghiasi": Learner("ghiasi"),
+    "johnson": Learner("johnson", photographs_alone=True),  # beside the paintings to learn
+    "styleflow": Learner("styleflow"),
+    "wct": Learner("wct", photographs_alone=True),
+}

@@ -1,0 +1,112 @@
+"""The learning half of :mod:`impasto.methods.adain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...backbones import load_backbone, load_vgg
+from ...color import recolored as in_other_colors
+from ...device import arranged
+from ...errors import check_share
+from ...methods.adain import AdaINConfig, AdaINModel
+from ...methods.model import tuples
+from ...networks.decoder import Decoder
+from .base import ModelTraining
+from .perceptual import STYLE_LAYERS, Perceptual, Target
+from .regress import fit_decoder
+
+__all__ = ["AdaINTraining", "untrained"]
+
+
+def untrained(
+    encoder: str = "slim",
+    taps: Sequence[str] = AdaINConfig.taps,
+    widths: Sequence[Sequence[int]] = AdaINConfig.widths,
+    upsampling: Literal["nearest", "bilinear"] = "nearest",
+    feedback: bool = False,
+    encoder_weights: Path | None = None,
+    content_weight: float = 1.0,
+    style_weight: float = 1.0,
+    target: Target = "content",
+    style_layers: Sequence[str] = STYLE_LAYERS,
+    loss_network: str = "compact",
+    loss_weights: Path | None = None,
+    loss_convention: str | None = None,
+    recolored: float = 0.0,
+) -> AdaINTraining:
+    """The method in training, with random weights.
+
+    Args:
+        encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
+        encoder_weights: see :class:`impasto.methods.adain.AdaIN`.
+        content_weight, style_weight, target, style_layers: see
+            :class:`impasto.training.methods.perceptual.Perceptual`; the content layer is the
+            deepest tap.
+        recolored: see :class:`AdaINTraining`.
+        loss_network, loss_weights, loss_convention: the network whose features are compared;
+            see :func:`impasto.backbones.load_vgg`.
+
+    Raises:
+        InputError: for options that do not exist or do not go together.
+    """
+    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
+    model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
+    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    perceptual = Perceptual(
+        judge, config.taps[0], content_weight, style_weight, target, style_layers
+    )
+    return AdaINTraining(model, perceptual, recolored)
+
+
+class AdaINTraining(ModelTraining):
+    """The method as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+
+    Args:
+        model: with a decoder to train.
+        perceptual: the loss.
+        recolored: share (0..1) of the paintings that are seen in other colours while training, see
+            :func:`impasto.color.recolored`: a small set knows few palettes.
+
+    Raises:
+        InputError: for a share out of range.
+    """
+
+    model: AdaINModel
+    network: Decoder
+
+    def __init__(self, model: AdaINModel, perceptual: Perceptual, recolored: float = 0.0) -> None:
+        check_share("recolored", recolored)
+        super().__init__(model)
+        self.perceptual, self.recolored = perceptual, recolored
+
+    def start(self, crops: Tensor) -> None:
+        """Fit the decoder so that it inverts the encoder, see :func:`fit_decoder`."""
+        fit_decoder(self.network, self.model.encoder, self.model.inputs, crops)
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks to ``device``."""
+        for net in (self.model.encoder, self.network, self.perceptual.judge):
+            arranged(net, device)
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """``content`` and ``style``, weighted."""
+        if self.network.training and self.recolored:
+            styles = in_other_colors(styles, self.recolored)
+        return self.perceptual(self._painted(contents, styles), contents, styles)
+
+    @torch.no_grad()
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
+        return self._painted(contents, styles).clamp(0, 1)
+
+    def _painted(self, contents: Tensor, styles: Tensor) -> Tensor:
+        with torch.no_grad():
+            style = self.model.measure(styles)
+            feedback = self.model.config.feedback
+            asked = self.model.beyond(style, contents, style) if feedback else style
+        return self.model(contents, asked)

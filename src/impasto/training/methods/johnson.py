@@ -1,0 +1,217 @@
+"""The learning half of :mod:`impasto.methods.johnson`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...backbones import Backbone, load_backbone
+from ...color import recolored as in_other_colors
+from ...device import arranged
+from ...errors import InputError, check_share
+from ...images import read
+from ...losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
+from ...methods.johnson import JohnsonConfig, JohnsonModel
+from ...methods.model import tuples
+from ...networks.transformer import Kind, Transformer
+from ...statistics import Moments
+from ...styles import reduce
+from .base import RANGE_WEIGHT, ModelTraining, aim, draw_strength
+
+__all__ = ["JohnsonTraining", "untrained"]
+
+# Style layers and content layer: of VGG-16 those of paper 4, of the others what is nearest.
+LAYERS = {
+    "vgg16": (("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"),
+    "vgg19": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
+    "compact": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
+}
+
+
+def untrained(
+    styles: Sequence[Path] = (),
+    style_size: int = 256,
+    kind: Kind = "residual",
+    widths: Sequence[int] = JohnsonConfig.widths,
+    blocks: int = JohnsonConfig.blocks,
+    expansion: float = JohnsonConfig.expansion,
+    noise: bool = True,
+    content_weight: float = 1.0,
+    style_weight: float = 20.0,
+    color_weight: float = 3.0,
+    tv_weight: float = 1.0,
+    full: float = 0.75,
+    recolored: float = 0.0,
+    style_layers: Sequence[str] | None = None,
+    content_layer: str | None = None,
+    loss_network: str = "compact",
+    loss_weights: Path | None = None,
+    loss_convention: str | None = None,
+) -> JohnsonTraining:
+    """The method in training, with random weights.
+
+    Args:
+        styles: paintings to learn; their names are those of the files, without the ending.
+        style_size: short side in pixels to which they are reduced: larger makes larger
+            strokes.
+        kind, widths, blocks, expansion, noise: see :class:`JohnsonConfig`.
+        content_weight, style_weight, color_weight, tv_weight, full, recolored: see
+            :class:`JohnsonTraining`.
+        style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
+            and relu3_1 for others.
+        loss_network, loss_weights, loss_convention: see
+            :func:`impasto.backbones.load_backbone`.
+
+    Raises:
+        InputError: for options that do not exist or do not go together, and paintings that
+            cannot be read.
+    """
+    if not styles:
+        raise InputError("name one painting or several to learn: --style PAINTING")
+    if style_size < 32:
+        raise InputError(f"style_size is {style_size}: must be 32 pixels or more")
+    paintings = {Path(path).stem: reduce(read(path).rgb, style_size) for path in styles}
+    if len(paintings) < len(styles):
+        raise InputError("two paintings have the same name: rename one")
+    moments = [Moments.of(painting.double()).normalised() for painting in paintings.values()]
+    colors = [[*m.first.tolist(), *m.second.flatten().tolist()] for m in moments]
+    names, shape = tuple(paintings), (kind, tuples(widths), blocks, expansion, noise)
+    config = JohnsonConfig(names, tuples(colors), *shape)
+    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    default = LAYERS.get(judge.name, LAYERS["compact"])
+    return JohnsonTraining(
+        JohnsonModel(config),
+        judge,
+        list(paintings.values()),
+        content_weight,
+        style_weight,
+        color_weight,
+        tv_weight,
+        full,
+        recolored,
+        default[0] if style_layers is None else style_layers,
+        content_layer or default[1],
+    )
+
+
+class JohnsonTraining(ModelTraining):
+    """The method as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+
+    Every picture of a batch gets a style at random, and a strength: 1, or anything between 0 and 1.
+    The statistics aimed at are mixed accordingly, as :class:`impasto.methods.gatys.Gatys` mixes
+    them; at 0 the photograph itself is what is wanted.
+
+    Args:
+        model: with a network to train.
+        judge: the loss network.
+        paintings: ``(3, H, W)`` each, at the size at which their strokes are wanted.
+        content_weight, style_weight, color_weight, tv_weight: of the terms. The first three are
+            relative to their targets, so that one default serves every painting. Colour is the
+            style loss of the pixels themselves, with covariances, as Gram matrices would let a
+            clear sky become a bare wall of one colour.
+        full: share of the pictures with strength 1.
+        recolored: share of the photographs that are seen in other colours, see
+            :func:`impasto.color.recolored`: few of a small set have a deep blue sky.
+        style_layers, content_layer: of ``judge``.
+
+    Raises:
+        InputError: for a layer that does not exist, or a share out of range.
+    """
+
+    model: JohnsonModel
+    network: Transformer
+
+    def __init__(
+        self,
+        model: JohnsonModel,
+        judge: Backbone,
+        paintings: Sequence[Tensor],
+        content_weight: float,
+        style_weight: float,
+        color_weight: float,
+        tv_weight: float,
+        full: float,
+        recolored: float,
+        style_layers: Sequence[str],
+        content_layer: str,
+    ) -> None:
+        if not style_layers:
+            raise InputError("style_layers: name at least one")
+        check_share("full", full)
+        check_share("recolored", recolored)
+        judge.check([*style_layers, content_layer])
+        super().__init__(model)
+        self.judge = arranged(judge)
+        self.content_weight, self.style_weight = content_weight, style_weight
+        self.color_weight, self.tv_weight = color_weight, tv_weight
+        self.full, self.recolored = full, recolored
+        self.style_layers, self.content_layer = tuple(style_layers), content_layer
+        self.layers = {*style_layers, content_layer}
+        self.columns = len(paintings)
+        with torch.no_grad():
+            each = [self.judge(painting[None], self.style_layers) for painting in paintings]
+        self.aims = {tap: _stacked([f[tap][0] for f in each]) for tap in self.style_layers}
+        self.colors = _stacked(paintings)
+
+    def to(self, device: torch.device) -> None:
+        """Move both networks and the paintings' statistics to ``device``."""
+        arranged(self.network, device)
+        arranged(self.judge, device)
+        self.aims = {tap: aim.to(device) for tap, aim in self.aims.items()}
+        self.colors = self.colors.to(device)
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """Its terms by name, weighted; ``styles`` is not used."""
+        if self.network.training and self.recolored:
+            contents = in_other_colors(contents, self.recolored)
+        count = len(contents)
+        chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
+        return self.loss_at(contents, chosen, draw_strength(count, self.full, contents.device))
+
+    def loss_at(self, contents: Tensor, chosen: Tensor, strength: Tensor) -> dict[str, Tensor]:
+        """As :meth:`loss`, with the number of each picture's style and its strength, ``(B,)``."""
+        with torch.no_grad():
+            before = self.judge(contents, self.layers)
+        out = self.model(contents, self._shares(chosen), strength)
+        clipped = out.clamp(0, 1)  # as the result will be
+        after = self.judge(clipped, self.layers)
+
+        def wanted(own: Tensor, styles: Moments) -> Moments:
+            each = (part[chosen] for part in (styles.weight, styles.first, styles.second))
+            return aim(Moments.of(own), Moments(*each), strength)
+
+        terms = [
+            gram_loss(Moments.of(after[tap]), wanted(before[tap], self.aims[tap])).mean()
+            for tap in self.style_layers
+        ]
+        color = covariance_loss(Moments.of(clipped), wanted(contents, self.colors)).mean()
+        content = content_loss(after[self.content_layer], before[self.content_layer])
+        return {
+            "content": self.content_weight * content,
+            "style": self.style_weight * torch.stack(terms).mean(),
+            "color": self.color_weight * color,
+            "tv": self.tv_weight * total_variation(clipped),
+            "range": RANGE_WEIGHT * range_loss(out),
+        }
+
+    @torch.no_grad()
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in 0..1, in one learnt style after another."""
+        chosen = torch.arange(len(contents), device=contents.device)
+        shares = self._shares(chosen % len(self.model.config.styles))
+        return self.model(contents, shares, shares.new_ones(1)).clamp(0, 1)
+
+    def _shares(self, chosen: Tensor) -> Tensor:
+        count = len(self.model.config.styles)
+        return F.one_hot(chosen, count).to(torch.float32)
+
+
+def _stacked(pictures: Sequence[Tensor]) -> Moments:
+    """Normalised moments of several pictures' features ``(C, H, W)``, one after another."""
+    each = [Moments.of(picture).normalised() for picture in pictures]
+    first, second = ([getattr(m, name) for m in each] for name in ("first", "second"))
+    return Moments(torch.ones(len(each)), torch.stack(first), torch.stack(second))

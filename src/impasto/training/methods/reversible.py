@@ -1,0 +1,77 @@
+"""The learning half of what ArtFlow and StyleFlow share: a reversible network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...color import recolored as in_other_colors
+from ...device import arranged
+from ...errors import check_share
+from ...losses import total_variation
+from ...methods.reversible import FlowModel, whole
+from .base import ModelTraining
+from .perceptual import Perceptual
+
+__all__ = ["FlowTraining"]
+
+
+class FlowTraining(ModelTraining):
+    """A flow as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+
+    Args:
+        model: with a flow to train.
+        perceptual: the loss.
+        tv_weight: of total variation.
+        recolored: share (0..1) of the paintings that are seen in other colours while training, see
+            :func:`impasto.color.recolored`: a small set knows few palettes.
+
+    Raises:
+        InputError: for a share out of range.
+    """
+
+    model: FlowModel
+
+    def __init__(
+        self,
+        model: FlowModel,
+        perceptual: Perceptual,
+        tv_weight: float = 0.0,
+        recolored: float = 0.0,
+    ) -> None:
+        check_share("recolored", recolored)
+        super().__init__(model)
+        self.perceptual, self.tv_weight, self.recolored = perceptual, tv_weight, recolored
+
+    def start(self, crops: Tensor) -> None:
+        """Set what is set from data: the activation normalisations."""
+        training = self.network.training
+        self.network.train()
+        with torch.no_grad():
+            self.fit(crops)
+        self.network.train(training)
+
+    def fit(self, crops: Tensor) -> None:
+        """See :meth:`start`; the network is in training, and there are no gradients."""
+        flow = self.model.flow
+        flow(whole(crops[:32], flow.unit))
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks to ``device``."""
+        for net in (*self.model.networks, self.perceptual.judge):
+            arranged(net, device)
+
+    def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
+        """``content`` and ``style``, and ``tv`` if it counts, weighted."""
+        if self.network.training and self.recolored:
+            styles = in_other_colors(styles, self.recolored)
+        out = self.model(contents, self.model.measure(styles))
+        terms = self.perceptual(out, contents, styles)
+        if self.tv_weight:
+            terms["tv"] = self.tv_weight * total_variation(out)
+        return terms
+
+    @torch.no_grad()
+    def render(self, contents: Tensor, styles: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
+        return self.model(contents, self.model.measure(styles)).clamp(0, 1)

@@ -1,0 +1,135 @@
+"""The learning half of :mod:`impasto.methods.styleflow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...backbones import load_backbone, load_vgg
+from ...color import recolored as in_other_colors
+from ...methods.reversible import whole
+from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
+from ...operators.adain import EPS
+from ...operators.san import SAN, style_code
+from ...statistics import Moments
+from .perceptual import Perceptual
+from .regress import ridge
+from .reversible import FlowTraining
+
+__all__ = ["StyleFlowTraining", "fit_san", "untrained"]
+
+PENALTY = 0.01  # of the start's weights: best on pictures kept aside
+NARROW = 0.2  # of tanh: where it is nearly linear
+
+
+def untrained(
+    encoder: str = "slim",
+    rbmad: bool = False,
+    blocks: int = StyleFlowConfig.blocks,
+    steps: int = StyleFlowConfig.steps,
+    hidden: int = StyleFlowConfig.hidden,
+    affine: bool = StyleFlowConfig.affine,
+    wide: int = StyleFlowConfig.wide,
+    encoder_weights: Path | None = None,
+    content_weight: float = 1.0,
+    style_weight: float = 4.0,
+    tv_weight: float = 1.0,
+    kept: float = 0.8,
+    loss_network: str = "compact",
+    loss_weights: Path | None = None,
+    loss_convention: str | None = None,
+    recolored: float = 0.0,
+) -> StyleFlowTraining:
+    """The method in training, with random weights.
+
+    Args:
+        encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
+        encoder_weights: see :class:`impasto.methods.styleflow.StyleFlow`.
+        content_weight, style_weight, kept: see
+            :class:`impasto.training.methods.perceptual.Perceptual`.
+        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`.
+        loss_network, loss_weights, loss_convention: see
+            :func:`impasto.backbones.load_vgg`.
+
+    Raises:
+        InputError: for options that do not exist or do not go together.
+    """
+    config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
+    model = StyleFlowModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
+    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    perceptual = Perceptual(
+        judge, content_weight=content_weight, style_weight=style_weight, kept=kept
+    )
+    return StyleFlowTraining(model, perceptual, tv_weight, recolored)
+
+
+class StyleFlowTraining(FlowTraining):
+    """See :class:`FlowTraining`; it starts with what SAN predicts, too."""
+
+    model: StyleFlowModel
+
+    def fit(self, crops: Tensor) -> None:
+        """The activation normalisations, and SAN, see :func:`fit_san`.
+
+        Half of the crops enter in other colours.
+        """
+        super().fit(crops)
+        model, flow = self.model, self.model.flow
+        codes: list[Tensor] = []
+        answers: list[list[Tensor]] = [[] for _ in model.sans]
+
+        def note(number: int, features: Tensor) -> Tensor:
+            own = Moments.of(features)
+            answers[number].append(torch.cat([own.mean, own.deviation(EPS)], -1))
+            return features
+
+        for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
+            codes.append(style_code(model.measure(part)))
+            flow.inverse(flow(whole(part, flow.unit)), note)
+        for san, own in zip(model.sans, answers, strict=True):
+            assert isinstance(san, SAN)
+            fit_san(san, torch.cat(codes), torch.cat(own))
+
+
+@torch.no_grad()
+def fit_san(san: SAN, codes: Tensor, answers: Tensor) -> None:
+    """Fit it to predict a style's own mean and deviation, as AdaIN takes them, by least squares.
+
+    Training goes on from there: thousands of styles would have to be seen before gradient steps
+    had found that map. The layers are given the slopes at which they are linear.
+
+    Args:
+        san: is changed.
+        codes: of pictures, ``(n, code)``.
+        answers: mean and deviation of every channel that the network has of them here,
+            ``(n, 2 channels)``.
+    """
+    size = answers.shape[-1]
+    channels = size // 2
+    spread, centre = torch.std_mean(answers, 0)
+    spread = spread.clamp_min(1e-6)
+    rows = san.style[0](codes)
+    for part in (san.style, san.mean, san.deviation):
+        for layer in part.children():
+            if isinstance(layer, nn.PReLU):
+                layer.weight.fill_(1)
+    one, *others = _linear(san.style)
+    weight, bias = ridge(rows, NARROW * (answers - centre) / spread, PENALTY)
+    one.weight[:size], one.bias[:size] = weight, bias
+    for layer in others:
+        layer.weight[:size] = torch.eye(*layer.weight[:size].shape)
+        layer.bias[:size] = 0
+    for head, begin in ((san.mean, 0), (san.deviation, channels)):
+        into, out = _linear(head)
+        own = slice(begin, begin + channels)
+        into.weight.zero_()
+        into.weight[:, size:][:, own] = torch.diag(spread[own] / NARROW)
+        into.bias.zero_()
+        out.weight.copy_(torch.eye(channels))
+        out.bias.copy_(centre[own])
+
+
+def _linear(layers: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in layers.children() if isinstance(layer, nn.Linear)]
