@@ -4,7 +4,6 @@ import pytest
 import torch
 from data import painting, photo
 
-from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
 from impasto.images import read
 from impasto.losses import moments_loss
@@ -13,6 +12,7 @@ from impasto.networks.decoder import HUANG, Decoder
 from impasto.operators.adain import adain, normalise, overshot
 from impasto.samples import draw
 from impasto.statistics import Moments
+from impasto.tensors import save_tensors
 
 NARROW = ((24,), (24,), (24,), (12,))
 

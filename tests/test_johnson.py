@@ -9,7 +9,6 @@ import torch
 from data import painting, photo
 
 from impasto import cli
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.color import to_ycbcr
 from impasto.errors import InputError
 from impasto.images import fit, read, read_settings, resize, write
@@ -20,6 +19,7 @@ from impasto.pipeline import Transfer, read_style, refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
+from impasto.tensors import load_tensors, save_tensors
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
 CPU = {"device": "cpu", "precision": "float32"}

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from impasto import color
 from impasto.backbones import load_backbone
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
@@ -24,6 +23,7 @@ from impasto.operators.wct import measure, wct
 from impasto.pipeline import Transfer, read_style
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
+from impasto.tensors import load_tensors, save_tensors
 from impasto.transport import Variant, transport
 
 each_variant = pytest.mark.parametrize("variant", get_args(Variant))

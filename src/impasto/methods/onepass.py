@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import VGG, load_vgg
-from ..backbones.weights import load_tensors, save_tensors
 from ..color import own_colors, with_colors_of
 from ..device import (
     arranged,
@@ -38,6 +37,7 @@ from ..styles import (
     check_prepared,
     prepared,
 )
+from ..tensors import load_tensors, save_tensors
 from .base import OnStep
 
 __all__ = [
