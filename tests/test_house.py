@@ -11,7 +11,7 @@ ROOT = Path(impasto.__file__).parent
 # From the ground up; those on one floor do not import each other, but for those in `BESIDE`.
 FLOORS = [
     {"errors"},
-    {"files", "device", "progress"},
+    {"files", "device", "progress", "linalg"},
     {"images", "statistics", "tensors"},
     {"transport"},
     {"losses", "color", "samples"},

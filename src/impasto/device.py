@@ -40,7 +40,6 @@ __all__ = [
     "sparing",
     "tune",
     "unmixed",
-    "widened",
 ]
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -309,11 +308,6 @@ def arranged(what: Any, device: torch.device | None = None) -> Any:
         first = what if isinstance(what, torch.Tensor) else next(what.parameters(), None)
         device = torch.device("cpu") if first is None else first.device
     return what.to(device, memory_format=layout(device))
-
-
-def widened(x: torch.Tensor) -> torch.Tensor:
-    """``x`` in float64: on the CPU where its device has none, as Apple's GPUs have not."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 @contextmanager

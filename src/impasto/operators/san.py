@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..linalg import ridge
 from ..networks.bottleneck import ResBottleneck
 from ..networks.decoder import padded, padded_rows
 from ..networks.flow import FromData
-from ..networks.regress import ridge
 from ..statistics import Moments
 from .adain import EPS, normalise
 

@@ -40,8 +40,9 @@ from ..backbones.vgg import VGG
 from ..device import arranged, choose_precision, mixed
 from ..errors import InputError, Interrupted
 from ..files import path_of
+from ..linalg import ridge
 from ..losses import content_loss, gram_loss
-from ..networks.regress import fit_bottlenecks, fit_layers, ridge
+from ..networks.regress import fit_bottlenecks, fit_layers
 from ..statistics import Moments
 from .data import PictureSet
 from .recipes import check_fields
