@@ -356,6 +356,6 @@ def test_bad_options_of_training_are_refused(options, message):
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 2**20)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
     with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
         render(method, photo(), painting())

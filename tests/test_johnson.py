@@ -299,7 +299,7 @@ def test_the_bundled_networks_are_small():
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 10_000_000)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 10_000_000)
     with pytest.raises(InputError, match="--size"):
         method(torch.rand(3, 600, 800), method.prepare(["night"]))
 

@@ -533,6 +533,6 @@ def test_it_moves_between_devices(pupil):
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 2**20)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
     with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
         method(photo(), method.prepare([painting()]))
