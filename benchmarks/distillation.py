@@ -20,11 +20,11 @@ from common import judge, judged
 
 from impasto.backbones import load_backbone
 from impasto.backbones.compact import BUNDLED
-from impasto.backbones.weights import load_tensors
 from impasto.device import choose_device, choose_precision, describe
 from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods.gatys import Gatys
 from impasto.study.metrics import JUDGED, relative_gram_distance
+from impasto.tensors import load_tensors
 
 
 def picture(path: Path, size: int) -> torch.Tensor:

@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto import load
-from impasto.backbones.weights import load_tensors
 from impasto.images import fit, resize, write
 from impasto.methods.model import bundled
 from impasto.methods.reversible import SHIFTS
 from impasto.study.figures import labelled
 from impasto.study.metrics import grid_energy, luminance_ssim
+from impasto.tensors import load_tensors
 from impasto.training.fit import history
 
 FLOWS: dict[str, tuple[str, str]] = {

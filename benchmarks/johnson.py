@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto import load
-from impasto.backbones.weights import load_tensors
 from impasto.images import fit, resize, write
 from impasto.methods.johnson import FILES, Johnson
+from impasto.tensors import load_tensors
 from impasto.training.fit import history
 
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")

@@ -21,7 +21,6 @@ from common import machine
 from skimage import data
 
 from impasto.backbones import load_backbone, load_vgg
-from impasto.backbones.weights import load_tensors
 from impasto.images import fit, read, resize, write
 from impasto.methods.gatys import Gatys
 from impasto.samples import draw
@@ -33,6 +32,7 @@ from impasto.study.metrics import (
     relative_gram_distance,
 )
 from impasto.study.reconstruct import reconstruct
+from impasto.tensors import load_tensors
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"

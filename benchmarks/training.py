@@ -15,8 +15,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from impasto.backbones.weights import load_tensors
 from impasto.device import tune
+from impasto.tensors import load_tensors
 from impasto.training.fit import history
 from impasto.training.train import read_recipe, train
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.backbones.weights import _unpickles_safely
 from impasto.errors import InputError
 from impasto.images import resize
+from impasto.tensors import _unpickles_safely
 
 # The two ways to give a file a second name.
 LINKS = [

@@ -4,7 +4,6 @@ import pytest
 import torch
 from data import painting, photo
 
-from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
 from impasto.images import read
 from impasto.losses import moments_loss
@@ -13,6 +12,7 @@ from impasto.networks.decoder import HUANG, Decoder
 from impasto.operators.adain import adain, normalise, overshot
 from impasto.samples import draw
 from impasto.statistics import Moments
+from impasto.tensors import save_tensors
 from impasto.training.methods.adain import untrained
 
 NARROW = ((24,), (24,), (24,), (12,))
@@ -357,6 +357,6 @@ def test_bad_options_of_training_are_refused(options, message):
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 2**20)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
     with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
         render(method, photo(), painting())

@@ -16,11 +16,13 @@ from test_vgg import random_state
 from impasto.backbones import load_backbone, load_vgg, photographs
 from impasto.backbones.compact import BUNDLED, Compact
 from impasto.backbones.vgg import VGG, VGG19
-from impasto.backbones.weights import RECORDS, home, load_tensors, save_tensors
+from impasto.backbones.weights import RECORDS
 from impasto.errors import InputError
+from impasto.files import home
 from impasto.images import write
 from impasto.losses import gram_loss
 from impasto.statistics import Moments
+from impasto.tensors import load_tensors, save_tensors
 
 TAPS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 REAL = os.environ.get("IMPASTO_TEST_VGG19")

@@ -10,8 +10,8 @@ import torch
 from data import painting, photo
 
 import impasto
-from impasto import device
 from impasto.color import colorfulness, luminance_of
+from impasto.device import memory
 from impasto.errors import InputError
 from impasto.images import Picture, fit, read, read_settings, resize, write
 from impasto.methods import METHODS
@@ -158,10 +158,10 @@ def test_memory_is_that_of_the_largest_pass(monkeypatch):
     method = impasto.load("ghiasi", brush=BROAD, **CPU)
     style = method.prepare([painting()])
     needed = method.model.bytes_per_pixel(method.dtype) * 97 * 140
-    monkeypatch.setattr(device, "available_memory", lambda device: needed)
+    monkeypatch.setattr(memory, "available_memory", lambda device: needed)
     with pytest.raises(InputError, match="GB of memory"):
         method(photo(97, 140), style)
-    monkeypatch.setattr(device, "available_memory", lambda device: 1.1 * needed)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1.1 * needed)
     assert method(photo(97, 140), style).shape == (3, 97, 140)
 
 

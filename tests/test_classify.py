@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from impasto import cli
 from impasto.backbones import ResNet, load_backbone
-from impasto.backbones.weights import load_tensors
 from impasto.errors import InputError, Interrupted
 from impasto.images import write
+from impasto.tensors import load_tensors
 from impasto.training import classify as training
 from impasto.training.classify import (
     Classifier,

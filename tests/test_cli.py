@@ -15,10 +15,10 @@ from test_vgg import random_state
 
 from impasto import cli
 from impasto.backbones.vgg import VGG19
-from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
 from impasto.images import read_settings, write
 from impasto.methods import DEFAULT
+from impasto.tensors import save_tensors
 from impasto.training.methods import TRAINABLE
 
 CPU = ["--device", "cpu", "--precision", "float32"]

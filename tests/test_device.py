@@ -12,6 +12,7 @@ from standins import Card, no_bfloat16, playing
 from test_manners import EVERY, style_for
 
 from impasto import device
+from impasto.device import choice, memory
 from impasto.errors import InputError, lacks_memory
 from impasto.methods import load
 
@@ -31,7 +32,7 @@ def test_unknown_and_absent_devices_are_refused(name):
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_precision_follows_the_hardware(monkeypatch, fast, dtype):
-    monkeypatch.setattr(device, "_has_fast_bfloat16", lambda d: fast)
+    monkeypatch.setattr(choice, "_has_fast_bfloat16", lambda d: fast)
     assert device.choose_precision("auto", torch.device("cpu")) == dtype
     assert device.choose_precision("float32", torch.device("cpu")) == torch.float32
 
@@ -42,7 +43,7 @@ def test_auto_precision_follows_the_hardware(monkeypatch, fast, dtype):
 )
 def test_bfloat16_units_are_recognised(monkeypatch, abilities, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities, raising=False)
-    assert device._has_fast_bfloat16(torch.device("cpu")) is fast
+    assert choice._has_fast_bfloat16(torch.device("cpu")) is fast
 
 
 def test_memory_and_description():
@@ -59,7 +60,7 @@ def test_sparing_ends_whatever_happens_in_it(pixels):
     assert torch.rand(300, 1000).sum() > 0
 
 
-@pytest.mark.skipif(device._glibc() is None, reason="needs glibc")
+@pytest.mark.skipif(memory._glibc() is None, reason="needs glibc")
 def test_sparing_gives_freed_blocks_back():
     device.tune()
     process = psutil.Process()
@@ -92,7 +93,7 @@ def cards(monkeypatch):
             monkeypatch.setattr(torch.cuda, name, answer)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         monkeypatch.setattr(torch.version, "hip", None)
-        monkeypatch.setattr(device, "_noted", set())
+        monkeypatch.setattr(choice, "_noted", set())
 
     return there
 
@@ -160,9 +161,9 @@ def plain_torch(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(device.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(device.sys, "platform", "win32")
-    monkeypatch.setattr(device, "_noted", set())
+    monkeypatch.setattr(choice.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(choice.sys, "platform", "win32")
+    monkeypatch.setattr(choice, "_noted", set())
 
 
 def test_a_card_that_torch_was_not_built_for_is_noted(plain_torch):
@@ -176,9 +177,9 @@ def test_a_card_that_torch_was_not_built_for_is_noted(plain_torch):
 def test_no_card_is_missed_where_there_is_none(plain_torch, monkeypatch, lack):
     assert device.missing_cuda()
     if lack == "nvidia-smi":
-        monkeypatch.setattr(device.shutil, "which", lambda name: None)
+        monkeypatch.setattr(choice.shutil, "which", lambda name: None)
     elif lack == "mac":
-        monkeypatch.setattr(device.sys, "platform", "darwin")
+        monkeypatch.setattr(choice.sys, "platform", "darwin")
     else:
         monkeypatch.setattr(torch.version, "cuda" if lack == "cuda" else "hip", "12.6")
     assert device.missing_cuda() is None
@@ -206,7 +207,7 @@ def test_bfloat16_units_by_the_names_of_older_torch(monkeypatch, probe):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name == probe, raising=False)
     units = {"_is_amx_tile_supported": ["AMX"], "_is_avx512_bf16_supported": ["AVX512-BF16"]}
     assert device.bfloat16_units() == units.get(probe, [])
-    assert device._has_fast_bfloat16(torch.device("cpu")) == (probe is not None)
+    assert choice._has_fast_bfloat16(torch.device("cpu")) == (probe is not None)
 
 
 @pytest.fixture(params=["newer", "older"])
@@ -304,8 +305,8 @@ def test_memory_of_apples_gpu(monkeypatch, most, used, kept, machine, there):
         "driver_allocated_memory": used + kept,
     }.items():
         monkeypatch.setattr(torch.mps, name, lambda value=value: value * GB, raising=False)
-    memory = SimpleNamespace(available=machine * GB)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    free = SimpleNamespace(available=machine * GB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     assert device.available_memory(torch.device("mps")) == there * GB
 
 

@@ -219,7 +219,7 @@ def test_apples_gpu(monkeypatch):
 
 def test_a_card_beside_a_torch_without_cuda(monkeypatch, no_card):
     monkeypatch.setattr("shutil.which", lambda name, *rest: f"/usr/bin/{name}")
-    monkeypatch.setattr(device.sys, "platform", "win32")
+    monkeypatch.setattr(device.choice.sys, "platform", "win32")
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.version, "hip", None)
     told = rows()
@@ -248,7 +248,8 @@ def test_why_cuda_does_not_start(monkeypatch, no_card):
 
 @pytest.mark.parametrize("units", [[], ["AMX", "AVX512-BF16"]])
 def test_why_the_cpu_takes_its_precision(monkeypatch, no_card, units):
-    monkeypatch.setattr(device, "bfloat16_units", lambda: units)
+    for module in (device, device.choice):
+        monkeypatch.setattr(module, "bfloat16_units", lambda: units)
     told = rows()
     if units:
         assert "bfloat16 by auto: the CPU multiplies it natively (AMX, AVX512" in told["precision"]

@@ -17,10 +17,10 @@ from data import LINKS, painting, photo
 from PIL import Image
 
 from impasto import cli
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError, Interrupted
 from impasto.files import PARTS, part_name
 from impasto.images import write
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.data import DataConfig, Pairs, PictureSet
 from impasto.training.fit import Fit, Hardware, TrainingConfig, finished, fit, history
 from impasto.training.methods import TRAINABLE

@@ -4,13 +4,13 @@ import pytest
 import torch
 from data import painting, photo
 
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.networks.bottleneck import ResBottleneck
 from impasto.networks.flow import ActNorm, Coupling, Flow, InvertibleConv, squeeze, unsqueeze
 from impasto.operators.adain import normalise
 from impasto.operators.rbmad import RBMAD
 from impasto.operators.san import SAN
+from impasto.tensors import load_tensors, save_tensors
 
 
 def flow(blocks: int = 2, steps: int = 3, affine: bool = False, dtype=torch.float32) -> Flow:

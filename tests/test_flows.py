@@ -9,7 +9,6 @@ from data import painting, photo
 from skimage import data
 
 from impasto import cli
-from impasto.backbones.weights import load_tensors
 from impasto.errors import InputError
 from impasto.images import read, resize, write
 from impasto.methods.artflow import ArtFlow
@@ -22,6 +21,7 @@ from impasto.samples import draw
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.styles import StoredStyle
+from impasto.tensors import load_tensors
 from impasto.training.methods import TRAINABLE
 
 CPU = {"device": "cpu", "precision": "float32"}

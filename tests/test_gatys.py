@@ -300,7 +300,7 @@ def test_plans_that_do_not_fit(small_net, options, message):
 
 
 def test_too_large_for_memory_says_which_size_would_do(small_net, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 10 * 2**20)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 10 * 2**20)
     with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
         run(gatys(small_net), photo(400, 400))
 

@@ -9,7 +9,6 @@ import torch
 from data import painting, photo
 
 from impasto.backbones import load_backbone
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import fit, read, resize
 from impasto.losses import palette_loss, relaxed_emd
@@ -21,6 +20,7 @@ from impasto.operators.degrid import degrid
 from impasto.pipeline import store_style
 from impasto.samples import draw, photograph
 from impasto.study.metrics import color_distance, grid_energy, paint_share
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.learn import learn
 from impasto.training.methods.ghiasi import untrained
 

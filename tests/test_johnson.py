@@ -9,7 +9,6 @@ import torch
 from data import painting, photo
 
 from impasto import cli
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.color import to_ycbcr
 from impasto.errors import InputError
 from impasto.images import fit, read, read_settings, resize, write
@@ -20,6 +19,7 @@ from impasto.pipeline import Transfer, read_style, refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.johnson import untrained
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
@@ -300,7 +300,7 @@ def test_the_bundled_networks_are_small():
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 10_000_000)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 10_000_000)
     with pytest.raises(InputError, match="--size"):
         method(torch.rand(3, 600, 800), method.prepare(["night"]))
 

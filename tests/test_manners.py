@@ -12,6 +12,7 @@ from test_stored import CPU, TAKERS
 
 import impasto
 from impasto import device
+from impasto.device import process
 from impasto.errors import InputError
 from impasto.styles import LearntStyle
 
@@ -76,10 +77,10 @@ def test_inference_mode_is_as_no_grad(label):
 def test_constructors_and_rendering_do_not_tune_the_process():
     code = """
 import ctypes, torch, impasto
-from impasto import device
+from impasto.device import memory
 class Refusing:
     def __getattr__(self, name): raise AssertionError(name)
-device._glibc = lambda: Refusing()
+memory._glibc = lambda: Refusing()
 threads = torch.get_num_threads()
 photo, painting = torch.rand(3, 40, 50), torch.rand(3, 40, 50)
 for name in impasto.methods():
@@ -89,7 +90,7 @@ for name in impasto.methods():
 tiny = torch.tensor([1e-310], dtype=torch.float64)
 assert float(tiny * 0.5) > 0, "denormals are flushed"
 assert torch.get_num_threads() == threads
-device._glibc = lambda: None
+memory._glibc = lambda: None
 impasto.tune()
 assert float(tiny * 0.5) == 0
 """
@@ -122,7 +123,7 @@ def test_a_forked_worker_renders(label):
 
 
 def test_a_fork_that_cannot_compute_says_so(monkeypatch):
-    monkeypatch.setattr(device, "_forked", True)
+    monkeypatch.setattr(process, "_forked", True)
     with pytest.raises(InputError, match="spawn"):
         device.check_process(torch.device("cuda"))
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -16,7 +16,6 @@ import torch
 from data import painting, photo, refused
 
 import impasto
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods.johnson import learnt_names
@@ -24,6 +23,7 @@ from impasto.pipeline import read_style, store_style
 from impasto.statistics import Moments
 from impasto.study.sweep import sweep
 from impasto.styles import NAMED, Part, StoredStyle, is_name
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.recipes import read_toml
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from impasto import cli
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.files import reason_of
+from impasto.tensors import load_tensors, save_tensors
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

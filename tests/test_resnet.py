@@ -7,10 +7,10 @@ from data import needs_pickles, painting, photo
 from impasto import cli
 from impasto.backbones import build_resnet, load_backbone, load_vgg, randomised
 from impasto.backbones.resnet import RESNETS, ResNet
-from impasto.backbones.weights import save_tensors
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods.gatys import Gatys
+from impasto.tensors import save_tensors
 
 TAPS = ["conv1", "rb1", "rb2", "rb3", "rb4"]
 

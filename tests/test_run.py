@@ -31,13 +31,24 @@ def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_a_state_that_cannot_be_written(tmp_path, monkeypatch):
-    def full(state, path):
-        path.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")
+    written = torch.save
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(InputError, match="free some space"):
-        save_state(tmp_path / "a.pt", {})
+    class Full:
+        def __init__(self, file):
+            self.file, self.writes = file, 0
+
+        def write(self, data):
+            self.writes += 1
+            if self.writes > 2:
+                raise OSError(28, "No space left on device")
+            return self.file.write(data)
+
+        def flush(self):
+            self.file.flush()
+
+    monkeypatch.setattr(torch, "save", lambda state, file: written(state, Full(file)))
+    with pytest.raises(InputError, match="No space left on device.*free some space"):
+        save_state(tmp_path / "a.pt", {"x": torch.ones(100_000)})
     assert not list(tmp_path.iterdir())
 
 

@@ -12,12 +12,12 @@ import impasto
 from impasto import styles
 from impasto.backbones import load_backbone
 from impasto.backbones.base import CAFFE
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.images import read, resize, write
 from impasto.methods.model import bundled
 from impasto.pipeline import store_style
 from impasto.styles import PIECE, LayerMoments, StoredStyle, Style, _pieces, read_painting
+from impasto.tensors import load_tensors, save_tensors
 
 CPU = {"device": "cpu", "precision": "float32"}
 TAKERS = {

@@ -11,10 +11,10 @@ from test_vgg import random_state
 from impasto import cli
 from impasto.backbones.compact import BUNDLED, Compact, load_encoder, save_encoder
 from impasto.backbones.vgg import VGG, VGG19
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.networks.decoder import HUANG, Decoder
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.data import PictureSet
 from impasto.training.distill import DistillConfig, _unseen, distill, dream
 from impasto.training.encoder import read_recipe, train

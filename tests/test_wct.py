@@ -14,7 +14,6 @@ from torch import Tensor
 
 from impasto import color
 from impasto.backbones import load_backbone
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
@@ -24,6 +23,7 @@ from impasto.operators.wct import measure, wct
 from impasto.pipeline import Transfer, read_style
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.wct import PARAMETERS, WCTTraining, mirrored, untrained
 from impasto.transport import Variant, transport
 
@@ -534,6 +534,6 @@ def test_it_moves_between_devices(pupil):
 
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
-    monkeypatch.setattr("impasto.device.available_memory", lambda device: 2**20)
+    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
     with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
         method(photo(), method.prepare([painting()]))

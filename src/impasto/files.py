@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
-from typing import Any
-
-from platformdirs import user_cache_dir
+from typing import Any, BinaryIO
 
 from .errors import InputError
 
@@ -24,6 +23,7 @@ __all__ = [
     "home",
     "identity",
     "is_device",
+    "named",
     "part_name",
     "path_of",
     "paths_of",
@@ -69,6 +69,24 @@ def paths_of(values: Any, what: str) -> list[Path]:
     if isinstance(values, (str, bytes, os.PathLike)) or not isinstance(values, Iterable):
         raise InputError(f"{what}: give a list of paths, not {type(values).__name__}")
     return [path_of(value, what) for value in values]
+
+
+def named(path: object) -> str:
+    """``path`` as text. Raises InputError for an empty name, or an address of the web."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise InputError(f"a {type(path).__name__} where a path belongs; give the name of a file")
+    text = os.fspath(path)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    if not text.strip():
+        raise InputError("an empty name; give the name of a picture file")
+    address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", text)
+    if address and not os.path.lexists(text):
+        raise InputError(
+            f"{shown(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures, "
+            "styles and models are read from files and written to files; download it, give the file"
+        )
+    return text
 
 
 def same_file(a: AnyPath, b: AnyPath) -> bool:
@@ -206,12 +224,26 @@ def home() -> Path:
     Raises InputError where nobody is at home: in a container, say, with a user of no name.
     """
     try:
-        folder = Path(os.environ.get("IMPASTO_HOME") or user_cache_dir("impasto"))
+        folder = Path(os.environ.get("IMPASTO_HOME") or _cache_folder())
         return folder.expanduser().absolute()
     except RuntimeError as error:
         raise InputError(
             "no home folder is known to keep weights in: set IMPASTO_HOME to a folder"
         ) from error
+
+
+def _cache_folder() -> str:
+    """Where the system keeps caches; platformdirs need not be installed to train."""
+    try:
+        from platformdirs import user_cache_dir
+    except ImportError:
+        if WINDOWS:
+            local = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+            return os.path.join(local, "impasto", "impasto", "Cache")
+        if sys.platform == "darwin":
+            return "~/Library/Caches/impasto"
+        return os.path.join(os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache", "impasto")
+    return user_cache_dir("impasto")
 
 
 PARTS = ".impasto-*.part"
@@ -223,8 +255,8 @@ def part_name() -> str:
 
 
 @contextmanager
-def replacing(path: AnyPath) -> Iterator[Path]:
-    """A name to write to, which takes the place of ``path`` at the end, or vanishes.
+def replacing(path: AnyPath) -> Iterator[BinaryIO]:
+    """A new file, open to write bytes, which takes the place of ``path`` at the end, or vanishes.
 
     Others see the old file or the new one, never a part. Of a link, what it points to is replaced,
     and the link stays. Missing folders are made.
@@ -236,23 +268,31 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     part = target.with_name(part_name())
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield part
-        with open(part, "rb+") as file:
+        with open(part, "xb") as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def save(path: AnyPath, what: str | bytes) -> None:
-    """Write a file whole or not at all, its folder too; text as UTF-8.
+def save(path: AnyPath, what: str | bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all, its folder too.
+
+    Args:
+        path: of the file.
+        what: its bytes; text, which becomes UTF-8; or a function that writes them to the open file.
 
     Raises:
         InputError: if it cannot be written.
     """
     try:
-        with replacing(path) as part, open(part, "xb") as file:
-            file.write(what.encode("utf-8") if isinstance(what, str) else what)
+        with replacing(path) as file:
+            if callable(what):
+                what(file)
+            else:
+                file.write(what.encode("utf-8") if isinstance(what, str) else what)
     except OSError as fault:
         raise InputError(
             f"{shown(path)}: cannot write it ({reason_of(fault)}); free some space or give another "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 __all__ = ["Bar", "bar", "drawn", "in_notebook"]
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK")  # of processes that train together; the first speaks
+SECONDS = 5.0  # between lines, where there is no tqdm
 Parameters = ParamSpec("Parameters")
 Value = TypeVar("Value")
 
@@ -22,11 +24,14 @@ class Bar:
     def __init__(
         self, label: str, then: Callable[..., bool | None] | None = None, **options: Any
     ) -> None:
-        from tqdm.auto import tqdm  # here, for it looks for a notebook and is not always needed
-
         self._then, self._within = then, False
-        # miniters=0: what is said beside the bar changes where the count does not.
-        self._bar = tqdm(desc=label, miniters=0, file=sys.stderr, **options)
+        try:  # here, for it looks for a notebook, and need not be installed to train
+            from tqdm.auto import tqdm
+        except ImportError:
+            self._bar: Any = _Lines(label)
+        else:
+            # miniters=0: what is said beside the bar changes where the count does not.
+            self._bar = tqdm(desc=label, miniters=0, file=sys.stderr, **options)
 
     def __call__(self, done: float, total: float | None, *more: object) -> bool:
         """Show how much of the work is done; at its end the bar ends, or where its ``with`` does.
@@ -63,6 +68,43 @@ class Bar:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Lines:
+    """What :class:`Bar` uses of tqdm, as lines on standard error: some seconds apart, and the last.
+
+    Attributes:
+        total, n: how much there is to do, and is done.
+        disable: whether it has ended.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.total: float | None = None
+        self.n: float = 0
+        self.disable = False
+        self._label, self._beside, self._next = label, "", 0.0
+
+    def reset(self, total: float | None) -> None:
+        self.total, self.n = total, 0
+
+    def set_postfix_str(self, words: str, refresh: bool) -> None:
+        self._beside = words
+
+    def update(self, more: float) -> None:
+        self.n += more
+        if time.monotonic() >= self._next:
+            self._write()
+
+    def close(self) -> None:
+        if not self.disable:
+            self._write()
+        self.disable = True
+
+    def _write(self) -> None:
+        self._next = time.monotonic() + SECONDS
+        count = f"{self.n:g}" if self.total is None else f"{self.n:g}/{self.total:g}"
+        if sys.stderr is not None:
+            print(self._label, count, self._beside, file=sys.stderr, flush=True)
 
 
 def bar(label: str, then: Callable[..., bool | None] | None = None) -> Bar:

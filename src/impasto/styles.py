@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .backbones.weights import load_tensors, save_tensors
 from .device import check_process
 from .errors import InputError, check_finite
 from .files import path_of, shown
 from .images import Picture, Source, fit, read, resize
 from .statistics import Moments, shares
+from .tensors import load_tensors, save_tensors
 
 __all__ = [
     "SUFFIX",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import InputError
-from .files import folded, same_file, shown, within
+from .files import folded, named, same_file, shown, within
 
 __all__ = [
     "NAME",
@@ -127,8 +127,6 @@ def gather(
         InputError: for an empty name, an address, an empty folder, a folder among several styles,
             and standard input named twice.
     """
-    from .images.places import named
-
     if not style and len(pictures) < 2:
         name = shown(pictures[0]) or "''"
         raise InputError(f"{name}: name a style too: impasto stylize CONTENT STYLE -o OUT")

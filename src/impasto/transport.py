@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .controls import Variant
 from .errors import InputError
+from .linalg import compose, root
 
 __all__ = ["Variant", "check_variant", "transport"]
 
@@ -65,30 +66,21 @@ def transport(
     floored = _floor(values)
 
     def of_source(diagonal: Tensor) -> Tensor:
-        return _compose(diagonal, vectors)
+        return compose(diagonal, vectors)
 
     if variant == "eigenvalue":
-        matched = _root(target) @ of_source(share / floored.sqrt())
+        matched = root(target) @ of_source(share / floored.sqrt())
     elif variant == "cholesky":
         values_t, vectors_t = torch.linalg.eigh(target)
-        lower_t = torch.linalg.cholesky(_compose(_floor(values_t), vectors_t))
+        lower_t = torch.linalg.cholesky(compose(_floor(values_t), vectors_t))
         lower_s = torch.linalg.cholesky(of_source(floored))
         matched = lower_t @ torch.linalg.solve_triangular(lower_s, of_source(share), upper=False)
     else:
         outer, inner = of_source((share / floored).sqrt()), of_source(floored.sqrt())
-        matched = outer @ _root(inner @ target @ inner) @ outer
+        matched = outer @ root(inner @ target @ inner) @ outer
         matched = (matched + matched.mT) / 2
     return matched + of_source(1 - share)
 
 
 def _floor(values: Tensor) -> Tensor:
     return torch.maximum(values, _TINY * values[..., -1:].clamp_min(1.0))
-
-
-def _compose(values: Tensor, vectors: Tensor) -> Tensor:
-    return (vectors * values[..., None, :]) @ vectors.mT
-
-
-def _root(symmetric: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh((symmetric + symmetric.mT) / 2)
-    return _compose(values.clamp_min(0).sqrt(), vectors)

@@ -23,7 +23,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import impasto.device
+import impasto.device.choice
 
 Rule = Callable[[str, tuple, dict, str], None]
 HIDDEN = torch.device("lazy", 0)  # what PyTorch's own code takes the stand-in's tensors for
@@ -328,7 +328,7 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         used = lambda: card.memory - card.free()  # noqa: E731
         patch.setattr(torch.mps, "current_allocated_memory", used, raising=False)
         patch.setattr(torch.mps, "driver_allocated_memory", used, raising=False)
-        patch.setattr(impasto.device, "_noted", set(), raising=False)
+        patch.setattr(impasto.device.choice, "_noted", set(), raising=False)
         stack.enter_context(_Dispatch(card))
         stack.enter_context(_Names(card))
         yield card

@@ -54,7 +54,7 @@ def test_memory_that_ends_in_the_work_is_told_in_a_line(command, monkeypatch, tm
     (tmp_path / "o.png").unlink()
     small = Card(kind, rules, memory=card.peak * 3 // 4)
     with playing(small, monkeypatch), monkeypatch.context() as patch:
-        patch.setattr("impasto.device.available_memory", lambda device=None: 2**40)
+        patch.setattr("impasto.device.memory.available_memory", lambda device=None: 2**40)
         code, said = command(*line)
     assert code in (1, 2)
     assert "memory" in said
@@ -268,7 +268,7 @@ def test_grams_of_float16_are_finite_at_256_pixels(autocast):
 
 def test_a_fork_is_refused_before_a_card_is_asked(monkeypatch):
     with playing(Card("cuda"), monkeypatch), monkeypatch.context() as patch:
-        patch.setattr("impasto.device._forked", True)
+        patch.setattr("impasto.device.process._forked", True)
 
         def asked(*args):
             raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")

@@ -22,8 +22,11 @@ from torch import Tensor, nn
 from ..color import recolored
 from ..device import blank
 from ..errors import InputError
+from ..files import home
 from ..images import fit, list_pictures, read, resize
 from ..samples import PHOTOGRAPHS
+from ..tensors import digest as tensors_digest
+from ..tensors import load_tensors, save_tensors
 from .base import (
     CAFFE,
     PLAIN,
@@ -37,7 +40,7 @@ from .base import (
 from .compact import BUNDLED, Compact, load_encoder
 from .resnet import RESNETS, ResNet, Smooth
 from .vgg import VGG, VGG16, VGG19
-from .weights import RECORDS, fetch, find, home, load_tensors, save_tensors
+from .weights import RECORDS, fetch, find
 
 __all__ = [
     "KINDS",
@@ -370,11 +373,7 @@ def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str,
 
 def digest(net: Backbone) -> str:
     """A few hex digits that stand for the weights and what they expect of their input."""
-    sha = hashlib.sha256(repr(net.convention).encode())
-    for name, tensor in net.state_dict().items():
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
-    return sha.hexdigest()[:12]
+    return tensors_digest(net.state_dict().items(), start=repr(net.convention))
 
 
 def _folder_digest(folder: Path) -> str:

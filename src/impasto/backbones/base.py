@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ..device import check_process
 from ..errors import InputError
+from ..tensors import digest
 
 __all__ = [
     "AVERAGE_POOL_GAIN",
@@ -104,10 +104,7 @@ class Backbone(nn.Module, ABC):
 
     def _scaled(self, means: Mapping[str, Tensor]) -> None:
         """Note in :attr:`scaled_by` that activations were divided by ``means``."""
-        sha = hashlib.sha256(self.scaled_by.encode())
-        for tap in sorted(means):
-            sha.update(tap.encode() + means[tap].detach().cpu().double().numpy().tobytes())
-        self.scaled_by = sha.hexdigest()[:12]
+        self.scaled_by = digest(sorted(means.items()), torch.float64, self.scaled_by)
 
     def _further(self) -> list[str]:
         """Further options that features depend on."""

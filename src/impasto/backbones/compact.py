@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..device import blank
 from ..errors import InputError
+from ..tensors import load_tensors, save_tensors
 from .base import (
     PLAIN,
     Backbone,
@@ -32,7 +33,6 @@ from .base import (
     mean_activations,
 )
 from .vgg import VGG, VGG19, average_pool
-from .weights import load_tensors, save_tensors
 
 __all__ = ["BUNDLED", "Compact", "load_encoder", "save_encoder"]
 

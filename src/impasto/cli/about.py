@@ -63,7 +63,8 @@ def backbones() -> None:
         impasto backbones
     """
     from ..backbones.compact import BUNDLED
-    from ..backbones.weights import RECORDS, find, home
+    from ..backbones.weights import RECORDS, find
+    from ..files import home
 
     table = Table(box=None, pad_edge=False)
     for heading in ("weights", "backbone", "state", "MB", "licence"):

@@ -1,7 +1,6 @@
 """Where pictures lie: names, folders, links, and what formats hold."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from PIL import features
 
 from .. import files
 from ..errors import InputError
-from ..files import check_name, is_device, reason_of, shown
+from ..files import check_name, is_device, named, reason_of, shown
 
 WRITERS = {
     ".jpg": "JPEG",
@@ -38,24 +37,6 @@ DEPTHS = {"PNG": (8, 16), "TIFF": (8, 16)}  # of the others, 8 alone
 _SIDES = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 32768}
 _AREAS = {"AVIF": 16384 * 16384}  # what decoders of AVIF take
 _BYTES = {"TIFF": 2**32 - 2**24, "BMP": 2**32 - 2**12}  # less some room for what is not pixels
-
-
-def named(path: object) -> str:
-    """`path` as text. Raises InputError for an empty name, or an address of the web."""
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise InputError(f"a {type(path).__name__} where a path belongs; give the name of a file")
-    text = os.fspath(path)
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
-    if not text.strip():
-        raise InputError("an empty name; give the name of a picture file")
-    address = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", text)
-    if address and not os.path.lexists(text):
-        raise InputError(
-            f"{shown(f'{address[1]}://{text[address.end() :]}')}: is an address, and pictures, "
-            "styles and models are read from files and written to files; download it, give the file"
-        )
-    return text
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..device import check_process
 from ..errors import InputError, check_whole
-from ..files import shown
+from ..files import named, shown
 from . import metadata as meta
 from . import png, tiff
 from .picture import (
@@ -46,7 +46,7 @@ from .picture import (
     fit,
     over,
 )
-from .places import HEIF_SUFFIXES, check_avif, named, open_file
+from .places import HEIF_SUFFIXES, check_avif, open_file
 from .quiet import quiet, unlimited
 
 Floats = NDArray[np.float32]

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import InputError, check_finite
@@ -25,6 +24,7 @@ from ..networks.transformer import AMOUNT, Kind, Transformer
 from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, check_list, style_shares
+from ..tensors import read_header
 from .feedforward import OnePass
 from .model import Model, bundled
 
@@ -38,8 +38,7 @@ FILES: dict[str, Path] = {
 
 def learnt_names(kind: Kind = "residual") -> list[str]:
     """Names of the paintings that the bundled network has learnt, by its file's header alone."""
-    with safe_open(FILES[kind], framework="pt") as stored:
-        return list(json.loads(stored.metadata()["config"])["styles"])
+    return list(json.loads(read_header(FILES[kind])["config"])["styles"])
 
 
 @dataclass(frozen=True)

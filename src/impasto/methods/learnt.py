@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, float16
 
-from ..backbones.weights import load_tensors, save_tensors
 from ..errors import InputError
 from ..files import path_of, shown
 from ..statistics import Moments
 from ..styles import LearntStyle
+from ..tensors import load_tensors, read_header, save_tensors
 
 __all__ = ["SUFFIX", "Learnt", "is_learnt"]
 
@@ -107,11 +106,7 @@ class Learnt(LearntStyle):
 
 def is_learnt(path: Path) -> bool:
     """Whether a file is a learnt style, by its header alone."""
-    try:
-        with safe_open(path, "np") as stored:
-            return (stored.metadata() or {}).get("kind") == KIND
-    except (OSError, SafetensorError):
-        return False
+    return read_header(path).get("kind") == KIND
 
 
 def checked(path: str | os.PathLike[str]) -> Path:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import VGG, load_vgg
-from ..backbones.weights import load_tensors, save_tensors
 from ..device import arranged, blank
 from ..errors import InputError
 from ..statistics import Moments
+from ..tensors import load_tensors, save_tensors
 
 __all__ = ["MODELS", "EncoderModel", "Model", "StyleModel", "bundled", "tuples"]
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..device import full_precision, widened
+from ..device import full_precision
 from ..errors import InputError
+from ..linalg import widened
 from .decoder import padded, padded_rows
 
 __all__ = ["ActNorm", "Coupling", "Flow", "FromData", "InvertibleConv", "squeeze", "unsqueeze"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..device import widened
+from ..linalg import widened
 from ..statistics import Moments
 from ..transport import Variant, transport
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..backbones.weights import home
 from ..errors import InputError
-from ..files import path_of, same_file
+from ..files import home, path_of, same_file
 from ..images import MIN_SIDE, fit, list_pictures, read, resize
 from ..methods import check_options, options_of
 from ..styles import SUFFIX

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..color import luminance_of
 from ..errors import InputError
+from ..linalg import root
 from ..operators.adain import normalise
 from ..statistics import Moments
 
@@ -224,17 +225,10 @@ def color_distance(out: Tensor, style: Tensor) -> float:
     for picture in (out, style):
         _check(picture)
     one, two = (Moments.of(picture.double()) for picture in (out, style))
-    half = _root(one.covariance)
-    both = _root(half @ two.covariance @ half)
+    half = root(one.covariance)
+    both = root(half @ two.covariance @ half)
     spread = (one.covariance + two.covariance - 2 * both).trace()
     return math.sqrt(max(0.0, float((one.mean - two.mean).square().sum() + spread)))
-
-
-def _root(matrix: Tensor) -> Tensor:
-    """Square root of a symmetric matrix without negative eigenvalues."""
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
-    return root
 
 
 def grid_energy(picture: Tensor, window: int = 32) -> float:

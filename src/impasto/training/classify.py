@@ -22,12 +22,12 @@ from torch.nn import functional as F
 
 from ..backbones import ResNet
 from ..backbones.resnet import RESNETS
-from ..backbones.weights import save_tensors
 from ..device import arranged, choose_device
 from ..errors import InputError, Interrupted
 from ..files import check_apart, path_of, paths_of
 from ..images import list_pictures
 from ..progress import drawn
+from ..tensors import save_tensors
 from .data import decode, name_others, place_of, random_crop
 from .recipes import build, check, check_fields, merged, nested, read_toml
 from .run import Latest, OnProgress, save_state

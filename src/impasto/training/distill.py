@@ -40,10 +40,11 @@ from ..backbones.vgg import VGG
 from ..device import arranged, choose_precision, mixed
 from ..errors import InputError, Interrupted
 from ..files import path_of
+from ..linalg import ridge
 from ..losses import content_loss, gram_loss
 from ..statistics import Moments
 from .data import PictureSet
-from .methods.regress import fit_bottlenecks, fit_layers, ridge
+from .methods.regress import fit_bottlenecks, fit_layers
 from .recipes import check_fields
 from .run import Latest, OnProgress, save_state
 

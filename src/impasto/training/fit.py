@@ -31,11 +31,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.utils.data import default_collate
 
 from .. import __version__
-from ..backbones.weights import load_tensors, save_tensors
 from ..device import arranged, choose_device, choose_precision, describe
 from ..errors import InputError, Interrupted
 from ..files import PARTS, part_name, path_of
 from ..images import write
+from ..tensors import load_tensors, save_tensors
 from .data import Pairs, Split, Stream, seed_of
 from .methods.base import Trainable
 from .recipes import check_fields

@@ -6,14 +6,13 @@ import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from ..device import fetched
-from ..errors import InputError
-from ..files import reason_of, replacing, shown
+from ..files import save
 
 __all__ = ["Latest", "OnProgress", "save_state"]
 
@@ -56,13 +55,13 @@ def save_state(path: Path, state: Any) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    try:
-        with replacing(path) as part:
-            torch.save(state, part)
-    except (OSError, RuntimeError) as fault:  # torch's own writer raises the latter
-        if isinstance(fault, RuntimeError) and "write" not in str(fault):
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(state, file)
+        except RuntimeError as fault:  # torch's own writer, of which a write failed
+            if isinstance(fault.__context__, OSError):
+                raise fault.__context__ from None
             raise
-        raise InputError(
-            f"{shown(path)}: cannot write it ({reason_of(fault)}); free some space or give another "
-            "path"
-        ) from fault
+
+    save(path, write)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbones.weights import load_tensors
 from ..errors import InputError
+from ..tensors import load_tensors
 
 __all__ = ["CollaborativeTeacher"]
 

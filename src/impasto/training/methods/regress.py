@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ...backbones.compact import Compact
 from ...backbones.vgg import VGG
+from ...linalg import compose, principal, ridge
 from ...networks.decoder import Decoder, padded
 
 __all__ = [
@@ -25,10 +26,7 @@ __all__ = [
     "fit_bottlenecks",
     "fit_decoder",
     "fit_layers",
-    "ridge",
 ]
-
-RIDGE = 1e-3
 
 
 def counterparts(student: VGG, teacher: VGG) -> dict[str, str]:
@@ -165,8 +163,7 @@ def fit_bottlenecks(
             rows = _patches(padded, at, kernel, stride)
             weight, bias = ridge(rows, answers, penalty)
             predicted = rows @ weight.T
-            _, directions = torch.linalg.eigh(torch.cov(predicted.T).double())
-            out = directions[:, -spatial.out_channels :].float()
+            out = principal(torch.cov(predicted.T), spatial.out_channels).float()
             bias = answers.mean(0) - out @ (out.T @ (weight @ rows.mean(0)))
             spatial.weight.copy_((out.T @ weight).reshape(spatial.weight.shape))
             weight = out
@@ -200,11 +197,9 @@ def _telling(state: Tensor, weight: Tensor, count: int, kernel: int) -> Tensor:
     flat = state.transpose(0, 1).flatten(1)[:, ::7]
     values, vectors = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
     values = values.clamp_min(1e-6 * values.max()).sqrt()
-    root, inverse = (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+    root, inverse = compose(values, vectors), compose(1 / values, vectors)
     taken = weight.double().reshape(len(weight), -1, kernel**2).transpose(0, 1).flatten(1)
-    _, directions = torch.linalg.eigh(root @ taken @ taken.T @ root)
-    chosen: Tensor = directions[:, -count:].T @ inverse
-    return chosen.float()
+    return (principal(root @ taken @ taken.T @ root, count).T @ inverse).float()
 
 
 @torch.no_grad()
@@ -312,16 +307,3 @@ def _gathered(target: Tensor, at: list[Tensor]) -> Tensor:
     """The answers at the positions, ``(M, C)``."""
     pairs = zip(target, at, strict=True)
     return torch.cat([answer.flatten(1)[:, index].T for answer, index in pairs])
-
-
-def ridge(rows: Tensor, answers: Tensor, penalty: float = RIDGE) -> tuple[Tensor, Tensor]:
-    """Weights ``(C, D)`` and bias ``(C,)`` of the regression of ``answers`` on ``rows``.
-
-    The ``penalty`` of the weights' squares is relative to the mean variance of the ``rows``.
-    """
-    mean, centre = rows.mean(0), answers.mean(0)
-    x, y = rows - mean, answers - centre
-    normal = (x.T @ x).double()
-    normal.diagonal().add_(penalty * normal.diagonal().mean())
-    weight = torch.linalg.solve(normal, (x.T @ y).double()).T.float()
-    return weight, centre - weight @ mean

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
+from ...linalg import ridge
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
 from ...operators.adain import EPS
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
 from .perceptual import Perceptual
-from .regress import ridge
 from .reversible import FlowTraining
 
 __all__ = ["StyleFlowTraining", "fit_san", "untrained"]

@@ -1,0 +1,35 @@
+"""Where and how precisely to compute, and what of the process that concerns."""
+
+from .choice import (
+    bfloat16_units,
+    choose_device,
+    choose_precision,
+    describe,
+    missing_cuda,
+    obstacle,
+)
+from .compute import arranged, blank, fetched, full_precision, layout, mixed, unmixed
+from .memory import LARGE, available_memory, check_memory, sparing, tune
+from .process import check_process
+
+__all__ = [
+    "LARGE",
+    "arranged",
+    "available_memory",
+    "bfloat16_units",
+    "blank",
+    "check_memory",
+    "check_process",
+    "choose_device",
+    "choose_precision",
+    "describe",
+    "fetched",
+    "full_precision",
+    "layout",
+    "missing_cuda",
+    "mixed",
+    "obstacle",
+    "sparing",
+    "tune",
+    "unmixed",
+]

@@ -1,0 +1,187 @@
+"""Where and how precisely to compute: by name, or the best that there is."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+
+import torch
+
+from ..errors import InputError
+from .process import check_process
+
+__all__ = [
+    "bfloat16_units",
+    "choose_device",
+    "choose_precision",
+    "describe",
+    "missing_cuda",
+    "obstacle",
+]
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The named device, or the best one: CUDA, then MPS, then CPU.
+
+    Where ``auto`` passes over a card that is there, a warning says once why.
+
+    Raises:
+        InputError: for a name that torch does not know, a device that is not there or that this
+            torch cannot compute on, or one that a forked process cannot use.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"device: a {type(name).__name__} where a name belongs: such as auto, cpu")
+    device = _best() if name == "auto" else _named(name)
+    check_process(device)
+    return device
+
+
+def _best() -> torch.device:
+    faults = []
+    if torch.cuda.is_available():
+        check_process(torch.device("cuda"))  # before it is asked anything
+        for index in range(torch.cuda.device_count()):
+            fault = obstacle(index)
+            if fault is None:
+                return torch.device("cuda", index) if index else torch.device("cuda")
+            faults.append(fault)
+    elif (fault := missing_cuda()) is not None:
+        faults.append(fault)
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    for fault in faults:
+        if fault not in _noted:
+            _noted.add(fault)
+            warnings.warn(f"the CPU computes: {fault}", stacklevel=3)
+    return torch.device("cpu")
+
+
+_noted: set[str] = set()
+
+
+def obstacle(index: int) -> str | None:
+    """Why this torch cannot compute on a card of NVIDIA's; None if it can.
+
+    A build has kernels for some capabilities. They serve later cards of the same major number, and
+    where it brings PTX, all later ones.
+    """
+    if torch.version.hip is not None:  # AMD's are named otherwise, and torch itself refuses them
+        return None
+    card = torch.cuda.get_device_capability(index)
+    built = set()
+    for arch in torch.cuda.get_arch_list():
+        kind, _, number = arch.partition("_")
+        own = _capability(number)
+        built.add(own)
+        # What is built for one alone, such as 90a, serves no later one.
+        serves = own <= card and (kind == "compute" or own[0] == card[0]) and number[-1:] != "a"
+        if own == card or serves:
+            return None
+    known = ", ".join(f"{major}.{minor}" for major, minor in sorted(built)) or "no card"
+    return (
+        f"{torch.cuda.get_device_name(index)} has capability {card[0]}.{card[1]}, and torch "
+        f"{torch.__version__} has kernels for {known}: install a build for it, see "
+        "https://pytorch.org/get-started/previous-versions"
+    )
+
+
+def _capability(digits: str) -> tuple[int, int]:
+    """``(12, 0)`` of ``120`` or ``120a``."""
+    number = int("".join(filter(str.isdigit, digits)) or 0)
+    return number // 10, number % 10
+
+
+def missing_cuda() -> str | None:
+    """That a card of NVIDIA's is here and torch was built without CUDA; None if that is not so.
+
+    On Windows PyPI's builds are all such.
+    """
+    if torch.version.cuda is not None or torch.version.hip is not None:
+        return None
+    if sys.platform == "darwin" or shutil.which("nvidia-smi") is None:
+        return None
+    return (
+        f"a card of NVIDIA's seems to be here, and torch {torch.__version__} was built without "
+        "CUDA: the build for it is at https://pytorch.org/get-started/locally"
+    )
+
+
+def _named(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"device {name!r} is unknown: use auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device {name!r} is not supported: use auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "cuda":
+        there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    else:
+        there = device.type == "cpu" or torch.backends.mps.is_available()
+    if not there:
+        why = missing_cuda() if device.type == "cuda" else None
+        reason = f" ({why})" if why else ""
+        raise InputError(f"device {name} is not there{reason}: use --device cpu, or auto to choose")
+    if device.type == "cuda":
+        check_process(device)
+        if (fault := obstacle(device.index or 0)) is not None:
+            raise InputError(f"device {name}: {fault}; or use --device cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Data type of the backbone's features; pictures and statistics always stay float32.
+
+    ``auto`` is bfloat16 where the hardware multiplies it natively (CUDA from compute capability
+    8.0, x86 with AMX or AVX512-BF16), else float32: emulated bfloat16 is slower than float32.
+
+    Raises:
+        InputError: for an unknown name, or one that the device has not.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown: use auto, float32 or bfloat16")
+    if name == "bfloat16" and device.type != "cpu":
+        try:
+            torch.zeros(1, dtype=torch.bfloat16, device=device).add_(1)
+        except (RuntimeError, TypeError):  # cards of old, and macOS before 14
+            raise InputError("precision bfloat16: this device has none: use float32") from None
+    return PRECISIONS[name]
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and bool(bfloat16_units())
+
+
+def bfloat16_units() -> list[str]:
+    """Those of the CPU that multiply bfloat16 natively, by their names."""
+    try:
+        has = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+        return [name for name, (key, _) in _UNITS.items() if has.get(key)]
+    except (AttributeError, RuntimeError):  # torch before 2.10 keeps it private
+        return [name for name, (_, probe) in _UNITS.items() if getattr(torch.cpu, probe, bool)()]
+
+
+_UNITS = {
+    "AMX": ("amx_bf16", "_is_amx_tile_supported"),
+    "AVX512-BF16": ("avx512_bf16", "_is_avx512_bf16_supported"),
+}
+
+
+def describe(device: torch.device, precision: torch.dtype) -> str:
+    """One line for people: ``CPU, 2 threads, float32``."""
+    kind = str(precision).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {kind}"
+    if device.type == "mps":
+        return f"Apple GPU (MPS), {kind}"
+    count = torch.get_num_threads()
+    return f"CPU, {count} thread{'s' if count > 1 else ''}, {kind}"

@@ -1,0 +1,46 @@
+"""What a process may compute after a fork."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+from ..errors import InputError
+
+__all__ = ["check_process"]
+
+
+_forked, _alone = False, False
+
+
+def _after_fork() -> None:
+    global _forked, _alone
+    _forked, _alone = True, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def check_process(device: torch.device | None = None) -> None:
+    """Make a forked process fit to compute.
+
+    A fork has none of its parent's threads, and OpenMP would wait for them for ever: one thread has
+    to do.
+
+    Raises:
+        InputError: where a fork cannot compute at all: on a GPU, and on macOS.
+    """
+    global _alone
+    if not _forked:
+        return
+    if sys.platform == "darwin" or (device is not None and device.type != "cpu"):
+        raise InputError(
+            "a forked process cannot compute here: start workers by spawn, such as with "
+            'multiprocessing.get_context("spawn")'
+        )
+    if not _alone:
+        torch.set_num_threads(1)
+        _alone = True
