@@ -390,8 +390,9 @@ class Ghiasi(AnyStyle):
         Args:
             kind, widths, blocks, rows: see :class:`GhiasiConfig`.
             init: a model to go on from; of the same kind.
-            content_weight, style_weight, stroke_weight, color_weight, palette_weight, tv_weight,
-                scales, full, recolored, again: see :class:`GhiasiTraining`.
+            content_weight, style_weight, stroke_weight, color_weight, palette_weight: see
+                :class:`GhiasiTraining`.
+            tv_weight, scales, full, recolored, again: see there.
             loss_network, loss_weights, loss_convention: see
                 :func:`impasto.backbones.load_backbone`.
 
