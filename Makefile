@@ -3,6 +3,7 @@
 # make test-long   what takes longer: kills, large pictures, large folders
 # make test-lowest   the suite by the lowest versions that pyproject.toml allows
 # make lint   ruff, mypy and the workflow's schema
+# make docs   the site, in build/site/
 # make wheel  the wheel, in dist/
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ WORKERS ?= 2
 TORCH ?= torch
 BIN := .venv/bin
 
-.PHONY: demo test test-long test-lowest lint wheel clean
+.PHONY: demo test test-long test-lowest lint docs wheel clean
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
@@ -38,6 +39,10 @@ lint: .venv/dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is $(CURDIR)/build/site/index.html"
 
 wheel: .venv/dev
 	rm -rf build/lib

@@ -7,7 +7,7 @@ Every photograph is painted at a short side of 512 px and, enlarged, at ``--size
 in one pass at the pixel, and by plain enlargement of the small picture. Alike is the SSIM of
 luminance to the small picture, once all are reduced to 512 px; sharp is the mean gradient of
 luminance at 100 %, as a share of that of one pass at the pixel. Prints and writes
-benchmarks/brush.md; ``--sheet`` also writes docs/brush.jpg of a pair.
+benchmarks/brush.md; ``--sheet`` also writes docs/img/brush.jpg of a pair.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--pairs", nargs="*", default=PAIRS.split(), metavar="CONTENT:STYLE")
     parser.add_argument("--pictures", type=Path, help="folder to keep sheets of all pairs in")
-    parser.add_argument("--sheet", metavar="CONTENT:STYLE", help="the pair of docs/brush.jpg")
+    parser.add_argument("--sheet", metavar="CONTENT:STYLE", help="the pair of docs/img/brush.jpg")
     parser.add_argument(
         "--middle",
         nargs=2,
@@ -118,7 +118,7 @@ def main() -> None:
             everything = sheet({**shown, "enlarged": made["enlarged"]}, args.middle)
             write(args.pictures / f"{args.method}-{content}-{style}.png", everything)
         if pair == args.sheet:
-            docs = Path(__file__).parent.parent / "docs"
+            docs = Path(__file__).parent.parent / "docs" / "img"
             write(docs / "brush.jpg", sheet(shown, args.middle), quality=80)
     means = [statistics.mean(column) for t in (alike, sharp) for column in zip(*t, strict=True)]
     spent = [statistics.mean(column) for column in zip(*seconds, strict=True)]

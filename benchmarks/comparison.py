@@ -4,10 +4,10 @@
         --convention caffe [--photos DIR] [--size 320] [--folder DIR]
 
 As `impasto compare`, whose sheet, scatter and page go to the folder; an interrupted run goes on.
-Writes benchmarks/comparison.md and, from the scatter, docs/comparison.png. Paper 1 adds "the common
-parts" of its methods' losses, scaled so that they can be compared, and gives no more of them; ours
-is the mean/deviation distance to the painting that is left (relu1_1..relu4_1) plus the distance of
-instance-normalised relu4_1 to the photograph, both by VGG-19.
+Writes benchmarks/comparison.md and, from the scatter, docs/img/comparison.png. Paper 1 adds "the
+common parts" of its methods' losses, scaled so that they can be compared, and gives no more of
+them; ours is the mean/deviation distance to the painting that is left (relu1_1..relu4_1) plus the
+distance of instance-normalised relu4_1 to the photograph, both by VGG-19.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
         cells = [f"{row[measure][0]:.3f} ± {row[measure][1]:.3f}" for measure in SHOWN]
         total = row["style"][0] + row["content"][0]
         lines.append(f"| {name} | {PAPER.get(name, '')} | {total:.3f} | {' | '.join(cells)} |")
-    docs = Path(__file__).parent.parent / "docs"
+    docs = Path(__file__).parent.parent / "docs" / "img"
     shutil.copyfile(args.folder / "scatter.png", docs / "comparison.png")
     out = Path(__file__).with_suffix(".md")
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")

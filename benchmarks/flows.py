@@ -5,9 +5,10 @@
 Parameters, multiply-adds, time of a 512x512 picture, losses on validation and the grid (energy at
 periods of 2 and 4 pixels, with one pass, with the mean of 2 or 4 shifted ones, and by default,
 beside the photographs' own) go to benchmarks/flows.md; photographs of scikit-image's in two of
-impasto's own styles to docs/flows.jpg, a part of one with and without its grid to
-docs/flows-grid.png, and photographs that are stylised and brought back to docs/flows-back.jpg. With
-the folders of the trainings, their losses are drawn to docs/flows-losses.png.
+impasto's own styles to docs/img/flows.jpg, a part of one with and without its grid to
+docs/img/flows-grid.png, and photographs that are stylised and brought back to
+docs/img/flows-back.jpg. With the folders of the trainings, their losses are drawn to
+docs/img/flows-losses.png.
 """
 
 from __future__ import annotations

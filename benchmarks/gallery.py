@@ -2,9 +2,10 @@
 
     python benchmarks/gallery.py
 
-Writes docs/hero.jpg (photograph, painting, result in one pass) and docs/gallery.jpg (photograph and
-painting small, result large, six times), by the default method; docs/gatys.jpg (the same by
-Gatys' method), docs/color.jpg (the colour modes) and docs/strength.jpg, by Gatys' method.
+Writes docs/img/hero.jpg (photograph, painting, result in one pass) and docs/img/gallery.jpg
+(photograph and painting small, result large, six times), by the default method; docs/img/gatys.jpg
+(the same by Gatys' method), docs/img/color.jpg (the colour modes) and docs/img/strength.jpg, by
+Gatys' method.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from impasto.methods import Method
 from impasto.pipeline import stylize
 from impasto.samples import draw
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs" / "img"
 PAIRS = [
     ("coffee", "swirls"),
     ("chelsea", "stained_glass"),

@@ -3,8 +3,8 @@
     python benchmarks/grid.py [--method adain wct]
 
 Photographs are scikit-image's, paintings impasto's own; the sixth style is two of them in equal
-shares. Writes docs/METHOD.jpg for each method and, for AdaIN, docs/tradeoff.jpg: strength 0, 0.25,
-0.5, 0.75, 1.
+shares. Writes docs/img/METHOD.jpg for each method and, for AdaIN, docs/img/tradeoff.jpg: strength
+0, 0.25, 0.5, 0.75, 1.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/johnson.py [--runs residual=RUN bottleneck=RUN]
 
 Parameters, multiply-adds, time of a 512x512 picture and the losses on validation of each bundled
-model go to benchmarks/johnson.md; photographs of scikit-image's in every style to docs/johnson.jpg,
-and strengths from 0 to 1 to docs/johnson-strength.jpg. With the folders of both trainings, their
-losses are drawn to docs/johnson-losses.png.
+model go to benchmarks/johnson.md; photographs of scikit-image's in every style to
+docs/img/johnson.jpg, and strengths from 0 to 1 to docs/img/johnson-strength.jpg. With the folders
+of both trainings, their losses are drawn to docs/img/johnson-losses.png.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/robust.py --standard standard.safetensors --robust robust.safetensors
 
 The two files come from `impasto train encoder` with recipes/robust/resnet18.toml. Photographs are
-scikit-image's, paintings impasto's own. Draws docs/robust-content.jpg (from noise, every stage's
-features alone), docs/robust-style.jpg (the Gram matrices up to every stage) and
-docs/robust-transfer.jpg, and writes benchmarks/robust.md, where `slim` judges. `--transfer-only`
-makes the last two alone.
+scikit-image's, paintings impasto's own. Draws docs/img/robust-content.jpg (from noise, every
+stage's features alone), docs/img/robust-style.jpg (the Gram matrices up to every stage) and
+docs/img/robust-transfer.jpg, and writes benchmarks/robust.md, where `slim` judges.
+`--transfer-only` makes the last two alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from impasto.study.reconstruct import reconstruct
 from impasto.tensors import load_tensors
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs"
+DOCS = HERE.parent / "docs" / "img"
 PAIRS = (("coffee", "swirls"), ("chelsea", "stained_glass"), ("astronaut", "ink_wash"))
 
 

@@ -5,7 +5,7 @@
 
 VGG-19 runs the default schedule too, or --vgg-iterations at every size where that takes too long.
 Every configuration runs in a process of its own, so that its peak memory is its own. Writes
-benchmarks/speed.md and, side by side, what float32 and bfloat16 make: docs/precision.jpg.
+benchmarks/speed.md and, side by side, what float32 and bfloat16 make: docs/img/precision.jpg.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
         *rows,
     ]
     (HERE / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write(HERE.parent / "docs" / "precision.jpg", torch.cat(pictures[:2], -1), quality=90)
+    write(HERE.parent / "docs" / "img" / "precision.jpg", torch.cat(pictures[:2], -1), quality=90)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/training.py --photos DIR --paintings DIR [--recipes recipes/study/*.toml]
 
 Every recipe sees the same number of pairs. Draws the validation loss over the pairs seen into
-docs/training.png and writes benchmarks/training.md. A run that is there already is not run again.
+docs/img/training.png and writes benchmarks/training.md. A run that is there already is not run
+again.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main() -> None:
     axes.set_xlabel("pairs seen")
     axes.set_ylabel("validation loss")
     axes.legend()
-    figure.savefig(HERE.parent / "docs" / "training.png")
+    figure.savefig(HERE.parent / "docs" / "img" / "training.png")
     lines = [
         f"AdaIN, the same number of pairs for each ({machine}); weighted losses on pictures held "
         "out.",

@@ -25,7 +25,8 @@ from impasto.methods import METHODS, options_of
 from impasto.methods.adain import AdaIN
 from impasto.pipeline import REFINED
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def all_commands():
@@ -43,13 +44,15 @@ COMMANDS = all_commands()
 
 
 def examples():
-    """Every line that begins with impasto, and is no prose, in the helps and in README.md."""
+    """Every line that begins with impasto, and is no prose, in the helps, README and docs/."""
     texts = [command.help or "" for command in COMMANDS.values()]
     # A long one goes on in the next line; a paragraph is one example.
     found = [" ".join(part.split()) for text in texts for part in text.split("\n\n")]
-    blocks = re.findall(r"```[a-z]*\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    found += [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    found += re.findall(r"`(impasto [^`]*--[^`]*)`", README.read_text(encoding="utf-8"))
+    for page in filter(Path.exists, PAGES):
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        found += [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+        found += re.findall(r"`(impasto [^`]*--[^`]*)`", text)
     lines = [
         line.strip().replace(".venv/bin/", "").replace(".venv\\Scripts\\", "") for line in found
     ]
@@ -75,7 +78,7 @@ def command_of(words):
 
 def test_there_are_examples_to_check():
     found = examples()
-    assert len(found) > 40
+    assert len(found) > 100
     assert any("--backbone" in example for example in found)
 
 

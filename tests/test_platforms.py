@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not README.exists(), reason="needs the repositor
 
 def texts():
     """Where it is -> all that people may copy a command from."""
-    written = [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    written = [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     written += [*(ROOT / "recipes").rglob("*.toml"), ROOT / "src/impasto/models/CARD.md"]
     yield from ((path.name, path.read_text(encoding="utf-8")) for path in written)
     for path in SOURCES:

@@ -77,7 +77,7 @@ def relative_gram_distance(
         taps: layers to judge.
 
     Returns:
-        The distance by tap; their mean is the figure that the README quotes.
+        The distance by tap; their mean is the figure that the documentation quotes.
 
     Raises:
         InputError: for pictures of other shapes, or with NaN or infinity, and for no layers.

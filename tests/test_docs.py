@@ -1,0 +1,92 @@
+"""The README and the pages of docs/: their snippets run, and what they refer to is there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from data import painting, photo
+
+import impasto
+from impasto.images import write
+
+ROOT = Path(__file__).parent.parent
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="needs the repository")
+
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+WRITTEN = {path: path.read_text(encoding="utf-8") for path in PAGES if path.exists()}
+NAMES = {path: str(path.relative_to(ROOT)).replace("\\", "/") for path in WRITTEN}
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+INCLUDED = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
+TARGET = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+
+
+def snippets(text):
+    return [code for language, code in FENCED.findall(text) if language == "python"]
+
+
+def test_the_readme_is_read_in_two_minutes():
+    text = WRITTEN[README]
+    assert len(text.splitlines()) <= 200
+    assert len(snippets(text)) == 6
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=NAMES.get)
+def test_what_a_page_refers_to_is_there(page):
+    text = FENCED.sub("", WRITTEN[page])
+    targets = [target for target in TARGET.findall(text) if ":" not in target]
+    assert not [target for target in targets if not (page.parent / target).exists()]
+    included = INCLUDED.findall(WRITTEN[page])
+    assert not [path for path in included if not (ROOT / path).is_file()]
+
+
+def test_every_table_of_the_benchmarks_is_on_a_page_and_its_script_named():
+    included = {path for text in WRITTEN.values() for path in INCLUDED.findall(text)}
+    listed = WRITTEN[DOCS / "benchmarks.md"]
+    for table in (ROOT / "benchmarks").glob("*.md"):
+        assert f"benchmarks/{table.name}" in included
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        assert script.name in listed or script.name == "common.py"
+
+
+def test_every_picture_is_shown():
+    shown = Counter(
+        (page.parent / target).resolve()
+        for page, text in WRITTEN.items()
+        for target in TARGET.findall(text)
+        if ":" not in target
+    )
+    assert not [path.name for path in (DOCS / "img").glob("*.[jp][pn]g") if not shown[path]]
+
+
+def test_the_reference_has_every_public_name():
+    text = WRITTEN[DOCS / "api" / "index.md"]
+    public = {name for name in impasto.__all__ if not name.startswith("__")} - {"methods"}
+    assert not [name for name in public if f"::: impasto.{name}\n" not in text]
+    assert "::: impasto.methods.methods\n" in text
+
+
+@pytest.mark.parametrize(
+    "page", [page for page, text in WRITTEN.items() if snippets(text)], ids=NAMES.get
+)
+def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch, capsys):
+    """One after another, in a folder where the pictures lie that they name."""
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("photo", "me")):
+        write(f"{name}.jpg", photo(64, 72, seed))
+    for seed, name in enumerate(("painting", "wave", "night")):
+        write(f"{name}.jpg", painting(72, 64, seed))
+    given = {"impasto": impasto, "photo": photo(), "photos": [photo(), photo(40, 52)]}
+    for code in snippets(WRITTEN[page]):
+        # What takes minutes.
+        exec(compile(code.replace("minutes=5", "steps=1, size=64"), NAMES[page], "exec"), given)
+
+
+def test_a_citation_names_the_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (\S+)$", text, re.MULTILINE)[1] == impasto.__version__
