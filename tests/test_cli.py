@@ -13,8 +13,9 @@ from data import photo
 from PIL import Image
 from test_vgg import random_state
 
-from impasto import cli
 from impasto.backbones.vgg import VGG19
+from impasto.cli.console import say
+from impasto.cli.running import bar
 from impasto.errors import InputError
 from impasto.images import read_settings, write
 from impasto.methods import DEFAULT
@@ -48,7 +49,7 @@ def test_stylize_and_show(run, photo_file, painting_file):
 def test_the_default_is_one_pass(run, photo_file, painting_file):
     assert run("stylize", photo_file, painting_file, "-o", "out.png", *CPU)[0] == 0
     made = read_settings(Path("out.png"))
-    assert made["method"] == DEFAULT == "ghiasi"  # written out in cli.py, which loads no torch
+    assert made["method"] == DEFAULT == "ghiasi"
 
 
 def test_default_name(run, photo_file, painting_file, tmp_path):
@@ -206,10 +207,10 @@ def test_square_brackets_are_said_as_they_are(run, painting_file, tmp_path, monk
 
 
 def test_square_brackets_in_the_bar():
-    bar = cli._bar()
-    bar.add_task("[/2020].jpg", total=1.0, loss="[/x]")
-    with cli.say.capture() as captured:
-        cli.say.print(bar.get_renderable())
+    drawn = bar()
+    drawn.add_task("[/2020].jpg", total=1.0, words="[/x]")
+    with say.capture() as captured:
+        say.print(drawn.get_renderable())
     assert "[/2020].jpg" in captured.get()
 
 

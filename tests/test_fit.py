@@ -441,7 +441,6 @@ def command(folders, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["pytest"])
         return stop.value.code or 0, capsys.readouterr().err
 
-    monkeypatch.setattr(cli, "say", cli.Console(stderr=True, highlight=False, soft_wrap=True))
     return call
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import typer
@@ -20,10 +19,13 @@ from data import painting, photo
 from test_names import QUICK
 
 from impasto import cli
+from impasto.cli.running import interrupts
+from impasto.controls import Controls
 from impasto.images import write
-from impasto.methods import METHODS, options_of
+from impasto.methods import DEFAULT, METHODS, options_of
 from impasto.methods.adain import AdaIN
-from impasto.pipeline import REFINED
+from impasto.methods.records.gatys import REFINED
+from impasto.options import Number
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,8 +48,13 @@ COMMANDS = all_commands()
 def examples():
     """Every line that begins with impasto, and is no prose, in the helps, README and docs/."""
     texts = [command.help or "" for command in COMMANDS.values()]
-    # A long one goes on in the next line; a paragraph is one example.
-    found = [" ".join(part.split()) for text in texts for part in text.split("\n\n")]
+    # A long one goes on in the next line, and a paragraph is one example, or has one in each line.
+    found = [
+        " ".join(line.split())
+        for text in texts
+        for part in text.split("\n\n")
+        for line in re.sub(r"\n(?!\s*impasto )", " ", part).split("\n")
+    ]
     for page in filter(Path.exists, PAGES):
         text = page.read_text(encoding="utf-8")
         blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -97,17 +104,13 @@ def test_every_example_has_the_options_that_it_uses(example):
     if names != ("stylize",):
         return
     given = context.params
-    method, refined = given["method"], given["refine"] is not None
+    method, refined = given["method"] or DEFAULT, given["refine"] is not None
     assert method in METHODS
-    renamed = {"backbone_weights": "weights_file"}
     has = {*options_of(method), *(REFINED if refined else ())}
     every = {option for name in METHODS for option in options_of(name)}
     for name, value in given.items():
-        option = renamed.get(name, name)
-        if option == "weights_file" and "encoder_weights" in has:
-            option = "encoder_weights"
-        if value is not None and option in every:
-            assert option in has, f"method {method} has no {name}: {example}"
+        if value is not None and name in every:
+            assert name in has, f"method {method} has no {name}: {example}"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437", "cp1252", "utf-8"])
@@ -116,6 +119,7 @@ def test_help_prints_where_there_is_no_utf8(encoding):
     code = """
 import sys
 from impasto import cli
+from impasto.cli.running import interrupts
 for words in sys.stdin.read().splitlines():
     sys.argv = ["impasto", *words.split(), "--help"]
     try:
@@ -210,9 +214,9 @@ impasto.cli.main()
 
 
 def float_options():
-    hints = get_type_hints(cli.stylize)
-    names = [name for name, hint in hints.items() if hint in (float, float | None)]
-    return [f"--{name.replace('_', '-')}" for name in names]
+    sets = [Controls, *(record.Options for record in METHODS.values())]
+    every = {option.flag: option.kind for each in sets for option in each.declared().values()}
+    return sorted(flag for flag, kind in every.items() if isinstance(kind, Number))
 
 
 def test_there_are_numbers_to_check():
@@ -253,7 +257,7 @@ def test_whole_numbers(run, value, desk):
 def test_where_ctrl_c_is_ignored_it_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with cli._interrupts() as interrupted:
+        with interrupts("") as interrupted:
             signal.raise_signal(signal.SIGINT)
             time.sleep(0.01)
             assert not interrupted()
@@ -264,7 +268,7 @@ def test_where_ctrl_c_is_ignored_it_stays_so():
 
 def test_a_second_ctrl_c_ends_at_once():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), cli._interrupts() as interrupted:
+    with pytest.raises(KeyboardInterrupt), interrupts("") as interrupted:
         signal.raise_signal(signal.SIGINT)
         assert interrupted()
         signal.raise_signal(signal.SIGINT)
@@ -275,7 +279,7 @@ def test_another_thread_hears_nothing_of_ctrl_c():
     heard = []
 
     def work():
-        with cli._interrupts() as interrupted:
+        with interrupts("") as interrupted:
             heard.append(interrupted())
 
     thread = threading.Thread(target=work)

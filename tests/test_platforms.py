@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from impasto import cli
+from impasto.cli import console
 from impasto.files import reason_of
 from impasto.tensors import load_tensors, save_tensors
 
@@ -143,8 +144,8 @@ def test_a_pipe_that_nobody_reads_ends_quietly_on_windows_too(run, monkeypatch, 
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(cli, "app", write)
-    monkeypatch.setattr(cli, "_close_output", lambda: None)
-    monkeypatch.setattr(cli, "WINDOWS", windows)
+    monkeypatch.setattr(console, "_close_output", lambda: None)
+    monkeypatch.setattr(console, "WINDOWS", windows)
     code, _, said = run("methods")
     assert (code, bool(said)) == ((1, False) if windows else (2, True))
 
