@@ -12,10 +12,10 @@ from impasto import cli
 from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.color import to_ycbcr
 from impasto.errors import InputError
+from impasto.finish.degrid import degrid
 from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
 from impasto.methods.johnson import FILES, Johnson
-from impasto.operators.degrid import degrid
 from impasto.pipeline import Transfer, read_style, refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments
