@@ -4,8 +4,8 @@ import pytest
 import torch
 from data import photo
 
-from impasto.operators import degrid as module
-from impasto.operators.degrid import degrid
+from impasto.finish import degrid as module
+from impasto.finish.degrid import degrid
 
 
 def pattern(period: int, height: int, width: int, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import torch
 from data import photo
 from torch.nn import functional as F
 
-from impasto.operators.dehalo import dehalo
+from impasto.finish.dehalo import dehalo
 
 
 def scene(height: int = 120, width: int = 160) -> torch.Tensor:

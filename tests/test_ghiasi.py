@@ -10,13 +10,13 @@ from data import painting, photo
 
 from impasto.backbones import load_backbone
 from impasto.errors import InputError
+from impasto.finish.degrid import degrid
 from impasto.images import fit, read, resize
 from impasto.losses import palette_loss, relaxed_emd
 from impasto.methods import load
 from impasto.methods.ghiasi import TAPS, Ghiasi, GhiasiConfig, GhiasiModel, style_code
 from impasto.networks.painter import Painter
 from impasto.networks.transformer import Transformer
-from impasto.operators.degrid import degrid
 from impasto.pipeline import store_style
 from impasto.samples import draw, photograph
 from impasto.study.metrics import color_distance, grid_energy, paint_share

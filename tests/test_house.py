@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 import impasto
+from impasto.methods import METHODS
+from impasto.training.methods import TRAINABLE
 
 ROOT = Path(impasto.__file__).parent
 # From the ground up; those on one floor do not import each other, but for those in `BESIDE`.
@@ -17,15 +23,15 @@ FLOORS = [
     {"losses", "color", "samples"},
     {"backbones"},
     {"styles"},
-    {"networks", "operators"},
+    {"networks", "operators", "finish"},
     {"methods"},
     {"training", "pipeline"},
     {"study", "targets", "doctor"},
     {"cli"},
     {"__main__"},
 ]
-# Operators hold small networks, and a network may begin as an operator's inverse.
-BESIDE = {("networks", "operators"), ("operators", "networks")}
+# Operators hold small networks.
+BESIDE = {("operators", "networks")}
 
 
 def rooms_imported(path: Path) -> set[str]:
@@ -58,6 +64,29 @@ def test_no_room_imports_one_above_it():
             if not allowed:
                 wrong.append(f"{path.relative_to(ROOT)} imports {other}")
     assert not wrong
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rendering_does_not_load_training(method):
+    code = (
+        f"import sys, impasto.methods.{method}\n"
+        "print([m for m in sys.modules if m.startswith(('impasto.training', 'lightning'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_method_that_can_be_trained_is_one_module_imported_when_wanted():
+    code = (
+        "import sys\nfrom impasto.training.methods import TRAINABLE\n"
+        "def loaded(): return [n for n in TRAINABLE if f'impasto.training.methods.{n}' in "
+        "sys.modules]\n"
+        "before = loaded(); TRAINABLE['wct'].untrained; print(before, loaded())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[] ['wct']", done.stderr
+    assert set(TRAINABLE) == set(METHODS) - {"gatys"}
+    assert all(callable(learner.untrained) for learner in TRAINABLE.values())
 
 
 def test_every_room_has_its_place_in_the_list_of_contributing():

@@ -11,10 +11,10 @@ from data import painting, photo
 from impasto import cli
 from impasto.color import to_ycbcr
 from impasto.errors import InputError
+from impasto.finish.degrid import degrid
 from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
 from impasto.methods.johnson import FILES, Johnson
-from impasto.operators.degrid import degrid
 from impasto.pipeline import Transfer, read_style, refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments

@@ -26,7 +26,6 @@ __all__ = [
     "Variant",
     "as_grey",
     "colorfulness",
-    "confined",
     "from_ycbcr",
     "luminance_of",
     "match",
@@ -45,7 +44,6 @@ _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _CB, _CR = 1.772, 1.402  # 2 * (1 - weight of blue), 2 * (1 - weight of red)
 _SURE = (1 / 255) ** 2  # variance of one level of an 8-bit picture: certainly seen
 _GREY, _COLORED = 3 / 255, 9 / 255  # two channels' difference that is no colour, and that is one
-_SPARE = 0.02**2  # variance that every colour may have
 _NOISE = _SURE / 12  # variance of rounding to 8 bits: certainly not
 
 
@@ -107,32 +105,6 @@ def match(
     rgb = _rgb(picture)
     moments = target if isinstance(target, Moments) else Moments.of(_rgb(target))
     return _apply(rgb, moments, variant, clip).to(picture.dtype)
-
-
-def confined(pictures: Tensor, target: Moments, reach: float = 3.5) -> Tensor:
-    """``pictures`` without colours that lie farther out than nearly all of the target's.
-
-    A colour more than ``reach`` deviations from the target's mean, in the direction in which it
-    lies (its Mahalanobis distance), is brought back to ``reach`` along the line to the mean.
-
-    Args:
-        pictures: ``(..., 3, H, W)`` in 0..1.
-        target: moments of the colours, of one picture.
-        reach: of normally distributed colours, 99 in 100 are within 3.4.
-
-    Raises:
-        InputError: for a reach that is not above 0.
-    """
-    if not reach > 0:
-        raise InputError(f"reach is {reach}: must be above 0")
-    covariance = target.covariance.cpu().double() + _SPARE * torch.eye(
-        3, dtype=torch.float64, device="cpu"
-    )
-    whiten = torch.linalg.cholesky(covariance).inverse().to(pictures)
-    mean = target.mean.to(pictures)[:, None, None]
-    off = pictures - mean
-    far = (whiten @ off.flatten(-2)).square().sum(-2).sqrt().unflatten(-1, off.shape[-2:])
-    return off.mul_((reach / far.clamp_min(reach))[..., None, :, :]).add_(mean)
 
 
 def colorfulness(colors: Moments | Tensor) -> float:

@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..color import confined
 from ..errors import InputError
 from ..networks.decoder import Decoder
 from ..operators.adain import adain, overshot
-from ..operators.dehalo import dehalo
 from ..statistics import Moments
 from ..styles import Style
 from .feedforward import AnyStyle
@@ -59,6 +57,7 @@ class AdaINModel(EncoderModel):
 
     method = "adain"
     learns_from = "photographs and paintings"
+    finish = ("palette", "dehalo")
     Config = AdaINConfig
     config: AdaINConfig
     network: Decoder
@@ -147,8 +146,10 @@ class AdaIN(AnyStyle):
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
             :func:`impasto.backbones.load_vgg`.
         dehalo: no halos around what stands before a flat ground, see
-            :func:`impasto.operators.dehalo.dehalo`.
-        palette: no colours far from all of the painting's, see :func:`impasto.color.confined`.
+            :func:`impasto.finish.dehalo.dehalo`.
+        palette: no colours far from all of the painting's, see
+            :func:`impasto.finish.palette.confined`.
+        raw: no repairs: the picture as the network makes it.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
             :class:`impasto.methods.feedforward.OnePass`.
@@ -167,6 +168,7 @@ class AdaIN(AnyStyle):
         convention: str | None = None,
         dehalo: bool = True,
         palette: bool = True,
+        raw: bool = False,
         style_scale: float = 1.0,
         brush: float | None = 1.0,
         device: str = "auto",
@@ -174,9 +176,8 @@ class AdaIN(AnyStyle):
     ) -> None:
         loaded = AdaINModel.load(model, encoder_weights=encoder_weights, convention=convention)
         super().__init__(
-            loaded, style_scale, brush, device, precision, dehalo=dehalo, palette=palette
+            loaded, style_scale, brush, device, precision, raw, dehalo=dehalo, palette=palette
         )
-        self.dehalo, self.palette = dehalo, palette
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""
@@ -186,16 +187,8 @@ class AdaIN(AnyStyle):
         if min(pictures.shape[-2:]) >= HALVED:
             pictures = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", antialias=True)
         plain = super().aim(pictures, style)
-        return self.model.beyond(aim, pictures, plain, partial(self._finished, style=style))
+        return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style))
 
-    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        out = super().render(pictures, style, strength).clamp_(0, 1)
-        return self._finished(out, pictures, style, strength)
-
-    def _finished(
-        self, pictures: Tensor, contents: Tensor, style: Style, strength: float = 1.0
-    ) -> Tensor:
-        if self.palette:
-            pictures = pictures.lerp(confined(pictures, style.color), min(strength, 1.0))
-        return dehalo(pictures, contents) if self.dehalo else pictures
+        return super().paint(pictures, style, strength).clamp_(0, 1)

@@ -121,6 +121,7 @@ class ArtFlow(FlowStyle):
             None takes what the network was trained with, and of the bundled ones that for
             ``adain``.
         shifts, degrid: see :class:`impasto.methods.reversible.FlowStyle`.
+        raw: no repairs: the picture as the network makes it.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
             :class:`impasto.methods.feedforward.OnePass`.
@@ -138,6 +139,7 @@ class ArtFlow(FlowStyle):
         operator: Operator | None = None,
         shifts: int = 2,
         degrid: bool = True,
+        raw: bool = False,
         style_scale: float = 1.0,
         brush: float | None = None,
         device: str = "auto",
@@ -152,7 +154,15 @@ class ArtFlow(FlowStyle):
             raise InputError(f"{model}: was trained with operator {trained}, not {wanted}")
         loaded.operator = wanted or trained
         super().__init__(
-            loaded, shifts, degrid, style_scale, brush, device, precision, operator=loaded.operator
+            loaded,
+            shifts,
+            degrid,
+            raw,
+            style_scale,
+            brush,
+            device,
+            precision,
+            operator=loaded.operator,
         )
 
 

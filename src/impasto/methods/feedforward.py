@@ -22,6 +22,7 @@ from ..device import (
     unmixed,
 )
 from ..errors import InputError, check_finite, check_scale, check_strength
+from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..statistics import Moments
 from ..styles import (
@@ -58,14 +59,24 @@ class OnePass(ABC):
             512 px, 2 twice as large (a working size of 256 px). A picture that is not larger than
             the working size is painted in one pass as it is. None: one pass at any size.
         device, precision: see :mod:`impasto.device`.
-        settings: further ones, for the record.
+        raw: leave the pictures as the network makes them: no repairs, see :mod:`impasto.finish`.
+        settings: further ones, for the record; a repair's name with False leaves that one out.
+
+    Attributes:
+        finish: the repairs that are made, in their order.
 
     Raises:
         InputError: for a brush that is not 1/16 to 16.
     """
 
     def __init__(
-        self, model: Model, brush: float | None, device: str, precision: str, **settings: Any
+        self,
+        model: Model,
+        brush: float | None,
+        device: str,
+        precision: str,
+        raw: bool = False,
+        **settings: Any,
     ) -> None:
         if brush is not None:
             check_finite("brush", brush)
@@ -86,18 +97,31 @@ class OnePass(ABC):
         for net in model.exact:
             arranged(net.eval().requires_grad_(False), self.device)
         self.model = model
+        self.finish = () if raw else tuple(n for n in model.finish if settings.get(n, True))
         self.notes: list[str] = []
         self.settings: dict[str, Any] = {
             "method": model.method,
             "model": model.name,
             **settings,
+            "raw": raw,
             "brush": brush,
             "device": describe(self.device, self.dtype),
         }
 
     @abstractmethod
-    def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
+    def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, from pictures and a prepared style."""
+
+    def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
+        """:meth:`paint`, then :meth:`finished`."""
+        return self.finished(self.paint(pictures, style, strength), pictures, style, strength)
+
+    def finished(
+        self, pictures: Tensor, contents: Tensor, style: Any, strength: float = 1.0
+    ) -> Tensor:
+        """``pictures`` made of ``contents``, after the repairs."""
+        origin = Origin(contents, self.colors(style), strength, self.model.period)
+        return finished(pictures, origin, self.finish)
 
     @abstractmethod
     def colors(self, style: Any) -> Moments:
@@ -178,7 +202,7 @@ class AnyStyle(OnePass):
     Args:
         model: is frozen and moved.
         style_scale: size of the style's features relative to the content.
-        brush, device, precision, settings: see :class:`OnePass`.
+        brush, device, precision, raw, settings: see :class:`OnePass`.
 
     Raises:
         InputError: for an option out of its range.
@@ -193,12 +217,13 @@ class AnyStyle(OnePass):
         brush: float | None,
         device: str,
         precision: str,
+        raw: bool = False,
         **settings: Any,
     ) -> None:
         check_scale(style_scale)
         self.style_scale = style_scale
         settings = {"backbone": model.fingerprint, **settings, "style_scale": style_scale}
-        super().__init__(model, brush, device, precision, **settings)
+        super().__init__(model, brush, device, precision, raw, **settings)
 
     def prepare(
         self,
@@ -232,7 +257,7 @@ class AnyStyle(OnePass):
         layers = style.at(max(MIN_SIDE, round(min(pictures.shape[-2:]) * self.style_scale)))
         return {tap: layers[tap].to(self.device) for tap in self.model.taps}
 
-    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
         return self.model(pictures, self.aim(pictures, style), strength)
 

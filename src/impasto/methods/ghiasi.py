@@ -29,7 +29,6 @@ from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
 from ..networks.painter import Painter, Predicted
 from ..networks.transformer import AMOUNT, Transformer
-from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
 from .feedforward import AnyStyle
@@ -76,6 +75,7 @@ class GhiasiModel(StyleModel):
 
     method = "ghiasi"
     learns_from = "photographs and paintings"
+    finish = ("degrid",)
     Config = GhiasiConfig
     config: GhiasiConfig
     network: Predicted
@@ -242,7 +242,8 @@ class Ghiasi(AnyStyle):
             are made from. None takes what the network was trained with. See ``amount`` of
             :class:`impasto.networks.transformer.Transformer`.
         degrid: take away what repeats from cell to cell where the photograph is flat, see
-            :func:`impasto.operators.degrid.degrid`.
+            :func:`impasto.finish.degrid.degrid`.
+        raw: no repairs: the picture as the network makes it.
         style_scale: size at which the painting is looked at, relative to the content or to 512 px,
             whichever is less; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
@@ -260,6 +261,7 @@ class Ghiasi(AnyStyle):
         model: Path | None = None,
         noise: float | None = None,
         degrid: bool = True,
+        raw: bool = False,
         style_scale: float = 1.0,
         brush: float | None = 1.0,
         device: str = "auto",
@@ -273,9 +275,8 @@ class Ghiasi(AnyStyle):
         self.digest = loaded.digest()
         given: dict[str, Any] = {"kind": loaded.config.kind, "weights_digest": self.digest}
         given |= {"noise": amount, "degrid": degrid}
-        super().__init__(loaded, style_scale, brush, device, precision, **given)
+        super().__init__(loaded, style_scale, brush, device, precision, raw, **given)
         self.model.network.painter.amount = amount
-        self.degrid = degrid
 
     def prepare(
         self,
@@ -331,7 +332,7 @@ class Ghiasi(AnyStyle):
                 learnt.append(share)
         return torch.cat([own, own.new_tensor([learnt])], 1)
 
-    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`.
 
         The photograph's own rows are strength 0; below 1, the share of the photograph that the
@@ -347,7 +348,7 @@ class Ghiasi(AnyStyle):
             out = self.model(pictures, mix, strength, learnt)
             if strength < 1:
                 out = out + (1 - strength) * (pictures - self.model(pictures, own))
-        return degrid(out.clamp_(0, 1), pictures) if self.degrid else out
+        return out.clamp_(0, 1)
 
 
 def style_code(moments: LayerMoments) -> Tensor:

@@ -21,7 +21,6 @@ from torch import Tensor
 from ..errors import InputError, check_finite
 from ..images import Source
 from ..networks.transformer import AMOUNT, Kind, Transformer
-from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, check_list, style_shares
 from ..tensors import read_header
@@ -66,6 +65,7 @@ class JohnsonModel(Model):
 
     method = "johnson"
     learns_from = "photographs and the paintings named"
+    finish = ("degrid",)
     Config = JohnsonConfig
     config: JohnsonConfig
     network: Transformer
@@ -112,7 +112,8 @@ class Johnson(OnePass):
             with it: more gives flat areas stronger strokes, and spots at last. See ``amount`` of
             :class:`impasto.networks.transformer.Transformer`.
         degrid: take away what repeats from cell to cell where the photograph is flat, see
-            :func:`impasto.operators.degrid.degrid`; a cell is a pixel of the quarter size.
+            :func:`impasto.finish.degrid.degrid`; a cell is a pixel of the quarter size.
+        raw: no repairs: the picture as the network makes it.
         brush: size of the strokes relative to the picture, see
             :class:`impasto.methods.feedforward.OnePass`.
         device, precision: see :mod:`impasto.device`.
@@ -133,6 +134,7 @@ class Johnson(OnePass):
         kind: Kind | None = None,
         noise: float = AMOUNT,
         degrid: bool = True,
+        raw: bool = False,
         brush: float | None = 1.0,
         device: str = "auto",
         precision: str = "auto",
@@ -148,9 +150,8 @@ class Johnson(OnePass):
         if kind not in (None, loaded.config.kind):
             raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
         given = {"kind": loaded.config.kind, "noise": noise, "degrid": degrid}
-        super().__init__(loaded, brush, device, precision, **given)
+        super().__init__(loaded, brush, device, precision, raw, **given)
         self.model.network.amount = noise
-        self.degrid = degrid
         config = self.model.config
         self.learnt = {
             name: LearntStyle(name, _moments(color))
@@ -196,13 +197,13 @@ class Johnson(OnePass):
             "another painting use method ghiasi, or `impasto train johnson --style PAINTING`"
         )
 
-    def render(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:
+    def paint(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:
         """See :class:`OnePass`. Below strength 1, the share that the network loses is put back."""
         shares, by = style.to(self.device), pictures.new_tensor([strength])
         out = self.model(pictures, shares, by)
         if strength < 1:
             out = out + (1 - strength) * (pictures - self.model(pictures, shares, 0 * by))
-        return degrid(out.clamp_(0, 1), pictures) if self.degrid else out
+        return out.clamp_(0, 1)
 
 
 def _moments(color: Sequence[float]) -> Moments:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..backbones import VGG, load_vgg
 from ..device import arranged, blank
 from ..errors import InputError
+from ..finish import REPAIRS
 from ..statistics import Moments
 from ..tensors import load_tensors, save_tensors
 
@@ -39,6 +40,9 @@ class Model(ABC):
         Config: the dataclass of ``config``.
         name: of the file that it was read from.
         reversible: whether the network is run backwards, which takes float32.
+        finish: repairs that its pictures want, in their order, see :mod:`impasto.finish`; as the
+            class has them where the file does not say.
+        period: side in pixels of the cells in which the network may print a grid.
     """
 
     method: ClassVar[str]
@@ -46,6 +50,8 @@ class Model(ABC):
     Config: ClassVar[type]
     name = "untrained"
     reversible = False
+    finish: tuple[str, ...] = ()
+    period = 4
 
     def __init__(self, config: Any, drawn: bool = True) -> None:
         """``drawn``: with random weights; False for a model whose weights are to be loaded."""
@@ -91,6 +97,8 @@ class Model(ABC):
             config = {key: tuples(value) for key, value in json.loads(header["config"]).items()}
             model = cls.unloaded(config, header, str(path), **given)
             model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
+            if "finish" in header:
+                model.finish = _repairs(json.loads(header["finish"]), path)
         except InputError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
@@ -113,6 +121,7 @@ class Model(ABC):
             "method": self.method,
             "config": json.dumps(asdict(self.config)),
             "figures": json.dumps(figures),
+            "finish": json.dumps(self.finish),
             "format": "1",
             "licence": "MIT (impasto)",
             "training data": f"{self.learns_from}, see models/CARD.md",
@@ -212,6 +221,17 @@ class EncoderModel(StyleModel):
     def header(self) -> dict[str, str]:
         """The encoder's fingerprint."""
         return {"encoder": self.encoder.fingerprint}
+
+
+def _repairs(names: list[str], path: Path) -> tuple[str, ...]:
+    """Those that a file names; InputError for one that does not exist."""
+    for name in names:
+        if name not in REPAIRS:
+            raise InputError(
+                f"{path}: wants the repair {name!r} of its pictures; there are "
+                f"{', '.join(REPAIRS)}: update impasto, or name another file"
+            )
+    return tuple(names)
 
 
 def tuples(value: Any) -> Any:

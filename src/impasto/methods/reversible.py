@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from ..device import LARGE, sparing
 from ..errors import InputError
 from ..networks.flow import Flow
-from ..operators.degrid import degrid
 from ..statistics import Moments
 from ..styles import Style
 from .feedforward import AnyStyle
@@ -31,7 +30,13 @@ class FlowModel(StyleModel):
     """A model with a flow."""
 
     reversible = True
+    finish = ("degrid",)
     flow: Flow
+
+    @property
+    def period(self) -> int:  # type: ignore[override]
+        """A cell of all squeezes."""
+        return self.flow.unit
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """Six of the picture: all but some rows of a coupling's work is done in place."""
@@ -46,8 +51,8 @@ class FlowStyle(AnyStyle):
         shifts: 1, 2 or 4 results of pictures shifted by some pixels are averaged, against the faint
             grid of the network's squeezes, at so many times the work.
         degrid: take away what is left of it where the photograph is flat, see
-            :func:`impasto.operators.degrid.degrid`.
-        style_scale, brush, device, precision, settings: see
+            :func:`impasto.finish.degrid.degrid`.
+        raw, style_scale, brush, device, precision, settings: see
             :class:`impasto.methods.feedforward.AnyStyle`.
 
     Raises:
@@ -61,6 +66,7 @@ class FlowStyle(AnyStyle):
         model: FlowModel,
         shifts: int,
         degrid: bool,
+        raw: bool,
         style_scale: float,
         brush: float | None,
         device: str,
@@ -69,12 +75,20 @@ class FlowStyle(AnyStyle):
     ) -> None:
         if shifts not in (1, 2, 4):
             raise InputError(f"shifts = {shifts}: use 1, 2 or 4")
-        self.shifts, self.degrid = SHIFTS[:shifts], degrid
+        self.shifts = SHIFTS[:shifts]
         super().__init__(
-            model, style_scale, brush, device, precision, **settings, shifts=shifts, degrid=degrid
+            model,
+            style_scale,
+            brush,
+            device,
+            precision,
+            raw,
+            **settings,
+            shifts=shifts,
+            degrid=degrid,
         )
 
-    def render(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
         aim = self.aim(pictures, style)
         with sparing(pictures.shape[-2] * pictures.shape[-1]):
@@ -83,7 +97,7 @@ class FlowStyle(AnyStyle):
                 total.add_(self._shifted(pictures, aim, strength, shift))
         if len(self.shifts) > 1:
             total.div_(len(self.shifts))
-        return degrid(total, pictures, self.model.flow.unit) if self.degrid else total
+        return total
 
     def _shifted(
         self,

@@ -105,6 +105,7 @@ class StyleFlow(FlowStyle):
         encoder_weights, convention: weights of the encoder, if it is VGG-19; see
             :func:`impasto.backbones.load_vgg`.
         shifts, degrid: see :class:`impasto.methods.reversible.FlowStyle`.
+        raw: no repairs: the picture as the network makes it.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
             :class:`impasto.methods.feedforward.OnePass`.
@@ -124,6 +125,7 @@ class StyleFlow(FlowStyle):
         convention: str | None = None,
         shifts: int = 2,
         degrid: bool = True,
+        raw: bool = False,
         style_scale: float = 1.0,
         brush: float | None = None,
         device: str = "auto",
@@ -138,5 +140,5 @@ class StyleFlow(FlowStyle):
         if operator not in (None, trained):
             raise InputError(f"{model}: was trained with operator {trained}, not {operator}")
         super().__init__(
-            loaded, shifts, degrid, style_scale, brush, device, precision, operator=trained
+            loaded, shifts, degrid, raw, style_scale, brush, device, precision, operator=trained
         )

@@ -147,6 +147,7 @@ class WCT(AnyStyle):
             ``eigenvalue`` is Li et al.'s.
         encoder: that the model was made for; None loads the one that it names, with the next two.
         encoder_weights, convention: see :func:`impasto.backbones.load_vgg`.
+        raw: no repairs: the picture as the network makes it.
         style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
         brush: size of the strokes relative to the picture, see
             :class:`impasto.methods.feedforward.OnePass`.
@@ -166,6 +167,7 @@ class WCT(AnyStyle):
         encoder: VGG | None = None,
         encoder_weights: Path | None = None,
         convention: str | None = None,
+        raw: bool = False,
         style_scale: float = 1.0,
         brush: float | None = 1.0,
         device: str = "auto",
@@ -178,7 +180,7 @@ class WCT(AnyStyle):
         loaded.keep(loaded.taps if levels is None else levels)
         loaded.variant = variant
         settings = {"levels": loaded.taps, "variant": variant}
-        super().__init__(loaded, style_scale, brush, device, precision, **settings)
+        super().__init__(loaded, style_scale, brush, device, precision, raw, **settings)
 
 
 def _cell(tap: str) -> int:

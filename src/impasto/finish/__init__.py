@@ -1,0 +1,52 @@
+"""Repairs of pictures: what is done to a result after its network, by name.
+
+Which of them a model wants stands in its file, under ``finish``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..statistics import Moments
+from . import degrid, dehalo, palette
+
+__all__ = ["REPAIRS", "Origin", "Repair", "finished"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What pictures were made of, and how.
+
+    Attributes:
+        contents: photographs ``(B, 3, H, W)`` in 0..1.
+        colors: moments of the style's colours.
+        strength: 0 is the photograph itself.
+        period: side in pixels of the cells in which the network may print a grid.
+    """
+
+    contents: Tensor
+    colors: Moments
+    strength: float = 1.0
+    period: int = 4
+
+
+Repair = Callable[[Tensor, Origin], Tensor]
+"""Of pictures ``(B, 3, H, W)``; the result has their shape."""
+
+REPAIRS: dict[str, Repair] = {
+    "degrid": lambda pictures, origin: degrid.degrid(pictures, origin.contents, origin.period),
+    "dehalo": lambda pictures, origin: dehalo.dehalo(pictures, origin.contents),
+    "palette": lambda pictures, origin: pictures.lerp(
+        palette.confined(pictures, origin.colors), min(origin.strength, 1.0)
+    ),
+}
+
+
+def finished(pictures: Tensor, origin: Origin, repairs: Iterable[str]) -> Tensor:
+    """``pictures`` after the ``repairs`` named, one after another."""
+    for name in repairs:
+        pictures = REPAIRS[name](pictures, origin)
+    return pictures

@@ -1,0 +1,122 @@
+"""Repairs of pictures: which a model wants, and how they are left out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from data import painting, photo
+from safetensors import safe_open
+
+import impasto
+from impasto.backbones.weights import load_tensors, save_tensors
+from impasto.errors import InputError
+from impasto.finish import REPAIRS, Origin, finished
+from impasto.methods import METHODS
+from impasto.methods.feedforward import OnePass
+from impasto.methods.model import MODELS
+from impasto.statistics import Moments
+from impasto.training.methods.ghiasi import untrained
+
+CPU = {"device": "cpu", "precision": "float32"}
+WANTED = {
+    "adain": ["palette", "dehalo"],
+    "artflow": ["degrid"],
+    "artflow-rbmad": ["degrid"],
+    "ghiasi": ["degrid"],
+    "johnson": ["degrid"],
+    "johnson-bottleneck": ["degrid"],
+    "styleflow": ["degrid"],
+    "styleflow-rbmad": ["degrid"],
+    "wct": [],
+}
+ONE_PASS = [name for name, cls in METHODS.items() if issubclass(cls, OnePass)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    training = untrained("residual", (4, 8, 8), blocks=1, rows=5)
+    path = tmp_path_factory.mktemp("models") / "m.safetensors"
+    training.save(path, {})
+    return path
+
+
+def with_header(path: Path, to: Path, **changes: str | None) -> Path:
+    tensors, header = load_tensors(path)
+    header = {**header, **changes}
+    save_tensors(to, tensors, {key: value for key, value in header.items() if value is not None})
+    return to
+
+
+def test_every_bundled_model_says_which_it_wants():
+    found = {}
+    for path in MODELS.glob("*.safetensors"):
+        with safe_open(path, "np") as stored:
+            header = stored.metadata()
+        if "method" in header:
+            found[path.stem] = json.loads(header["finish"])
+    assert found == WANTED
+    assert {name for names in WANTED.values() for name in names} == set(REPAIRS)
+
+
+def test_the_file_decides(model, tmp_path):
+    assert json.loads(load_tensors(model)[1]["finish"]) == ["degrid"]
+    assert impasto.load("ghiasi", model=model, **CPU).finish == ("degrid",)
+    none = with_header(model, tmp_path / "none.safetensors", finish="[]")
+    assert impasto.load("ghiasi", model=none, **CPU).finish == ()
+    old = with_header(model, tmp_path / "old.safetensors", finish=None)
+    assert impasto.load("ghiasi", model=old, **CPU).finish == ("degrid",)
+
+
+@pytest.mark.parametrize(
+    ("finish", "match"),
+    [
+        ('["sepia"]', "wants the repair 'sepia' .* there are degrid, dehalo, palette: update"),
+        ("7", "not a model made by"),
+        ("[[]]", "not a model made by"),
+        ("degrid", "not a model made by"),
+    ],
+)
+def test_a_file_that_wants_what_there_is_not_is_refused(finish, match, model, tmp_path):
+    path = with_header(model, tmp_path / "odd.safetensors", finish=finish)
+    with pytest.raises(InputError, match=match):
+        impasto.load("ghiasi", model=path, **CPU)
+
+
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_raw_turns_all_off(name):
+    assert inspect.signature(METHODS[name]).parameters["raw"].default is False
+    content = 0.9 * torch.linspace(0, 1, 80).expand(3, 64, 80) + 0.05
+    styles = ["woodcut"] if name == "johnson" else [painting(60, 50)]
+
+    def render(**options):
+        method = impasto.load(name, **CPU, **options)
+        return method, method(content, method.prepare(styles))
+
+    usual, finished_picture = render()
+    raw, picture = render(raw=True)
+    assert (usual.finish, raw.finish) == (tuple(WANTED[name]), ())
+    assert (usual.settings["raw"], raw.settings["raw"]) == (False, True)
+    assert torch.equal(picture, finished_picture) == (not WANTED[name])
+    off = dict.fromkeys(WANTED[name], False)
+    assert torch.equal(picture, render(**off)[1])
+
+
+def test_they_are_made_in_the_order_named():
+    pictures, contents = photo(40, 48)[None], photo(40, 48, seed=1)[None]
+    origin = Origin(contents, Moments.of(painting().double()).normalised())
+    one = finished(pictures.clone(), origin, ["palette", "dehalo"])
+    step = REPAIRS["palette"](pictures.clone(), origin)
+    torch.testing.assert_close(one, REPAIRS["dehalo"](step, origin))
+    assert torch.equal(finished(pictures, origin, []), pictures)
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_at_strength_0_the_photograph_stays(name):
+    content = photo(40, 48)[None]
+    origin = Origin(content, Moments.of(painting().double()).normalised(), 0.0)
+    torch.testing.assert_close(REPAIRS[name](content.clone(), origin), content)
