@@ -14,7 +14,7 @@ from PIL import Image
 from test_vgg import random_state
 
 from impasto import cli
-from impasto.backbones.vgg import VGG19
+from impasto.backbones.records import VGG19
 from impasto.errors import InputError
 from impasto.images import read_settings, write
 from impasto.methods import DEFAULT

@@ -1393,7 +1393,8 @@ def reconstruct(
 
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
-    from .backbones import KINDS, load_backbone
+    from .backbones import load_backbone
+    from .backbones.records import KINDS
     from .images import check_output, list_pictures, write
     from .study.reconstruct import reconstruct as study
 
@@ -1494,8 +1495,8 @@ def backbones() -> None:
 
         impasto backbones
     """
-    from .backbones.compact import BUNDLED
-    from .backbones.weights import RECORDS, find
+    from .backbones.records import BUNDLED, WEIGHTS
+    from .backbones.weights import find
     from .files import home
 
     table = Table(box=None, pad_edge=False)
@@ -1504,7 +1505,7 @@ def backbones() -> None:
     for name, file in BUNDLED.items():
         megabytes = f"{file.stat().st_size / 1e6:.1f}"
         table.add_row(name, name, f"bundled, {escape(str(file))}", megabytes, "as impasto")
-    for record in RECORDS.values():
+    for record in WEIGHTS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
         absent = "not here" if record.pinned else "by hand"
@@ -1741,7 +1742,7 @@ def train_encoder(
         impasto train encoder --backbone resnet18 --pictures labelled/ --adversarial
         -o robust.safetensors
     """
-    from .backbones.compact import BUNDLED
+    from .backbones.records import BUNDLED
     from .errors import Interrupted
     from .images.places import check_place
     from .training.recipes import parse_set
