@@ -19,7 +19,7 @@ import torch
 from common import judge, judged
 
 from impasto.backbones import load_backbone
-from impasto.backbones.compact import BUNDLED
+from impasto.backbones.records import BUNDLED
 from impasto.device import choose_device, choose_precision, describe
 from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods.gatys import Gatys

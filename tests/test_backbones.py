@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +16,11 @@ import torch
 from data import needs_pickles, painting, photo
 from test_vgg import random_state
 
+import impasto
 from impasto.backbones import load_backbone, load_vgg, photographs
-from impasto.backbones.compact import BUNDLED, Compact
-from impasto.backbones.vgg import VGG, VGG19
-from impasto.backbones.weights import RECORDS
+from impasto.backbones.compact import Compact
+from impasto.backbones.records import BACKBONES, BUNDLED, VGG19, WEIGHTS
+from impasto.backbones.vgg import VGG
 from impasto.errors import InputError
 from impasto.files import home
 from impasto.images import write
@@ -149,7 +153,7 @@ def test_unit_means_are_kept_in_the_cache(vgg_file, photos, monkeypatch):
     first = load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
     assert len(list(home().glob("unit-means-vgg19-*.safetensors"))) == 1
     monkeypatch.setattr(
-        "impasto.backbones.photographs", lambda *_: pytest.fail("measured a second time")
+        "impasto.backbones.scaling.photographs", lambda *_: pytest.fail("measured a second time")
     )
     second = load_backbone("vgg19", vgg_file, convention="caffe", photos=photos)
     assert first.fingerprint == second.fingerprint
@@ -212,8 +216,8 @@ def test_weights_are_downloaded_when_they_are_nowhere(tmp_path, photos, monkeypa
     address = f"http://127.0.0.1:{server.server_port}/served.pth"
     body = (tmp_path / "served.pth").read_bytes()
     pinned = {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    record = dataclasses.replace(RECORDS["vgg19-torchvision"], address=address, **pinned)
-    monkeypatch.setitem(RECORDS, "vgg19-torchvision", record)
+    record = dataclasses.replace(WEIGHTS["vgg19-torchvision"], address=address, **pinned)
+    monkeypatch.setitem(WEIGHTS, "vgg19-torchvision", record)
     try:
         net = load_backbone("vgg19", photos=photos)
     finally:
@@ -230,7 +234,7 @@ def test_the_convention_asked_for_decides_which_weights_are_fetched(monkeypatch)
         asked.append(record.name)
         raise InputError("no network")
 
-    monkeypatch.setattr("impasto.backbones.fetch", fetch)
+    monkeypatch.setattr("impasto.backbones.loading.fetch", fetch)
     for convention in ("torchvision", "caffe"):
         with pytest.raises(InputError):
             load_backbone("vgg16", convention=convention)
@@ -300,3 +304,39 @@ def test_compact_judges_style_as_vgg19_does():
         ]
     both = torch.tensor([losses["vgg19"], losses["compact"]]).log()
     assert float(torch.corrcoef(both)[0, 1]) > 0.6
+
+
+def test_records_say_what_the_networks_are():
+    for name, record in BACKBONES.items():
+        net = load_backbone(name, "random")
+        assert record.name == name
+        assert tuple(net.taps) == record.taps
+        assert tuple(net.style_layers) == record.style_layers
+        assert net.content_layers == record.content_layers
+        assert record.pooling in ("max", "average")
+        assert isinstance(net, VGG) == record.mirrored
+        assert hasattr(net, "smooth") == record.smooths
+        assert {*record.weights} == {w.name for w in WEIGHTS.values() if w.backbone == name}
+        assert (record.file is None) == (name not in BUNDLED)
+
+
+def test_records_are_read_without_torch():
+    code = "import impasto.backbones.records as r, sys; print(*r.BACKBONES, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [*BACKBONES, "False"]
+
+
+# Where a recipe's or a command's own words are compared.
+BY_NAME = {"training/encoder.py", "cli.py"}
+
+
+def test_no_module_asks_for_a_backbone_by_name():
+    """What differs between them stands in their records."""
+    root = Path(impasto.__file__).parent
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Compare):
+                continue
+            words = {getattr(part, "value", None) for part in [node.left, *node.comparators]}
+            if any(word in BACKBONES for word in words if isinstance(word, str)):
+                assert path.relative_to(root).as_posix() in BY_NAME, (path, node.lineno)

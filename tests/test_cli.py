@@ -13,7 +13,7 @@ from data import photo
 from PIL import Image
 from test_vgg import random_state
 
-from impasto.backbones.vgg import VGG19
+from impasto.backbones.records import VGG19
 from impasto.cli.console import say
 from impasto.cli.running import bar
 from impasto.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from standins import Card, playing
 
 from impasto import device, doctor
-from impasto.backbones.weights import RECORDS
+from impasto.backbones.records import WEIGHTS
 from impasto.errors import RUNTIME
 
 LABELS = ["impasto", "Python", "system", "torch", "CPU", "GPU", "device", "precision", "runtime"]
@@ -268,7 +268,7 @@ def test_the_cache_is_looked_at_and_not_made(tmp_path, no_card):
 
 
 def test_what_was_downloaded(tmp_path, no_card):
-    record = RECORDS["vgg19-torchvision"]
+    record = WEIGHTS["vgg19-torchvision"]
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / record.filename).write_bytes(bytes(1_200_000))
     (tmp_path / "home" / "unit-means-vgg19.safetensors").write_bytes(b"kept")

@@ -6,7 +6,8 @@ from data import needs_pickles, painting, photo
 
 from impasto import cli
 from impasto.backbones import build_resnet, load_backbone, load_vgg, randomised
-from impasto.backbones.resnet import RESNETS, ResNet
+from impasto.backbones.records import BACKBONES
+from impasto.backbones.resnet import ResNet
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods.gatys import Gatys
@@ -38,7 +39,7 @@ def small(**options) -> ResNet:
     ],
 )
 def test_they_are_the_published_networks(name, parameters, channels):
-    net = ResNet(*RESNETS[name], name=name)
+    net = ResNet(*BACKBONES[name].shape, name=name)
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert [net.channels(tap) for tap in TAPS] == channels
     state = net.state_dict()
@@ -161,7 +162,7 @@ def test_random_weights_of_a_vgg_need_no_file(pictures):
 
 def state(name: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
-    tensors = ResNet(*RESNETS[name]).state_dict()
+    tensors = ResNet(*BACKBONES[name].shape).state_dict()
     return {key: t for key, t in tensors.items() if not key.endswith("num_batches_tracked")}
 
 

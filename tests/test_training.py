@@ -9,8 +9,9 @@ from data import painting, photo
 from test_vgg import random_state
 
 from impasto import cli
-from impasto.backbones.compact import BUNDLED, Compact, load_encoder, save_encoder
-from impasto.backbones.vgg import VGG, VGG19
+from impasto.backbones.compact import Compact, load_encoder, save_encoder
+from impasto.backbones.records import BUNDLED, VGG19
+from impasto.backbones.vgg import VGG
 from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.networks.decoder import HUANG, Decoder

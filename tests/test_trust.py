@@ -15,7 +15,7 @@ from test_fit import BOTH, command, folders  # noqa: F401, fixtures and what the
 
 import impasto
 from impasto import files
-from impasto.backbones.compact import BUNDLED
+from impasto.backbones.records import BUNDLED
 from impasto.errors import InputError, lacks_memory, lacks_runtime
 from impasto.files import check_name, part_name, unfit, within
 from impasto.images import list_pictures, read_settings, write

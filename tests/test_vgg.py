@@ -7,7 +7,8 @@ from torch import nn
 
 from impasto.backbones import build_vgg
 from impasto.backbones.base import CAFFE, PLAIN, TORCHVISION
-from impasto.backbones.vgg import VGG, VGG16, VGG19
+from impasto.backbones.records import VGG16, VGG19
+from impasto.backbones.vgg import VGG
 from impasto.errors import InputError
 from impasto.losses import gram_loss
 from impasto.statistics import Moments

@@ -23,7 +23,8 @@ import pytest
 import torch
 
 from impasto.backbones import weights
-from impasto.backbones.weights import RECORDS, WeightRecord, fetch, find
+from impasto.backbones.records import WEIGHTS, WeightRecord
+from impasto.backbones.weights import fetch, find
 from impasto.errors import InputError
 from impasto.files import home
 
@@ -308,8 +309,8 @@ def test_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_records() -> None:
     vggs = {f"{vgg}-{family}" for vgg in ("vgg19", "vgg16") for family in ("caffe", "torchvision")}
     resnets = {f"{net}-{k}" for net in ("resnet50", "resnet18") for k in ("torchvision", "robust")}
-    assert set(RECORDS) == vggs | resnets
-    for name, known in RECORDS.items():
+    assert set(WEIGHTS) == vggs | resnets
+    for name, known in WEIGHTS.items():
         kind = "robust" if known.kind == "robust" else known.convention
         assert name == known.name == f"{known.backbone}-{kind}"
         assert known.address.startswith("https://")
@@ -319,9 +320,9 @@ def test_records() -> None:
         assert known.licence
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_what_is_downloaded_is_known_to_the_last_bit(name: str) -> None:
-    known = RECORDS[name]
+    known = WEIGHTS[name]
     pinned = re.fullmatch("[0-9a-f]{64}", known.sha256 or "") is not None
     assert pinned == known.pinned == (known.convention == "torchvision" and known.kind != "robust")
     assert not pinned or known.size

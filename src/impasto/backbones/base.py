@@ -17,12 +17,14 @@ from ..tensors import digest
 __all__ = [
     "AVERAGE_POOL_GAIN",
     "CAFFE",
+    "CONVENTIONS",
     "PLAIN",
     "TORCHVISION",
     "Backbone",
     "InputConvention",
     "Padding",
     "Pooling",
+    "Stored",
     "check_options",
     "divide_activations",
     "mean_activations",
@@ -59,6 +61,25 @@ TORCHVISION = InputConvention(
     "torchvision", False, 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 )
 PLAIN = InputConvention("plain", False, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+CONVENTIONS = {convention.name: convention for convention in (CAFFE, TORCHVISION, PLAIN)}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file of weights holds.
+
+    Attributes:
+        tensors, header: see :func:`impasto.tensors.load_tensors`.
+        convention: what the weights expect of their input.
+        source: of the file, for messages.
+    """
+
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, str]
+    convention: InputConvention
+    source: str
 
 
 class Backbone(nn.Module, ABC):

@@ -28,16 +28,15 @@ from .base import (
     InputConvention,
     Padding,
     Pooling,
+    Stored,
     check_options,
     divide_activations,
     mean_activations,
 )
-from .vgg import VGG, VGG19, average_pool
+from .records import BUNDLED, VGG19, BackboneRecord, find_record
+from .vgg import VGG, average_pool
 
-__all__ = ["BUNDLED", "Compact", "load_encoder", "save_encoder"]
-
-_MODELS = Path(__file__).parent.parent / "models"
-BUNDLED = {name: _MODELS / f"{name}.safetensors" for name in ("compact", "slim")}
+__all__ = ["Compact", "build", "load_encoder", "save_encoder"]
 
 
 class Compact(Backbone):
@@ -188,16 +187,22 @@ class Compact(Backbone):
 
 
 def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:
-    """The encoder in ``path``, or the bundled ``name``: its shape stands in the file's header.
+    """The encoder in ``path``, or the bundled ``name``; see :func:`build`."""
+    path = path or BUNDLED[name]
+    return build(find_record(name), Stored(*load_tensors(path), PLAIN, str(path)))
+
+
+def build(record: BackboneRecord, stored: Stored | None) -> Compact | VGG:
+    """The encoder in a file, whose shape stands in the header.
 
     Raises:
-        InputError: if the file is no encoder written by :func:`save_encoder`, or not one of
-            ``name``'s kind.
+        InputError: if the file is no encoder written by :func:`save_encoder`, or not one of the
+            record's kind.
     """
-    path = path or BUNDLED[name]
-    tensors, metadata = load_tensors(path)
+    assert stored is not None, "where weights are drawn, the bundled file gives the shape"
+    name = record.name
     try:
-        config = json.loads(metadata["config"])
+        config = json.loads(stored.header["config"])
         net: Compact | VGG
         if "layers" in config:
             layers = {conv: tuple(map(int, shape)) for conv, shape in config["layers"].items()}
@@ -205,13 +210,13 @@ def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:
         else:
             widths = tuple(tuple(int(w) for w in block) for block in config["widths"])
             net = blank(lambda: VGG(widths, PLAIN, name=name, served=tuple(config["taps"])))
-        net.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+        net.load_state_dict({key: tensor.float() for key, tensor in stored.tensors.items()})
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, InputError):
         raise InputError(
-            f"{path}: not an encoder made by `impasto train encoder`; name another file"
+            f"{stored.source}: not an encoder made by `impasto train encoder`; name another file"
         ) from None
-    if isinstance(net, VGG) != (name == "slim"):
-        raise InputError(f"{path}: not an encoder of {name}'s kind; name another file")
+    if isinstance(net, VGG) != record.mirrored:
+        raise InputError(f"{stored.source}: not an encoder of {name}'s kind; name another file")
     return net.requires_grad_(False)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import blank
 from ..errors import InputError
 from .base import (
     AVERAGE_POOL_GAIN,
@@ -24,19 +25,15 @@ from .base import (
     InputConvention,
     Padding,
     Pooling,
+    Stored,
     check_options,
     mean_activations,
 )
+from .records import RESNET_CONTENT, RESNET_STYLE, BackboneRecord, find_record
 
-__all__ = ["RESNETS", "ResNet", "Smooth"]
+__all__ = ["ResNet", "Smooth", "build", "build_resnet"]
 
 Smooth = Literal["none", "scale", "softmax"]
-
-# Blocks of each stage, and whether they are bottlenecks.
-RESNETS: dict[str, tuple[tuple[int, ...], bool]] = {
-    "resnet18": ((2, 2, 2, 2), False),
-    "resnet50": ((3, 4, 6, 3), True),
-}
 
 
 class _Block(nn.Module):
@@ -112,8 +109,8 @@ class ResNet(Backbone):
     # Means and deviations are less in the hands of a few peaky channels than Gram matrices are, and
     # conv1, before the residual sums, holds colours. Paper 5 takes rb3 for the content and Gram
     # matrices with the preset's weights (1e5, 1e4, 1e3, 1e2).
-    style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(("conv1", "rb1", "rb2", "rb3"), 1.0)
-    content_layers: ClassVar[tuple[str, ...]] = ("rb2", "rb1")
+    style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(RESNET_STYLE, 1.0)
+    content_layers: ClassVar[tuple[str, ...]] = RESNET_CONTENT
     style_loss: ClassVar[str] = "moments"
     presets: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "paper5": {"rb1": 1000.0, "rb2": 100.0, "rb3": 10.0, "rb4": 1.0}
@@ -258,3 +255,55 @@ def _dense(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def _blurred(x: Tensor) -> Tensor:
     """Every other row and column, after weights 1, 2, 1 in both directions: all count alike."""
     return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 2)
+
+
+def build(record: BackboneRecord, stored: Stored | None) -> ResNet:
+    """The network of a record, from a file, or with weights that are still to be drawn."""
+    if stored is None:
+        depths, bottleneck = record.shape
+        return blank(lambda: ResNet(depths, bottleneck, name=record.name))
+    return build_resnet(record.name, stored.tensors, stored.convention, stored.source)
+
+
+def build_resnet(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    convention: InputConvention = TORCHVISION,
+    source: str = "weights",
+) -> ResNet:
+    """A ResNet from tensors with torchvision's names, as many stages as there are.
+
+    Names may begin with ``module.`` or ``module.model.``, as those of networks trained on several
+    GPUs and of the robust ones do.
+
+    Raises:
+        InputError: if the first layer is missing or a shape is not the network's.
+    """
+    stem = next((key for key in tensors if key in _stems("conv1.weight")), None)
+    if stem is None:
+        raise InputError(f"{source}: not {name} weights (no conv1.weight); see `impasto backbones`")
+    prefix = stem.removesuffix("conv1.weight")
+    found = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    depths, bottleneck = find_record(name).shape
+    net = blank(lambda: ResNet(depths, bottleneck, convention, name=name))
+    state = net.state_dict()
+    taps = ["conv1"]
+    for tap in net.every_tap[1:]:
+        own = [key for key in state if key.startswith(f"layer{tap[2:]}.")]
+        if not all(key in found or key.endswith("num_batches_tracked") for key in own):
+            break
+        taps.append(tap)
+    for key, wanted in state.items():
+        served = not key.startswith("layer") or f"rb{key[5]}" in taps
+        if not served or key.endswith("num_batches_tracked"):
+            continue
+        if key not in found or found[key].shape != wanted.shape:
+            raise InputError(f"{source}: {key} does not fit {name}; use other weights")
+        state[key] = found[key].float()
+    net.load_state_dict(state)
+    net.served = None if len(taps) == len(net.every_tap) else tuple(taps)
+    return net.eval().requires_grad_(False)
+
+
+def _stems(key: str) -> list[str]:
+    return [prefix + key for prefix in ("", "module.", "model.", "module.model.")]

@@ -7,7 +7,9 @@ features are read: ``conv4_2`` before the ReLU, ``relu4_2`` after it.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -15,22 +17,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import blank
+from ..errors import InputError
 from .base import (
     AVERAGE_POOL_GAIN,
     PLAIN,
+    TORCHVISION,
     Backbone,
     InputConvention,
     Padding,
     Pooling,
+    Stored,
     check_options,
     divide_activations,
     mean_activations,
 )
+from .records import VGG_CONTENT, VGG_STYLE, BackboneRecord, find_record
 
-__all__ = ["VGG", "VGG16", "VGG19", "average_pool"]
-
-VGG19: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
-VGG16: tuple[tuple[int, ...], ...] = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+__all__ = ["VGG", "average_pool", "build", "build_vgg"]
 
 
 class VGG(Backbone):
@@ -58,10 +62,8 @@ class VGG(Backbone):
         [(1, 4, 16, 24), (1, 8, 8, 12)]
     """
 
-    style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(
-        ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0
-    )
-    content_layers: ClassVar[tuple[str, ...]] = ("relu4_2", "relu4_1", "relu3_1")
+    style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(VGG_STYLE, 1.0)
+    content_layers: ClassVar[tuple[str, ...]] = VGG_CONTENT
 
     def __init__(
         self,
@@ -171,3 +173,54 @@ class VGG(Backbone):
 def average_pool(x: Tensor, size: int) -> Tensor:
     """Averages over ``size`` x ``size`` with the magnitude of maxima."""
     return F.avg_pool2d(x, size) * AVERAGE_POOL_GAIN
+
+
+def build(record: BackboneRecord, stored: Stored | None) -> VGG:
+    """The network of a record, from a file, or with weights that are still to be drawn."""
+    if stored is None:
+        (widths,) = record.shape
+        return blank(lambda: VGG(widths, TORCHVISION, name=record.name))
+    return build_vgg(record.name, stored.tensors, stored.convention, source=stored.source)
+
+
+def build_vgg(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    convention: InputConvention,
+    padding: Padding = "replicate",
+    pooling: Pooling = "max",
+    source: str = "weights",
+) -> VGG:
+    """A VGG from tensors with torchvision's names, ``features.N.weight``, as deep as they go.
+
+    Raises:
+        InputError: if the first layer is missing or a shape is not the network's.
+    """
+    full: tuple[tuple[int, ...], ...] = find_record(name).shape[0]
+    prefix = "" if "0.weight" in tensors else "features."
+    found: dict[str, int] = {}
+    index = 0
+    for block, block_widths in enumerate(full, 1):
+        for position in range(1, len(block_widths) + 1):
+            found[f"conv{block}_{position}"] = index
+            index += 2  # convolution, ReLU
+        index += 1  # pooling
+    there = itertools.takewhile(lambda conv: f"{prefix}{found[conv]}.weight" in tensors, found)
+    found = {conv: found[conv] for conv in there}
+    depths = Counter(int(conv[4]) for conv in found)
+    widths = [full[block - 1][:depth] for block, depth in depths.items()]
+    if not found:
+        raise InputError(
+            f"{source}: not {name} weights (no {prefix}0.weight); see `impasto backbones`"
+        )
+    net = blank(lambda: VGG(tuple(widths), convention, padding, pooling, name))
+    state = {}
+    for conv, number in found.items():
+        for part in ("weight", "bias"):
+            key = f"{prefix}{number}.{part}"
+            expected = getattr(net.convs[conv], part).shape
+            if key not in tensors or tensors[key].shape != expected:
+                raise InputError(f"{source}: {key} does not fit {name}'s {conv}; use other weights")
+            state[f"convs.{conv}.{part}"] = tensors[key].float()
+    net.load_state_dict(state)
+    return net.requires_grad_(False)

@@ -1,16 +1,14 @@
-"""Weights of the pretrained networks: which there are, and how they are found or downloaded."""
+"""Files of weights: found in the cache, or downloaded."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import ssl
 import sys
 import urllib.request
 from contextlib import nullcontext
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,99 +18,12 @@ from ..errors import InputError
 from ..files import home, reason_of, replacing
 from ..progress import Bar, in_notebook
 from ..tensors import check_pickle
+from .records import WeightRecord
 
-__all__ = ["RECORDS", "WeightRecord", "fetch", "find", "home"]
+__all__ = ["fetch", "find"]
 
 TIMEOUT = 30.0  # seconds without a byte from the server
 CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class WeightRecord:
-    """A file of weights, which is downloaded if it is :attr:`pinned`.
-
-    Attributes:
-        name: how people ask for it, such as ``vgg19-caffe``.
-        backbone: ``vgg19``, ``vgg16``, ``resnet50`` or ``resnet18``.
-        filename: its name in the cache folder.
-        address: where it is.
-        size: bytes, if known.
-        sha256: the digest, or of those that are not downloaded its first hex digits, if known.
-        convention: what it expects of its input, ``caffe`` or ``torchvision``.
-        licence: of the weights.
-        kind: ``imagenet``, or ``robust`` for those trained against adversarial perturbations.
-    """
-
-    name: str
-    backbone: str
-    filename: str
-    address: str
-    size: int | None
-    sha256: str | None
-    convention: str
-    licence: str
-    kind: str = "imagenet"
-
-    @property
-    def pinned(self) -> bool:
-        """Whether it is known which file the address gives, to the last bit."""
-        return bool(re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256 or ""))
-
-
-def _robust(backbone: str) -> WeightRecord:
-    # L2 perturbations up to 3 (Salman et al., "Do Adversarially Robust ImageNet Models Transfer
-    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike. No checksum is known.
-    filename = f"{backbone}_l2_eps3.ckpt"
-    address = "https://huggingface.co/madrylab/robust-imagenet-models/resolve/main/" + filename
-    licence = "MIT (Salman et al.), trained on ImageNet"
-    name = f"{backbone}-robust"
-    return WeightRecord(
-        name, backbone, filename, address, None, None, "torchvision", licence, "robust"
-    )
-
-
-def _torchvision(backbone: str, size: int, sha256: str) -> WeightRecord:
-    filename = f"{backbone}-{sha256[:8]}.pth"
-    address = "https://download.pytorch.org/models/" + filename
-    licence = "BSD-3-Clause (torchvision), trained on ImageNet"
-    name = f"{backbone}-torchvision"
-    return WeightRecord(name, backbone, filename, address, size, sha256, "torchvision", licence)
-
-
-def _caffe(backbone: str, sha256: str) -> WeightRecord:
-    # The pixels these expect and their addresses: github.com/jcjohnson/pytorch-vgg. Of the digest,
-    # no more is known than the names have.
-    filename = f"{backbone}-{sha256}.pth"
-    address = "https://web.eecs.umich.edu/~justincj/models/" + filename
-    licence = "CC BY 4.0 (Simonyan & Zisserman, Oxford), converted by Justin Johnson"
-    return WeightRecord(
-        f"{backbone}-caffe", backbone, filename, address, None, sha256, "caffe", licence
-    )
-
-
-RECORDS: dict[str, WeightRecord] = {
-    record.name: record
-    for record in (
-        _caffe("vgg19", "d01eb7cb"),
-        _caffe("vgg16", "00b39a1b"),
-        _torchvision(
-            "vgg19", 574673361, "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"
-        ),
-        _torchvision(
-            "vgg16", 553433881, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
-        ),
-        _torchvision(
-            "resnet50",
-            102530333,
-            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-        ),
-        _torchvision(
-            "resnet18", 46830571, "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
-        ),
-        _robust("resnet50"),
-        _robust("resnet18"),
-    )
-}
 
 
 def find(record: WeightRecord) -> Path | None:
@@ -129,7 +40,7 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
     """The file of ``record``, downloaded into the cache if it is not there yet.
 
     Args:
-        record: one of ``RECORDS``.
+        record: one of :data:`impasto.backbones.records.WEIGHTS`.
         progress: show a bar if standard error is a terminal, or in a notebook.
 
     Raises:

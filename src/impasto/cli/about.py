@@ -62,8 +62,8 @@ def backbones() -> None:
 
         impasto backbones
     """
-    from ..backbones.compact import BUNDLED
-    from ..backbones.weights import RECORDS, find
+    from ..backbones.records import BUNDLED, WEIGHTS
+    from ..backbones.weights import find
     from ..files import home
 
     table = Table(box=None, pad_edge=False)
@@ -72,7 +72,7 @@ def backbones() -> None:
     for name, file in BUNDLED.items():
         megabytes = f"{file.stat().st_size / 1e6:.1f}"
         table.add_row(name, name, f"bundled, {escape(str(file))}", megabytes, "as impasto")
-    for record in RECORDS.values():
+    for record in WEIGHTS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
         absent = "not here" if record.pinned else "by hand"

@@ -213,7 +213,8 @@ def reconstruct(
 
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
-    from ..backbones import KINDS, load_backbone
+    from ..backbones import load_backbone
+    from ..backbones.records import KINDS
     from ..images import check_output, list_pictures, write
     from ..study.reconstruct import reconstruct as study
 

@@ -223,7 +223,7 @@ def train_encoder(
         impasto train encoder --backbone resnet18 --pictures labelled/ --adversarial
         -o robust.safetensors
     """
-    from ..backbones.compact import BUNDLED
+    from ..backbones.records import BUNDLED
     from ..errors import Interrupted
     from ..images.places import check_place
     from ..training.recipes import parse_set

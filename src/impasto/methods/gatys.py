@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone, load_backbone
-from ..backbones.compact import BUNDLED
-from ..backbones.resnet import RESNETS, Smooth
+from ..backbones.records import BACKBONES, BUNDLED
+from ..backbones.resnet import Smooth
 from ..color import match, own_colors, with_colors_of
 from ..device import (
     arranged,
@@ -162,7 +162,7 @@ class Gatys:
             *(backbone, weights_file),
             convention=convention,
             padding=padding,
-            pooling=pooling or ("average" if backbone in RESNETS else "max"),
+            pooling=pooling or (BACKBONES[backbone].pooling if backbone in BACKBONES else "max"),
             smooth=smooth or "none",
         )
         self.notes: list[str] = []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbones import ResNet
-from ..backbones.resnet import RESNETS
+from ..backbones.records import BACKBONES
 from ..device import arranged, choose_device
 from ..errors import InputError, Interrupted
 from ..files import check_apart, path_of, paths_of
@@ -316,7 +316,8 @@ def classify(
     folders = paths_of(folders, "folders")
     run, out = path_of(run, "run"), path_of(out, "out")
     recipe = None if recipe is None else path_of(recipe, "recipe")
-    if name not in RESNETS:
+    record = BACKBONES.get(name)
+    if record is None or record.builder != "resnet":
         raise InputError(f"backbone {name!r}: give resnet18 or resnet50")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
@@ -349,7 +350,8 @@ def classify(
     counts = (f"{name} {len(own)}" for name, own in zip(classes, pictures.train, strict=True))
     log(f"{', '.join(counts)} to learn from, {len(pictures.validation)} held out")
     torch.manual_seed(config.seed)
-    model = arranged(Classifier(ResNet(*RESNETS[name], name=name), len(classes)), where)
+    depths, bottleneck = record.shape
+    model = arranged(Classifier(ResNet(depths, bottleneck, name=name), len(classes)), where)
     optimizer = torch.optim.SGD(
         model.parameters(),
         config.learning_rate,

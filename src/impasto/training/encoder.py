@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..backbones import load_vgg
-from ..backbones.compact import BUNDLED, Compact, save_encoder
+from ..backbones.compact import Compact, save_encoder
+from ..backbones.records import BUNDLED
 from ..device import arranged, choose_device, choose_precision
 from ..errors import InputError
 from ..files import check_apart, path_of

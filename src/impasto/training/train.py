@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ..backbones.compact import BUNDLED
+from ..backbones.records import BUNDLED
 from ..device import choose_device
 from ..errors import InputError
 from ..files import check_apart, check_name, path_of, paths_of, same_file
