@@ -33,7 +33,7 @@ from impasto.methods.flows import SHIFTS
 from impasto.methods.onepass import bundled
 from impasto.study.figures import labelled
 from impasto.study.metrics import grid_energy, luminance_ssim
-from impasto.training.fit import history
+from impasto.training.logs import history
 
 FLOWS: dict[str, tuple[str, str]] = {
     "artflow": ("artflow", "adain"),

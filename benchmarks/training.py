@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from impasto.backbones.weights import load_tensors
 from impasto.device import tune
-from impasto.training.fit import history
+from impasto.training.logs import history
 from impasto.training.train import read_recipe, train
 
 HERE = Path(__file__).parent

@@ -10,9 +10,9 @@ import pytest
 
 from impasto.errors import InputError
 from impasto.methods import METHODS
+from impasto.training.bank import DistillConfig
 from impasto.training.classify import ClassifyConfig
-from impasto.training.data import DataConfig
-from impasto.training.distill import DistillConfig
+from impasto.training.crops import DataConfig
 from impasto.training.fit import TrainingConfig
 from impasto.training.recipes import build, parse_set, read_toml, typed
 from impasto.training.train import Stage, _with_vgg, read_recipe, trainable
