@@ -34,7 +34,7 @@ from impasto.methods.reversible import SHIFTS
 from impasto.study.figures import labelled
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.tensors import load_tensors
-from impasto.training.fit import history
+from impasto.training.logs import history
 
 FLOWS: dict[str, tuple[str, str]] = {
     "artflow": ("artflow", "adain"),

@@ -26,7 +26,7 @@ from impasto import load
 from impasto.images import fit, resize, write
 from impasto.methods.johnson import FILES, Johnson
 from impasto.tensors import load_tensors
-from impasto.training.fit import history
+from impasto.training.logs import history
 
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
 SIZE = 256  # short side of a result on the sheets

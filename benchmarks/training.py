@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from impasto.device import tune
 from impasto.tensors import load_tensors
-from impasto.training.fit import history
+from impasto.training.logs import history
 from impasto.training.train import read_recipe, train
 
 HERE = Path(__file__).parent

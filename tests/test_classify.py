@@ -13,14 +13,8 @@ from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.tensors import load_tensors
 from impasto.training import classify as training
-from impasto.training.classify import (
-    Classifier,
-    ClassifyConfig,
-    Labelled,
-    attack,
-    classify,
-    labels_of,
-)
+from impasto.training.classify import Classifier, ClassifyConfig, Labelled, attack, classify
+from impasto.training.labels import labels_of
 
 SMALL = ((1, 1), False)
 CONFIG = {"batch": 12, "size": 32, "short_side": 32, "checkpoint_every": 10, "attacks": 2}
@@ -92,7 +86,7 @@ def test_the_split_is_stable_and_leaves_pictures_to_learn_from(folder, tmp_path)
     sets = [Labelled(labels_of([folder]), config, print) for _ in range(2)]
     assert [len(own) for own in sets[0].train] == [len(own) for own in sets[1].train]
     assert 0 < len(sets[0].validation) < 24
-    crops, labels = sets[0].batch(torch.Generator().manual_seed(0))
+    crops, labels = next(sets[0].batches(0, torch.device("cpu")))
     assert crops.shape == (12, 3, 32, 32)
     assert set(labels.tolist()) == {0, 1}
 

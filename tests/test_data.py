@@ -12,7 +12,9 @@ from data import painting, photo
 
 from impasto.errors import InputError
 from impasto.images import write
-from impasto.training.data import DataConfig, Pairs, PictureSet, Stream, random_crop, seed_of
+from impasto.training.crops import DataConfig, random_crop
+from impasto.training.sets import PictureSet
+from impasto.training.stream import Pairs, Stream, seed_of
 
 CONFIG = DataConfig(size=24, short_side=40, workers=0)
 
@@ -184,13 +186,6 @@ def test_processes_share_every_batch(folders):
     for step in range(3):
         joined = torch.cat([shares[0][step][0], shares[1][step][0]])
         assert torch.equal(joined, whole[step][0])
-
-
-def test_waiting_is_a_share(folders):
-    stream = Stream(pairs(folders), 4)
-    assert stream.waiting == 0
-    batches(stream, 4)
-    assert 0 < stream.waiting <= 1
 
 
 def test_seeds():

@@ -140,14 +140,14 @@ def test_other_broken_libraries_are_told(tmp_path):
 
 def test_what_is_not_installed_is_told_with_the_command(monkeypatch, no_card):
     there = doctor.find_spec
-    absent = {"pillow_heif", "skimage", "lightning"}
+    absent = {"pillow_heif", "skimage", "lightning_fabric"}
     monkeypatch.setattr(doctor, "find_spec", lambda name: None if name in absent else there(name))
     told = rows()
     assert "no HEIC" in told["pictures"]
     for extra, modules in {
         "heic": "pillow_heif",
         "photos": "skimage",
-        "train": "lightning",
+        "train": "lightning_fabric",
         "study": "skimage",
     }.items():
         assert f'{extra} ({modules}): pip install "impasto[{extra}]"' in told["missing"]
@@ -156,11 +156,11 @@ def test_what_is_not_installed_is_told_with_the_command(monkeypatch, no_card):
 def test_every_extra_is_looked_for():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     table = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    found, known = {}, {"pillow-heif": "pillow_heif", "scikit-image": "skimage"}
+    found, known = {}, {"scikit-image": "skimage"}
     for extra, listed in re.findall(r"^(\w+) = \[(.*)\]$", table, re.MULTILINE):
         names = re.findall(r'"([\w-]+)(?:>|"|=)', listed)
         if extra not in ("test", "dev"):
-            found[extra] = tuple(known.get(name, name) for name in names)
+            found[extra] = tuple(known.get(name, name.replace("-", "_")) for name in names)
     assert found == doctor.EXTRAS
 
 

@@ -12,13 +12,13 @@ from data import painting, photo
 from safetensors import safe_open
 
 import impasto
-from impasto.backbones.weights import load_tensors, save_tensors
 from impasto.errors import InputError
 from impasto.finish import REPAIRS, Origin, finished
 from impasto.methods import METHODS
 from impasto.methods.feedforward import OnePass
 from impasto.methods.model import MODELS
 from impasto.statistics import Moments
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.ghiasi import untrained
 
 CPU = {"device": "cpu", "precision": "float32"}

@@ -21,10 +21,14 @@ from impasto.errors import InputError, Interrupted
 from impasto.files import PARTS, part_name
 from impasto.images import write
 from impasto.tensors import load_tensors, save_tensors
-from impasto.training.data import DataConfig, Pairs, PictureSet
-from impasto.training.fit import Fit, Hardware, TrainingConfig, finished, fit, history
+from impasto.training.accelerator import Hardware
+from impasto.training.crops import DataConfig
+from impasto.training.fit import MethodTask, TrainingConfig, finished, fit
+from impasto.training.logs import history
 from impasto.training.methods import TRAINABLE
+from impasto.training.sets import PictureSet
 from impasto.training.sheets import draw_losses, sheet
+from impasto.training.stream import Pairs
 from impasto.training.train import train
 
 CPU = Hardware("cpu", "float32")
@@ -144,10 +148,10 @@ class Noted(Pairs):
 
     drawn: list[int]
 
-    def __getitem__(self, index):
+    def windows(self, index):
         if self.split == "train":
             self.drawn.append(index)
-        return super().__getitem__(index)
+        return super().windows(index)
 
 
 def one_of_two(folder: Path) -> None:
@@ -326,7 +330,7 @@ def test_a_cosine_goes_on_over_the_same_steps_alone(folders, tmp_path):
 def test_a_torn_line_of_the_log_is_skipped(folders, tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, "cut", on_progress=lambda step, *more: step == 7)
-    log = tmp_path / "cut" / "log" / "version_0" / "metrics.csv"
+    log = tmp_path / "cut" / "losses.csv"
     whole = log.read_bytes()
     rows = history(tmp_path / "cut")
     for torn in (b"8", b"8,0.01,1e-", b"8,0.01,0.2,0.1,0.1,7,,,"):
@@ -350,16 +354,17 @@ def test_a_damaged_checkpoint_is_named(folders, tmp_path, keep):
 
 
 def test_waiting_is_that_of_the_training(folders, tmp_path, monkeypatch):
-    plain, seen = Fit.evaluate, {}
+    plain, seen = MethodTask.evaluate, []
 
     def evaluate(self, split):
-        seen[split] = self.stream.waiting
         time.sleep(0.5)
         return plain(self, split)
 
-    monkeypatch.setattr(Fit, "evaluate", evaluate)
+    monkeypatch.setattr(MethodTask, "evaluate", evaluate)
     run(tmp_path, "run", dataclasses.replace(CONFIG, validate_every=100))
-    assert finished(tmp_path / "run")["waiting"] >= round(seen["test"], 4)
+    seen = [row["waiting"] for row in history(tmp_path / "run")]
+    assert all(0 <= share <= 1 for share in seen)
+    assert finished(tmp_path / "run")["waiting"] == round(seen[-1], 4)
 
 
 def test_a_lost_loss_ends_the_run(folders, tmp_path):
@@ -632,12 +637,11 @@ def test_training_from_python_takes_names_and_refuses_the_rest(folders, tmp_path
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folders, tmp_path, monkeypatch):
-    def full(self, path):
+    def full(state, path):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Fit, "_flush", lambda self: None)
-    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(InputError, match=r"cannot write the checkpoint \(No space left"):
         run(tmp_path, "run")
     assert not list((tmp_path / "run").glob("*.part"))
@@ -685,18 +689,3 @@ def test_losses_are_drawn_even_if_there_are_none(tmp_path):
     draw_losses([], tmp_path / "none.png")
     draw_losses([{"step": 1, "train/a": 0.0, "train": 0.0}], tmp_path / "zero.png")
     assert (tmp_path / "none.png").exists() and (tmp_path / "zero.png").exists()
-
-
-@pytest.mark.parametrize("missing", ["lightning", "matplotlib", "tensorboard"])
-def test_lightning_is_imported_late_and_its_remedy_named(missing):
-    code = (
-        "import sys, impasto, impasto.cli, impasto.pipeline, impasto.methods\n"
-        "assert 'lightning' not in sys.modules and 'matplotlib' not in sys.modules\n"
-        f"sys.modules[{missing!r}] = None\n"
-        "try:\n    import impasto.training.train\n"
-        "except impasto.errors.InputError as error:\n"
-        "    said, remedy = str(error), 'is not here: pip install \"impasto[train]\"'\n"
-        f"    sys.exit(not ({missing!r} in said and remedy in said))\n"
-        "sys.exit(1)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

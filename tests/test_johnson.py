@@ -353,7 +353,6 @@ RECIPE = (
 
 
 def test_paintings_may_stand_in_the_recipe_and_stay_the_same(run, folder, tmp_path):
-    pytest.importorskip("lightning")
     for i in range(6):
         write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
     write(tmp_path / "own.png", painting())
@@ -379,7 +378,6 @@ def test_a_name_with_a_dot_is_kept(run, folder, tmp_path, photo_file):
 
 
 def test_training_by_the_command(run, folder, tmp_path):
-    pytest.importorskip("lightning")
     for i in range(6):
         write(tmp_path / "photos" / f"{i}.png", photo(seed=i))
     Path("recipe.toml").write_text(RECIPE.replace("STYLES", ""), encoding="utf-8")

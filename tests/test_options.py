@@ -32,7 +32,6 @@ from impasto.options import (
     ListOf,
     Number,
     Options,
-    Text,
     Whole,
     again,
     option,
@@ -290,7 +289,7 @@ def test_sweeps_read_options_as_they_are_declared():
     assert parse("smooth=softmax,rb3:scale") == ("smooth", ["softmax", {"rb3": "scale"}])
     with pytest.raises(InputError, match="--vary lr is -1.0: must be above 0"):
         parse("lr=-1")
-    with pytest.raises(InputError, match="sweep of method adain has no option 'levels': method wct"):
+    with pytest.raises(InputError, match="method adain has no option 'levels': method wct"):
         parse("levels=relu1_1", "adain")
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 
 from impasto.errors import InputError
+from impasto.training.bank import DistillConfig
 from impasto.training.classify import ClassifyConfig
-from impasto.training.data import DataConfig
-from impasto.training.distill import DistillConfig
+from impasto.training.crops import DataConfig
 from impasto.training.fit import TrainingConfig
 from impasto.training.methods import TRAINABLE
 from impasto.training.recipes import build, parse_set, read_toml, typed

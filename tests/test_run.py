@@ -9,7 +9,7 @@ from data import LINKS
 
 from impasto.errors import InputError, check_finite, check_share
 from impasto.files import check_apart, path_of, paths_of, save
-from impasto.training.run import save_state
+from impasto.training.checkpoint import save_state
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):

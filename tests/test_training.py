@@ -16,8 +16,8 @@ from impasto.errors import InputError, Interrupted
 from impasto.images import write
 from impasto.networks.decoder import HUANG, Decoder
 from impasto.tensors import load_tensors, save_tensors
-from impasto.training.data import PictureSet
-from impasto.training.distill import DistillConfig, _unseen, distill, dream
+from impasto.training.bank import DistillConfig
+from impasto.training.distill import distill
 from impasto.training.encoder import read_recipe, train
 from impasto.training.methods.regress import (
     _mirrored,
@@ -27,6 +27,8 @@ from impasto.training.methods.regress import (
     fit_decoder,
     fit_layers,
 )
+from impasto.training.sets import PictureSet
+from impasto.training.student import _unseen, dream
 from impasto.training.teachers import CollaborativeTeacher
 
 CONFIG = DistillConfig(
@@ -100,7 +102,7 @@ def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path, d
     with pytest.raises(Killed):
         distill(pictures, teachers, config, tmp_path / "cut", None, log, every=10)
     resumed, _ = run(folders, teacher, tmp_path / "cut", config, lines)
-    assert any("going on at step 10" in line for line in lines)
+    assert any("going on from last.pt at step 10" in line for line in lines)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name])
 
@@ -110,7 +112,7 @@ def test_the_student_learns_from_pictures_optimised_through_itself(folders, teac
     config = dataclasses.replace(CONFIG, steps=14, dreams=40, dream_every=4)
     net, _ = run(folders, teacher, tmp_path / "run", config, lines)
     assert any("optimised through it" in line for line in lines)
-    own = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["own"]
+    own = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["task"]
     assert own["crops"].shape == (40, 3, 32, 32)
     seen = teacher(own["crops"][:1].float() / 255, ["relu2_1"])["relu2_1"][0].flatten(1).T
     expected = seen[own["positions"]["relu2_1"][0].long()]

@@ -26,7 +26,7 @@ Row = tuple[str, str]
 EXTRAS = {
     "heic": ("pillow_heif",),
     "photos": ("skimage",),
-    "train": ("lightning", "tensorboard", "matplotlib"),
+    "train": ("lightning_fabric", "tensorboard", "matplotlib"),
     "study": ("skimage", "matplotlib"),
 }
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -329,9 +330,23 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         patch.setattr(torch.mps, "current_allocated_memory", used, raising=False)
         patch.setattr(torch.mps, "driver_allocated_memory", used, raising=False)
         patch.setattr(impasto.device.choice, "_noted", set(), raising=False)
+        patch.setattr(torch.cuda, "set_device", lambda device: None)
+        patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)  # also in threads
+        _play_fabric(card, patch)
         stack.enter_context(_Dispatch(card))
         stack.enter_context(_Names(card))
         yield card
+
+
+def _play_fabric(card: Card, patch) -> None:
+    """Let Lightning Fabric, where it is installed, see the card."""
+    if find_spec("lightning_fabric") is None:
+        return
+    from lightning_fabric.accelerators import mps
+
+    found = [0] if card.kind == "mps" else []
+    patch.setattr(mps, "_get_all_available_mps_gpus", lambda: found)
+    patch.setattr(mps.MPSAccelerator, "is_available", staticmethod(lambda: bool(found)))
 
 
 class _Event:

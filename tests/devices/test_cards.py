@@ -199,8 +199,9 @@ def test_trainings_of_their_own_loop_do_not_wait_in_it(monkeypatch, tmp_path):
         learn(painting(64, 80), size=64, steps=steps)
 
     def distilled(steps, run):
-        from impasto.training.data import PictureSet
-        from impasto.training.distill import DistillConfig, distill
+        from impasto.training.bank import DistillConfig
+        from impasto.training.distill import distill
+        from impasto.training.sets import PictureSet
 
         teacher = load_backbone("slim").to("cuda")
         taps = ["relu1_1", "relu2_1"]

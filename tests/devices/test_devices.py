@@ -25,8 +25,8 @@ from impasto.study.compare import available, compare
 from impasto.study.leak import leak
 from impasto.study.reconstruct import reconstruct
 from impasto.study.sweep import sweep
+from impasto.training.accelerator import Hardware
 from impasto.training.classify import classify
-from impasto.training.fit import Hardware
 from impasto.training.learn import learn
 from impasto.training.methods import TRAINABLE
 from impasto.training.train import train
@@ -208,7 +208,6 @@ def test_a_classifier(card, tmp_path):
 
 def test_the_training_loop_and_going_on_elsewhere(monkeypatch, tmp_path):
     """All of a run on Apple's GPU; its checkpoint goes on on a CPU."""
-    pytest.importorskip("lightning")
     for number in range(10):
         write(tmp_path / "photos" / f"{number}.png", photo(40, 50, seed=number))
         write(tmp_path / "paintings" / f"{number}.png", painting(40, 50, seed=number))
@@ -220,12 +219,7 @@ def test_the_training_loop_and_going_on_elsewhere(monkeypatch, tmp_path):
     changes |= {"training.checkpoint_every": 3, "options.widths": [[8], [8], [8], [8]]}
     said: list[str] = []
     given = {"changes": changes, "log": said.append}
-    lightning = "lightning.fabric.accelerators.mps"
-    with monkeypatch.context() as patch, playing(CARDS["apple"](), monkeypatch) as card:
-        patch.setattr(f"{lightning}._get_all_available_mps_gpus", lambda: [0])
-        for place in (lightning, "lightning.pytorch.accelerators.mps"):
-            there = staticmethod(lambda: True)
-            patch.setattr(f"{place}.MPSAccelerator.is_available", there)
+    with playing(CARDS["apple"](), monkeypatch) as card:
         train("adain", *places, tmp_path / "m.safetensors", steps=3, **given)
     assert ran(card)
     assert not [wait for wait in card.waits if "adain.py" in wait or "perceptual.py" in wait]

@@ -19,7 +19,10 @@ from test_manners import EVERY, style_for
 import impasto
 from impasto.errors import InputError
 from impasto.images import write
-from impasto.training.data import DataConfig, Pairs, PictureSet, Stream, one_thread_each
+from impasto.training.crops import DataConfig
+from impasto.training.sets import PictureSet
+from impasto.training.stream import Pairs, Stream
+from impasto.training.threads import one_thread_each
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def pairs(folder, workers, memory=1.0):
 
 @pytest.mark.parametrize("memory", [1.0, 0.0])
 def test_crops_do_not_depend_on_who_prepares_them(folder, monkeypatch, memory):
-    monkeypatch.setattr("impasto.training.data._cores", lambda: 4)
+    monkeypatch.setattr("impasto.training.stream.cores", lambda: 4)
     threads = torch.get_num_threads()
     each = []
     for workers in (0, 1, 3):
@@ -161,7 +164,7 @@ def test_threads_end_where_their_start_is_cut_short(monkeypatch):
                 raise KeyboardInterrupt
             return super().wait(timeout)
 
-    monkeypatch.setattr("impasto.training.data.Barrier", Cut)
+    monkeypatch.setattr("impasto.training.threads.Barrier", Cut)
     with pytest.raises(KeyboardInterrupt), one_thread_each(2):
         pass
     assert not [thread for thread in enumerate_threads() if "impasto-data" in thread.name]

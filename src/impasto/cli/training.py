@@ -127,7 +127,7 @@ def train_method(
         impasto train johnson --photos photos/ --style night.jpg --style wave.jpg
     """
     from ..errors import Interrupted
-    from ..training.fit import Hardware, is_main
+    from ..training.accelerator import Hardware, is_main
     from ..training.recipes import parse_set
     from ..training.train import train
 

@@ -9,9 +9,7 @@ and styled through such weights are cleaner (after Engstrom et al. 2019 and Naka
 from __future__ import annotations
 
 import json
-import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,23 @@ from torch.nn import functional as F
 
 from ..backbones import ResNet
 from ..backbones.records import BACKBONES
-from ..device import arranged, choose_device
-from ..errors import InputError, Interrupted
+from ..errors import InputError
 from ..files import check_apart, path_of, paths_of
-from ..images import list_pictures
 from ..progress import drawn
 from ..tensors import save_tensors
-from .data import decode, name_others, place_of, random_crop
+from .accelerator import Accelerator, Hardware, accelerator
+from .crops import Window, below, cut
+from .labels import labels_of
+from .loop import Loop, OnProgress, Plan, Task
+from .optimizers import warm_cosine
 from .recipes import build, check, check_fields, merged, nested, read_toml
-from .run import Latest, OnProgress, save_state
+from .sets import decoded, place_of
+from .stream import crops_of, seed_of, to_device
 
-__all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify", "labels_of"]
+__all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify"]
 
+WARM = 50  # steps in which the rate grows
+WORKERS = 2  # threads that cut crops ahead
 REFERENCE = 224  # pixels: the side of the pictures that epsilon is for
 
 
@@ -96,57 +99,6 @@ class ClassifyConfig:
         return self.epsilon * self.size / REFERENCE
 
 
-def labels_of(
-    folders: Sequence[Path], warn: Callable[[str], None] = lambda line: None
-) -> dict[str, list[Path]]:
-    """Pictures by class, sorted: the folders below a folder are classes, with all below these.
-
-    In a folder without any below, a class is what stands before the last ``_`` of a file's name,
-    ``monet`` of ``monet_0012.jpg``.
-
-    Args:
-        folders: to be searched; links are followed, never in circles.
-        warn: called with a line for files that are passed over.
-
-    Raises:
-        InputError: if there are fewer than two classes, or a file's name has none.
-    """
-    found: dict[str, list[Path]] = {}
-    folders = paths_of(folders, "folders")
-    for folder in folders:
-        files = list_pictures(folder)
-        classes: dict[str, list[Path]] = {}
-        above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
-        for path in sorted(below, key=Path.is_symlink):  # a class has its own name before a link's
-            real = os.path.realpath(path)
-            if path.name[0] == "." or real in above:
-                continue
-            above.add(real)  # another link to it is no class of its own
-            if pictures := list_pictures(path, recursive=True):
-                classes[path.name] = pictures
-        name_others(folder, warn)
-        if classes and files:
-            names = ", ".join(path.name for path in files[:3]) + (", ..." if files[3:] else "")
-            warn(f"{folder}: skipped {len(files)} pictures beside the folders of classes: {names}")
-        for name, pictures in classes.items():
-            found.setdefault(name, []).extend(pictures)
-        for path in [] if classes else files:
-            name = path.stem.rpartition("_")[0]
-            if not name:
-                raise InputError(
-                    f"{path}: its name has no class; call it CLASS_NUMBER{path.suffix}"
-                )
-            found.setdefault(name, []).append(path)
-    if len(found) < 2:
-        names = ", ".join(map(str, folders))
-        raise InputError(
-            f"{names}: {len(found)} classes of pictures; make a folder for each class, or name the "
-            "files CLASS_NUMBER.jpg"
-        )
-    return dict(sorted(found.items()))
-
-
 class Labelled:
     """Decoded pictures by class, those for validation (chosen by a hash of the name) apart.
 
@@ -169,30 +121,36 @@ class Labelled:
         self.train: list[list[Tensor]] = []
         self.validation: list[tuple[Tensor, int]] = []
         for label, (name, paths) in enumerate(classes.items()):
-            own = []
-            for path in paths:
-                try:
-                    picture = decode(path, config.short_side)
-                except InputError as error:
-                    warn(f"skipped: {error}")
-                    continue
-                if place_of(path) < config.validation:
+            learnt = []
+            for path, picture in zip(paths, decoded(paths, config.short_side), strict=True):
+                if isinstance(picture, InputError):
+                    warn(f"skipped: {picture}")
+                elif place_of(path) < config.validation:
                     self.validation.append((picture, label))
                 else:
-                    own.append(picture)
-            if not own:
+                    learnt.append(picture)
+            if not learnt:
                 raise InputError(f"class {name}: no picture to learn from; add some to its folder")
-            self.train.append(own)
+            self.train.append(learnt)
 
-    def batch(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Crops ``(B, 3, size, size)`` in 0..1 and their labels ``(B,)``."""
-        labels = torch.randint(len(self.train), (self.config.batch,), generator=rng)
-        crops = []
-        for label in labels.tolist():
-            pool = self.train[label]
-            picture = pool[int(torch.randint(len(pool), (), generator=rng))]
-            crops.append(random_crop(picture, self.config.size, rng))
-        return torch.stack(crops), labels
+    def labels(self, step: int) -> Tensor:
+        """Random labels ``(B,)`` of the batch of a step."""
+        rng = torch.Generator().manual_seed(seed_of(self.config.seed, "labels", step))
+        return torch.randint(len(self.train), (self.config.batch,), generator=rng)
+
+    def windows(self, step: int) -> list[Window]:
+        """What the crops of the batch are made of."""
+        rng = torch.Generator().manual_seed(seed_of(self.config.seed, "crops", step))
+        pools = [self.train[label] for label in self.labels(step).tolist()]
+        return [cut(pool[below(len(pool), rng)], self.config.size, rng) for pool in pools]
+
+    def batches(
+        self, start: int, device: torch.device
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Crops ``(B, 3, size, size)`` in 0..1 and their labels ``(B,)``, from a step on."""
+        crops = crops_of(self.windows, self.config.size, start, WORKERS, device)
+        for step, batch in enumerate(crops, start):
+            yield batch, to_device(self.labels(step), device)
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The middles of the pictures kept aside, in batches."""
@@ -272,6 +230,42 @@ def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> d
     return {name: float(value) / max(count, 1) for name, value in right.items()}
 
 
+class Classification(Task):
+    """A classifier in training."""
+
+    network: Classifier
+
+    def __init__(self, model: Classifier, pictures: Labelled, config: ClassifyConfig) -> None:
+        self.network, self.pictures, self.config = model, pictures, config
+        self.schedule = warm_cosine(config.steps, WARM)
+
+    def optimizers(self, device: torch.device) -> list[torch.optim.Optimizer]:
+        config = self.config
+        return [
+            torch.optim.SGD(
+                self.network.parameters(),
+                config.learning_rate,
+                config.momentum,
+                weight_decay=config.weight_decay,
+                nesterov=config.momentum > 0,
+            )
+        ]
+
+    def batches(
+        self, start: int, accelerator: Accelerator
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        return self.pictures.batches(start, accelerator.device)
+
+    def loss(self, crops: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        if config.adversarial:
+            crops = attack(self.network, crops, labels, config.radius, config.attacks)
+        return {"cross_entropy": F.cross_entropy(self.network(crops), labels)}
+
+    def report(self, step: int, steps: int, loss: float, validation: Mapping[str, float]) -> str:
+        return f"step {step}/{steps}  loss {loss:.3f}"
+
+
 @drawn("training")
 def classify(
     name: str,
@@ -301,7 +295,7 @@ def classify(
         adversarial, steps: instead of the recipe's.
         changes: likewise: keys of the recipe -> values.
         device: see :mod:`impasto.device`.
-        on_progress: see :data:`impasto.training.run.OnProgress`.
+        on_progress: see :data:`impasto.training.loop.OnProgress`.
         progress: draw a bar, which notebooks draw too.
         log: called with a line of progress.
 
@@ -336,64 +330,24 @@ def classify(
         config = replace(config, steps=steps)
     check_apart([out, run / "last.pt"], [recipe])
     classes = labels_of(folders, log)
-    where = choose_device(device)
-    settings = json.dumps({"backbone": name, "classes": list(classes), **asdict(config)})
-    checkpoint = run / "last.pt"
-    state: dict[str, Any] | None = None
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state["settings"] != settings:
-            raise InputError(
-                f"{run}: holds a run with other settings; choose another --run or delete it"
-            )
+    place = accelerator(Hardware(device, "float32"))
+    settings = {"backbone": name, "classes": list(classes), **asdict(config)}
     pictures = Labelled(classes, config, log)
     counts = (f"{name} {len(own)}" for name, own in zip(classes, pictures.train, strict=True))
     log(f"{', '.join(counts)} to learn from, {len(pictures.validation)} held out")
     torch.manual_seed(config.seed)
     depths, bottleneck = record.shape
-    model = arranged(Classifier(ResNet(depths, bottleneck, name=name), len(classes)), where)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        config.learning_rate,
-        config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
+    model = Classifier(ResNet(depths, bottleneck, name=name), len(classes))
+    plan = Plan(
+        steps=config.steps,
+        validate_every=config.checkpoint_every,
+        log_every=10,
+        checkpoint_every=config.checkpoint_every,
+        samples_every=0,
+        seed=config.seed,
     )
-    rng = torch.Generator().manual_seed(config.seed)
-    step = 0
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        rng.set_state(state["rng"])
-        step = state["step"]
-        log(f"going on at step {step}")
-    run.mkdir(parents=True, exist_ok=True)
-
-    def keep() -> None:
-        kept = {"settings": settings, "model": model.state_dict(), "step": step}
-        kept |= {"optimizer": optimizer.state_dict(), "rng": rng.get_state()}
-        save_state(checkpoint, kept)
-
-    latest = Latest()
-    while step < config.steps:
-        for group in optimizer.param_groups:
-            wave = (1 + math.cos(math.pi * step / config.steps)) / 2
-            group["lr"] = config.learning_rate * wave * min(1.0, (step + 1) / 50)
-        crops, labels = (part.to(where) for part in pictures.batch(rng))
-        model.train()
-        if config.adversarial:
-            crops = attack(model, crops, labels, config.radius, config.attacks)
-        loss = F.cross_entropy(model(crops), labels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        step += 1
-        ends = on_progress(step, config.steps, latest(loss.detach()))
-        if ends or step % config.checkpoint_every == 0 or step == config.steps:
-            keep()
-            log(f"step {step}/{config.steps}  loss {float(loss.detach()):.3f}")
-        if ends:
-            raise Interrupted(step)
+    task = Classification(model, pictures, config)
+    Loop(task, plan, place, run / "last.pt", settings, True, on_progress, log).train()
     figures = accuracy(model, pictures, config)
     log(", ".join(f"{kind} {share:.1%} right" for kind, share in figures.items()))
     weights = {
@@ -402,7 +356,7 @@ def classify(
         for key, tensor in {**model.net.state_dict(), **model.fc.state_dict(prefix="fc.")}.items()
     }
     header = {"backbone": name, "convention": model.net.convention.name, "format": "1"}
-    header |= {"figures": json.dumps(figures), "recipe": settings}
+    header |= {"figures": json.dumps(figures), "recipe": json.dumps(settings)}
     save_tensors(out, weights, header)
     log(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")
     return figures

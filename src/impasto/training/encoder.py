@@ -18,10 +18,11 @@ from ..device import arranged, choose_device, choose_precision
 from ..errors import InputError
 from ..files import check_apart, path_of
 from ..progress import drawn
-from .data import PictureSet, check_run_apart
-from .distill import DistillConfig, Teacher, distill
+from .bank import DistillConfig, Teacher
+from .distill import distill
+from .loop import OnProgress
 from .recipes import build, check, merged, nested, read_toml
-from .run import OnProgress
+from .sets import PictureSet, check_run_apart
 from .teachers import CollaborativeTeacher
 
 __all__ = ["read_recipe", "train"]
@@ -100,7 +101,7 @@ def train(
         name: ``compact`` or ``slim``.
         changes: instead of the recipe's: its keys -> values.
         device: see :mod:`impasto.device`.
-        on_progress: see :data:`impasto.training.run.OnProgress`.
+        on_progress: see :data:`impasto.training.loop.OnProgress`.
         progress: draw a bar, which notebooks draw too.
 
     Raises:
@@ -126,7 +127,8 @@ def train(
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
     check_run_apart(run, [photos, paintings])
     check_apart(
-        [out, run / "bank.pt", run / "last.pt", run / "log.jsonl"], [teacher, teacher_relu5, recipe]
+        [out, run / "bank.pt", run / "last.pt", run / "losses.csv"],
+        [teacher, teacher_relu5, recipe],
     )
     where = choose_device(device)
     vgg = arranged(load_vgg("vgg19", teacher, convention=convention, photos=photos))

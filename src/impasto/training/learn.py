@@ -29,9 +29,10 @@ from ..progress import drawn
 from ..samples import PHOTOGRAPHS, photograph
 from ..statistics import Moments
 from ..styles import read_painting, reduce
-from .data import PictureSet, random_crop
+from .crops import random_crop
+from .logs import Latest
 from .methods.ghiasi import GhiasiTraining
-from .run import Latest
+from .sets import PictureSet
 
 __all__ = ["learn"]
 

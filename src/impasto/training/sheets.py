@@ -47,10 +47,12 @@ def draw_losses(history: Sequence[dict[str, float]], path: Path) -> None:
 
     Args:
         history: rows with ``step`` and, where logged, ``train/TERM`` and ``validation/TERM``.
-        path: replaced whole.
+        path: replaced whole; nothing is drawn where Matplotlib is not installed.
     """
-    from matplotlib.figure import Figure  # drawn without a window, whatever the system has
-
+    try:
+        from matplotlib.figure import Figure  # drawn without a window, whatever the system has
+    except ImportError:
+        return
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     names = sorted({name.split("/")[1] for row in history for name in row if "/" in name})
@@ -59,9 +61,9 @@ def draw_losses(history: Sequence[dict[str, float]], path: Path) -> None:
             points = [(r["step"], r[f"{side}/{name}"]) for r in history if f"{side}/{name}" in r]
             if points:
                 x, y = zip(*points, strict=True)
-                label, colour = f"{name}, {side}", f"C{index % 10}"
+                label, color = f"{name}, {side}", f"C{index % 10}"
                 mark = "." if side == "validation" else ""
-                axes.plot(x, y, mark + "-", color=colour, label=label, lw=width, alpha=alpha)
+                axes.plot(x, y, mark + "-", color=color, label=label, lw=width, alpha=alpha)
     values = [v for row in history for name, v in row.items() if "/" in name]
     if values and min(values) > 0:
         axes.set_yscale("log")

@@ -25,19 +25,14 @@ from ..errors import InputError
 from ..files import check_apart, check_name, path_of, paths_of, same_file
 from ..methods import METHODS
 from ..progress import drawn
-from .data import DataConfig, Pairs, PictureSet, check_run_apart
-from .fit import (
-    CHECKPOINT,
-    NETWORK,
-    Hardware,
-    OnProgress,
-    TrainingConfig,
-    check_run,
-    fit,
-    is_main,
-)
+from .accelerator import Hardware, is_main
+from .crops import DataConfig
+from .fit import CHECKPOINT, NETWORK, TrainingConfig, check_run, fit
+from .loop import OnProgress
 from .methods import TRAINABLE
 from .recipes import build, check, merged, nested, read_toml, typed
+from .sets import PictureSet, check_run_apart
+from .stream import Pairs
 
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
 
