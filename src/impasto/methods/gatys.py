@@ -7,14 +7,11 @@ content of the photograph and the statistics of the painting.
 
 from __future__ import annotations
 
-import math
 import time
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,19 +27,11 @@ from ..device import (
     choose_device,
     choose_precision,
     describe,
-    fetched,
     unmixed,
 )
 from ..errors import InputError, check_finite, check_scale, check_strength, check_whole
 from ..images import MIN_SIDE, Source, fit, read, resize
-from ..losses import (
-    content_loss,
-    content_spread,
-    gram_loss,
-    moments_loss,
-    range_loss,
-    total_variation,
-)
+from ..losses import gram_loss, moments_loss
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -52,8 +41,9 @@ from ..styles import (
     check_prepared,
     prepared,
 )
-from .base import OnStep, Step
-from .descent import HISTORY, LBFGS, Adam, Optimizer
+from .base import OnStep
+from .descent import HISTORY, LBFGS, Adam
+from .level import Level, Objective, Progress, usable
 
 __all__ = ["STARTS", "Gatys"]
 
@@ -63,10 +53,6 @@ STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
     "gram": gram_loss,
     "moments": moments_loss,
 }
-RANGE_WEIGHT = 1e4  # only to bring pixels back: what lies outside is not seen
-WINDOW = 10
-SMALL = 1e-6  # of a loss: what is below differs by rounding
-SETBACKS = 5  # in a row, of an optimisation that does not converge
 
 
 class Gatys:
@@ -293,7 +279,7 @@ class Gatys:
         check_process(self.device)
         check_strength(strength)
         check_prepared(style, "gatys", self.net.fingerprint, list(self.style_layers))
-        content = _usable(read(content).rgb)
+        content = usable(read(content).rgb)
         colored = own_colors(content, style.color)
         grey = colored == 0
         plan = self._plan(content.shape[-2], content.shape[-1])
@@ -302,12 +288,15 @@ class Gatys:
         began, begun, spent, done = time.monotonic(), 0.0, 0.0, 0
         planned = sum(count for _, count in plan)
         picture: Tensor | None = None
+        objective = self._objective()
         for size, count in plan:
             here = resize(content, size)
             spent += size[0] * size[1] * count / cost
-            level = _Level(self, here, self._aim(style, here, strength), grey)
+            level = Level(
+                *(objective, self._on_device(here), self._aim(style, here, strength), grey)
+            )
             if picture is None:
-                picture = self._first(here, style, strength) if start is None else _usable(start)
+                picture = self._first(here, style, strength) if start is None else usable(start)
             picture = resize(picture, size)
             if grey:
                 picture = with_colors_of(here, picture)
@@ -316,7 +305,7 @@ class Gatys:
                 count,
                 None if self.time_limit is None else began + self.time_limit * spent,
                 on_step,
-                _Progress(done, planned, begun, size[0] * size[1] / cost),
+                Progress(done, planned, begun, size[0] * size[1] / cost),
             )
             done += count
             begun = spent
@@ -325,6 +314,14 @@ class Gatys:
         assert picture is not None
         picture = resize(picture, (content.shape[-2], content.shape[-1]))
         return with_colors_of(content, picture, 1.0 if grey else colored)
+
+    def _objective(self) -> Objective:
+        descent = LBFGS if self.optimizer == "lbfgs" else Adam
+        return Objective(
+            *(self.net, self.content_layers, self.style_layers),
+            *(self.content_weight, self.style_weight, self.style_loss, self.tv_weight),
+            *(self.tolerance, partial(descent, self.lr)),
+        )
 
     def _plan(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
         """Sizes ``(H, W)`` with their iterations, coarse to fine."""
@@ -362,7 +359,7 @@ class Gatys:
 
     def _aim(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
         aim = style.at(max(MIN_SIDE, round(min(content.shape[-2:]) * self.style_scale)))
-        aim = {tap: _usable(aim[tap].to(self.device)) for tap in self.style_layers}
+        aim = {tap: usable(aim[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
             return aim
         own = self.measure(content)
@@ -394,193 +391,6 @@ class Gatys:
         deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
         values = self.net.numbers_per_pixel(deepest)
         return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """Where a size stands in the whole: iterations before it, and shares of the cost."""
-
-    done: int
-    planned: int
-    share: float
-    each: float
-
-
-class _Level:
-    """The optimisation at one size; ``grey``: of a picture whose colours stay as they are."""
-
-    def __init__(
-        self, method: Gatys, content: Tensor, aim: Mapping[str, Moments], grey: bool = False
-    ) -> None:
-        self.method, self.grey = method, grey
-        self.aim = aim
-        self.size = (content.shape[-2], content.shape[-1])
-        with torch.no_grad():
-            self.content = method.net(method._on_device(content), method.content_layers)
-            self.spread = {tap: content_spread(target) for tap, target in self.content.items()}
-
-    def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, content and style loss of ``(1, 3, H, W)``, clipped as the result will be."""
-        method = self.method
-        taps = set(method.content_layers) | set(method.style_layers)
-        clipped = picture.clamp(0, 1)
-        features = method.net(clipped, taps)
-        content = torch.stack(
-            [
-                weight * content_loss(features[tap], self.content[tap], self.spread[tap])
-                for tap, weight in method.content_layers.items()
-            ]
-        ).sum()
-        style = torch.stack(
-            [
-                weight * method.style_loss(Moments.of(features[tap].squeeze(0)), self.aim[tap])
-                for tap, weight in method.style_layers.items()
-            ]
-        ).sum()
-        total = method.content_weight * content + method.style_weight * style
-        total = total + RANGE_WEIGHT * range_loss(picture)
-        if method.tv_weight:
-            total = total + method.tv_weight * total_variation(clipped)
-        return total, content, style
-
-    def optimise(
-        self,
-        picture: Tensor,
-        count: int,
-        deadline: float | None,
-        on_step: OnStep | None,
-        progress: _Progress,
-    ) -> tuple[Tensor, bool]:
-        """Run ``count`` iterations; returns the best picture ``(3, H, W)`` and if told to stop.
-
-        What is decided in an iteration is decided on the device, and the host reads the figures of
-        a GPU's while the next one runs: see :mod:`impasto.methods.descent`.
-        """
-        method = self.method
-        x = arranged(picture.detach().clone()).requires_grad_(True)
-        optimizer: Optimizer = LBFGS(method.lr) if method.optimizer == "lbfgs" else Adam(method.lr)
-        state = _State(x)
-        history: list[float] = []
-        pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()
-        behind = int(x.device.type == "cuda")
-
-        def read() -> tuple[bool, Tensor | None]:
-            """Whether an iteration was the last, and the picture if it was told to be."""
-            iteration, get, best = pending.popleft()
-            loss, content, style, bad, setbacks = get()
-            if bad and setbacks == SETBACKS:
-                if min(history, default=math.inf) > SMALL:  # else it began where it was to end
-                    warnings.warn(
-                        "the optimisation does not converge: the best picture so far is kept; "
-                        "use a smaller --lr",
-                        stacklevel=2,
-                    )
-                return True, None
-            if not bad:
-                history.append(loss)
-            if math.isfinite(loss) and on_step is not None:
-                step = Step(
-                    progress.done + iteration,
-                    progress.planned,
-                    progress.share + iteration * progress.each,
-                    self.size,
-                    loss,
-                    content,
-                    style,
-                    lambda: _shown(best),
-                )
-                if on_step(step):
-                    return True, best
-            return self._converged(history), None
-
-        for iteration in range(1, count + 1):
-            losses = self._descend(x, optimizer, state)
-            figures = torch.stack([*losses, state.bad.float(), state.setbacks])
-            pending.append((iteration, fetched(figures), state.best))
-            late = deadline is not None and time.monotonic() > deadline
-            while len(pending) > (0 if late or iteration == count else behind):
-                ends, chosen = read()
-                if chosen is not None:
-                    return _shown(chosen), True
-                if ends:
-                    late = True
-                    pending.clear()
-            if late:
-                break
-        with torch.no_grad():  # the loss of the last step's picture is not known yet
-            best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
-        return _shown(best), False
-
-    def _descend(
-        self, x: Tensor, optimizer: Optimizer, state: _State
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One iteration; gives the losses before it."""
-        before = x.detach().clone()
-        losses = self.losses(x)
-        # Gradients of a mean over pixels are tiny; L-BFGS drops curvature that is.
-        slope = torch.autograd.grad(losses[0] * float(self.size[0] * self.size[1]), x)[0]
-        if self.grey:
-            slope = slope.mean(1, keepdim=True).expand_as(x)
-        total, content, style = (part.detach() for part in losses)
-        with torch.no_grad():
-            optimizer.step(x, slope.contiguous(), state.rate)
-            state.judge(x, before, total)
-            optimizer.restart(state.bad)
-        return total, content, style
-
-    def _converged(self, history: Sequence[float]) -> bool:
-        if not self.method.tolerance or len(history) < 2 * WINDOW:
-            return False
-        last = sum(history[-WINDOW:])
-        return sum(history[-2 * WINDOW : -WINDOW]) - last <= self.method.tolerance * last
-
-
-class _State:
-    """How an optimisation stands, on the device.
-
-    Attributes:
-        best, loss: the picture of the least loss so far, and that.
-        rate: share of the full learning rate.
-        setbacks: how often in a row, but for iterations at less than the full rate, the loss was
-            not finite or far above the best: then the best picture is gone back to, at half the
-            rate.
-        bad: whether this is such an iteration.
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self.best = x.detach().clone()
-        self.rate = x.new_ones((), requires_grad=False)
-        self.loss = self.rate * math.inf
-        self.setbacks = torch.zeros_like(self.rate)
-        self.bad = self.setbacks > 0
-
-    def judge(self, x: Tensor, before: Tensor, loss: Tensor) -> None:
-        """Take ``x`` back to the best, or ``before``, of which ``loss`` is, for the best."""
-        fine = loss.isfinite() & x.isfinite().all()
-        self.bad = ~fine | (loss > 2 * self.loss + SMALL)
-        x.copy_(torch.where(self.bad, self.best, x))
-        better = ~self.bad & (loss < self.loss)
-        self.best = torch.where(better, before, self.best)
-        self.loss = torch.where(better, loss, self.loss)
-        self.rate = torch.where(self.bad, self.rate / 2, (1.1 * self.rate).clamp_max(1.0))
-        none = torch.zeros_like(self.setbacks)
-        recovered = torch.where(self.rate == 1, none, self.setbacks)
-        self.setbacks = torch.where(self.bad, self.setbacks + 1, recovered)
-
-
-def _shown(x: Tensor) -> Tensor:
-    """``(1, 3, H, W)`` as a picture on the CPU."""
-    return x.detach()[0].clamp(0, 1).cpu()
-
-
-AnyTensors = TypeVar("AnyTensors", Tensor, Moments)
-
-
-def _usable(given: AnyTensors) -> AnyTensors:
-    """Fit for autograd: what was made in inference mode is copied."""
-    if isinstance(given, Moments):
-        return Moments(*(_usable(t) for t in (given.weight, given.first, given.second)))
-    return given.clone() if given.is_inference() else given
 
 
 def _positive(name: str, value: float, zero: bool = False) -> None:
