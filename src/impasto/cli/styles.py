@@ -239,7 +239,7 @@ def styles(
             print("  ".join(map(str.ljust, row, widths)).rstrip())
         print(f"\nwith --method johnson: {', '.join(learnt_names())}")
         return
-    method = Johnson(model, kind)  # type: ignore[arg-type]
+    method = Johnson(model, kind=kind)
     if sheet is not None:
         _write_sheet(sheet, photo, method, method.learnt)
     for name in method.learnt:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,10 +20,12 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..networks.decoder import Decoder
 from ..operators.adain import adain, overshot
+from ..options import takes
 from ..statistics import Moments
 from ..styles import Style
 from .feedforward import AnyStyle
 from .model import EncoderModel
+from .records.adain import AdaINOptions
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINModel"]
 
@@ -138,22 +140,13 @@ class AdaINModel(EncoderModel):
         return 4.9 * torch.finfo(dtype).bits / 8 * channels
 
 
+@takes(AdaINOptions)
 class AdaIN(AnyStyle):
     """Any style in one pass: adaptive instance normalisation (Huang & Belongie 2017).
 
     Args:
         model: a file made by ``impasto train adain``; None takes the bundled one.
-        encoder_weights, convention: weights of the encoder, if it is VGG-19; see
-            :func:`impasto.backbones.load_vgg`.
-        dehalo: no halos around what stands before a flat ground, see
-            :func:`impasto.finish.dehalo.dehalo`.
-        palette: no colours far from all of the painting's, see
-            :func:`impasto.finish.palette.confined`.
-        raw: no repairs: the picture as the network makes it.
-        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
-        brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.feedforward.OnePass`.
-        device, precision: see :mod:`impasto.device`.
+        options: see :class:`impasto.methods.records.adain.AdaINOptions`.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
@@ -161,23 +154,12 @@ class AdaIN(AnyStyle):
 
     model: AdaINModel
 
-    def __init__(
-        self,
-        model: Path | None = None,
-        encoder_weights: Path | None = None,
-        convention: str | None = None,
-        dehalo: bool = True,
-        palette: bool = True,
-        raw: bool = False,
-        style_scale: float = 1.0,
-        brush: float | None = 1.0,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        loaded = AdaINModel.load(model, encoder_weights=encoder_weights, convention=convention)
-        super().__init__(
-            loaded, style_scale, brush, device, precision, raw, dehalo=dehalo, palette=palette
+    def __init__(self, model: Path | None = None, **options: Any) -> None:
+        chosen = AdaINOptions.of("method adain", {"model": model, **options})
+        loaded = AdaINModel.load(
+            chosen.model, encoder_weights=chosen.backbone_weights, convention=chosen.convention
         )
+        super().__init__(loaded, chosen)
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""

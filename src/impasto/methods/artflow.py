@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -20,13 +20,14 @@ from ..networks.flow import Flow
 from ..operators import wct as whitening
 from ..operators.adain import adain
 from ..operators.rbmad import RBMAD
+from ..options import takes
 from ..statistics import Moments
 from .model import bundled
+from .records.artflow import ArtFlowOptions, Operator
 from .reversible import FlowModel, FlowStyle, whole
 
-__all__ = ["ArtFlow", "ArtFlowConfig", "ArtFlowModel", "Operator"]
+__all__ = ["ArtFlow", "ArtFlowConfig", "ArtFlowModel"]
 
-Operator = Literal["adain", "wct", "rbmad"]
 LATENT = "latent"
 
 
@@ -111,21 +112,13 @@ class ArtFlowModel(FlowModel):
         return adain(features, aim.to(features.dtype).to(features.device), strength)
 
 
+@takes(ArtFlowOptions)
 class ArtFlow(FlowStyle):
     """Any style by a reversible network, which loses nothing of the content (An et al. 2021).
 
     Args:
-        model: a file made by ``impasto train artflow``; None takes the bundled one of the
-            ``operator``.
-        operator: ``adain``, ``wct`` (with a network trained for ``adain``) or ``rbmad`` (paper 1);
-            None takes what the network was trained with, and of the bundled ones that for
-            ``adain``.
-        shifts, degrid: see :class:`impasto.methods.reversible.FlowStyle`.
-        raw: no repairs: the picture as the network makes it.
-        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
-        brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.feedforward.OnePass`.
-        device, precision: see :mod:`impasto.device`; the precision must be float32.
+        model: a file made by ``impasto train artflow``; None takes the bundled one.
+        options: see :class:`impasto.methods.records.artflow.ArtFlowOptions`.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
@@ -133,37 +126,15 @@ class ArtFlow(FlowStyle):
 
     model: ArtFlowModel
 
-    def __init__(
-        self,
-        model: Path | None = None,
-        operator: Operator | None = None,
-        shifts: int = 2,
-        degrid: bool = True,
-        raw: bool = False,
-        style_scale: float = 1.0,
-        brush: float | None = None,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        wanted = None if operator is None else checked(operator)
-        if model is None:
-            model = bundled("artflow-rbmad" if wanted == "rbmad" else "artflow")
-        loaded = ArtFlowModel.load(model)
+    def __init__(self, model: Path | None = None, **options: Any) -> None:
+        chosen = ArtFlowOptions.of("method artflow", {"model": model, **options})
+        rbmad = chosen.operator == "rbmad"
+        loaded = ArtFlowModel.load(chosen.model or bundled("artflow-rbmad" if rbmad else "artflow"))
         trained = loaded.config.operator
-        if wanted is not None and (wanted == "rbmad") != (trained == "rbmad"):
-            raise InputError(f"{model}: was trained with operator {trained}, not {wanted}")
-        loaded.operator = wanted or trained
-        super().__init__(
-            loaded,
-            shifts,
-            degrid,
-            raw,
-            style_scale,
-            brush,
-            device,
-            precision,
-            operator=loaded.operator,
-        )
+        if chosen.operator is not None and rbmad != (trained == "rbmad"):
+            raise InputError(f"{model}: was trained with operator {trained}, not {chosen.operator}")
+        loaded.operator = chosen.operator or trained
+        super().__init__(loaded, chosen, operator=loaded.operator)
 
 
 def checked(operator: Operator) -> Operator:

@@ -52,14 +52,17 @@ class Method(Protocol):
         notes: lines that people should see once, such as layers that were replaced.
         device: where it computes.
         sources: files that it was given as pictures, which are not to be overwritten.
-        learnt: name -> style, of a method that paints what it has learnt alone; else None.
     """
 
     settings: dict[str, Any]
     notes: list[str]
     device: torch.device
     sources: Sequence[Any]
-    learnt: Mapping[str, LearntStyle] | None
+
+    @property
+    def learnt(self) -> Mapping[str, LearntStyle] | None:
+        """Name -> style, of a method that paints what it has learnt alone; else None."""
+        ...
 
     def find(self, style: object) -> LearntStyle:
         """One of ``learnt``, by its name. Raises InputError for another."""

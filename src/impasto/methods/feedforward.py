@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from ..device import (
     describe,
     unmixed,
 )
-from ..errors import InputError, check_finite, check_scale, check_strength
+from ..errors import InputError, check_strength
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..statistics import Moments
@@ -35,11 +35,11 @@ from ..styles import (
 )
 from .base import OnStep
 from .model import Model, StyleModel
+from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
 WORKING = 512  # short side in pixels at which a brush of 1 paints
-BRUSHES = (1 / 16, 16)  # the least and the largest: a working size of 32 px
 KEPT = ((4, 1.0), (1, 0.4))  # what of the first pass is kept: from how coarse on, what share
 
 
@@ -53,37 +53,26 @@ class OnePass(ABC):
     part, forms that it changed are taken from the first (back-projection; in full it leaves ghosts
     beside edges that have moved).
 
+    A brush of 1 makes strokes as in one pass at a short side of 512 px, 2 twice as large ones (a
+    working size of 256 px). A picture that is not larger than the working size is painted in one
+    pass as it is; without a brush, a picture of any size is.
+
     Args:
         model: is frozen and moved.
-        brush: size of the strokes relative to the picture: 1 is that of one pass at a short side of
-            512 px, 2 twice as large (a working size of 256 px). A picture that is not larger than
-            the working size is painted in one pass as it is. None: one pass at any size.
-        device, precision: see :mod:`impasto.device`.
-        raw: leave the pictures as the network makes them: no repairs, see :mod:`impasto.finish`.
-        settings: further ones, for the record; a repair's name with False leaves that one out.
+        options: of the method.
+        resolved: what they came to, for the record.
 
     Attributes:
-        finish: the repairs that are made, in their order.
+        finish: the repairs that are made, in their order; see :mod:`impasto.finish`.
 
     Raises:
-        InputError: for a brush that is not 1/16 to 16.
+        InputError: for a precision that a reversible network cannot compute in.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        brush: float | None,
-        device: str,
-        precision: str,
-        raw: bool = False,
-        **settings: Any,
-    ) -> None:
-        if brush is not None:
-            check_finite("brush", brush)
-            if not BRUSHES[0] <= brush <= BRUSHES[1]:
-                raise InputError(f"brush is {brush:g}: must be 1/16 (0.0625) to 16")
-        self.brush = brush
-        self.device = choose_device(device)
+    def __init__(self, model: Model, options: PassOptions, **resolved: Any) -> None:
+        self.options, self.brush = options, options.brush
+        self.device = choose_device(options.device)
+        precision = options.precision
         if model.reversible and precision == "auto":
             precision = "float32"
         self.dtype = choose_precision(precision, self.device)
@@ -97,16 +86,21 @@ class OnePass(ABC):
         for net in model.exact:
             arranged(net.eval().requires_grad_(False), self.device)
         self.model = model
-        self.finish = () if raw else tuple(n for n in model.finish if settings.get(n, True))
+        wanted = () if options.raw else model.finish
+        self.finish = tuple(name for name in wanted if getattr(options, name, True))
         self.notes: list[str] = []
+        self.sources: Sequence[Any] = ()
+        self.learnt: Mapping[str, LearntStyle] | None = None
         self.settings: dict[str, Any] = {
             "method": model.method,
-            "model": model.name,
-            **settings,
-            "raw": raw,
-            "brush": brush,
+            **options.record(),
+            "resolved": {"model": model.name, **resolved},
             "device": describe(self.device, self.dtype),
         }
+
+    def find(self, style: object) -> LearntStyle:
+        """See :class:`impasto.methods.base.Method`."""
+        raise InputError(f"method {self.model.method} takes any painting and has learnt none")
 
     @abstractmethod
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
@@ -201,29 +195,15 @@ class AnyStyle(OnePass):
 
     Args:
         model: is frozen and moved.
-        style_scale: size of the style's features relative to the content.
-        brush, device, precision, raw, settings: see :class:`OnePass`.
-
-    Raises:
-        InputError: for an option out of its range.
+        options: of the method.
+        resolved: see :class:`OnePass`.
     """
 
     model: StyleModel
 
-    def __init__(
-        self,
-        model: StyleModel,
-        style_scale: float,
-        brush: float | None,
-        device: str,
-        precision: str,
-        raw: bool = False,
-        **settings: Any,
-    ) -> None:
-        check_scale(style_scale)
-        self.style_scale = style_scale
-        settings = {"backbone": model.fingerprint, **settings, "style_scale": style_scale}
-        super().__init__(model, brush, device, precision, raw, **settings)
+    def __init__(self, model: StyleModel, options: StyleOptions, **resolved: Any) -> None:
+        self.style_scale = options.style_scale
+        super().__init__(model, options, features=model.fingerprint, **resolved)
 
     def prepare(
         self,

@@ -10,15 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backbones import Backbone, load_backbone
 from ..backbones.records import BACKBONES, BUNDLED
-from ..backbones.resnet import Smooth
 from ..color import match, own_colors, with_colors_of
 from ..device import (
     arranged,
@@ -29,9 +27,10 @@ from ..device import (
     describe,
     unmixed,
 )
-from ..errors import InputError, check_finite, check_scale, check_strength, check_whole
+from ..errors import InputError, check_finite, check_strength
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import gram_loss, moments_loss
+from ..options import takes
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -42,19 +41,20 @@ from ..styles import (
     prepared,
 )
 from .base import OnStep
-from .descent import HISTORY, LBFGS, Adam
+from .descent import HISTORY, LBFGS, Adam, Optimizer
 from .level import Level, Objective, Progress, usable
+from .records.gatys import OPTIMIZERS, STARTS, GatysOptions
 
-__all__ = ["STARTS", "Gatys"]
+__all__ = ["Gatys"]
 
-STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
-OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
+DESCENTS: Mapping[str, Callable[[float], Optimizer]] = {"lbfgs": LBFGS, "adam": Adam}
 STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
     "gram": gram_loss,
     "moments": moments_loss,
 }
 
 
+@takes(GatysOptions)
 class Gatys:
     """Style transfer by optimisation of the pixels, coarse to fine.
 
@@ -63,137 +63,68 @@ class Gatys:
     defaults serve any backbone, layers and size.
 
     Args:
-        backbone: ``compact`` or ``slim`` (bundled), ``vgg19``, ``vgg16``, ``resnet50`` or
-            ``resnet18``, or a loaded :class:`Backbone`, to which the next five do not apply.
-        weights_file, convention, padding, smooth: see :func:`impasto.backbones.load_backbone`.
-        pooling: see there; None takes ``max``, but of a ResNet ``average``, for the sake of clean
-            pixels.
-        content_layers, style_layers: taps, or tap -> weight for unequal weights. None takes the
-            backbone's, or those of them that the weights have: relu4_2 (relu4_1 for the bundled)
-            and relu1_1..relu5_1; of a ResNet rb2 and conv1..rb3. The style layers ``paper5`` are a
-            ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
-        content_weight, style_weight: alpha and beta of paper 3, Eq. 4.
-        style_loss: ``gram`` (Gatys) or ``moments`` (mean and deviation); None takes ``gram``, but
-            of a ResNet ``moments``.
-        tv_weight: total variation, for smoother pictures.
-        start: ``recoloured``, the content with the style's colour statistics, which is so near
-            that it saves half of the iterations; ``content`` (paper 3), ``content+noise``,
-            ``noise`` (paper 4), ``grey``, or a picture.
-        optimizer: ``lbfgs`` (better in the same number of iterations: papers 3 and 5) or ``adam``.
-        lr: learning rate; None for 1 (L-BFGS) or 0.02 (Adam).
-        sizes: short sides in pixels, coarse to fine (paper 3, section V.B); the last must be the
-            content's or 0, which stands for it. None halves the content's size as long as it
-            is 256 or more.
-        iterations: for every size, or one number for each.
-        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
-        tolerance: a size is done when the mean loss of its last 10 iterations is less than this
-            share below that of the 10 before (0: never stop early). Paper 4 finds it "difficult to
-            estimate a good epoch"; this does.
-        time_limit: seconds in all, shared out over the sizes by their cost; None for no limit.
-        seed: of the noise.
-        device, precision: see :mod:`impasto.device`.
+        backbone: one of :mod:`impasto.backbones`, or a loaded one, to which the options that load
+            it do not apply; None takes ``compact``.
+        options: see :class:`impasto.methods.records.gatys.GatysOptions`.
+
+    Sizes must end with the content's, or 0, which stands for it (coarse to fine: paper 3, section
+    V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does. L-BFGS is better
+    than Adam in the same number of iterations (papers 3 and 5). The style layers ``paper5`` are a
+    ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
 
     Raises:
         InputError: for an option out of its range, or a backbone that cannot be had.
     """
 
     @torch.inference_mode(False)
-    def __init__(
-        self,
-        backbone: str | Backbone = "compact",
-        weights_file: Path | str | None = None,
-        convention: str | None = None,
-        padding: Literal["replicate", "reflect", "zero"] = "replicate",
-        pooling: Literal["max", "average"] | None = None,
-        smooth: Smooth | Mapping[str, Smooth] | None = None,
-        content_layers: Sequence[str] | Mapping[str, float] | None = None,
-        style_layers: str | Sequence[str] | Mapping[str, float] | None = None,
-        content_weight: float = 1.0,
-        style_weight: float = 100.0,
-        style_loss: Literal["gram", "moments"] | None = None,
-        tv_weight: float = 0.0,
-        start: str | Source = "recoloured",
-        optimizer: Literal["lbfgs", "adam"] = "lbfgs",
-        lr: float | None = None,
-        sizes: Sequence[int] | None = None,
-        iterations: int | Sequence[int] | None = None,
-        style_scale: float = 1.0,
-        tolerance: float = 0.01,
-        time_limit: float | None = None,
-        seed: int = 0,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        _positive("content-weight", content_weight, zero=True)
-        _positive("style-weight", style_weight, zero=True)
-        _positive("tv-weight", tv_weight, zero=True)
-        _positive("lr", 1.0 if lr is None else lr)
-        check_scale(style_scale)
-        _positive("tolerance", tolerance, zero=True)
-        _positive("time-limit", 1.0 if time_limit is None else time_limit)
-        check_whole("seed", seed, 0)
-        if seed >= 2**63:
-            raise InputError(f"seed is {seed}: must be below 2^63")
-        for name, numbers in (("sizes", sizes), ("iterations", iterations)):
-            if name == "sizes" and not (numbers is None or isinstance(numbers, Sequence)):
-                raise InputError(f"sizes are {numbers!r}: give a list of short sides")
-            for number in numbers if isinstance(numbers, Sequence) else [numbers]:
-                if number is not None:
-                    check_whole(name, number, 0)
-        _among("style-loss", style_loss or "gram", STYLE_LOSSES)
-        _among("optimizer", optimizer, OPTIMIZERS)
-        self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
+    def __init__(self, backbone: str | Backbone | None = None, **options: Any) -> None:
+        if backbone is not None:
+            options["backbone"] = backbone
+        chosen = GatysOptions.of("method gatys", options)
+        self.options = chosen
+        self.device = choose_device(chosen.device)
+        self.dtype = choose_precision(chosen.precision, self.device)
+        record = BACKBONES.get(chosen.backbone) if isinstance(chosen.backbone, str) else None
         net = load_backbone(
-            *(backbone, weights_file),
-            convention=convention,
-            padding=padding,
-            pooling=pooling or (BACKBONES[backbone].pooling if backbone in BACKBONES else "max"),
-            smooth=smooth or "none",
+            *(chosen.backbone, chosen.backbone_weights),
+            convention=chosen.convention,
+            padding=chosen.padding,
+            pooling=chosen.pooling or ("max" if record is None else record.pooling),
+            smooth=chosen.smooth,
         )
         self.notes: list[str] = []
-        self.style_layers = self._layers(net, style_layers, net.style_layers, every=True)
-        self.content_layers = self._layers(
-            net, content_layers, dict.fromkeys(net.content_layers, 1.0), every=False
-        )
+        self.learnt = None
+        self.style_layers = self._layers(net, chosen.style_layers, net.style_layers, every=True)
+        default = dict.fromkeys(net.content_layers, 1.0)
+        self.content_layers = self._layers(net, chosen.content_layers, default, every=False)
         self.net = arranged(net.to(self.dtype), self.device)
-        self.content_weight = content_weight
-        self.style_weight = style_weight
-        compared = style_loss or net.style_loss
-        self.style_loss = STYLE_LOSSES[compared]
-        self.tv_weight = tv_weight
-        self.start = start
-        if not (isinstance(start, str) and start in STARTS):
-            self.start = read(start).rgb
-            self.sources = [start]  # which is not to be overwritten
-        self.optimizer = optimizer
-        self.lr = OPTIMIZERS[optimizer] if lr is None else lr
-        self.sizes = sizes
-        self.iterations = iterations
-        self.style_scale = style_scale
-        self.tolerance = tolerance
-        self.time_limit = time_limit
-        self.seed = seed
+        self.start, self.sources = chosen.start, list[Source]()
+        if not (isinstance(chosen.start, str) and chosen.start in STARTS):
+            self.start = read(chosen.start).rgb
+            self.sources = [chosen.start]  # which is not to be overwritten
+        compared = chosen.style_loss or net.style_loss
+        lr = OPTIMIZERS[chosen.optimizer] if chosen.lr is None else chosen.lr
+        self.objective = Objective(
+            *(self.net, self.content_layers, self.style_layers),
+            *(chosen.content_weight, chosen.style_weight, STYLE_LOSSES[compared]),
+            *(chosen.tv_weight, chosen.tolerance, partial(DESCENTS[chosen.optimizer], lr)),
+        )
         self.settings: dict[str, Any] = {
             "method": "gatys",
-            "backbone": net.fingerprint,
-            "content_layers": self.content_layers,
-            "style_layers": self.style_layers,
-            "content_weight": content_weight,
-            "style_weight": style_weight,
-            "style_loss": compared,
-            "tv_weight": tv_weight,
-            "start": start if isinstance(start, str) and start in STARTS else "picture",
-            "optimizer": optimizer,
-            "lr": self.lr,
-            "sizes": None if sizes is None else list(sizes),
-            "iterations": iterations,
-            "style_scale": style_scale,
-            "tolerance": tolerance,
-            "time_limit": time_limit,
-            "seed": seed,
+            **chosen.record(),
+            "resolved": {
+                "features": net.fingerprint,
+                "content_layers": self.content_layers,
+                "style_layers": self.style_layers,
+                "style_loss": compared,
+                "lr": lr,
+            },
             "device": describe(self.device, self.dtype),
         }
+
+    def find(self, style: object) -> LearntStyle:
+        """See :class:`impasto.methods.base.Method`."""
+        raise InputError("method gatys takes any painting and has learnt none")
 
     def _layers(
         self,
@@ -288,12 +219,11 @@ class Gatys:
         began, begun, spent, done = time.monotonic(), 0.0, 0.0, 0
         planned = sum(count for _, count in plan)
         picture: Tensor | None = None
-        objective = self._objective()
         for size, count in plan:
             here = resize(content, size)
             spent += size[0] * size[1] * count / cost
             level = Level(
-                *(objective, self._on_device(here), self._aim(style, here, strength), grey)
+                *(self.objective, self._on_device(here), self._aim(style, here, strength), grey)
             )
             if picture is None:
                 picture = self._first(here, style, strength) if start is None else usable(start)
@@ -303,7 +233,9 @@ class Gatys:
             picture, stopped = level.optimise(
                 self._on_device(picture),
                 count,
-                None if self.time_limit is None else began + self.time_limit * spent,
+                None
+                if self.options.time_limit is None
+                else began + self.options.time_limit * spent,
                 on_step,
                 Progress(done, planned, begun, size[0] * size[1] / cost),
             )
@@ -315,14 +247,6 @@ class Gatys:
         picture = resize(picture, (content.shape[-2], content.shape[-1]))
         return with_colors_of(content, picture, 1.0 if grey else colored)
 
-    def _objective(self) -> Objective:
-        descent = LBFGS if self.optimizer == "lbfgs" else Adam
-        return Objective(
-            *(self.net, self.content_layers, self.style_layers),
-            *(self.content_weight, self.style_weight, self.style_loss, self.tv_weight),
-            *(self.tolerance, partial(descent, self.lr)),
-        )
-
     def _plan(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
         """Sizes ``(H, W)`` with their iterations, coarse to fine."""
         final = min(height, width)
@@ -330,23 +254,24 @@ class Gatys:
             raise InputError(
                 f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
             )
-        if self.sizes is None:
+        if self.options.sizes is None:
             shorts = [final]
             while shorts[0] >= 256:
                 shorts.insert(0, round(shorts[0] / 2))
         else:
-            shorts = [short or final for short in self.sizes]
+            shorts = [short or final for short in self.options.sizes]
             if not shorts or shorts[-1] != final or min(shorts) < MIN_SIDE:
+                sizes = ", ".join(map(str, self.options.sizes))
                 raise InputError(
-                    f"sizes {', '.join(map(str, self.sizes))}: must be {MIN_SIDE} or more and end "
-                    f"with the picture's short side, {final} (or 0, which stands for it)"
+                    f"sizes {sizes}: must be {MIN_SIDE} or more and end with the picture's short "
+                    f"side, {final} (or 0, which stands for it)"
                 )
-        if self.iterations is None:
+        if self.options.iterations is None:
             counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
-        elif not isinstance(self.iterations, Sequence):
-            counts = [int(self.iterations)] * len(shorts)
+        elif not isinstance(self.options.iterations, Sequence):
+            counts = [int(self.options.iterations)] * len(shorts)
         else:
-            counts = list(self.iterations)
+            counts = list(self.options.iterations)
         if len(counts) != len(shorts) or min(counts) < 1:
             raise InputError(
                 f"iterations {', '.join(map(str, counts))}: give one positive number, or one for "
@@ -358,7 +283,7 @@ class Gatys:
         ]
 
     def _aim(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
-        aim = style.at(max(MIN_SIDE, round(min(content.shape[-2:]) * self.style_scale)))
+        aim = style.at(max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale)))
         aim = {tap: usable(aim[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
             return aim
@@ -376,7 +301,7 @@ class Gatys:
             return content
         if self.start == "grey":
             return torch.full_like(content, 0.5)
-        rng = torch.Generator("cpu").manual_seed(self.seed)
+        rng = torch.Generator("cpu").manual_seed(self.options.seed)
         noise = torch.randn(content.shape, generator=rng, dtype=torch.float32, device="cpu")
         base = content if self.start == "content+noise" else torch.full_like(content, 0.5)
         return (base + 0.2 * noise).clamp(0, 1)
@@ -391,14 +316,3 @@ class Gatys:
         deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
         values = self.net.numbers_per_pixel(deepest)
         return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
-
-
-def _positive(name: str, value: float, zero: bool = False) -> None:
-    check_finite(name, value)
-    if value < 0 or (value == 0 and not zero):
-        raise InputError(f"{name} is {value}: must be {'0 or more' if zero else 'above 0'}")
-
-
-def _among(name: str, value: str, known: Mapping[str, object]) -> None:
-    if value not in known:
-        raise InputError(f"{name} {value!r} is unknown: use one of {', '.join(known)}")

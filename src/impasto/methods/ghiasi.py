@@ -23,17 +23,19 @@ from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..device import arranged
-from ..errors import InputError, check_finite
+from ..errors import InputError
 from ..images import MIN_SIDE, Source
 from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
 from ..networks.painter import Painter, Predicted
 from ..networks.transformer import AMOUNT, Transformer
+from ..options import takes
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
 from .feedforward import AnyStyle
 from .learnt import Learnt
 from .model import StyleModel
+from .records.ghiasi import GhiasiOptions
 
 __all__ = ["Ghiasi", "GhiasiConfig", "GhiasiModel", "style_code"]
 
@@ -233,22 +235,13 @@ class GhiasiModel(StyleModel):
         return torch.finfo(dtype).bits / 8 * (4.2 * half + full)
 
 
+@takes(GhiasiOptions)
 class Ghiasi(AnyStyle):
     """Any style in one pass, predicted: the default (Ghiasi et al. 2017).
 
     Args:
         model: a file made by ``impasto train ghiasi``; None takes the bundled one.
-        noise: how much of it comes in beside the photograph, 0 or more: what strokes in flat areas
-            are made from. None takes what the network was trained with. See ``amount`` of
-            :class:`impasto.networks.transformer.Transformer`.
-        degrid: take away what repeats from cell to cell where the photograph is flat, see
-            :func:`impasto.finish.degrid.degrid`.
-        raw: no repairs: the picture as the network makes it.
-        style_scale: size at which the painting is looked at, relative to the content or to 512 px,
-            whichever is less; 0.5 gives finer strokes.
-        brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.feedforward.OnePass`.
-        device, precision: see :mod:`impasto.device`.
+        options: see :class:`impasto.methods.records.ghiasi.GhiasiOptions`.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
@@ -256,26 +249,13 @@ class Ghiasi(AnyStyle):
 
     model: GhiasiModel
 
-    def __init__(
-        self,
-        model: Path | None = None,
-        noise: float | None = None,
-        degrid: bool = True,
-        raw: bool = False,
-        style_scale: float = 1.0,
-        brush: float | None = 1.0,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        loaded = GhiasiModel.load(model)
-        amount = AMOUNTS[loaded.config.kind] if noise is None else noise
-        check_finite("noise", amount)
-        if amount < 0:
-            raise InputError(f"noise is {amount}: must be 0 or more")
+    def __init__(self, model: Path | None = None, **options: Any) -> None:
+        chosen = GhiasiOptions.of("method ghiasi", {"model": model, **options})
+        loaded = GhiasiModel.load(chosen.model)
+        kind = loaded.config.kind
+        amount = AMOUNTS[kind] if chosen.noise is None else chosen.noise
         self.digest = loaded.digest()
-        given: dict[str, Any] = {"kind": loaded.config.kind, "weights_digest": self.digest}
-        given |= {"noise": amount, "degrid": degrid}
-        super().__init__(loaded, style_scale, brush, device, precision, raw, **given)
+        super().__init__(loaded, chosen, kind=kind, weights_digest=self.digest, noise=amount)
         self.model.network.painter.amount = amount
 
     def prepare(

@@ -14,18 +14,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, check_finite
+from ..errors import InputError
 from ..images import Source
 from ..networks.transformer import AMOUNT, Kind, Transformer
+from ..options import takes
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, check_list, style_shares
 from ..tensors import read_header
 from .feedforward import OnePass
 from .model import Model, bundled
+from .records.johnson import JohnsonOptions
 
 __all__ = ["Johnson", "JohnsonConfig", "JohnsonModel"]
 
@@ -101,59 +104,34 @@ class JohnsonModel(Model):
         return torch.finfo(dtype).bits / 8 * (times * half + full)
 
 
+@takes(JohnsonOptions)
 class Johnson(OnePass):
     """A few paintings, learnt once: one fast pass (Johnson et al. 2016).
 
     Args:
-        model: a file made by ``impasto train johnson``; None takes the bundled one of the ``kind``.
-        kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1); None takes what the file holds,
-            and of the bundled ones the residual.
-        noise: how much of it comes in beside the photograph, 0 or more, if the model was trained
-            with it: more gives flat areas stronger strokes, and spots at last. See ``amount`` of
-            :class:`impasto.networks.transformer.Transformer`.
-        degrid: take away what repeats from cell to cell where the photograph is flat, see
-            :func:`impasto.finish.degrid.degrid`; a cell is a pixel of the quarter size.
-        raw: no repairs: the picture as the network makes it.
-        brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.feedforward.OnePass`.
-        device, precision: see :mod:`impasto.device`.
+        model: a file made by ``impasto train johnson``; None takes the bundled one.
+        options: see :class:`impasto.methods.records.johnson.JohnsonOptions`.
 
     Attributes:
         learnt: name -> the style, of every painting that the model has learnt. :meth:`prepare`
             takes these and their names, and no other painting.
 
     Raises:
-        InputError: for a file that is no such model, or not of the kind.
+        InputError: for a file that is no such model, or an option out of its range.
     """
 
     model: JohnsonModel
 
-    def __init__(
-        self,
-        model: Path | None = None,
-        kind: Kind | None = None,
-        noise: float = AMOUNT,
-        degrid: bool = True,
-        raw: bool = False,
-        brush: float | None = 1.0,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        if kind not in (None, *FILES):
-            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(FILES)}")
-        check_finite("noise", noise)
-        if noise < 0:
-            raise InputError(f"noise is {noise}: must be 0 or more")
-        if model is None:
-            model = FILES[kind or "residual"]
-        loaded = JohnsonModel.load(model)
-        if kind not in (None, loaded.config.kind):
-            raise InputError(f"{model}: holds a {loaded.config.kind} network, not a {kind} one")
-        given = {"kind": loaded.config.kind, "noise": noise, "degrid": degrid}
-        super().__init__(loaded, brush, device, precision, raw, **given)
-        self.model.network.amount = noise
-        config = self.model.config
-        self.learnt = {
+    def __init__(self, model: Path | None = None, **options: Any) -> None:
+        chosen = JohnsonOptions.of("method johnson", {"model": model, **options})
+        loaded = JohnsonModel.load(chosen.model or FILES[chosen.kind or "residual"])
+        config = loaded.config
+        if chosen.kind not in (None, config.kind):
+            raise InputError(f"{model}: holds a {config.kind} network, not a {chosen.kind} one")
+        amount = AMOUNT if chosen.noise is None else chosen.noise
+        super().__init__(loaded, chosen, kind=config.kind, noise=amount)
+        self.model.network.amount = amount
+        self.learnt: dict[str, LearntStyle] = {
             name: LearntStyle(name, _moments(color))
             for name, color in zip(config.styles, config.colors, strict=True)
         }

@@ -6,18 +6,19 @@ Paper 1, sections 3.2 to 3.4.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..device import LARGE, sparing
-from ..errors import InputError
 from ..networks.flow import Flow
 from ..statistics import Moments
 from ..styles import Style
 from .feedforward import AnyStyle
 from .model import StyleModel
+from .records.base import FlowOptions
 
 __all__ = ["SHIFTS", "FlowModel", "FlowStyle", "whole"]
 
@@ -46,47 +47,20 @@ class FlowModel(StyleModel):
 class FlowStyle(AnyStyle):
     """A method of a reversible network.
 
+    Results of pictures shifted by some pixels are averaged, against the faint grid of the network's
+    squeezes, at so many times the work.
+
     Args:
         model: is frozen and moved.
-        shifts: 1, 2 or 4 results of pictures shifted by some pixels are averaged, against the faint
-            grid of the network's squeezes, at so many times the work.
-        degrid: take away what is left of it where the photograph is flat, see
-            :func:`impasto.finish.degrid.degrid`.
-        raw, style_scale, brush, device, precision, settings: see
-            :class:`impasto.methods.feedforward.AnyStyle`.
-
-    Raises:
-        InputError: for an option out of its range.
+        options: of the method.
+        resolved: see :class:`impasto.methods.feedforward.OnePass`.
     """
 
     model: FlowModel
 
-    def __init__(
-        self,
-        model: FlowModel,
-        shifts: int,
-        degrid: bool,
-        raw: bool,
-        style_scale: float,
-        brush: float | None,
-        device: str,
-        precision: str,
-        **settings: object,
-    ) -> None:
-        if shifts not in (1, 2, 4):
-            raise InputError(f"shifts = {shifts}: use 1, 2 or 4")
-        self.shifts = SHIFTS[:shifts]
-        super().__init__(
-            model,
-            style_scale,
-            brush,
-            device,
-            precision,
-            raw,
-            **settings,
-            shifts=shifts,
-            degrid=degrid,
-        )
+    def __init__(self, model: FlowModel, options: FlowOptions, **resolved: Any) -> None:
+        self.shifts = SHIFTS[: options.shifts]
+        super().__init__(model, options, **resolved)
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..networks.flow import Flow
 from ..operators.san import SAN, style_code
+from ..options import takes
 from ..statistics import Moments
 from .model import EncoderModel, bundled
+from .records.styleflow import StyleFlowOptions
 from .reversible import FlowModel, FlowStyle, whole
 
 __all__ = ["StyleFlow", "StyleFlowConfig", "StyleFlowModel"]
@@ -95,21 +98,13 @@ class StyleFlowModel(FlowModel, EncoderModel):
         return out[..., :height, :width]
 
 
+@takes(StyleFlowOptions)
 class StyleFlow(FlowStyle):
     """Any style by a reversible network styled block by block (Fan et al. 2022).
 
     Args:
         model: a file made by ``impasto train styleflow``; None takes the bundled one.
-        operator: ``san`` (Fan et al.) or ``rbmad`` (paper 1); None takes what the network was
-            trained with, and of the bundled ones ``san``.
-        encoder_weights, convention: weights of the encoder, if it is VGG-19; see
-            :func:`impasto.backbones.load_vgg`.
-        shifts, degrid: see :class:`impasto.methods.reversible.FlowStyle`.
-        raw: no repairs: the picture as the network makes it.
-        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
-        brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.feedforward.OnePass`.
-        device, precision: see :mod:`impasto.device`; the precision must be float32.
+        options: see :class:`impasto.methods.records.styleflow.StyleFlowOptions`.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
@@ -117,28 +112,15 @@ class StyleFlow(FlowStyle):
 
     model: StyleFlowModel
 
-    def __init__(
-        self,
-        model: Path | None = None,
-        operator: str | None = None,
-        encoder_weights: Path | None = None,
-        convention: str | None = None,
-        shifts: int = 2,
-        degrid: bool = True,
-        raw: bool = False,
-        style_scale: float = 1.0,
-        brush: float | None = None,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        if operator not in (None, "san", "rbmad"):
-            raise InputError(f"operator {operator!r} is unknown: use san or rbmad")
-        if model is None:
-            model = bundled("styleflow-rbmad" if operator == "rbmad" else "styleflow")
-        loaded = StyleFlowModel.load(model, encoder_weights=encoder_weights, convention=convention)
-        trained = "rbmad" if loaded.config.rbmad else "san"
-        if operator not in (None, trained):
-            raise InputError(f"{model}: was trained with operator {trained}, not {operator}")
-        super().__init__(
-            loaded, shifts, degrid, raw, style_scale, brush, device, precision, operator=trained
+    def __init__(self, model: Path | None = None, **options: Any) -> None:
+        chosen = StyleFlowOptions.of("method styleflow", {"model": model, **options})
+        rbmad = chosen.operator == "rbmad"
+        loaded = StyleFlowModel.load(
+            chosen.model or bundled("styleflow-rbmad" if rbmad else "styleflow"),
+            encoder_weights=chosen.backbone_weights,
+            convention=chosen.convention,
         )
+        trained = "rbmad" if loaded.config.rbmad else "san"
+        if chosen.operator not in (None, trained):
+            raise InputError(f"{model}: was trained with operator {trained}, not {chosen.operator}")
+        super().__init__(loaded, chosen, operator=trained)

@@ -11,21 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..backbones import VGG
 from ..device import arranged
 from ..errors import InputError
 from ..networks.decoder import Decoder
 from ..operators.wct import measure, wct
+from ..options import takes
 from ..statistics import Moments
-from ..transport import Variant, check_variant
+from ..transport import Variant
 from .feedforward import AnyStyle
 from .model import EncoderModel
+from .records.wct import WCTOptions
 
 __all__ = ["WCT", "WCTConfig", "WCTModel"]
 
@@ -136,51 +137,34 @@ class WCTModel(EncoderModel):
         return 1450.0
 
 
+@takes(WCTOptions)
 class WCT(AnyStyle):
     """Any style, never learnt: whitening and colouring, deep to shallow (Li et al. 2017).
 
     Args:
         model: a file made by ``impasto train wct``; None takes the bundled one.
-        levels: taps to transfer at, always used deep to shallow; None for all of the model's. Deep
-            ones carry the large forms of the style, shallow ones its colours and grain.
-        variant: see :func:`impasto.transport.transport`: ``monge`` keeps the content best,
-            ``eigenvalue`` is Li et al.'s.
-        encoder: that the model was made for; None loads the one that it names, with the next two.
-        encoder_weights, convention: see :func:`impasto.backbones.load_vgg`.
-        raw: no repairs: the picture as the network makes it.
-        style_scale: size of the style's features relative to the content; 0.5 gives finer strokes.
-        brush: size of the strokes relative to the picture, see
-            :class:`impasto.methods.feedforward.OnePass`.
-        device, precision: see :mod:`impasto.device`. Features may be bfloat16; statistics and the
-            transform are not.
+        options: see :class:`impasto.methods.records.wct.WCTOptions`.
+
+    Levels are always used deep to shallow. Features may be bfloat16; statistics and the transform
+    are not.
 
     Raises:
-        InputError: for a file that is no such model or was made for another encoder, or an option
-            out of its range.
+        InputError: for a file that is no such model, or an option out of its range.
     """
 
-    def __init__(
-        self,
-        model: Path | None = None,
-        levels: Sequence[str] | None = None,
-        variant: Variant = "monge",
-        encoder: VGG | None = None,
-        encoder_weights: Path | None = None,
-        convention: str | None = None,
-        raw: bool = False,
-        style_scale: float = 1.0,
-        brush: float | None = 1.0,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        check_variant(variant)
+    model: WCTModel
+
+    def __init__(self, model: Path | None = None, **options: Any) -> None:
+        chosen = WCTOptions.of("method wct", {"model": model, **options})
         loaded = WCTModel.load(
-            model, encoder_weights=encoder_weights, convention=convention, encoder=encoder
+            chosen.model,
+            encoder_weights=chosen.backbone_weights,
+            convention=chosen.convention,
+            encoder=chosen.encoder,
         )
-        loaded.keep(loaded.taps if levels is None else levels)
-        loaded.variant = variant
-        settings = {"levels": loaded.taps, "variant": variant}
-        super().__init__(loaded, style_scale, brush, device, precision, raw, **settings)
+        loaded.keep(loaded.taps if chosen.levels is None else chosen.levels)
+        loaded.variant = chosen.variant
+        super().__init__(loaded, chosen, levels=loaded.taps)
 
 
 def _cell(tap: str) -> int:

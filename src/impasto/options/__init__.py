@@ -45,6 +45,7 @@ __all__ = [
     "hint_of",
     "option",
     "signature_of",
+    "takes",
 ]
 
 # Groups, as help shows them; METHOD stands for a panel of the method's own.
@@ -52,6 +53,7 @@ PICTURES, STYLE, COLOR, SIZE = "Pictures", "Style", "Colour", "Size and device"
 METHOD, EXPERT = "method", "Expert"
 NONE = "none"  # how None is typed
 Value = TypeVar("Value")
+AnyClass = TypeVar("AnyClass", bound=type)
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,16 @@ def hint_of(name: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else f": use one of {', '.join(known)}"
 
 
+def takes(options: type[Options]) -> Callable[[AnyClass], AnyClass]:
+    """A decorator of classes whose ``**options`` are those: it shows in their signature."""
+
+    def decorate(cls: AnyClass) -> AnyClass:
+        cls.__signature__ = signature_of(cls, options)  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
+
+
 def signature_of(function: Callable[..., Any], *sets: type[Options]) -> Signature:
     """The signature of ``function`` with the options of ``sets`` in the place of ``**options``."""
     own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -229,6 +241,7 @@ def signature_of(function: Callable[..., Any], *sets: type[Options]) -> Signatur
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
         for options in sets
         for each in fields(options)
+        if each.name not in (parameter.name for parameter in own)
     ]
     return signature(function).replace(parameters=[*own, *further])
 

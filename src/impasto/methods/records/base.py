@@ -106,6 +106,13 @@ class PassOptions(DeviceOptions):
         EXPERT,
         expert=True,
     )
+    raw: bool = option(
+        False,
+        Flag(),
+        "The picture as the network makes it: no repairs of grids, halos or colours.",
+        EXPERT,
+        expert=True,
+    )
     brush: float | None = option(
         1.0,
         Number(1 / 16, 16),

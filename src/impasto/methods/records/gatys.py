@@ -22,6 +22,8 @@ from .base import DeviceOptions, MethodRecord, StyleOptions
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
+    from ...backbones.base import Padding, Pooling
+    from ...backbones.resnet import Smooth
     from ...images import Source
 
 __all__ = ["OPTIMIZERS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
@@ -59,19 +61,19 @@ class GatysOptions(DeviceOptions):
         "What that file expects of its input. Default: what its header or name says.",
         expert=True,
     )
-    padding: str = option(
+    padding: Padding = option(
         "replicate",
         Choice(("replicate", "reflect", "zero")),
         "Of the first layer: replicate, reflect or zero.",
         expert=True,
     )
-    pooling: str | None = option(
+    pooling: Pooling | None = option(
         None,
         Choice(("max", "average")),
         "max or average. Default: max, of a ResNet average, for the sake of clean pixels.",
         expert=True,
     )
-    smooth: str | Mapping[str, str] = option(
+    smooth: Smooth | Mapping[str, Smooth] = option(
         "none",
         ByLayer(("none", "scale", "softmax")),
         "Against the peaky activations of a ResNet: none, scale or softmax, or by stage, such as "

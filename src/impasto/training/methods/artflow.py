@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...backbones import load_backbone
-from ...methods.artflow import ArtFlowConfig, ArtFlowModel, Operator
+from ...methods.artflow import ArtFlowConfig, ArtFlowModel
+from ...methods.records.artflow import Operator
 from .perceptual import Perceptual
 from .reversible import FlowTraining
 
