@@ -68,9 +68,9 @@ class Gatys:
         options: see :class:`impasto.methods.records.gatys.GatysOptions`.
 
     Sizes must end with the content's, or 0, which stands for it (coarse to fine: paper 3, section
-    V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does. L-BFGS is better
-    than Adam in the same number of iterations (papers 3 and 5). The style layers ``paper5`` are a
-    ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
+    V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does. L-BFGS is
+    better than Adam in the same number of iterations (papers 3 and 5). The style layers ``paper5``
+    are a ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
 
     Raises:
         InputError: for an option out of its range, or a backbone that cannot be had.
@@ -217,6 +217,7 @@ class Gatys:
         check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
         began, begun, spent, done = time.monotonic(), 0.0, 0.0, 0
+        limit = self.options.time_limit
         planned = sum(count for _, count in plan)
         picture: Tensor | None = None
         for size, count in plan:
@@ -233,9 +234,7 @@ class Gatys:
             picture, stopped = level.optimise(
                 self._on_device(picture),
                 count,
-                None
-                if self.options.time_limit is None
-                else began + self.options.time_limit * spent,
+                None if limit is None else began + limit * spent,
                 on_step,
                 Progress(done, planned, begun, size[0] * size[1] / cost),
             )
