@@ -80,7 +80,7 @@ def main() -> None:
             )
             model = Path(folder) / "vgg.safetensors"
             wide.save(model, {})
-            vgg = {"encoder_weights": str(args.vgg), "convention": args.convention}
+            vgg = {"backbone_weights": str(args.vgg), "convention": args.convention}
             nets["adain (VGG-19 width)"] = ("adain", {"model": str(model), **vgg})
         for label, (name, options) in nets.items():
             for size in (512, 1024):

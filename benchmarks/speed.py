@@ -71,7 +71,7 @@ def main() -> None:
     if args.vgg:
         backbones["VGG-19 to relu4_1"] = {
             "backbone": "vgg19",
-            "weights_file": str(args.vgg),
+            "backbone_weights": str(args.vgg),
             "convention": args.convention,
         }
         if args.vgg_iterations:

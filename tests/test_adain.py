@@ -251,7 +251,7 @@ def test_a_stored_style_gives_the_same_picture(method, tmp_path):
     prepared = method.prepare([painting()])
     path = tmp_path / "a.style"
     prepared.store("a").save(path)
-    from impasto.pipeline import read_style
+    from impasto.paintings import read_style
 
     direct = method(photo(56, 60), prepared)
     stored = method(photo(56, 60), method.prepare([read_style(path)]))

@@ -17,7 +17,7 @@ from impasto.images import Picture, fit, read, read_settings, resize, write
 from impasto.methods import METHODS
 from impasto.methods.feedforward import OnePass
 from impasto.methods.ghiasi import Ghiasi
-from impasto.pipeline import store_style
+from impasto.paintings import store_style
 from impasto.samples import draw, photograph
 from impasto.study.metrics import luminance_ssim
 from impasto.study.sweep import sweep

@@ -68,7 +68,8 @@ def test_options_reach_the_method(run, photo_file, painting_file):
     assert code == 0
     made = read_settings("out.jpg")
     assert made["weights"] == [2, 1]
-    assert made["style_layers"] == {"relu1_1": 0.75, "relu2_1": 0.25}
+    assert made["style_layers"] == {"relu1_1": 3, "relu2_1": 1}
+    assert made["resolved"]["style_layers"] == {"relu1_1": 0.75, "relu2_1": 0.25}
     assert made["optimizer"] == "adam"
     assert made["lr"] == 0.05
     assert made["start"] == "content+noise"
@@ -78,7 +79,7 @@ def test_options_reach_the_method(run, photo_file, painting_file):
     assert made["strength"] == 0.9
     assert made["sizes"] == [20, 0]
     assert made["iterations"] == [2, 1]
-    assert made["size"] == "43x32"
+    assert (made["size"], made["pixels"]) == (32, "43x32")
 
 
 def test_a_folder_with_a_broken_file(run, painting_file, tmp_path):
@@ -116,7 +117,7 @@ def test_refinement_takes_the_options_that_the_method_has_not(run, photo_file, p
     assert code == 0
     made = read_settings(Path("out.png"))
     assert made["method"] == "adain"
-    assert made["refine"]["style_weight"] == 7
+    assert made["refinement"]["style_weight"] == 7
     assert made["iterations_done"] == 3
     code, _, said = run(*pictures, *options, "--style-weight", "7")
     assert code == 2
@@ -162,10 +163,10 @@ def test_backbones_are_the_refinements_where_the_method_has_none(
     )
     assert code == 0, said
     made = read_settings(Path("out.png"))
-    assert made["backbone"].startswith("slim:")
-    assert made["refine"]["backbone"].startswith("vgg19:")
-    assert made["style_scale"] == made["refine"]["style_scale"] == 0.5
-    assert made["refine"]["device"].endswith("float32")
+    assert made["resolved"]["features"].startswith("slim:")
+    assert made["refinement"]["resolved"]["features"].startswith("vgg19:")
+    assert made["style_scale"] == made["refinement"]["style_scale"] == 0.5
+    assert made["refinement"]["device"].endswith("float32")
 
 
 def test_backbone_weights_are_the_encoders_of_a_method_of_one_pass(
@@ -180,7 +181,7 @@ def test_backbone_weights_are_the_encoders_of_a_method_of_one_pass(
     options = ["--method", "adain", "--model", "wide.safetensors", "--convention", "caffe"]
     code, _, said = run(*pictures, *options, "--backbone-weights", path)
     assert code == 0, said
-    assert read_settings(Path("out.png"))["backbone"].startswith("vgg19:")
+    assert read_settings(Path("out.png"))["resolved"]["features"].startswith("vgg19:")
 
 
 def test_a_preview_of_one_pass_is_refused(run, photo_file, painting_file):
@@ -220,7 +221,7 @@ def test_what_does_not_fit_any_content_is_said_once(run, painting_file, tmp_path
     styles = ["--style", painting_file, "--style", painting_file, "--weights", "3,-1"]
     code, _, said = run("stylize", "in", *styles, "-o", "out", *FAST)
     assert code == 2
-    assert said.splitlines() == ["impasto: weights of styles must not be negative"]
+    assert said.splitlines() == ["impasto: --weights is -1.0: must be 0 or more"]
 
 
 def test_several_contents_with_style_option_and_pattern(run, painting_file, tmp_path):
@@ -241,8 +242,8 @@ def test_several_contents_with_style_option_and_pattern(run, painting_file, tmp_
         (["PHOTO", "PAINTING", "-o", "o.xyz"], "o.xyz"),
         (["PHOTO", "PAINTING", "-o", "PHOTO"], "overwrite"),
         (["PHOTO", "PAINTING", "-o", "o.png", "--method", "gatis"], "did you mean 'gatys'"),
-        (["PHOTO", "PAINTING", "-o", "o.png", "--weights", "a,b"], "numbers"),
-        (["PHOTO", "PAINTING", "-o", "o.png", "--sizes", "1.5"], "whole numbers"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--weights", "a,b"], "give a number"),
+        (["PHOTO", "PAINTING", "-o", "o.png", "--sizes", "1.5"], "whole number"),
         (["PHOTO", "PAINTING", "-o", "o.png", "--color", "sepia"], "luminance"),
         (["PHOTO", "PAINTING", "-o", "o.png", "--background", "nocolour"], "nocolour"),
         (["PHOTO", "PAINTING", "-o", "o.png", "--preview", "0"], "preview"),
@@ -309,7 +310,7 @@ def test_further_options_reach_the_method(run, photo_file, painting_file):
     made = read_settings("o.png")
     assert made["time_limit"] == 100
     assert made["tolerance"] == 0
-    assert made["backbone"].startswith("compact:reflect:average:")
+    assert made["resolved"]["features"].startswith("compact:reflect:average:")
     assert made["content_layers"] == {"relu3_1": 1.0}
     assert (made["content_weight"], made["style_weight"]) == (2, 30)
     assert made["style_loss"] == "moments"

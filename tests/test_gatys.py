@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
@@ -244,7 +245,7 @@ def test_a_loss_that_is_not_finite_takes_a_smaller_step(small_net, monkeypatch):
 def test_a_hopeless_loss_ends_with_a_warning_and_the_best_picture(small_net):
     method = gatys(small_net, iterations=30, start="content")
     prepared = method.prepare([painting()])
-    method.style_weight = math.nan
+    method.objective = dataclasses.replace(method.objective, style_weight=math.nan)
     with pytest.warns(UserWarning, match="smaller --lr"):
         out = method(photo(), prepared)
     torch.testing.assert_close(out, photo())
@@ -268,14 +269,14 @@ def test_single_colour_pictures_do_not_break_it(small_net, color):
     ("options", "message"),
     [
         ({"lr": 0}, "lr"),
-        ({"style_weight": -1}, "style-weight"),
-        ({"content_weight": math.nan}, "content-weight"),
-        ({"optimizer": "sgd"}, "lbfgs, adam"),
-        ({"style_loss": "cosine"}, "gram, moments"),
+        ({"style_weight": -1}, "style_weight is -1: must be 0 or more"),
+        ({"content_weight": math.nan}, "content_weight"),
+        ({"optimizer": "sgd"}, "lbfgs or adam"),
+        ({"style_loss": "cosine"}, "gram or moments"),
         ({"start": "nowhere.png"}, "nowhere.png"),
         ({"style_layers": ["relu9_9"]}, "relu9_9"),
         ({"style_layers": {"relu1_1": 0.0}}, "not all zero"),
-        ({"time_limit": -3}, "time-limit"),
+        ({"time_limit": -3}, "time_limit is -3: must be above 0"),
         ({"precision": "float8"}, "float32 or bfloat16"),
         ({"device": "tpu9"}, "device"),
     ],

@@ -17,7 +17,7 @@ from impasto.methods import load
 from impasto.methods.ghiasi import TAPS, Ghiasi, GhiasiConfig, GhiasiModel, style_code
 from impasto.networks.painter import Painter
 from impasto.networks.transformer import Transformer
-from impasto.pipeline import store_style
+from impasto.paintings import store_style
 from impasto.samples import draw, photograph
 from impasto.study.metrics import color_distance, grid_energy, paint_share
 from impasto.tensors import load_tensors, save_tensors

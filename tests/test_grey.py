@@ -13,7 +13,7 @@ from test_stored import CPU, TAKERS
 import impasto
 from impasto.color import as_grey, colorfulness, own_colors, to_ycbcr, with_colors_of
 from impasto.images import write
-from impasto.pipeline import store_style
+from impasto.paintings import store_style
 from impasto.statistics import Moments
 
 PHOTO, PAINTING = as_grey(photo(64, 80)), as_grey(painting(70, 90))

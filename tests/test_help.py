@@ -230,7 +230,9 @@ def test_there_are_numbers_to_check():
 def test_numbers_that_are_none_are_refused_for_what_they_are(run, option, value, desk):
     given = f"relu1_1={value}" if "layers" in option else value
     pictures = ["stylize", "photo.png", "painting.png", "-o", "out.png"]
-    code, out, said = run(*pictures, f"{option}={given}")
+    having = [name for name in METHODS if option[2:].replace("-", "_") in options_of(name)]
+    method = ["--method", having[0]] if having else []
+    code, out, said = run(*pictures, *method, f"{option}={given}")
     assert code == 2
     assert out == ""
     assert said == f"impasto: {option} is {value}: must be a finite number\n"

@@ -15,12 +15,14 @@ from impasto.finish.degrid import degrid
 from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
 from impasto.methods.johnson import FILES, Johnson
-from impasto.pipeline import Transfer, read_style, refiner
+from impasto.paintings import read_style
+from impasto.pipeline import refiner
 from impasto.samples import photograph
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.johnson import untrained
+from impasto.transfer import Transfer
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
 CPU = {"device": "cpu", "precision": "float32"}

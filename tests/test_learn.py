@@ -17,11 +17,12 @@ from impasto.images import write
 from impasto.methods.adain import AdaIN
 from impasto.methods.ghiasi import Ghiasi
 from impasto.methods.learnt import Learnt
-from impasto.pipeline import Transfer, read_style, store_style
+from impasto.paintings import read_style, store_style
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training import learn as room
 from impasto.training.learn import learn
 from impasto.training.methods import TRAINABLE
+from impasto.transfer import Transfer
 
 QUICK = {"size": 64, "device": "cpu", "precision": "float32"}
 

@@ -19,7 +19,7 @@ import impasto
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods.johnson import learnt_names
-from impasto.pipeline import read_style, store_style
+from impasto.paintings import read_style, store_style
 from impasto.statistics import Moments
 from impasto.study.sweep import sweep
 from impasto.styles import NAMED, Part, StoredStyle, is_name

@@ -13,7 +13,7 @@ import impasto
 from impasto.errors import InputError
 from impasto.images import Picture, read, write
 from impasto.methods.gatys import Gatys
-from impasto.pipeline import SHOWN, Result
+from impasto.result import SHOWN, Result
 
 
 @pytest.fixture

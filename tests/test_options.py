@@ -19,7 +19,7 @@ import impasto
 from impasto import cli
 from impasto.controls import Controls, Saving, Variant
 from impasto.errors import InputError
-from impasto.images import read_settings, write
+from impasto.images import read, read_settings, write
 from impasto.methods import METHODS, load, options_of, record_of
 from impasto.methods.records.gatys import GatysOptions
 from impasto.options import (
@@ -83,7 +83,7 @@ def test_an_option_says_what_it_is(declared):
     if declared.default is None:
         typed = declared.kind.typed
         optional = "default" in declared.help.lower() or declared.name in (
-            *("model", "color", "refine", "time_limit", "backbone_weights"),
+            *("model", "color", "refine", "time_limit", "backbone_weights", "brush"),
         )
         assert optional or not typed, "what None stands for"
     assert declared.check(declared.default) == declared.default
@@ -124,7 +124,7 @@ def test_the_variants_of_matching_stand_once():
 def test_signatures_show_the_options(function, sets):
     shown = inspect.signature(function).parameters
     for each in sets:
-        for field in dataclasses.fields(each):
+        for field in (field for field in dataclasses.fields(each) if field.name != "backbone"):
             assert shown[field.name].default == field.default
             assert shown[field.name].kind is inspect.Parameter.KEYWORD_ONLY
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_meant(name, text, words):
         ({"layers": 3}, "layers: give a list of layers, not 3"),
         ({"layers": {"a": float("nan")}}, "the weight of layer a is nan"),
         ({"thiner": 1}, "oil has no option 'thiner': did you mean 'thinner'?"),
-        ({"turps": 1}, "oil: option 'turps' is gone: use thinner"),
+        ({"turps": 1}, "oil has no option 'turps': it is gone: use thinner"),
     ],
 )
 def test_what_python_is_refused(values, words):
@@ -279,7 +279,7 @@ def test_an_option_that_went_says_what_took_its_place(run, monkeypatch):
     monkeypatch.setattr(options, "gone", {"glaze": "use --brush"})
     code, _, said = run("stylize", "a.png", "b.png", "--no-glaze")
     assert (code, said) == (2, "impasto: option --no-glaze is gone: use --brush\n")
-    with pytest.raises(InputError, match="option 'glaze' is gone: use --brush"):
+    with pytest.raises(InputError, match="no option 'glaze': it is gone: use --brush"):
         load("adain", glaze=True)
 
 
@@ -331,7 +331,7 @@ def test_like_another_picture(run, tmp_path):
     one, two = (read_settings(tmp_path / name) for name in ("first.png", "again.png"))
     for name in ("method", "iterations", "sizes", "strength", "color"):
         assert one[name] == two[name]
-    assert (tmp_path / "first.png").stat().st_size == (tmp_path / "again.png").stat().st_size
+    assert bool((read(tmp_path / "first.png").rgb == read(tmp_path / "again.png").rgb).all())
     beside = ["--strength", "1", "--iterations", "1"]
     assert run(*both, "--like", "first.png", *beside, "-o", "other.png")[0] == 0
     other = read_settings(tmp_path / "other.png")

@@ -11,7 +11,7 @@ from data import painting, photo
 import impasto
 from impasto import progress
 from impasto.methods.gatys import Gatys
-from impasto.pipeline import store_style
+from impasto.paintings import store_style
 from impasto.study.compare import compare
 from impasto.study.leak import leak
 from impasto.study.reconstruct import reconstruct

@@ -15,7 +15,7 @@ from impasto.backbones.base import CAFFE
 from impasto.errors import InputError
 from impasto.images import read, resize, write
 from impasto.methods.model import bundled
-from impasto.pipeline import store_style
+from impasto.paintings import store_style
 from impasto.styles import PIECE, LayerMoments, StoredStyle, Style, _pieces, read_painting
 from impasto.tensors import load_tensors, save_tensors
 
@@ -42,7 +42,7 @@ def file(tmp_path_factory):
 
 def test_the_list_is_complete():
     learnt = {"johnson"}
-    assert {name for name, _ in TAKERS.values()} == impasto.methods().keys() - learnt
+    assert {name for name, _ in TAKERS.values()} == impasto.list_methods().keys() - learnt
 
 
 @pytest.mark.parametrize("label", TAKERS)

@@ -36,11 +36,11 @@ def run(folder, vary, **options):
         ("lr=1e-3,1,10", "lr", [0.001, 1, 10]),
         ("optimizer=lbfgs, adam", "optimizer", ["lbfgs", "adam"]),
         ("match-luminance=true,false", "match_luminance", [True, False]),
-        ("sizes=0,64+0", "sizes", [0, [64, 0]]),
+        ("sizes=0,64+0", "sizes", [[0], [64, 0]]),
         (
             "style-layers=relu1_1,relu1_1+relu2_1:0.5",
             "style_layers",
-            ["relu1_1", {"relu1_1": 1.0, "relu2_1": 0.5}],
+            [{"relu1_1": 1.0}, {"relu1_1": 1.0, "relu2_1": 0.5}],
         ),
         ("color=none,match", "color", [None, "match"]),
     ],
@@ -136,9 +136,15 @@ def test_by_the_command(folder, monkeypatch, capsys):
     code, listed, _ = command()
     assert code == 0
     assert listed.splitlines()[0].startswith("strength=0  ")
-    code, listed, _ = command("--vary", "strength=-1")
+    code, _, said = command("--vary", "strength=-1")
+    assert code == 2
+    assert said == "impasto: --vary strength is -1.0: must be 0 or more, and 100 at most\n"
+    code, listed, _ = command("--vary", "model=gone.safetensors")
     assert code == 1
-    assert "strength is -1" in listed
+    assert "gone.safetensors" in listed
+    code, _, said = command("--set", "weights_file=robust")
+    assert code == 2
+    assert "no option 'weights_file': it is gone: use backbone_weights" in said
     code, _, said = command("--set", "size=1,2")
     assert code == 2
     assert "give one value" in said
@@ -154,7 +160,7 @@ def test_the_recipes_name_what_there_is(recipe):
     assert vary
     assert set(same) | set(vary) <= known
     if "backbone" in same:  # what runs without a download
-        same |= {"backbone": "resnet18", "weights_file": "random"}
+        same |= {"backbone": "resnet18", "backbone_weights": "random"}
     for name, values in vary.items():
         for value in (value for value in values if not isinstance(value, float)):
             options = {k: v for k, v in (same | {name: value}).items() if k in options_of(method)}

@@ -20,11 +20,12 @@ from impasto.methods.gatys import Gatys
 from impasto.methods.model import MODELS
 from impasto.methods.wct import WCT
 from impasto.operators.wct import measure, wct
-from impasto.pipeline import Transfer, read_style
+from impasto.paintings import read_style
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.wct import PARAMETERS, WCTTraining, mirrored, untrained
+from impasto.transfer import Transfer
 from impasto.transport import Variant, transport
 
 each_variant = pytest.mark.parametrize("variant", get_args(Variant))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .device import tune
-    from .methods import load, methods
+    from .methods import list_methods, load
     from .pipeline import stylize
     from .styles import named_styles
     from .training.learn import learn
 
-__all__ = ["__version__", "learn", "load", "methods", "named_styles", "stylize", "tune"]
+__all__ = ["__version__", "learn", "list_methods", "load", "named_styles", "stylize", "tune"]
 __version__ = "0.1.0"
 
 
@@ -29,8 +29,8 @@ def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
     rooms = {
         "learn": ".training.learn",
+        "list_methods": ".methods",
         "load": ".methods",
-        "methods": ".methods",
         "named_styles": ".styles",
         "stylize": ".pipeline",
         "tune": ".device",

@@ -47,7 +47,7 @@ def stylize(
         content: a path, Pillow image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
         style: the same, a stored style, a name (of :func:`impasto.named_styles`, or of one that the
             method has learnt), or a list of them.
-        method: a name (see :func:`impasto.methods`) or what :func:`impasto.load` returned.
+        method: a name (see :func:`impasto.list_methods`) or what :func:`impasto.load` returned.
         on_step: called after every iteration; returning True ends it with the picture so far.
         progress: draw a bar, which notebooks draw too.
         options: controls, see :class:`impasto.controls.Controls`, and options of the method, such
@@ -128,7 +128,7 @@ def load_refined(
     method has no option ``backbone``.
 
     Args:
-        method: see :func:`impasto.methods`.
+        method: see :func:`impasto.list_methods`.
         controls: say whether it is refined; their limits are those of a picture to start with too.
         options: of both.
         spelled: how messages write the name of an option.

@@ -19,6 +19,7 @@ from impasto.device import choose_device, full_precision
 from impasto.errors import lacks_memory
 from impasto.images import write
 from impasto.networks.flow import Flow
+from impasto.options import flag_of
 from impasto.study.reconstruct import reconstruct
 from impasto.training.classify import classify
 from impasto.training.learn import learn
@@ -45,8 +46,7 @@ def test_memory_that_ends_in_the_work_is_told_in_a_line(command, monkeypatch, tm
     write(tmp_path / "c.png", photo(64, 80))
     write(tmp_path / "s.png", painting())
     style = style_for(name) if name == "johnson" else tmp_path / "s.png"
-    named = {"weights_file": "backbone-weights"}
-    flags = [f"--{named.get(k, k.replace('_', '-'))}={v}" for k, v in options.items()]
+    flags = [f"{flag_of(option)}={value}" for option, value in options.items()]
     line = ("stylize", tmp_path / "c.png", style, "-o", tmp_path / "o.png", "-m", name, *flags)
     kind, rules = ("mps", APPLE) if label == "ghiasi" else ("cuda", ())
     with playing(Card(kind, rules), monkeypatch) as card:

@@ -78,7 +78,7 @@ def test_brush_mixtures_and_refinement(card, label):
 
 @pytest.mark.parametrize(("backbone", "optimizer"), [("slim", "adam"), ("resnet18", "lbfgs")])
 def test_gatys_with_every_kind_of_backbone(card, backbone, optimizer):
-    weights = {} if backbone == "slim" else {"weights_file": "random"}
+    weights = {} if backbone == "slim" else {"backbone_weights": "random"}
     given = {"iterations": 2, "optimizer": optimizer, "tv_weight": 1.0, "pooling": "average"}
     out = impasto.stylize(photo(), painting(), "gatys", backbone=backbone, **given, **weights)
     assert ran(card)

@@ -18,14 +18,14 @@ __all__ = [
     "OnStep",
     "Step",
     "check_options",
+    "list_methods",
     "load",
-    "methods",
     "options_of",
     "record_of",
 ]
 
 
-def methods() -> dict[str, str]:
+def list_methods() -> dict[str, str]:
     """Names of the methods, each with what it is in a line."""
     return {name: METHODS[name].title for name in sorted(METHODS)}
 
@@ -34,7 +34,7 @@ def load(method: str = DEFAULT, **options: Any) -> Method:
     """A method by name, ready to prepare styles and render pictures.
 
     Args:
-        method: one of :func:`methods`.
+        method: one of :func:`list_methods`.
         options: of that method, such as ``backbone`` or ``iterations``; `impasto stylize --method
             METHOD --help` tells them all.
 
@@ -74,12 +74,11 @@ def check_options(
         given: names of options.
         spelled: how the message writes such a name.
     """
-    record = known if isinstance(known, MethodRecord) else None
     names = known.Options.declared() if isinstance(known, MethodRecord) else known
+    gone = {name: words for each in METHODS.values() for name, words in each.Options.gone.items()}
 
     def elsewhere(option: str) -> str:
         others = [name for name in sorted(METHODS) if option in options_of(name)]
         return f": method {' or '.join(others)} has" if others else ""
 
-    gone = None if record is None else record.Options.gone
     check_known(who, names, given, spelled, gone=gone, elsewhere=elsewhere)

@@ -211,9 +211,8 @@ def check_known(
     for name in names:
         if name in known:
             continue
-        if gone and name in gone:
-            raise InputError(f"{who}: option {spelled(name)} is gone: {gone[name]}")
-        hint = elsewhere(name) or hint_of(name, known)
+        hint = f": it is gone: {gone[name]}" if gone and name in gone else elsewhere(name)
+        hint = hint or hint_of(name, known)
         raise InputError(f"{who} has no option {spelled(name)}{hint}")
 
 

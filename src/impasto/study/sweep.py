@@ -91,13 +91,15 @@ def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
     for name, each in values.get("vary", {}).items():
         if not (isinstance(each, list) and each):
             raise InputError(f"{path} [vary]: {name} = {each!r}: give a list of values")
-    same = {name: _plain(value) for name, value in values.get("set", {}).items()}
-    vary = {name: [_plain(v) for v in each] for name, each in values.get("vary", {}).items()}
-    return values.get("method", "gatys"), same, vary
+    method = values.get("method", "gatys")
+    declared = _varied(method, refined=True)
 
+    def plain(name: str, value: Any) -> Any:
+        return None if value == "none" and name in declared and declared[name].none else value
 
-def _plain(value: Any) -> Any:
-    return None if value == "none" else value
+    same = {name: plain(name, value) for name, value in values.get("set", {}).items()}
+    vary = {name: [plain(name, v) for v in each] for name, each in values.get("vary", {}).items()}
+    return method, same, vary
 
 
 @drawn("sweep")
@@ -290,7 +292,8 @@ def _shown(value: Any) -> str:
     """As it is typed, but of a path the name alone."""
     value = without_folders(value)
     if isinstance(value, Mapping):
-        return "+".join(f"{name}:{weight:g}" for name, weight in value.items())
+        parts = ((name, "" if part == 1 else f":{_shown(part)}") for name, part in value.items())
+        return "+".join(name + part for name, part in parts)
     if isinstance(value, (list, tuple)):
         return "+".join(map(_shown, value))
     if value is None:
