@@ -21,7 +21,8 @@ import impasto
 from impasto.errors import InputError
 from impasto.samples import draw
 from impasto.statistics import Moments
-from impasto.styles import NAMED, SUFFIX, Part, StoredStyle, read_painting
+from impasto.styles import SUFFIX, Part, StoredStyle, read_painting
+from impasto.styles.stored import NAMED
 
 SIDE = 512  # short side in pixels at which a work is looked at, at most
 METHODS = ("ghiasi", "gatys")  # which look at paintings through `compact`

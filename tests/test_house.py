@@ -124,3 +124,62 @@ def test_files_are_written_in_one_place():
     assert written_by(ROOT / "files.py")
     found = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if written_by(path)}
     assert found - {"files.py"} == set(WRITERS)
+
+
+MOST_LINES = 400
+# Still longer, and being split.
+LONGER = {
+    "cli.py",
+    "pipeline.py",
+    "methods/gatys.py",
+    "methods/ghiasi.py",
+    "methods/johnson.py",
+    "methods/onepass.py",
+    "training/classify.py",
+    "training/data.py",
+    "training/distill.py",
+    "training/fit.py",
+    "study/compare.py",
+}
+
+
+def test_no_module_is_longer_than_is_read_at_a_sitting():
+    lines = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in ROOT.rglob("*.py")
+    }
+    assert {name for name, count in lines.items() if count > MOST_LINES} <= LONGER
+
+
+def imported(path: Path) -> set[Path]:
+    """Modules of impasto that a module imports when it is imported itself: not late, not for types.
+
+    Importing from a package counts as importing the module in it that is named, or its
+    ``__init__``.
+    """
+    found = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        late = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if late or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        for alias in node.names:
+            places = [base / f"{alias.name}.py", base / alias.name / "__init__.py"]
+            places += [base.with_suffix(".py"), base / "__init__.py"]
+            found.add(next(place for place in places if place.exists()))
+    return found - {path}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = {path: imported(path) for path in ROOT.rglob("*.py")}
+    while True:  # take away what needs nothing that is left
+        free = {path for path, needs in modules.items() if not needs & modules.keys()}
+        if not free:
+            break
+        modules = {path: needs for path, needs in modules.items() if path not in free}
+    assert not sorted(str(path.relative_to(ROOT)) for path in modules)

@@ -22,7 +22,8 @@ from impasto.methods.johnson import learnt_names
 from impasto.paintings import read_style, store_style
 from impasto.statistics import Moments
 from impasto.study.sweep import sweep
-from impasto.styles import NAMED, Part, StoredStyle, is_name
+from impasto.styles import Part, StoredStyle, is_name
+from impasto.styles.stored import NAMED
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.recipes import read_toml
 

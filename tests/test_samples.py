@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from impasto import samples
 from impasto.errors import InputError
-from impasto.samples import STYLES, draw, write_samples
+from impasto.samples import STYLES, draw, paintings, write_samples
+from impasto.samples.sheet import Sheet
 
 every_style = pytest.mark.parametrize("name", list(STYLES))
 
@@ -19,7 +19,7 @@ def pixels(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def test_every_style_is_described_and_has_a_painter() -> None:
-    assert set(STYLES) == set(samples._PAINTERS)
+    assert set(STYLES) == set(paintings._PAINTERS)
     assert all(text and "\n" not in text for text in STYLES.values())
 
 
@@ -60,7 +60,7 @@ def test_rich_in_tone_and_in_fine_texture_throughout(name: str) -> None:
 @pytest.mark.parametrize("seed", range(2, 6))
 @every_style
 def test_any_seed_gives_a_finite_picture(name: str, seed: int) -> None:
-    field = samples._PAINTERS[name](samples._Sheet(96, seed))
+    field = paintings._PAINTERS[name](Sheet(96, seed))
     assert field.shape == (96, 128, 3)
     assert np.isfinite(field).all()
 

@@ -9,14 +9,14 @@ import torch
 from data import painting, photo
 
 import impasto
-from impasto import styles
 from impasto.backbones import load_backbone
 from impasto.backbones.base import CAFFE
 from impasto.errors import InputError
 from impasto.images import read, resize, write
 from impasto.methods.model import bundled
 from impasto.paintings import store_style
-from impasto.styles import PIECE, LayerMoments, StoredStyle, Style, _pieces, read_painting
+from impasto.styles import LayerMoments, StoredStyle, Style, paintings, read_painting
+from impasto.styles.paintings import PIECE, pieces_of
 from impasto.tensors import load_tensors, save_tensors
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -205,17 +205,17 @@ def test_whatever_changes_features_is_in_the_fingerprint(small_net, change):
 
 
 def test_pieces_are_the_whole(monkeypatch):
-    monkeypatch.setattr("impasto.styles.PIECE", 10_000)
+    monkeypatch.setattr("impasto.styles.paintings.PIECE", 10_000)
     for shape in [(70, 90), (300, 500), (16, 9000), (101, 6003)]:
         picture = torch.rand(3, *shape)
-        pieces = list(_pieces(picture))
+        pieces = list(pieces_of(picture))
         assert sum(piece[0].numel() for piece in pieces) == picture[0].numel()
         assert len(pieces) >= picture[0].numel() / 10_000
         assert all(piece[0].numel() <= 1.3 * 10_000 for piece in pieces)
         assert all(min(piece.shape[1:]) >= 16 for piece in pieces)
 
 
-def test_a_large_painting_is_measured_in_pieces(monkeypatch):
+def test_a_large_painting_is_measured_inpieces_of(monkeypatch):
     method = impasto.load("adain", **CPU)
     whole = method.prepare([painting(320, 480)]).at(320)
     seen: list[tuple[int, ...]] = []
@@ -224,7 +224,7 @@ def test_a_large_painting_is_measured_in_pieces(monkeypatch):
         seen.append(tuple(picture.shape[1:]))
         return method.measure(picture)
 
-    monkeypatch.setattr("impasto.styles.PIECE", 40_000)
+    monkeypatch.setattr("impasto.styles.paintings.PIECE", 40_000)
     style = method.prepare([painting(320, 480)])
     style.measure = measure
     parts = style.at(320)
@@ -236,7 +236,7 @@ def test_a_large_painting_is_measured_in_pieces(monkeypatch):
 
 def test_a_huge_painting_is_reduced_when_it_is_read(tmp_path, monkeypatch):
     assert PIECE < 1 << 24
-    monkeypatch.setattr("impasto.styles.MOST", 20_000)
+    monkeypatch.setattr("impasto.styles.paintings.MOST", 20_000)
     picture = read_painting(painting(200, 400))
     assert 15_000 < picture.height * picture.width <= 20_000
     assert picture.width == pytest.approx(2 * picture.height, abs=2)
@@ -245,16 +245,16 @@ def test_a_huge_painting_is_reduced_when_it_is_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_a_huge_painting_is_never_whole_in_memory_as_floats(tmp_path, monkeypatch, suffix):
     path = write(tmp_path / f"x{suffix}", photo(400, 720))
-    monkeypatch.setattr("impasto.styles.MOST", 30_000)
+    monkeypatch.setattr("impasto.styles.paintings.MOST", 30_000)
     sizes = []
-    honest = styles.read
+    honest = paintings.read
 
     def spy(*args, **kwargs):
         picture = honest(*args, **kwargs)
         sizes.append(picture.height * picture.width)
         return picture
 
-    monkeypatch.setattr("impasto.styles.read", spy)
+    monkeypatch.setattr("impasto.styles.paintings.read", spy)
     small = read_painting(path)
     assert sizes[0] <= 4 * 30_000
     assert small.height * small.width <= 30_000

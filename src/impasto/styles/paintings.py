@@ -1,0 +1,74 @@
+"""Paintings: read, reduced, and cut so that they can be measured in pieces."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..images import Picture, Source, fit, read, resize
+from .stored import bundled_names, is_name
+
+MOST = 1 << 24  # pixels of a painting that are looked at
+PIECE = 1 << 21  # pixels that are measured at a time
+UNIT = 16  # pixels: pieces are whole cells of the deepest layers
+
+
+def read_painting(
+    source: Source,
+    background: str = "white",
+    *,
+    max_pixels: int | None = None,
+    accept_truncated: bool = False,
+) -> Picture:
+    """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced.
+
+    Raises InputError also for the name of a bundled style.
+    """
+    if isinstance(source, (str, Path)) and is_name(source) and Path(source).name in bundled_names():
+        raise InputError(
+            f"{source}: of a style by name there are statistics and no picture; name the file of "
+            "the painting"
+        )
+    limits: dict[str, Any] = {"max_pixels": max_pixels, "accept_truncated": accept_truncated}
+    picture = read(source, background, most_pixels=MOST, **limits)
+    pixels = picture.height * picture.width
+    if pixels <= MOST:
+        return picture
+    short = int(min(picture.height, picture.width) * math.sqrt(MOST / pixels))
+    small = resize(picture.rgb, fit(picture.height, picture.width, short))
+    return Picture(small, None, picture.name)
+
+
+def reduce(picture: Tensor, short_side: int) -> Tensor:
+    """The picture with that short side, or as it is if it is smaller."""
+    height, width = picture.shape[-2:]
+    if min(height, width) <= short_side:
+        return picture
+    return resize(picture, fit(height, width, short_side))
+
+
+def pieces_of(picture: Tensor) -> Iterator[Tensor]:
+    """A picture ``(3, H, W)`` cut so that no piece is larger than ``PIECE`` or far from a square.
+
+    Each is seen as a picture of its own: at the cuts as at its borders.
+    """
+    height, width = picture.shape[-2:]
+    if height * width <= PIECE:
+        yield picture
+        return
+    for rows in torch.split(picture, _even(height), -2):
+        yield from torch.split(rows, _even(width), -1)
+
+
+def _even(length: int) -> list[int]:
+    """``length`` in parts of nearly the same size, whole cells but for the last."""
+    count = math.ceil(length / math.isqrt(PIECE))
+    cuts = [UNIT * round(part * length / count / UNIT) for part in range(count)] + [length]
+    return [end - begin for begin, end in itertools.pairwise(cuts)]

@@ -1,0 +1,218 @@
+"""One or several styles as a method sees them: paintings, stored styles and learnt ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..device import check_process
+from ..errors import InputError, check_finite
+from ..images import Picture, Source
+from ..statistics import Moments, shares
+from .paintings import pieces_of, read_painting, reduce
+from .stored import LayerMoments, LearntStyle, Part, StoredStyle, find_named, is_name
+
+LARGEST = 1024  # short side in pixels beyond which nothing is stored
+Measure = Callable[[Tensor], LayerMoments]
+
+
+@dataclass(repr=False)
+class Style:
+    """One or several styles, by weight, as a method sees them.
+
+    Attributes:
+        names: of the parts.
+        parts: paintings ``(3, H, W)``, stored styles and learnt ones.
+        weights: share of each.
+        method: name of the method that prepared it.
+        backbone: fingerprint of the network behind ``measure``.
+        taps: what it is measured at.
+        measure: features' moments of a picture ``(3, H, W)``, by tap.
+        steps: how many sizes are stored in an octave.
+    """
+
+    names: Sequence[str]
+    parts: Sequence[Tensor | StoredStyle | LearntStyle]
+    weights: Sequence[float]
+    method: str
+    backbone: str
+    taps: Sequence[str]
+    measure: Measure
+    steps: int = 1
+    _known: dict[int, LayerMoments] = field(default_factory=dict)
+    _each: dict[int, list[LayerMoments]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<style {' + '.join(self.names)} prepared for {self.method}>"
+
+    @cached_property
+    def color(self) -> Moments:
+        """Mixed moments of the RGB pixels."""
+        colors = [
+            Moments.of(part.double()) if isinstance(part, Tensor) else part.color
+            for part in self.parts
+        ]
+        return Moments.mix(colors, self.weights).to(torch.float32)
+
+    def at(self, short_side: int) -> LayerMoments:
+        """Mixed moments with every painting reduced to ``short_side`` pixels (never enlarged)."""
+        if short_side not in self._known:
+            each = self.each(short_side)
+            self._known[short_side] = {
+                tap: Moments.mix(
+                    [layers[tap].to(each[0][tap].first.device) for layers in each], self.weights
+                )
+                for tap in self.taps
+            }
+        return self._known[short_side]
+
+    def each(self, short_side: int) -> list[LayerMoments]:
+        """As :meth:`at`, of every part by itself; nothing of a learnt one."""
+        check_process()
+
+        def moments(part: Tensor | StoredStyle | LearntStyle) -> LayerMoments:
+            if isinstance(part, Tensor):
+                return self._measured(reduce(part, short_side))
+            return part.parts[self.backbone].at(short_side) if isinstance(part, StoredStyle) else {}
+
+        if short_side not in self._each:
+            self._each[short_side] = list(map(moments, self.parts))
+        return self._each[short_side]
+
+    def _measured(self, painting: Tensor) -> LayerMoments:
+        """In pieces where it is large: moments add up."""
+        pieces = list(pieces_of(painting))
+        if len(pieces) == 1:
+            return self.measure(painting)
+        each = [self.measure(piece) for piece in pieces]
+        areas = [float(piece[0].numel()) for piece in pieces]
+        return {tap: Moments.mix([layers[tap] for layers in each], areas) for tap in each[0]}
+
+    def store(self, name: str, joining: StoredStyle | None = None) -> StoredStyle:
+        """Measure at 64, 128, ... pixels (and between), to the size of the largest painting.
+
+        Args:
+            name: of the style, for messages.
+            joining: what was stored of the same paintings for other methods; what is in there
+                is not measured again.
+
+        Raises:
+            InputError: if a part is a stored style already.
+        """
+        paintings = [part for part in self.parts if isinstance(part, Tensor)]
+        if len(paintings) < len(self.parts):
+            raise InputError("a stored or learnt style cannot be stored again: name the paintings")
+        before = joining or StoredStyle(name, self.color, {})
+        known = before.parts.get(self.backbone)
+        if known is not None and set(self.taps) <= set(known.taps):
+            return before.joined(self.backbone, Part(known.levels, (self.method,)))
+        limit = min(LARGEST, max(min(p.shape[-2:]) for p in paintings))
+        ladder = [round(64 * 2 ** (step / self.steps)) for step in range(4 * self.steps)]
+        sizes = [size for size in ladder if size < limit] + [limit]
+        levels = {
+            size: {tap: moments.to("cpu") for tap, moments in self.at(size).items()}
+            for size in sizes
+        }
+        return before.joined(self.backbone, Part(levels, (self.method,)))
+
+
+def prepared(
+    styles: Sequence[Source | StoredStyle | LearntStyle],
+    weights: Sequence[float] | None,
+    method: str,
+    backbone: str,
+    taps: Sequence[str],
+    measure: Measure,
+    steps: int = 1,
+) -> Style:
+    """One or several styles, whose moments are averaged by ``weights``.
+
+    Args:
+        styles: paintings and stored styles.
+        weights: share of each; None for equal shares.
+        method: name of the method that they are for.
+        backbone: fingerprint of the network behind ``measure``.
+        taps: that a stored style must have.
+        measure, steps: see :class:`Style`.
+
+    Raises:
+        InputError: if a stored style has not what the method needs, the weights do not fit the
+            styles, or a style is known to a network alone.
+    """
+    check_list(styles)
+    names: list[str] = []
+    parts: list[Tensor | StoredStyle | LearntStyle] = []
+    for style in styles:
+        if is_name(style):
+            style = find_named(str(style))
+        if isinstance(style, StoredStyle):
+            style.check(method, backbone, taps)
+            parts.append(style)
+            names.append(style.name)
+        elif isinstance(style, LearntStyle):
+            if style.method != method:
+                other = f", or use method {style.method}" if style.method else ""
+                raise InputError(
+                    f"style {style.name}: known to a network alone; give the painting here{other}"
+                )
+            parts.append(style)
+            names.append(style.name)
+        elif isinstance(style, Style):
+            raise InputError(f"{style!r}: give it to the method itself, in place of prepare()")
+        else:
+            painting = read_painting(style)
+            parts.append(painting.rgb)
+            names.append(painting.name)
+    return Style(
+        *(names, parts, style_shares(len(parts), weights), method, backbone, list(taps), measure),
+        steps,
+    )
+
+
+def check_list(styles: object) -> None:
+    """Raise InputError for one style where a list of them belongs."""
+    one = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor, Picture, StoredStyle, Style)
+    if isinstance(styles, (*one, LearntStyle)) or not isinstance(styles, Iterable):
+        raise InputError(
+            f"styles: a {type(styles).__name__} where a list belongs: give [PAINTING, ...]"
+        )
+
+
+def check_prepared(style: Any, method: str, backbone: str, taps: Sequence[str]) -> None:
+    """Raise InputError unless ``style`` is what ``method`` itself has prepared."""
+    if not isinstance(style, Style):
+        raise InputError(
+            f"style: a {type(style).__name__} where a prepared style belongs: give what prepare("
+            f"[PAINTING]) of method {method} returns, or use impasto.stylize()"
+        )
+    learnt = any(isinstance(p, LearntStyle) and p.method != method for p in style.parts)
+    if learnt or style.backbone != backbone or not set(taps) <= set(style.taps):
+        raise InputError(
+            f"{style!r}: was prepared by method {style.method} for other features; call prepare() "
+            f"of the method {method} that renders"
+        )
+
+
+def style_shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
+    """As :func:`impasto.statistics.shares`; InputError for negative weights too."""
+    for weight in _several(weights):
+        check_finite("a weight of a style", weight)
+        if weight < 0:
+            raise InputError("weights of styles must not be negative")
+    return shares(count, weights)
+
+
+def _several(weights: object) -> Iterable[Any]:
+    if weights is None:
+        return ()
+    if isinstance(weights, str) or not isinstance(weights, Iterable):
+        raise InputError(f"weights are {weights!r}: give a list of numbers, one for each style")
+    return list(weights)
