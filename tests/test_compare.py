@@ -14,9 +14,10 @@ from impasto.errors import InputError
 from impasto.images import read, write
 from impasto.methods import load
 from impasto.study import compare as study
-from impasto.study.compare import available, compare, front
+from impasto.study.compare import available, compare
 from impasto.study.figures import _broken, labelled
 from impasto.study.metrics import color_distance, feature_distance, luminance_ssim
+from impasto.study.report import front
 from impasto.training.methods.johnson import untrained
 
 

@@ -9,7 +9,6 @@ Figure 10), ``scatter.png`` and ``index.html``, which shows it all without a net
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import multiprocessing
@@ -17,10 +16,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psutil
 import torch
@@ -31,10 +28,10 @@ from ..backbones import Backbone
 from ..device import describe, tune
 from ..errors import InputError
 from ..files import check_apart, check_name, folded, path_of, save
-from ..images import check_output, fit, read, resize, write
+from ..images import check_output, write
 from ..methods import METHODS, load, options_of
 from ..progress import drawn
-from .figures import labelled, matplotlib_figure, save_figure
+from .figures import matplotlib_figure
 from .inputs import (
     Methods,
     at_size,
@@ -56,31 +53,15 @@ from .metrics import (
     relative_gram_distance,
     relative_moments_distance,
 )
+from .report import KEY, MEASURES, as_csv, means_of, place_of, report
 
-__all__ = ["MEASURES", "Methods", "available", "compare", "front"]
+__all__ = ["Methods", "available", "compare"]
 
-# Column -> what it says.
-MEASURES = {
-    "paint": "share of the way from the photograph to the painting, by the relaxed earth mover's "
-    "distance of relu4_1 at half size",
-    "style": "mean/deviation distance to the painting, 1 for the photograph as it was",
-    "gram": "Gram distance to the painting, 1 for the photograph as it was",
-    "color": "distance of colours to the painting's, in units of RGB 0..1",
-    "content": "distance of instance-normalised relu4_1 to the photograph's",
-    "features": "distance of unit-length features to the photograph's",
-    "ssim": "likeness of luminance to the photograph's, at most 1",
-    "identity": "ssim of what becomes of the photograph with itself as the painting; nan for "
-    "methods that paint only what they have learnt",
-    "seconds": "for the picture, the style prepared before",
-    "megabytes": "that the method takes at most, beside what an idle process has",
-}
 LATE = {"identity", "paint"}  # comparisons made before may be without them
 WRITTEN = (
     *("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png"),
     "index.html",
 )
-KEY = ("content_picture", "style_picture", "method")
-THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
 
 OnProgress = Callable[[int, int, str], bool | None]
 """Called with the results done, those in all, and what comes next; True ends the work."""
@@ -177,8 +158,8 @@ def compare(
         if (content.stem, style.stem, label) not in done
     ]
     for content, style in pairs:
-        write(_place(out, "contents", content.stem), pictures[content])
-        write(_place(out, "styles", style.stem), pictures[style])
+        write(place_of(out, "contents", content.stem), pictures[content])
+        write(place_of(out, "styles", style.stem), pictures[style])
     method: Any = None
     seen = Remembering(judge)
     identities = {
@@ -207,36 +188,17 @@ def compare(
             )
         row["identity"] = identities[same]
         picture = row.pop("picture")
-        write(_place(out, label, f"{content.stem} {style.stem}"), picture)
+        write(place_of(out, label, f"{content.stem} {style.stem}"), picture)
         names = dict(zip(KEY, (content.stem, style.stem, label), strict=True))
         rows.append({**names, **row, "megabytes": megabytes})
-        save(out / "results.csv", _csv([*KEY, *MEASURES], rows))
+        save(out / "results.csv", as_csv([*KEY, *MEASURES], rows))
     else:
         on_progress(len(todo), len(todo), "")
     place = describe(torch.device("cpu") if method is None else method.device, torch.float32)
-    means = _means(rows)
+    means = means_of(rows)
     if rows:
-        _report(out, rows, means, judge, size, place.removesuffix(", float32"))
+        report(out, rows, means, judge, size, place.removesuffix(", float32"))
     return means
-
-
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Those that no other is better than in one figure and no worse in the other: Pareto's front.
-
-    Args:
-        points: name -> two figures, of which less is better.
-    """
-    return sorted(
-        (
-            name
-            for name, own in points.items()
-            if not any(
-                other != own and other[0] <= own[0] and other[1] <= own[1]
-                for other in points.values()
-            )
-        ),
-        key=lambda name: points[name],
-    )
 
 
 def _pairs(
@@ -315,7 +277,7 @@ def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path
         ("styles", [style.stem for _, style in pairs]),
         *((label, [f"{c.stem} {s.stem}" for c, s in pairs]) for label in methods),
     ):
-        files += [_place(out, kind, stem) for stem in dict.fromkeys(stems)]
+        files += [place_of(out, kind, stem) for stem in dict.fromkeys(stems)]
     for file in files:
         check_name(file)
     read_too = [path for _, own in methods.values() for path in files_of(own)]
@@ -393,188 +355,3 @@ def _most_memory() -> float:
     except ImportError:  # Windows
         return float(psutil.Process().memory_info().peak_wset)  # type: ignore[attr-defined]
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # bytes on macOS
-
-
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Method -> measure -> mean and standard error over the rows that have a value."""
-    means: dict[str, dict[str, tuple[float, float]]] = {}
-    for label in dict.fromkeys(row["method"] for row in rows):
-        means[label] = {}
-        for measure in MEASURES:
-            own = [row for row in rows if row["method"] == label]
-            values = [row[measure] for row in own if not math.isnan(row[measure])]
-            if measure == "identity":  # one for each photograph, however many paintings there are
-                known = [row for row in own if not math.isnan(row[measure])]
-                values = list({row["content_picture"]: row[measure] for row in known}.values())
-            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-            means[label][measure] = (statistics.mean(values) if values else math.nan, error)
-    return means
-
-
-def _report(
-    out: Path,
-    rows: Sequence[Mapping[str, Any]],
-    means: Mapping[str, Mapping[str, tuple[float, float]]],
-    judge: Backbone,
-    size: int,
-    where: str,
-) -> None:
-    """Tables, sheet, scatter and page."""
-    heads = [head for measure in MEASURES for head in (measure, f"{measure}_error")]
-    flat = [
-        {"method": label, "pairs": sum(row["method"] == label for row in rows)}
-        | {m: own[m][0] for m in MEASURES}
-        | {f"{m}_error": own[m][1] for m in MEASURES}
-        for label, own in means.items()
-    ]
-    save(out / "table.csv", _csv(["method", "pairs", *heads], flat))
-    caption = (
-        f"Mean and standard error, {size} px short side, judged by {judge.name} ({where}, torch "
-        f"{torch.__version__}, impasto {__version__})."
-    )
-    lines = [
-        caption,
-        "",
-        f"| method | pairs | {' | '.join(MEASURES)} |",
-        f"| --- |{' ---: |' * (len(MEASURES) + 1)}",
-    ]
-    for entry in flat:
-        cells = [_cell(entry[m], entry[f"{m}_error"]) for m in MEASURES]
-        lines.append(f"| {entry['method']} | {entry['pairs']} | {' | '.join(cells)} |")
-    lines += ["", *(f"- {name}: {what}" for name, what in MEASURES.items())]
-    save(out / "table.md", "\n".join(lines) + "\n")
-    _draw(out / "scatter.png", rows, means, judge.name)
-    pairs = list(dict.fromkeys((row[KEY[0]], row[KEY[1]]) for row in rows))
-    every = max(1, math.ceil(len(pairs) / ROWS))
-    thumbs: list[tuple[str, Tensor]] = []
-    for content, style in pairs[::every]:
-        given = [(content, "contents", content), (style, "styles", style)]
-        made = [(label, label, f"{content} {style}") for label in means]
-        for name, kind, stem in [*given, *made]:
-            path = _found(out, kind, stem)
-            thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
-            thumbs.append((name, thumb))
-    write(out / "sheet.png", labelled(thumbs, columns=2 + len(means)))
-    save(out / "index.html", _page(out, rows, means, caption, pairs))
-
-
-def _draw(
-    path: Path,
-    rows: Sequence[Mapping[str, Any]],
-    means: Mapping[str, Mapping[str, tuple[float, float]]],
-    judge: str,
-) -> None:
-    """Content against style distance: a dot for each result, a cross for each mean, the front."""
-    points = {label: (own["content"][0], own["style"][0]) for label, own in means.items()}
-    best = [points[label] for label in front(points)]
-
-    def draw(axes: Any) -> None:
-        for index, (label, own) in enumerate(means.items()):
-            colour = f"C{index % 10}"
-            dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
-            axes.plot(*zip(*dots, strict=True), ".", color=colour, ms=4, alpha=0.35)
-            (x, dx), (y, dy) = own["content"], own["style"]
-            axes.errorbar(x, y, dy, dx, fmt="o", color=colour, ms=7, capsize=3, label=label)
-        axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
-        axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
-        axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")
-        axes.set_ylim(0, 1.05 * min(2.0, max(row["style"] for row in rows)))
-        axes.legend()
-
-    save_figure(path, draw)
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>impasto: a comparison</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }}
-table {{ border-collapse: collapse }}
-td, th {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }}
-td:first-child, th:first-child {{ text-align: left }}
-.pair {{ display: flex; gap: .6rem; overflow-x: auto; margin: 1.5rem 0 }}
-figure {{ margin: 0 }}
-figure img {{ height: 240px; display: block }}
-figcaption {{ font-size: 12px }}
-</style>
-<h1>A comparison</h1>
-<p>{caption}</p>
-<table>{table}</table>
-<dl>{legend}</dl>
-<img src="scatter.png" alt="content against style distance">
-{pairs}
-</html>
-"""
-
-
-def _page(
-    out: Path,
-    rows: Sequence[Mapping[str, Any]],
-    means: Mapping[str, Mapping[str, tuple[float, float]]],
-    caption: str,
-    pairs: Sequence[tuple[str, str]],
-) -> str:
-    """The page: only what lies beside it is shown."""
-    head = "".join(f"<th>{name}" for name in ("method", *MEASURES))
-    body = "".join(
-        f"<tr><td>{escape(label)}" + "".join(f"<td>{_cell(*own[m])}" for m in MEASURES)
-        for label, own in means.items()
-    )
-    figures = {tuple(row[key] for key in KEY): row for row in rows}
-    shown = []
-    for content, style in pairs:
-        parts = []
-        given = [("contents", content), ("styles", style)]
-        for kind, stem in [*given, *((label, f"{content} {style}") for label in means)]:
-            path = _found(out, kind, stem)
-            if path is None:
-                continue
-            row = figures.get((content, style, kind))
-            text = escape(stem if row is None else kind)
-            if row is not None:
-                text += f"<br>paint {row['paint']:.3f}, style {row['style']:.3f}"
-            source = quote(path.relative_to(out).as_posix())
-            parts.append(
-                f'<figure><img loading="lazy" src="{source}" alt="{escape(kind)}">'
-                f"<figcaption>{text}</figcaption></figure>"
-            )
-        shown.append(f'<div class="pair">{"".join(parts)}</div>')
-    legend = "".join(f"<dt>{name}<dd>{escape(what)}" for name, what in MEASURES.items())
-    return PAGE.format(
-        caption=escape(caption), table=head + body, legend=legend, pairs="\n".join(shown)
-    )
-
-
-def _place(out: Path, kind: str, stem: str) -> Path:
-    return out / "pictures" / kind / f"{stem}.png"
-
-
-def _found(out: Path, kind: str, stem: str) -> Path | None:
-    path = _place(out, kind, stem)
-    return path if path.exists() else None
-
-
-def _thumb(path: Path) -> Tensor:
-    """The middle of a picture, square."""
-    rgb = read(path).rgb
-    small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], THUMB))
-    top, left = ((side - THUMB) // 2 for side in small.shape[-2:])
-    return small[:, top : top + THUMB, left : left + THUMB]
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
-
-
-def _cell(mean: float, error: float) -> str:
-    return "nan" if math.isnan(mean) else f"{_short(mean)} ± {_short(error)}"
-
-
-def _csv(heads: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, heads)
-    table.writeheader()
-    table.writerows(rows)
-    return stream.getvalue()

@@ -49,6 +49,7 @@ class MethodRecord:
         learns_styles: it paints what its model has learnt alone, by name; else it takes any
             painting, and styles can be stored for it.
         trainable: `impasto train` makes a model for it.
+        photographs_alone: for which no folder of paintings is needed.
     """
 
     name: str
@@ -59,6 +60,7 @@ class MethodRecord:
     one_pass: bool = True
     learns_styles: bool = False
     trainable: bool = True
+    photographs_alone: bool = False
 
     def model(self, label: str) -> Path:
         """Where the model of that label is, if it is bundled."""

@@ -39,4 +39,5 @@ RECORD = MethodRecord(
     JohnsonOptions,
     {"johnson": {}, "johnson-bottleneck": {"kind": "bottleneck"}},
     learns_styles=True,
+    photographs_alone=True,  # beside the paintings to learn
 )

@@ -47,4 +47,5 @@ RECORD = MethodRecord(
     "wct:WCT",
     WCTOptions,
     {"wct": {}},
+    photographs_alone=True,
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from ...methods import METHODS
 from .base import Trainable
 
 __all__ = ["TRAINABLE", "Learner", "Trainable"]
@@ -32,10 +33,7 @@ class Learner:
 
 
 TRAINABLE: dict[str, Learner] = {
-    "adain": Learner("adain"),
-    "artflow": Learner("artflow"),
-    "ghiasi": Learner("ghiasi"),
-    "johnson": Learner("johnson", photographs_alone=True),  # beside the paintings to learn
-    "styleflow": Learner("styleflow"),
-    "wct": Learner("wct", photographs_alone=True),
+    name: Learner(name, METHODS[name].photographs_alone)
+    for name in sorted(METHODS)
+    if METHODS[name].trainable
 }

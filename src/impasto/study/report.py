@@ -1,0 +1,248 @@
+"""What is made of a comparison's results: tables, sheet, scatter, and a page of it all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..backbones import Backbone
+from ..files import save
+from ..images import fit, read, resize, write
+from .figures import labelled, save_figure
+
+__all__ = ["KEY", "MEASURES", "as_csv", "front", "means_of", "place_of", "report"]
+
+# Column -> what it says.
+MEASURES = {
+    "paint": "share of the way from the photograph to the painting, by the relaxed earth mover's "
+    "distance of relu4_1 at half size",
+    "style": "mean/deviation distance to the painting, 1 for the photograph as it was",
+    "gram": "Gram distance to the painting, 1 for the photograph as it was",
+    "color": "distance of colours to the painting's, in units of RGB 0..1",
+    "content": "distance of instance-normalised relu4_1 to the photograph's",
+    "features": "distance of unit-length features to the photograph's",
+    "ssim": "likeness of luminance to the photograph's, at most 1",
+    "identity": "ssim of what becomes of the photograph with itself as the painting; nan for "
+    "methods that paint only what they have learnt",
+    "seconds": "for the picture, the style prepared before",
+    "megabytes": "that the method takes at most, beside what an idle process has",
+}
+KEY = ("content_picture", "style_picture", "method")
+THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Those that no other is better than in one figure and no worse in the other: Pareto's front.
+
+    Args:
+        points: name -> two figures, of which less is better.
+    """
+    return sorted(
+        (
+            name
+            for name, own in points.items()
+            if not any(
+                other != own and other[0] <= own[0] and other[1] <= own[1]
+                for other in points.values()
+            )
+        ),
+        key=lambda name: points[name],
+    )
+
+
+def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Method -> measure -> mean and standard error over the rows that have a value."""
+    means: dict[str, dict[str, tuple[float, float]]] = {}
+    for label in dict.fromkeys(row["method"] for row in rows):
+        means[label] = {}
+        for measure in MEASURES:
+            own = [row for row in rows if row["method"] == label]
+            values = [row[measure] for row in own if not math.isnan(row[measure])]
+            if measure == "identity":  # one for each photograph, however many paintings there are
+                known = [row for row in own if not math.isnan(row[measure])]
+                values = list({row["content_picture"]: row[measure] for row in known}.values())
+            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+            means[label][measure] = (statistics.mean(values) if values else math.nan, error)
+    return means
+
+
+def report(
+    out: Path,
+    rows: Sequence[Mapping[str, Any]],
+    means: Mapping[str, Mapping[str, tuple[float, float]]],
+    judge: Backbone,
+    size: int,
+    where: str,
+) -> None:
+    """Tables, sheet, scatter and page."""
+    heads = [head for measure in MEASURES for head in (measure, f"{measure}_error")]
+    flat = [
+        {"method": label, "pairs": sum(row["method"] == label for row in rows)}
+        | {m: own[m][0] for m in MEASURES}
+        | {f"{m}_error": own[m][1] for m in MEASURES}
+        for label, own in means.items()
+    ]
+    save(out / "table.csv", as_csv(["method", "pairs", *heads], flat))
+    caption = (
+        f"Mean and standard error, {size} px short side, judged by {judge.name} ({where}, torch "
+        f"{torch.__version__}, impasto {__version__})."
+    )
+    lines = [
+        caption,
+        "",
+        f"| method | pairs | {' | '.join(MEASURES)} |",
+        f"| --- |{' ---: |' * (len(MEASURES) + 1)}",
+    ]
+    for entry in flat:
+        cells = [_cell(entry[m], entry[f"{m}_error"]) for m in MEASURES]
+        lines.append(f"| {entry['method']} | {entry['pairs']} | {' | '.join(cells)} |")
+    lines += ["", *(f"- {name}: {what}" for name, what in MEASURES.items())]
+    save(out / "table.md", "\n".join(lines) + "\n")
+    _draw(out / "scatter.png", rows, means, judge.name)
+    pairs = list(dict.fromkeys((row[KEY[0]], row[KEY[1]]) for row in rows))
+    every = max(1, math.ceil(len(pairs) / ROWS))
+    thumbs: list[tuple[str, Tensor]] = []
+    for content, style in pairs[::every]:
+        given = [(content, "contents", content), (style, "styles", style)]
+        made = [(label, label, f"{content} {style}") for label in means]
+        for name, kind, stem in [*given, *made]:
+            path = _found(out, kind, stem)
+            thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
+            thumbs.append((name, thumb))
+    write(out / "sheet.png", labelled(thumbs, columns=2 + len(means)))
+    save(out / "index.html", _page(out, rows, means, caption, pairs))
+
+
+def _draw(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    means: Mapping[str, Mapping[str, tuple[float, float]]],
+    judge: str,
+) -> None:
+    """Content against style distance: a dot for each result, a cross for each mean, the front."""
+    points = {label: (own["content"][0], own["style"][0]) for label, own in means.items()}
+    best = [points[label] for label in front(points)]
+
+    def draw(axes: Any) -> None:
+        for index, (label, own) in enumerate(means.items()):
+            colour = f"C{index % 10}"
+            dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
+            axes.plot(*zip(*dots, strict=True), ".", color=colour, ms=4, alpha=0.35)
+            (x, dx), (y, dy) = own["content"], own["style"]
+            axes.errorbar(x, y, dy, dx, fmt="o", color=colour, ms=7, capsize=3, label=label)
+        axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
+        axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
+        axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")
+        axes.set_ylim(0, 1.05 * min(2.0, max(row["style"] for row in rows)))
+        axes.legend()
+
+    save_figure(path, draw)
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>impasto: a comparison</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff }}
+table {{ border-collapse: collapse }}
+td, th {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }}
+td:first-child, th:first-child {{ text-align: left }}
+.pair {{ display: flex; gap: .6rem; overflow-x: auto; margin: 1.5rem 0 }}
+figure {{ margin: 0 }}
+figure img {{ height: 240px; display: block }}
+figcaption {{ font-size: 12px }}
+</style>
+<h1>A comparison</h1>
+<p>{caption}</p>
+<table>{table}</table>
+<dl>{legend}</dl>
+<img src="scatter.png" alt="content against style distance">
+{pairs}
+</html>
+"""
+
+
+def _page(
+    out: Path,
+    rows: Sequence[Mapping[str, Any]],
+    means: Mapping[str, Mapping[str, tuple[float, float]]],
+    caption: str,
+    pairs: Sequence[tuple[str, str]],
+) -> str:
+    """The page: only what lies beside it is shown."""
+    head = "".join(f"<th>{name}" for name in ("method", *MEASURES))
+    body = "".join(
+        f"<tr><td>{escape(label)}" + "".join(f"<td>{_cell(*own[m])}" for m in MEASURES)
+        for label, own in means.items()
+    )
+    figures = {tuple(row[key] for key in KEY): row for row in rows}
+    shown = []
+    for content, style in pairs:
+        parts = []
+        given = [("contents", content), ("styles", style)]
+        for kind, stem in [*given, *((label, f"{content} {style}") for label in means)]:
+            path = _found(out, kind, stem)
+            if path is None:
+                continue
+            row = figures.get((content, style, kind))
+            text = escape(stem if row is None else kind)
+            if row is not None:
+                text += f"<br>paint {row['paint']:.3f}, style {row['style']:.3f}"
+            source = quote(path.relative_to(out).as_posix())
+            parts.append(
+                f'<figure><img loading="lazy" src="{source}" alt="{escape(kind)}">'
+                f"<figcaption>{text}</figcaption></figure>"
+            )
+        shown.append(f'<div class="pair">{"".join(parts)}</div>')
+    legend = "".join(f"<dt>{name}<dd>{escape(what)}" for name, what in MEASURES.items())
+    return PAGE.format(
+        caption=escape(caption), table=head + body, legend=legend, pairs="\n".join(shown)
+    )
+
+
+def place_of(out: Path, kind: str, stem: str) -> Path:
+    """Where a picture of a comparison lies: of the contents, the styles, or a method."""
+    return out / "pictures" / kind / f"{stem}.png"
+
+
+def _found(out: Path, kind: str, stem: str) -> Path | None:
+    path = place_of(out, kind, stem)
+    return path if path.exists() else None
+
+
+def _thumb(path: Path) -> Tensor:
+    """The middle of a picture, square."""
+    rgb = read(path).rgb
+    small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], THUMB))
+    top, left = ((side - THUMB) // 2 for side in small.shape[-2:])
+    return small[:, top : top + THUMB, left : left + THUMB]
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def _cell(mean: float, error: float) -> str:
+    return "nan" if math.isnan(mean) else f"{_short(mean)} ± {_short(error)}"
+
+
+def as_csv(heads: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as the text of a CSV file."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, heads)
+    table.writeheader()
+    table.writerows(rows)
+    return stream.getvalue()
