@@ -13,6 +13,7 @@ import impasto
 from impasto import color
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
+from impasto.images.raster import assemble
 from impasto.methods.gatys import Gatys
 from impasto.pipeline import refiner, stylize
 from impasto.transfer import Transfer
@@ -88,7 +89,7 @@ def test_match_gives_the_style_the_contents_colours(method, monkeypatch):
     )
     stylize(photo(), painting(), method, color="match")
     expected = color.match(painting(), photo())
-    torch.testing.assert_close(seen[0], expected)
+    torch.testing.assert_close(seen[0].rgb, expected)
 
 
 def test_match_style_recolours_the_content(method):
@@ -230,7 +231,7 @@ def test_refinement_sees_the_controlled_pictures(small_net, method, mode):
         "luminance": (color.as_grey(photo()), color.as_grey(painting())),
     }[mode]
     torch.testing.assert_close(finer.content, content, atol=1e-5, rtol=0)
-    torch.testing.assert_close(finer.styles[0], style, atol=1e-5, rtol=0)
+    torch.testing.assert_close(finer.styles[0].rgb, style, atol=1e-5, rtol=0)
     if mode == "luminance":
         chroma = color.to_ycbcr(out)[1:] - color.to_ycbcr(photo())[1:]
         assert float(chroma.abs().max()) < 0.02
@@ -283,3 +284,18 @@ def test_a_number_refines_on_the_methods_device(photo_file, painting_file):
 def test_no_iterations_of_refinement_are_refused(method, count):
     with pytest.raises(InputError, match="refine is"):
         refiner(count, method)
+
+
+def test_pictures_are_read_and_checked_once(method, photo_file, painting_file, monkeypatch):
+    """What the public face has read, nothing below it reads again."""
+    read = []
+
+    def counting(raster, label, *more):
+        read.append(label)
+        return assemble(raster, label, *more)
+
+    monkeypatch.setattr("impasto.images.reading.assemble", counting)
+    for mode in (None, "match", "match-style", "luminance"):
+        stylize(photo_file, painting_file, method, color=mode)
+        assert len(read) == 2, mode
+        read.clear()

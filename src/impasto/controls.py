@@ -24,7 +24,7 @@ from .options import (
 __all__ = ["Color", "Controls", "Saving", "Variant"]
 
 Color = Literal["match", "match-style", "luminance"]
-Variant = Literal["monge", "eigenvalue", "cholesky"]
+Variant = Literal["eigenvalue", "cholesky", "monge"]
 """How one covariance is carried into another, see :func:`impasto.transport.transport`."""
 
 
@@ -60,7 +60,7 @@ class Controls(Options):
     color_variant: Variant = option(
         "eigenvalue",
         Choice(get_args(Variant)),
-        "How colours are matched: monge, eigenvalue or cholesky.",
+        "How colours are matched: eigenvalue, cholesky or monge.",
         COLOR,
         expert=True,
     )

@@ -175,19 +175,16 @@ class Transfer:
         """Whether styles take something from the content: they are prepared for each anew."""
         return self.controls.color == "match" or self.controls.match_luminance
 
-    def _paintings(self) -> list[Tensor | StoredStyle | LearntStyle]:
+    def _paintings(self) -> list[AnyStyle]:
         """The styles as they are in all colour modes that do not take from the content."""
-        grey = self.controls.color == "luminance"
+        if self.controls.color != "luminance":
+            return list(self.styles)
         return [
-            style
-            if not isinstance(style, Picture)
-            else colors.as_grey(style.rgb)
-            if grey
-            else style.rgb
+            replace(style, rgb=colors.as_grey(style.rgb)) if isinstance(style, Picture) else style
             for style in self.styles
         ]
 
-    def _prepare(self, styles: Sequence[Tensor | StoredStyle | LearntStyle]) -> tuple[Any, Any]:
+    def _prepare(self, styles: Sequence[AnyStyle]) -> tuple[Any, Any]:
         """The styles as the method sees them, and as the refinement does."""
         finer = None if self.refine is None else self.refine.prepare(styles, self.controls.weights)
         return self.method.prepare(styles, self.controls.weights), finer
@@ -209,14 +206,15 @@ class Transfer:
 
     def _recolored(self, content: Tensor) -> tuple[Tensor, Any, Any]:
         """As :meth:`_controlled`, for styles that take something from the content."""
-        paintings = [style.rgb for style in self.styles if isinstance(style, Picture)]
+        paintings = [style for style in self.styles if isinstance(style, Picture)]
         if self.controls.color == "match":
-            recolored = [
-                colors.match(rgb, content, self.controls.color_variant) for rgb in paintings
-            ]
-            return content, *self._prepare(recolored)
-        recolored = [colors.match_luminance(rgb, content) for rgb in paintings]
-        return colors.as_grey(content), *self._prepare(recolored)
+            seen, variant = content, self.controls.color_variant
+            recolored = [colors.match(each.rgb, content, variant) for each in paintings]
+        else:
+            seen = colors.as_grey(content)
+            recolored = [colors.match_luminance(each.rgb, content) for each in paintings]
+        styles = [replace(each, rgb=rgb) for each, rgb in zip(paintings, recolored, strict=True)]
+        return seen, *self._prepare(styles)
 
 
 def check_controls(controls: Controls) -> None:

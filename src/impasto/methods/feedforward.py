@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,15 +15,11 @@ from ..color import own_colors, with_colors_of
 from ..device import (
     arranged,
     check_memory,
-    check_process,
-    choose_device,
-    choose_precision,
-    describe,
     unmixed,
 )
-from ..errors import InputError, check_strength
+from ..errors import InputError
 from ..finish import Origin, finished
-from ..images import MIN_SIDE, Source, fit, read, resize
+from ..images import MIN_SIDE, Source, fit, resize
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -34,6 +30,7 @@ from ..styles import (
     prepared,
 )
 from .base import OnStep
+from .face import Face
 from .model import Model, StyleModel
 from .records.base import PassOptions, StyleOptions
 
@@ -43,7 +40,7 @@ WORKING = 512  # short side in pixels at which a brush of 1 paints
 KEPT = ((4, 1.0), (1, 0.4))  # what of the first pass is kept: from how coarse on, what share
 
 
-class OnePass(ABC):
+class OnePass(Face, ABC):
     """A method of one pass, see :class:`impasto.methods.base.Method`.
 
     A network's strokes have a size in pixels. With a ``brush`` they have one in proportion to the
@@ -70,17 +67,14 @@ class OnePass(ABC):
     """
 
     def __init__(self, model: Model, options: PassOptions, **resolved: Any) -> None:
-        self.options, self.brush = options, options.brush
-        self.device = choose_device(options.device)
-        precision = options.precision
-        if model.reversible and precision == "auto":
-            precision = "float32"
-        self.dtype = choose_precision(precision, self.device)
+        exact = model.reversible and options.precision == "auto"
+        super().__init__(model.method, options, "float32" if exact else None)
         if model.reversible and self.dtype != torch.float32:
             raise InputError(
-                f"method {model.method} reverses its network, and in {precision} it does not come "
-                "back: use --precision float32"
+                f"method {self.name} reverses its network, and in {options.precision} it does not "
+                "come back: use --precision float32"
             )
+        self.brush = options.brush
         for net in model.networks:
             arranged(net.eval().requires_grad_(False).to(self.dtype), self.device)
         for net in model.exact:
@@ -88,19 +82,7 @@ class OnePass(ABC):
         self.model = model
         wanted = () if options.raw else model.finish
         self.finish = tuple(name for name in wanted if getattr(options, name, True))
-        self.notes: list[str] = []
-        self.sources: Sequence[Any] = ()
-        self.learnt: Mapping[str, LearntStyle] | None = None
-        self.settings: dict[str, Any] = {
-            "method": model.method,
-            **options.record(),
-            "resolved": {"model": model.name, **resolved},
-            "device": describe(self.device, self.dtype),
-        }
-
-    def find(self, style: object) -> LearntStyle:
-        """See :class:`impasto.methods.base.Method`."""
-        raise InputError(f"method {self.model.method} takes any painting and has learnt none")
+        self.record(model=model.name, **resolved)
 
     @abstractmethod
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
@@ -138,15 +120,9 @@ class OnePass(ABC):
             InputError: if the picture is too small or needs more memory than there is,
                 ``strength`` is negative, or ``style`` is not what :meth:`prepare` returned.
         """
-        check_process(self.device)
-        check_strength(strength)
         colors = self.colors(style)
-        rgb = read(content).rgb
+        rgb = self.checked(content, strength)
         height, width = rgb.shape[-2:]
-        if min(height, width) < MIN_SIDE:
-            raise InputError(
-                f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
-            )
         beside = 36 if len(self.sizes((height, width))) > 1 else 0  # three pictures in float32
         needed = self.model.bytes_per_pixel(self.dtype) + beside
         check_memory((height, width), needed, self.device)

@@ -21,13 +21,9 @@ from ..color import match, own_colors, with_colors_of
 from ..device import (
     arranged,
     check_memory,
-    check_process,
-    choose_device,
-    choose_precision,
-    describe,
     unmixed,
 )
-from ..errors import InputError, check_finite, check_strength
+from ..errors import InputError, check_finite
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..losses import gram_loss, moments_loss
 from ..options import takes
@@ -42,6 +38,7 @@ from ..styles import (
 )
 from .base import OnStep
 from .descent import HISTORY, LBFGS, Adam, Optimizer
+from .face import Face
 from .level import Level, Objective, Progress, usable
 from .records.gatys import OPTIMIZERS, STARTS, GatysOptions
 
@@ -55,7 +52,7 @@ STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
 
 
 @takes(GatysOptions)
-class Gatys:
+class Gatys(Face):
     """Style transfer by optimisation of the pixels, coarse to fine.
 
     The loss is ``content_weight * C + style_weight * sum_l w_l S_l + tv_weight * TV``, with
@@ -76,14 +73,14 @@ class Gatys:
         InputError: for an option out of its range, or a backbone that cannot be had.
     """
 
+    options: GatysOptions
+
     @torch.inference_mode(False)
     def __init__(self, backbone: str | Backbone | None = None, **options: Any) -> None:
         if backbone is not None:
             options["backbone"] = backbone
         chosen = GatysOptions.of("method gatys", options)
-        self.options = chosen
-        self.device = choose_device(chosen.device)
-        self.dtype = choose_precision(chosen.precision, self.device)
+        super().__init__("gatys", chosen)
         record = BACKBONES.get(chosen.backbone) if isinstance(chosen.backbone, str) else None
         net = load_backbone(
             *(chosen.backbone, chosen.backbone_weights),
@@ -92,13 +89,11 @@ class Gatys:
             pooling=chosen.pooling or ("max" if record is None else record.pooling),
             smooth=chosen.smooth,
         )
-        self.notes: list[str] = []
-        self.learnt = None
         self.style_layers = self._layers(net, chosen.style_layers, net.style_layers, every=True)
         default = dict.fromkeys(net.content_layers, 1.0)
         self.content_layers = self._layers(net, chosen.content_layers, default, every=False)
         self.net = arranged(net.to(self.dtype), self.device)
-        self.start, self.sources = chosen.start, list[Source]()
+        self.start = chosen.start
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
             self.sources = [chosen.start]  # which is not to be overwritten
@@ -109,22 +104,8 @@ class Gatys:
             *(chosen.content_weight, chosen.style_weight, STYLE_LOSSES[compared]),
             *(chosen.tv_weight, chosen.tolerance, partial(DESCENTS[chosen.optimizer], lr)),
         )
-        self.settings: dict[str, Any] = {
-            "method": "gatys",
-            **chosen.record(),
-            "resolved": {
-                "features": net.fingerprint,
-                "content_layers": self.content_layers,
-                "style_layers": self.style_layers,
-                "style_loss": compared,
-                "lr": lr,
-            },
-            "device": describe(self.device, self.dtype),
-        }
-
-    def find(self, style: object) -> LearntStyle:
-        """See :class:`impasto.methods.base.Method`."""
-        raise InputError("method gatys takes any painting and has learnt none")
+        layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
+        self.record(features=net.fingerprint, **layers, style_loss=compared, lr=lr)
 
     def _layers(
         self,
@@ -207,10 +188,8 @@ class Gatys:
             InputError: if the picture is too small or needs more memory than there is, or ``style``
                 is not what :meth:`prepare` returned.
         """
-        check_process(self.device)
-        check_strength(strength)
         check_prepared(style, "gatys", self.net.fingerprint, list(self.style_layers))
-        content = usable(read(content).rgb)
+        content = usable(self.checked(content, strength))
         colored = own_colors(content, style.color)
         grey = colored == 0
         plan = self._plan(content.shape[-2], content.shape[-1])
@@ -249,10 +228,6 @@ class Gatys:
     def _plan(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
         """Sizes ``(H, W)`` with their iterations, coarse to fine."""
         final = min(height, width)
-        if final < MIN_SIDE:
-            raise InputError(
-                f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
-            )
         if self.options.sizes is None:
             shorts = [final]
             while shorts[0] >= 256:

@@ -1,0 +1,64 @@
+"""What the faces of all methods do alike: read and check pictures, once; below are tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..device import check_process, choose_device, choose_precision, describe
+from ..errors import InputError, check_strength
+from ..images import MIN_SIDE, Source, read
+from ..styles import LearntStyle
+from .records.base import DeviceOptions
+
+__all__ = ["Face"]
+
+
+class Face:
+    """What :class:`impasto.methods.base.Method` asks for, but preparing and rendering.
+
+    Args:
+        name: of the method.
+        options: of it.
+        precision: in the place of the options'.
+
+    Raises:
+        InputError: for a device or a precision that cannot be had.
+    """
+
+    def __init__(self, name: str, options: DeviceOptions, precision: str | None = None) -> None:
+        self.name, self.options = name, options
+        self.device = choose_device(options.device)
+        self.dtype = choose_precision(precision or options.precision, self.device)
+        self.notes: list[str] = []
+        self.sources: Sequence[Source] = ()
+        self.learnt: Mapping[str, LearntStyle] | None = None
+        self.settings: dict[str, Any] = {}
+
+    def record(self, **resolved: Any) -> None:
+        """Note in ``settings`` the options, what they came to, and where it computes."""
+        where = describe(self.device, self.dtype)
+        given = {"method": self.name, **self.options.record()}
+        self.settings = {**given, "resolved": resolved, "device": where}
+
+    def find(self, style: object) -> LearntStyle:
+        """See :class:`impasto.methods.base.Method`."""
+        raise InputError(f"method {self.name} takes any painting and has learnt none by name")
+
+    def checked(self, content: Source, strength: float) -> Tensor:
+        """``content`` as ``(3, H, W)`` in 0..1.
+
+        Raises:
+            InputError: if it cannot be read or is too small, or ``strength`` is out of range.
+        """
+        check_process(self.device)
+        check_strength(strength)
+        rgb = read(content).rgb
+        height, width = rgb.shape[-2:]
+        if min(height, width) < MIN_SIDE:
+            raise InputError(
+                f"the picture is {width}x{height}: the short side must be {MIN_SIDE} pixels or more"
+            )
+        return rgb
