@@ -322,7 +322,9 @@ def test_records_say_what_the_networks_are():
 
 def test_records_are_read_without_torch():
     code = "import impasto.backbones.records as r, sys; print(*r.BACKBONES, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.split() == [*BACKBONES, "False"]
 
 
