@@ -224,3 +224,5 @@ def test_the_accelerator_of_a_card_is_fabrics(monkeypatch):
         place.launch()
         assert place.device.type == "cuda"
         assert place.versions["lightning"]
+        with pytest.raises(InputError, match="strategy fsdp may shard the weights"):
+            accelerator(dataclasses.replace(CUDA, strategy="fsdp"))
