@@ -238,9 +238,9 @@ def recolored(pictures: Tensor, share: float, rng: torch.Generator | None = None
     Returns:
         Pictures of the same shape, in 0..1.
     """
-    drawn = torch.rand(5, len(pictures), 1, 1, generator=rng, dtype=torch.float32, device="cpu").to(
-        pictures
-    )
+    where = pictures.device if rng is None else rng.device
+    shape = (5, len(pictures), 1, 1)
+    drawn = torch.rand(shape, generator=rng, dtype=torch.float32, device=where).to(pictures)
     angle, saturation, contrast = 2 * math.pi * drawn[0], 0.6 + drawn[1], 0.8 + drawn[2] / 2
     eye = pictures.new_ones(3).diag()
     grey = pictures.new_full((3, 3), 1 / 3)  # projects onto the axis that hues turn around

@@ -107,11 +107,16 @@ def test_every_training_is_listed():
 
 @pytest.fixture
 def training(request, tmp_path):
-    name, options = TRAININGS[request.param]
+    name, options = options_of(request.param, tmp_path)
     torch.manual_seed(0)
-    if name == "johnson":
-        options = {**options, "styles": [write(tmp_path / "night.png", painting(64, 80))]}
     return TRAINABLE[name].untrained(**options)
+
+
+def options_of(label, folder):
+    name, options = TRAININGS[label]
+    if name == "johnson":
+        options = {**options, "styles": [write(folder / "night.png", painting(64, 80))]}
+    return name, options
 
 
 def crops(make, count=4):

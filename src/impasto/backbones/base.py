@@ -197,9 +197,13 @@ class Backbone(nn.Module, ABC):
         """``picture`` ``(B, 3, H, W)``, RGB in 0..1, as the weights expect it."""
         check_process()
         x = picture.flip(-3) if self.convention.bgr else picture
-        mean = x.new_tensor(self.convention.mean).view(3, 1, 1)
-        std = x.new_tensor(self.convention.std).view(3, 1, 1)
+        mean, std = (_filled(x, values) for values in (self.convention.mean, self.convention.std))
         return x * (self.convention.scale / std) - mean / std
+
+
+def _filled(like: Tensor, values: Iterable[float]) -> Tensor:
+    """``(n, 1, 1)``, made on the device: a copy from the host, in every pass, would wait for it."""
+    return torch.cat([like.new_full((1, 1, 1), value) for value in values])
 
 
 def check_options(padding: str, pooling: str) -> None:

@@ -109,8 +109,8 @@ class Painter(nn.Module):
 
     def _drawn(self, x: Tensor) -> Tensor:
         count, _, height, width = x.shape
-        amounts = 2 * self.amount * torch.rand(count, 1, 1, 1, device="cpu")
-        return amounts * clouds((count, height // CELL, width // CELL), (1, 2))
+        amounts = 2 * self.amount * torch.rand(count, 1, 1, 1, device=x.device)
+        return amounts * clouds((count, height // CELL, width // CELL), (1, 2), device=x.device)
 
 
 def _doubled(x: Tensor) -> Tensor:

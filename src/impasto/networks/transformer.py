@@ -114,8 +114,10 @@ class Transformer(nn.Module):
         if self.noise:
             if noise is None:
                 count, _, rows, columns = x.shape
-                fresh = self.training
-                noise = clouds((count, rows, columns)) if fresh else self.noise_at(height, width)
+                if self.training:
+                    noise = clouds((count, rows, columns), device=x.device)
+                else:
+                    noise = self.noise_at(height, width)
             x = torch.cat([x, noise.to(x).expand(len(x), -1, -1, -1)], 1)
         x = self.first(x.to(self.last.weight.dtype), mix)
         for layer in (*self.down, *self.blocks):
@@ -135,13 +137,14 @@ def clouds(
     shape: tuple[int, int, int],
     cells: Sequence[int] = (4, 16),
     rng: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Smooth noise ``(B, 1, H, W)`` for ``shape = (B, H, W)``: blots of so many pixels each.
 
     As the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
     """
     count, height, width = shape
-    here: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    here: dict[str, Any] = {"dtype": torch.float32, "device": device}
     out = torch.zeros(count, 1, height, width, **here)
     for cell in cells:
         size = (count, 1, -(-height // cell), -(-width // cell))

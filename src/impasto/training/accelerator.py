@@ -140,6 +140,8 @@ class _Fabric(Accelerator):
                 f"cannot train so (strategy {hardware.strategy} may shard the weights); use "
                 "--strategy ddp"
             )
+        # Pictures stay float32, as without Fabric: what they are to be like is computed from them.
+        self.fabric.strategy.precision.convert_input = lambda data: data
         self.world = hardware.devices * hardware.nodes
         self.versions = {"lightning": version}
         super().__init__(device, dtype)

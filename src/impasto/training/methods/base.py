@@ -79,7 +79,7 @@ class ModelTraining:
 
 def draw_strength(count: int, full: float, device: torch.device) -> Tensor:
     """A strength for each picture, ``(count,)``: 1 for a share ``full``, else anything in 0..1."""
-    drawn = torch.rand(2, count).to(device)
+    drawn = torch.rand(2, count, device=device)
     return torch.where(drawn[0] < full, 1.0, drawn[1])
 
 

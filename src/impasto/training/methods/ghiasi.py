@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -220,7 +221,7 @@ class GhiasiTraining(ModelTraining):
                 content = content_loss(seen[CONTENT_LAYER], before[CONTENT_LAYER])
             if scale == min(1, self.scales - 1):
                 strokes = [_strokes(seen[t], before[t], after[t], strength) for t in STROKE_LAYERS]
-        directions = F.normalize(torch.randn(3, DIRECTIONS, device="cpu"), dim=0).to(out.device)
+        directions = F.normalize(torch.randn(3, DIRECTIONS, device=out.device), dim=0)
         ours, theirs, own = (F.avg_pool2d(x, 4) for x in (clipped, styles, contents))
         theirs = F.interpolate(theirs, ours.shape[-2:])  # as many pixels of the same colours
         palette = palette_loss(ours, theirs, own, strength, directions).mean()
@@ -244,15 +245,18 @@ class GhiasiTraining(ModelTraining):
     @torch.no_grad()
     def _passed(self, contents: Tensor, mix: Tensor) -> Tensor:
         """``contents``, some of them after a first pass at half the size, enlarged."""
-        drawn = torch.rand(len(contents), device="cpu") < self.again
-        if not drawn.any():
+        if not self.again:
             return contents
-        chosen = drawn.nonzero()[:, 0].to(contents.device)  # as numbers: for a mask one would wait
+        # As many at most as the device may draw: nobody waits to be told how many it has drawn.
+        count = math.ceil(self.again * len(contents))
+        drawn = torch.rand(2, len(contents), device=contents.device)
+        chosen = drawn[0].argsort()[:count]
+        kept = drawn[1, :count] < self.again * len(contents) / count
         first = self.model(F.avg_pool2d(contents[chosen], 2), mix[chosen]).clamp(0, 1)
         torch.clear_autocast_cache()  # else the next pass has no gradients (pytorch#158232)
         large = F.interpolate(first, contents.shape[-2:], mode="bicubic").clamp(0, 1)
         out = contents.clone()
-        out[chosen] = large.to(out)
+        out[chosen] = torch.where(kept[:, None, None, None], large.to(out), out[chosen])
         return out
 
     def judge_all(self, pictures: Tensor) -> list[dict[str, Tensor]]:

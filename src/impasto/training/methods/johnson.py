@@ -169,7 +169,8 @@ class JohnsonTraining(ModelTraining):
         if self.network.training and self.recolored:
             contents = in_other_colors(contents, self.recolored)
         count = len(contents)
-        chosen = torch.randint(len(self.model.config.styles), (count,)).to(contents.device)
+        styles_known = len(self.model.config.styles)
+        chosen = torch.randint(styles_known, (count,), device=contents.device)
         return self.loss_at(contents, chosen, draw_strength(count, self.full, contents.device))
 
     def loss_at(self, contents: Tensor, chosen: Tensor, strength: Tensor) -> dict[str, Tensor]:
