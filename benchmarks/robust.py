@@ -72,7 +72,7 @@ def main() -> None:
         content = resize(content, fit(*content.shape[-2:], args.transfer_size))
         style = resize(style, fit(*style.shape[-2:], args.transfer_size))
         for name, which in weights.items():
-            method = Gatys("resnet18", which, device="cpu")
+            method = Gatys("resnet18", backbone_weights=which, device="cpu")
             out = method(content, method.prepare([style]))
             grams = relative_gram_distance(judge, out, content, style).values()
             seen[name].append(

@@ -329,7 +329,7 @@ def test_records_are_read_without_torch():
 
 
 # Where a recipe's or a command's own words are compared.
-BY_NAME = {"training/encoder.py", "cli.py"}
+BY_NAME = {"training/encoder.py", "cli/study.py"}
 
 
 def test_no_module_asks_for_a_backbone_by_name():

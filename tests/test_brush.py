@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from itertools import pairwise
 
 import pytest
@@ -15,7 +14,6 @@ from impasto.device import memory
 from impasto.errors import InputError
 from impasto.images import Picture, fit, read, read_settings, resize, write
 from impasto.methods import METHODS
-from impasto.methods.feedforward import OnePass
 from impasto.methods.ghiasi import Ghiasi
 from impasto.paintings import store_style
 from impasto.samples import draw, photograph
@@ -24,7 +22,7 @@ from impasto.study.sweep import sweep
 
 CPU = {"device": "cpu", "precision": "float32"}
 PAINTED = {"adain", "ghiasi", "johnson", "wct"}
-ONE_PASS = {name for name, cls in METHODS.items() if issubclass(cls, OnePass)}
+ONE_PASS = {name for name, record in METHODS.items() if record.one_pass}
 BROAD = 16  # a working size of 32 px
 
 
@@ -43,8 +41,8 @@ def gradient(picture):
 
 
 def test_every_method_of_one_pass_has_it():
-    for name, cls in METHODS.items():
-        brush = inspect.signature(cls).parameters.get("brush")
+    for name, record in METHODS.items():
+        brush = record.Options.declared().get("brush")
         assert (brush is not None) == (name in ONE_PASS), name
         if brush is not None:
             assert brush.default == (1.0 if name in PAINTED else None), name

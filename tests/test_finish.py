@@ -15,7 +15,6 @@ import impasto
 from impasto.errors import InputError
 from impasto.finish import REPAIRS, Origin, finished
 from impasto.methods import METHODS
-from impasto.methods.feedforward import OnePass
 from impasto.methods.model import MODELS
 from impasto.statistics import Moments
 from impasto.tensors import load_tensors, save_tensors
@@ -33,7 +32,7 @@ WANTED = {
     "styleflow-rbmad": ["degrid"],
     "wct": [],
 }
-ONE_PASS = [name for name, cls in METHODS.items() if issubclass(cls, OnePass)]
+ONE_PASS = [name for name, record in METHODS.items() if record.one_pass]
 
 
 @pytest.fixture(scope="module")

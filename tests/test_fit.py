@@ -637,8 +637,8 @@ def test_training_from_python_takes_names_and_refuses_the_rest(folders, tmp_path
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folders, tmp_path, monkeypatch):
-    def full(state, path):
-        Path(path).write_bytes(b"half")
+    def full(state, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)

@@ -66,7 +66,7 @@ def test_any_size_comes_back(method, size):
 
 
 def test_the_kind_is_that_of_the_file(method, file):
-    assert method.settings["kind"] == file.stem
+    assert method.settings["resolved"]["kind"] == file.stem
     network = method.model.network.painter
     assert isinstance(network, {"residual": Transformer, "painter": Painter}[file.stem])
 

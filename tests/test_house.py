@@ -76,7 +76,9 @@ def test_rendering_does_not_load_training(method):
         f"import sys, impasto.methods.{method}\n"
         "print([m for m in sys.modules if m.startswith(('impasto.training', 'lightning'))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -87,7 +89,9 @@ def test_every_method_that_can_be_trained_is_one_module_imported_when_wanted():
         "sys.modules]\n"
         "before = loaded(); TRAINABLE['wct'].untrained; print(before, loaded())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False
+    )
     assert done.stdout.strip() == "[] ['wct']", done.stderr
     assert set(TRAINABLE) == {name for name, record in METHODS.items() if record.trainable}
     assert all(callable(learner.untrained) for learner in TRAINABLE.values())

@@ -268,11 +268,11 @@ def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
 
 def test_a_model_is_of_its_kind(folder):
     model = folder / "model.safetensors"
-    assert Johnson(model, "residual", **CPU).settings["kind"] == "residual"
+    assert Johnson(model, kind="residual", **CPU).settings["resolved"]["kind"] == "residual"
     with pytest.raises(InputError, match="holds a residual network, not a bottleneck one"):
-        Johnson(model, "bottleneck", **CPU)
+        Johnson(model, kind="bottleneck", **CPU)
     with pytest.raises(InputError, match="residual or bottleneck"):
-        Johnson(model, "dense", **CPU)
+        Johnson(model, kind="dense", **CPU)
 
 
 BUNDLED = [kind for kind, path in FILES.items() if path.exists()]

@@ -339,7 +339,7 @@ def test_learn_and_stylize(desk, run, tmp_path):
     _, shown, _ = run("show", "out.png", "--json")
     settings = json.loads(shown)
     assert settings["styles"] == ["painting (learnt)"]
-    assert settings["weights_digest"] == Ghiasi("model.safetensors").digest
+    assert settings["resolved"]["weights_digest"] == Ghiasi("model.safetensors").digest
 
 
 def test_learnt_styles_in_a_folder(desk, run, tmp_path):

@@ -284,7 +284,7 @@ def test_the_sheet_shows_all(run, desk, named):
 
 
 def test_the_sheet_of_the_docs_is_small():
-    assert (ROOT / "docs" / "styles.jpg").stat().st_size <= 500e3
+    assert (ROOT / "docs" / "img" / "styles.jpg").stat().st_size <= 500e3
 
 
 # In a file --------------------------------------------------------------------------------------

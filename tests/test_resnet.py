@@ -109,8 +109,11 @@ def test_averages_see_every_pixel_alike(pooling):
 
 
 def test_gatys_averages_in_a_resnet_alone(pictures):
-    assert Gatys("resnet18", "random", device="cpu").net.pooling == "average"
-    assert Gatys("resnet18", "random", pooling="max", device="cpu").net.pooling == "max"
+    assert Gatys("resnet18", backbone_weights="random", device="cpu").net.pooling == "average"
+    assert (
+        Gatys("resnet18", backbone_weights="random", pooling="max", device="cpu").net.pooling
+        == "max"
+    )
     assert Gatys(device="cpu").net.pooling == "max"
 
 
@@ -182,7 +185,7 @@ def test_weights_from_a_file(prefix, tmp_path, pictures):
 def test_a_file_that_ends_early_serves_what_it_has(tmp_path, pictures):
     tensors = {k: t for k, t in state("resnet18").items() if not k.startswith(("layer3", "layer4"))}
     save_tensors(tmp_path / "net.safetensors", tensors, {})
-    method = Gatys("resnet18", tmp_path / "net.safetensors")
+    method = Gatys("resnet18", backbone_weights=tmp_path / "net.safetensors")
     assert method.net.taps == ["conv1", "rb1", "rb2"]
     assert method.content_layers == {"rb2": 1}
     assert any("end at rb2" in note for note in method.notes)
@@ -212,7 +215,7 @@ def test_gatys_lowers_its_loss(smooth, pictures):
     method = Gatys(net, iterations=8, sizes=[0], tolerance=0)
     assert list(method.style_layers) == ["conv1", "rb1", "rb2", "rb3"]
     assert list(method.content_layers) == ["rb2"]
-    assert method.settings["style_loss"] == "moments"
+    assert method.settings["resolved"]["style_loss"] == "moments"
     losses: list[float] = []
     content = photo(64, 64)
     out = method(content, method.prepare([painting(64, 64)]), 1.0, lambda s: losses.append(s.loss))
@@ -226,7 +229,7 @@ def test_paper_5s_weights_are_a_preset(given, pictures):
     method = Gatys(net, style_layers=given, style_loss="gram")
     assert list(method.style_layers) == ["rb1", "rb2", "rb3", "rb4"]
     assert method.style_layers["rb1"] == pytest.approx(1000 / 1111)
-    assert method.settings["style_loss"] == "gram"
+    assert method.settings["resolved"]["style_loss"] == "gram"
     with pytest.raises(InputError, match="paper5"):
         Gatys(net, content_layers=["paper5"])
     with pytest.raises(InputError, match="paper5"):
@@ -243,5 +246,5 @@ def test_the_command_line_takes_them(tmp_path, monkeypatch, pictures):
         cli.main()
     assert not stop.value.code
     assert read(out).rgb.shape == (3, 96, 128)
-    assert "softmax" in read_settings(out)["backbone"]
-    assert list(read_settings(out)["style_layers"]) == ["rb1", "rb2", "rb3", "rb4"]
+    assert "softmax" in read_settings(out)["resolved"]["features"]
+    assert list(read_settings(out)["resolved"]["style_layers"]) == ["rb1", "rb2", "rb3", "rb4"]

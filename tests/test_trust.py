@@ -21,7 +21,6 @@ from impasto.files import check_name, part_name, unfit, within
 from impasto.images import list_pictures, read_settings, write
 from impasto.targets import gather, plan
 from impasto.tensors import save_tensors
-from impasto.training import fit as fitting
 from impasto.training.methods import TRAINABLE
 
 ADAIN = ("--method", "adain", "--model", "small.safetensors", "--device", "cpu")
@@ -252,13 +251,13 @@ def test_nobody_can_foresee_the_name_of_a_part(tmp_path):
 
 def test_nor_that_of_a_checkpoint(command, tmp_path, monkeypatch):  # noqa: F811
     parts = []
-    save = fitting.pl.Trainer.save_checkpoint
+    save = torch.save
 
-    def noted(self, path, *args, **options):
-        parts.append(Path(path).name)
-        save(self, path, *args, **options)
+    def noted(state, file, *args, **options):
+        parts.append(Path(file.name).name)
+        save(state, file, *args, **options)
 
-    monkeypatch.setattr(fitting.pl.Trainer, "save_checkpoint", noted)
+    monkeypatch.setattr(torch, "save", noted)
     code, said = command(*BOTH)
     assert code == 0, said
     assert len(set(parts)) == 3
@@ -341,7 +340,7 @@ def test_a_sweep_tells_no_folders(home, tmp_path, run):
     fast = ("--set", "iterations=1", "--set", "device=cpu")
     starts = ",".join(str(home / name) for name in ("start.png", "other.png", "none.png"))
     (home / "slim.safetensors").write_bytes(BUNDLED["slim"].read_bytes())
-    more = ("--set", "backbone=slim", "--set", f"weights-file={home / 'slim.safetensors'}")
+    more = ("--set", "backbone=slim", "--set", f"backbone-weights={home / 'slim.safetensors'}")
     code, printed, said = run(*words, *fast, *more, "--vary", f"start={starts}")
     assert "start=other.png" in printed, said
     assert code == 1  # for none.png is not there

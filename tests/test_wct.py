@@ -319,7 +319,7 @@ def test_colour_controls(method, mode):
     result = Transfer(method, [read_style(painting())], color=mode)(photo())
     assert result.losses == []
     assert result.settings["method"] == "wct"
-    assert result.settings["levels"] == TAPS
+    assert result.settings["resolved"]["levels"] == TAPS
     content, style = {
         None: (photo(), painting()),
         "match": (photo(), color.match(painting(), photo())),
@@ -363,8 +363,8 @@ def test_bfloat16_is_near(small_net, method):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variant": "svd"}, "'svd' is unknown: use one of eigenvalue, cholesky, monge"),
-        ({"style_scale": 0.0}, "style-scale is 0.0"),
+        ({"variant": "svd"}, "'svd' is unknown: use eigenvalue, cholesky or monge"),
+        ({"style_scale": 0.0}, "style_scale is 0.0"),
         ({"levels": ["relu4_1"]}, "no level relu4_1: name some of relu3_1, relu2_1, relu1_1"),
         ({"levels": []}, "none named"),
     ],
@@ -384,8 +384,8 @@ def test_a_model_comes_back_in_float16(method, small_net, tmp_path):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     assert header["method"] == "wct"
     again = WCT(path, encoder=small_net, device="cpu", precision="float32")
-    assert again.model.taps == again.settings["levels"] == TAPS
-    assert again.settings["model"] == "w.safetensors"
+    assert again.model.taps == again.settings["resolved"]["levels"] == TAPS
+    assert again.settings["resolved"]["model"] == "w.safetensors"
     assert not any(p.requires_grad for p in again.model.network.parameters())
     one, two = (m(photo(), m.prepare([painting()])) for m in (method, again))
     torch.testing.assert_close(one, two)  # `method` comes from a file too
