@@ -98,7 +98,7 @@ def test_every_room_has_its_place_in_the_list_of_contributing():
 
 
 # What may write beside files.py: files that grow line by line, and standard output sent nowhere.
-WRITERS = {"training/logs.py": "log.jsonl, a line a step", "cli.py": "/dev/null"}
+WRITERS = {"training/logs.py": "losses.csv, a line a row", "cli.py": "/dev/null"}
 
 
 def written_by(path: Path) -> list[int]:
