@@ -141,7 +141,8 @@ class _Fabric(Accelerator):
                 "--strategy ddp"
             )
         # Pictures stay float32, as without Fabric: what they are to be like is computed from them.
-        self.fabric.strategy.precision.convert_input = lambda data: data  # type: ignore[method-assign]
+        mixing: Any = self.fabric.strategy.precision
+        mixing.convert_input = lambda data: data
         self.world = hardware.devices * hardware.nodes
         self.versions = {"lightning": version}
         super().__init__(device, dtype)
