@@ -18,7 +18,7 @@ import griffe
 
 from impasto import controls
 from impasto.methods import METHODS
-from impasto.options import Flag, Kind, Number, Option, Options, Whole
+from impasto.options import METHOD, Flag, Kind, Number, Option, Options, Whole
 
 MARK = re.compile(r"^<!-- options: (\w+) -->$", re.MULTILINE)
 DEFAULT = re.compile(r"\s*Default: ([^.]+(?:\.\d[^.]*)*)\.$")
@@ -26,6 +26,7 @@ ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):`~?([\w.]+)`")
 DOUBLE = re.compile(r"``([^`]+)``")
 DECLARING = ("impasto.controls", "impasto.methods.records")  # modules that load no torch
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
+SEVERAL = re.compile(r"^ +(?:\w+, )+\w+:(?= )", re.MULTILINE)  # "height, width: in pixels"
 
 
 def set_of(name: str) -> type[Options]:
@@ -83,8 +84,8 @@ def table_of(options: list[Option]) -> str:
 
 
 def tables_of(name: str) -> str:
-    """The options of a set: what people need, then, folded, those for experts."""
-    every = set_of(name).declared().values()
+    """The options of a set, a method's own first; folded below them, those for experts."""
+    every = sorted(set_of(name).declared().values(), key=lambda each: each.group != METHOD)
     expert = [each for each in every if each.expert]
     usual = table_of([each for each in every if not each.expert])
     if not expert:
@@ -124,8 +125,6 @@ class Declared(griffe.Extension):
         for name, declared in made.declared().items():
             text, default = explained(declared)
             lines.append(f"    {name} ({types[name]}): {text} Default: {default}.")
-            if name in cls.members:  # for the signature
-                cls.members[name].value = repr(declared.default)
         cls.docstring.value += "\n".join(lines)
 
 
@@ -145,4 +144,6 @@ class Roles(griffe.Extension):
 
         text = ROLE.sub(link, obj.docstring.value)
         text = EXAMPLE.sub(r"\1Examples:", text)
+        # Griffe would take what stands behind a space for a type.
+        text = SEVERAL.sub(lambda found: found[0].replace(", ", ",\N{NO-BREAK SPACE}"), text)
         obj.docstring.value = DOUBLE.sub(r"`\1`", text)
