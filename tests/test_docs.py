@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from data import painting, photo
 
 import impasto
 from impasto.images import write
+from impasto.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -52,6 +54,27 @@ def test_every_table_of_the_benchmarks_is_on_a_page_and_its_script_named():
         assert f"benchmarks/{table.name}" in included
     for script in (ROOT / "benchmarks").glob("*.py"):
         assert script.name in listed or script.name == "common.py"
+
+
+def test_every_option_is_listed():
+    """In a table on its method's page, and in the reference."""
+    reference = WRITTEN[DOCS / "api" / "options.md"]
+    for name, record in METHODS.items():
+        assert f"\n<!-- options: {name} -->\n" in WRITTEN[DOCS / "methods" / f"{name}.md"]
+        assert f"\n::: {record.Options.__module__}.{record.Options.__name__}\n" in reference
+    assert "\n::: impasto.controls.Controls\n" in reference
+    assert "\n::: impasto.controls.Saving\n" in reference
+
+
+@pytest.mark.parametrize("name", [*METHODS, "Controls", "Saving"])
+def test_tables_of_options_come_from_their_declarations(name, monkeypatch):
+    pytest.importorskip("griffe")
+    monkeypatch.syspath_prepend(DOCS)
+    hooks = importlib.import_module("hooks")
+    made = hooks.on_page_markdown(f"Before\n\n<!-- options: {name} -->\n")
+    for each in hooks.set_of(name).declared().values():
+        (row,) = re.findall(rf"^ *\| `(?:{each.flag}`|{each.name}=).*$", made, re.MULTILINE)
+        assert each.help.partition(" Default: ")[0].rstrip(".") in row
 
 
 def test_every_picture_is_shown():
