@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from data import painting, photo
 
 import impasto
 from impasto.images import write
+from impasto.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -20,13 +22,14 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="needs the repository"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 WRITTEN = {path: path.read_text(encoding="utf-8") for path in PAGES if path.exists()}
 NAMES = {path: str(path.relative_to(ROOT)).replace("\\", "/") for path in WRITTEN}
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^```(\w*)(?: title=\S+)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INCLUDED = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
 TARGET = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
 def snippets(text):
-    return [code for language, code in FENCED.findall(text) if language == "python"]
+    """Python, but what has a title: files that tests/test_extending.py makes."""
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def test_the_readme_is_read_in_two_minutes():
@@ -53,6 +56,27 @@ def test_every_table_of_the_benchmarks_is_on_a_page_and_its_script_named():
         assert script.name in listed or script.name == "common.py"
 
 
+def test_every_option_is_listed():
+    """In a table on its method's page, and in the reference."""
+    reference = WRITTEN[DOCS / "api" / "options.md"]
+    for name, record in METHODS.items():
+        assert f"\n<!-- options: {name} -->\n" in WRITTEN[DOCS / "methods" / f"{name}.md"]
+        assert f"\n::: {record.Options.__module__}.{record.Options.__name__}\n" in reference
+    assert "\n::: impasto.controls.Controls\n" in reference
+    assert "\n::: impasto.controls.Saving\n" in reference
+
+
+@pytest.mark.parametrize("name", [*METHODS, "Controls", "Saving"])
+def test_tables_of_options_come_from_their_declarations(name, monkeypatch):
+    pytest.importorskip("griffe")
+    monkeypatch.syspath_prepend(DOCS)
+    hooks = importlib.import_module("hooks")
+    made = hooks.on_page_markdown(f"Before\n\n<!-- options: {name} -->\n")
+    for each in hooks.set_of(name).declared().values():
+        (row,) = re.findall(rf"^ *\| `(?:{each.flag}`|{each.name}=).*$", made, re.MULTILINE)
+        assert each.help.partition(" Default: ")[0].rstrip(".") in row
+
+
 def test_every_picture_is_shown():
     shown = Counter(
         (page.parent / target).resolve()
@@ -65,9 +89,8 @@ def test_every_picture_is_shown():
 
 def test_the_reference_has_every_public_name():
     text = WRITTEN[DOCS / "api" / "index.md"]
-    public = {name for name in impasto.__all__ if not name.startswith("__")} - {"methods"}
+    public = {name for name in impasto.__all__ if not name.startswith("__")}
     assert not [name for name in public if f"::: impasto.{name}\n" not in text]
-    assert "::: impasto.methods.methods\n" in text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +107,8 @@ def test_the_snippets_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     given = {"impasto": impasto, "photo": photo(), "photos": [photo(), photo(40, 52)]}
     for code in snippets(WRITTEN[page]):
         # What takes minutes.
-        exec(compile(code.replace("minutes=5", "steps=1, size=64"), NAMES[page], "exec"), given)
+        code = code.replace("minutes=5", "steps=1, size=64")
+        exec(compile(code, NAMES[page], "exec", dont_inherit=True), given)
 
 
 def test_a_citation_names_the_version():

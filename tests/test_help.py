@@ -57,7 +57,7 @@ def examples():
     ]
     for page in filter(Path.exists, PAGES):
         text = page.read_text(encoding="utf-8")
-        blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
         found += [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
         found += re.findall(r"`(impasto [^`]*--[^`]*)`", text)
     lines = [
