@@ -145,7 +145,7 @@ def test_several_styles_average_their_moments(small_net):
 
 def test_style_scale_shrinks_the_style(small_net):
     method = gatys(small_net, style_scale=0.5)
-    aim = method._aim(method.prepare([painting(96, 96)]), photo(64, 64), 1.0)
+    aim = method._target(method.prepare([painting(96, 96)]), photo(64, 64), 1.0)
     expected = method.prepare([painting(96, 96)]).at(32)
     torch.testing.assert_close(aim["relu1_1"].gram, expected["relu1_1"].gram)
 
@@ -360,10 +360,10 @@ def test_total_variation_smooths(small_net):
 def test_content_and_style_are_resampled_from_the_sources(small_net, monkeypatch):
     method = gatys(small_net, sizes=[24, 0], iterations=2)
     contents = []
-    honest = Gatys._aim
+    honest = Gatys._target
     monkeypatch.setattr(
         Gatys,
-        "_aim",
+        "_target",
         lambda self, s, c, strength: contents.append(c) or honest(self, s, c, strength),
     )
     run(method)

@@ -1,4 +1,8 @@
-"""Every method behind one face, by name."""
+"""All methods of style transfer, by name, with one interface.
+
+:func:`load` returns a method that is ready to use. Its module is imported only then, because it
+needs torch; names, titles and options are known without it, see :mod:`impasto.methods.records`.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,17 @@ __all__ = [
 
 
 def list_methods() -> dict[str, str]:
-    """Names of the methods, each with what it is in a line."""
+    """Names of the methods, each with a description of one line."""
     return {name: METHODS[name].title for name in sorted(METHODS)}
 
 
 def load(method: str = DEFAULT, **options: Any) -> Method:
-    """A method by name, ready to prepare styles and render pictures.
+    """Load a method by name, ready to prepare styles and render pictures.
 
     Args:
         method: one of :func:`list_methods`.
-        options: of that method, such as ``backbone`` or ``iterations``; `impasto stylize --method
-            METHOD --help` tells them all.
+        options: options of that method, such as ``backbone`` or ``iterations``; `impasto stylize
+            --method METHOD --help` lists them all.
 
     Raises:
         InputError: for an unknown method or option, or a value out of range.
@@ -50,9 +54,9 @@ def load(method: str = DEFAULT, **options: Any) -> Method:
     """
     record = record_of(method)
     check_options(f"method {method}", record, options)
-    module, _, name = record.place.partition(":")
-    made: Method = getattr(import_module(f".{module}", __name__), name)(**options)
-    return made
+    module, _, class_name = record.place.partition(":")
+    loaded: Method = getattr(import_module(f".{module}", __name__), class_name)(**options)
+    return loaded
 
 
 def options_of(method: str) -> list[str]:
@@ -66,19 +70,23 @@ def check_options(
     given: Iterable[str],
     spelled: Callable[[str], str] = repr,
 ) -> None:
-    """Raise InputError for an option that is not known.
+    """Raise InputError for an unknown option.
 
     Args:
-        who: does not know it, for the message.
-        known: a method, or names of options.
-        given: names of options.
-        spelled: how the message writes such a name.
+        who: the method or command that the message names.
+        known: a method, or the names of the known options.
+        given: names of the options to check.
+        spelled: writes the name of an option for the message.
     """
     names = known.Options.declared() if isinstance(known, MethodRecord) else known
-    gone = {name: words for each in METHODS.values() for name, words in each.Options.gone.items()}
+    removed = {
+        name: replacement
+        for record in METHODS.values()
+        for name, replacement in record.Options.gone.items()
+    }
 
     def elsewhere(option: str) -> str:
         others = [name for name in sorted(METHODS) if option in options_of(name)]
         return f": method {' or '.join(others)} has" if others else ""
 
-    check_known(who, names, given, spelled, gone=gone, elsewhere=elsewhere)
+    check_known(who, names, given, spelled, gone=removed, elsewhere=elsewhere)

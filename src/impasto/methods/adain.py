@@ -1,8 +1,9 @@
 """Any style in one pass: adaptive instance normalisation between an encoder and a decoder.
 
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
-ICCV 2017; papers 2 and 3. The content's features are given the style's mean and deviation in every
-channel, and a decoder, trained once for all styles, turns them into a picture.
+ICCV 2017; papers 2 and 3. An encoder turns the photograph into features. Every channel is scaled
+and shifted to the mean and deviation that the painting's features have. A decoder, trained once for
+all styles, turns the result into a picture.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ HALVED = 512  # short side in pixels from which the first picture of the feedbac
 
 @dataclass(frozen=True)
 class AdaINConfig:
-    """What the network is; stands in the header of a model file.
+    """Configuration of the network, stored in the header of a model file.
 
     Attributes:
         encoder: ``slim`` or ``vgg19``.
@@ -122,15 +123,17 @@ class AdaINModel(EncoderModel):
         unit = 2 ** (len(self.config.widths) - 1)
         padded = F.pad(contents, (0, -width % unit, 0, -height % unit), mode="replicate")
         features = self.encoder(padded, self.taps)
-        given, own = {}, {}
+        stylised, content_features = {}, {}
         for block, tap in self.inputs.items():
             scale = unit // 2**block
             inside = features[tap][..., : -(-height // scale), : -(-width // scale)]
-            own[block] = features[tap]
-            given[block] = adain(features[tap], style[tap], strength, Moments.of(inside.float()))
-        out: Tensor = self.network(given[0], given).float()
+            content_moments = Moments.of(inside.float())
+            content_features[block] = features[tap]
+            stylised[block] = adain(features[tap], style[tap], strength, content_moments)
+        out: Tensor = self.network(stylised[0], stylised).float()
         if strength < 1:
-            out = out + (1 - strength) * (padded - self.network(own[0], own).float())
+            decoded = self.network(content_features[0], content_features).float()
+            out = out + (1 - strength) * (padded - decoded)
         return out[..., :height, :width]
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:

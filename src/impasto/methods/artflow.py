@@ -1,8 +1,10 @@
-"""A reversible network around a transfer: what the transfer leaves alone comes back exactly.
+"""Any style by a reversible network, which is encoder and decoder in one.
 
 An et al., "ArtFlow: Unbiased Image Style Transfer via Reversible Neural Flows", CVPR 2021; paper 1,
-sections 3.2 and 4.4, and 4.5 with RBMAD. The network is encoder and decoder in one, so it has no
-decoder's errors, and the content does not leak away from round to round.
+sections 3.2 and 4.4, and 4.5 with RBMAD. The network turns the photograph into features, an
+operator (AdaIN, WCT or RBMAD) gives them the style's statistics, and the inverse of the same
+network turns them back into a picture. The inverse is exact. The method therefore loses no content,
+even when its result is stylised again and again.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ LATENT = "latent"
 
 @dataclass(frozen=True)
 class ArtFlowConfig:
-    """What the network is; stands in the header of a model file.
+    """Configuration of the network, stored in the header of a model file.
 
     Attributes:
-        operator: the transfer that it was trained with.
-        blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; by default those of
-            paper 1 (6.5 M parameters).
-        expansion: of RBMAD's bottlenecks.
+        operator: the transfer that the network was trained with.
+        blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; the defaults are
+            those of paper 1 (6.5 M parameters).
+        expansion: expansion of RBMAD's bottlenecks.
     """
 
     operator: Operator = "adain"
@@ -51,7 +53,7 @@ class ArtFlowConfig:
 
 
 class ArtFlowModel(FlowModel):
-    """Flow and transfer, once, on the deepest features."""
+    """The flow, and one transfer on its deepest features."""
 
     method = "artflow"
     learns_from = "photographs and paintings"
@@ -73,7 +75,7 @@ class ArtFlowModel(FlowModel):
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights: the network is its own encoder."""
+        """A digest of the weights, because the network is its own encoder."""
         digest = sha256()
         for tensor in self.network.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -81,15 +83,15 @@ class ArtFlowModel(FlowModel):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """One: the features."""
+        """Only one: the features of the flow."""
         return (LATENT,)
 
     def features(self, pictures: Tensor) -> Tensor:
-        """``(B, 3 unit^2, ceil(H / unit), ceil(W / unit))``."""
+        """Features of the flow, ``(B, 3 unit^2, ceil(H / unit), ceil(W / unit))``."""
         return self.flow(whole(pictures, self.flow.unit))  # type: ignore[no-any-return]
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments of the features, or with RBMAD of what it makes of them."""
+        """Moments of the features; with RBMAD, of the features that it selects from them."""
         features = self.features(pictures)
         if self.operator == "rbmad":
             return {LATENT: self.rbmad.measure(features)}
@@ -100,16 +102,16 @@ class ArtFlowModel(FlowModel):
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size."""
         height, width = contents.shape[-2:]
-        out = self.flow.inverse(self._changed(contents, style[LATENT], strength), inplace=True)
-        return out[..., :height, :width]
+        stylised = self._transferred(self.features(contents), style[LATENT], strength)
+        return self.flow.inverse(stylised, inplace=True)[..., :height, :width]
 
-    def _changed(self, contents: Tensor, aim: Moments, strength: float) -> Tensor:
-        features = self.features(contents)
+    def _transferred(self, features: Tensor, target: Moments, strength: float) -> Tensor:
+        """``features`` with the statistics of the style, by the operator."""
         if self.operator == "rbmad":
-            return self.rbmad(features, aim, strength)  # type: ignore[no-any-return]
+            return self.rbmad(features, target, strength)  # type: ignore[no-any-return]
         if self.operator == "wct":
-            return whitening.wct(features, aim, strength)
-        return adain(features, aim.to(features.dtype).to(features.device), strength)
+            return whitening.wct(features, target, strength)
+        return adain(features, target.to(features.dtype).to(features.device), strength)
 
 
 @takes(ArtFlowOptions)
@@ -138,7 +140,7 @@ class ArtFlow(FlowStyle):
 
 
 def checked(operator: Operator) -> Operator:
-    """Raise InputError for an operator that does not exist."""
+    """Return ``operator``. Raises InputError for an unknown one."""
     if operator not in get_args(Operator):
         raise InputError(f"operator {operator!r} is unknown: use {', '.join(get_args(Operator))}")
     return operator

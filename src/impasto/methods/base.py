@@ -1,4 +1,8 @@
-"""The face that every method has."""
+"""The interface that every method of style transfer has.
+
+A method measures the paintings once (:meth:`Method.prepare`), then renders any number of
+photographs in their style (:meth:`Method.__call__`). All methods can therefore be exchanged.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,13 @@ class Step:
     """How far an optimisation is.
 
     Attributes:
-        iteration, iterations: done so far, and planned in all.
-        share: of the planned work that is done, 0..1; iterations at a larger size weigh more.
-        size: ``(H, W)`` of the picture at work.
-        loss, content, style: total loss before the step, and its content and style terms without
-            their weights.
-        picture: gives the picture so far, ``(3, H, W)`` in 0..1 on the CPU.
+        iteration, iterations: number of iterations done so far, and planned in total.
+        share: fraction of the planned work that is done, 0..1; iterations at a larger size count
+            more.
+        size: ``(H, W)`` of the picture that is being optimised.
+        loss, content, style: total loss before the step, and its unweighted content and style
+            terms.
+        picture: returns the picture so far, ``(3, H, W)`` in 0..1 on the CPU.
     """
 
     iteration: int
@@ -40,18 +45,18 @@ class Step:
 
 
 OnStep = Callable[[Step], bool | None]
-"""Called after every iteration; returning True ends the work with the picture so far."""
+"""Called after every iteration. If it returns True, the work ends with the picture so far."""
 
 
 class Method(Protocol):
     """Prepare styles once, then render any number of pictures.
 
     Attributes:
-        settings: the options as they were given, what they came to (``resolved``), and where it
-            computes; plain values, for the record in the picture.
-        notes: lines that people should see once, such as layers that were replaced.
-        device: where it computes.
-        sources: files that it was given as pictures, which are not to be overwritten.
+        settings: the options as the caller gave them, the values they were resolved to
+            (``resolved``), and the device; plain values, recorded in the picture.
+        notes: messages that the user should see once, such as layers that were replaced.
+        device: the device that computes.
+        sources: picture files among the options; they must not be overwritten.
     """
 
     settings: dict[str, Any]
@@ -61,11 +66,11 @@ class Method(Protocol):
 
     @property
     def learnt(self) -> Mapping[str, LearntStyle] | None:
-        """Name -> style, of a method that paints what it has learnt alone; else None."""
+        """Name -> style, if the method paints only the styles that it has learnt; else None."""
         ...
 
     def find(self, style: object) -> LearntStyle:
-        """One of ``learnt``, by its name. Raises InputError for another."""
+        """Return one of ``learnt`` by its name. Raises InputError for an unknown name."""
         ...
 
     def prepare(
@@ -73,24 +78,24 @@ class Method(Protocol):
         styles: Sequence[Source | StoredStyle | LearntStyle],
         weights: Sequence[float] | None = None,
     ) -> Any:
-        """What the method needs to know of the styles.
+        """Measure the styles: return what the method needs in order to paint them.
 
         Args:
-            styles: paintings (whatever :func:`impasto.images.read` takes), stored styles, and of a
-                method that has learnt styles these, or their names.
-            weights: share of each; None for equal shares.
+            styles: paintings (anything that :func:`impasto.images.read` takes) or stored styles;
+                for a method that has learnt styles, these styles or their names.
+            weights: share of each style; None for equal shares.
         """
         ...
 
     def __call__(
         self, content: Source, style: Any, strength: float = 1.0, on_step: OnStep | None = None
     ) -> Tensor:
-        """Render ``content``; the result, ``(3, H, W)`` in 0..1, has its size.
+        """Render ``content``. The result, ``(3, H, W)`` in 0..1, has the size of ``content``.
 
         Args:
-            content: the photograph, whatever :func:`impasto.images.read` takes.
+            content: the photograph, anything that :func:`impasto.images.read` takes.
             style: what :meth:`prepare` returned.
-            strength: 0 leaves the content as it is, 1 is the full style.
+            strength: 0 keeps the content as it is, 1 is the full style.
             on_step: see :data:`OnStep`; methods of one pass do not call it.
         """
         ...

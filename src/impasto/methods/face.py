@@ -1,4 +1,7 @@
-"""What the faces of all methods do alike: read and check pictures, once; below are tensors."""
+"""The base class of all methods: options, device, and checks of the content picture.
+
+Pictures are read and checked here, once. All code below this class works on tensors.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ __all__ = ["Face"]
 
 
 class Face:
-    """What :class:`impasto.methods.base.Method` asks for, but preparing and rendering.
+    """All of :class:`impasto.methods.base.Method` except preparing and rendering.
 
     Args:
-        name: of the method.
-        options: of it.
-        precision: in the place of the options'.
+        name: name of the method.
+        options: options of the method.
+        precision: replaces the precision of ``options``.
 
     Raises:
-        InputError: for a device or a precision that cannot be had.
+        InputError: for a device or a precision that is not available.
     """
 
     def __init__(self, name: str, options: DeviceOptions, precision: str | None = None) -> None:
@@ -38,17 +41,17 @@ class Face:
         self.settings: dict[str, Any] = {}
 
     def record(self, **resolved: Any) -> None:
-        """Note in ``settings`` the options, what they came to, and where it computes."""
-        where = describe(self.device, self.dtype)
-        given = {"method": self.name, **self.options.record()}
-        self.settings = {**given, "resolved": resolved, "device": where}
+        """Record in ``settings`` the options, the values they were resolved to, and the device."""
+        device = describe(self.device, self.dtype)
+        options = {"method": self.name, **self.options.record()}
+        self.settings = {**options, "resolved": resolved, "device": device}
 
     def find(self, style: object) -> LearntStyle:
         """See :class:`impasto.methods.base.Method`."""
         raise InputError(f"method {self.name} takes any painting and has learnt none by name")
 
     def checked(self, content: Source, strength: float) -> Tensor:
-        """``content`` as ``(3, H, W)`` in 0..1.
+        """Return ``content`` as ``(3, H, W)`` in 0..1.
 
         Raises:
             InputError: if it cannot be read or is too small, or ``strength`` is out of range.

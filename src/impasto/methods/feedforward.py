@@ -1,4 +1,9 @@
-"""The face of the methods of one pass: with a brush, and for any style."""
+"""Base classes of the methods that render in one forward pass of a network.
+
+:class:`OnePass` checks the picture, runs the network, and repairs its result. It can also run the
+network at several sizes, coarse to fine, so that strokes grow with the picture. :class:`AnyStyle`
+adds styles that are measured as moments of features.
+"""
 
 from __future__ import annotations
 
@@ -36,39 +41,41 @@ from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
-WORKING = 512  # short side in pixels at which a brush of 1 paints
-KEPT = ((4, 1.0), (1, 0.4))  # what of the first pass is kept: from how coarse on, what share
+WORKING = 512  # short side in pixels of the first pass with a brush of 1
+# Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
+RESTORED = ((4, 1.0), (1, 0.4))
 
 
 class OnePass(Face, ABC):
     """A method of one pass, see :class:`impasto.methods.base.Method`.
 
-    A network's strokes have a size in pixels. With a ``brush`` they have one in proportion to the
-    picture: it is painted at a working size, then what came out is enlarged and painted again, in
-    steps of about two, up to the full size (Wang et al., "Multimodal Transfer", CVPR 2017, with one
-    network for all sizes). Every further pass gives the enlarged strokes sharp edges; tones and, in
-    part, forms that it changed are taken from the first (back-projection; in full it leaves ghosts
-    beside edges that have moved).
+    A network paints strokes of a fixed size in pixels. With a ``brush``, the size of the strokes is
+    proportional to the picture: the picture is painted at a working size, then the result is
+    enlarged and painted again, in steps of about two, up to the full size (Wang et al., "Multimodal
+    Transfer", CVPR 2017, with one network for all sizes). Every further pass sharpens the edges of
+    the enlarged strokes. It also changes tones and forms; tones, and a part of the forms, are
+    restored from the first pass (back-projection; full back-projection leaves ghosts beside edges
+    that have moved).
 
-    A brush of 1 makes strokes as in one pass at a short side of 512 px, 2 twice as large ones (a
-    working size of 256 px). A picture that is not larger than the working size is painted in one
-    pass as it is; without a brush, a picture of any size is.
+    A brush of 1 paints strokes as large as one pass at a short side of 512 px does; a brush of 2
+    paints them twice as large (a working size of 256 px). A picture that is not larger than the
+    working size is painted in one pass. Without a brush, a picture of any size is.
 
     Args:
-        model: is frozen and moved.
-        options: of the method.
-        resolved: what they came to, for the record.
+        model: the model; it is moved to the device and frozen.
+        options: options of the method.
+        resolved: the values that the options were resolved to, recorded in ``settings``.
 
     Attributes:
-        finish: the repairs that are made, in their order; see :mod:`impasto.finish`.
+        finish: the repairs that are applied, in order; see :mod:`impasto.finish`.
 
     Raises:
         InputError: for a precision that a reversible network cannot compute in.
     """
 
     def __init__(self, model: Model, options: PassOptions, **resolved: Any) -> None:
-        exact = model.reversible and options.precision == "auto"
-        super().__init__(model.method, options, "float32" if exact else None)
+        needs_float32 = model.reversible and options.precision == "auto"
+        super().__init__(model.method, options, "float32" if needs_float32 else None)
         if model.reversible and self.dtype != torch.float32:
             raise InputError(
                 f"method {self.name} reverses its network, and in {options.precision} it does not "
@@ -80,13 +87,13 @@ class OnePass(Face, ABC):
         for net in model.exact:
             arranged(net.eval().requires_grad_(False), self.device)
         self.model = model
-        wanted = () if options.raw else model.finish
-        self.finish = tuple(name for name in wanted if getattr(options, name, True))
+        repairs = () if options.raw else model.finish
+        self.finish = tuple(name for name in repairs if getattr(options, name, True))
         self.record(model=model.name, **resolved)
 
     @abstractmethod
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
-        """Pictures ``(B, 3, H, W)``, not clipped, from pictures and a prepared style."""
+        """Run the network once: pictures ``(B, 3, H, W)``, not clipped, and not repaired."""
 
     def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """:meth:`paint`, then :meth:`finished`."""
@@ -95,13 +102,13 @@ class OnePass(Face, ABC):
     def finished(
         self, pictures: Tensor, contents: Tensor, style: Any, strength: float = 1.0
     ) -> Tensor:
-        """``pictures`` made of ``contents``, after the repairs."""
+        """Repair ``pictures``, which were rendered from ``contents``."""
         origin = Origin(contents, self.colors(style), strength, self.model.period)
         return finished(pictures, origin, self.finish)
 
     @abstractmethod
     def colors(self, style: Any) -> Moments:
-        """Moments of a prepared style's colours; InputError if this method did not prepare it."""
+        """Colour moments of a prepared style; InputError if this method did not prepare it."""
 
     @torch.no_grad()
     @unmixed()
@@ -112,43 +119,45 @@ class OnePass(Face, ABC):
         strength: float = 1.0,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size and is on the CPU.
+        """Render ``content``. The result, ``(3, H, W)`` in 0..1, has its size and is on the CPU.
 
-        ``strength``: 0 gives the content itself, 1 the full style.
+        ``strength``: 0 returns the content itself, 1 is the full style.
 
         Raises:
-            InputError: if the picture is too small or needs more memory than there is,
+            InputError: if the picture is too small or needs more memory than is available,
                 ``strength`` is negative, or ``style`` is not what :meth:`prepare` returned.
         """
         colors = self.colors(style)
         rgb = self.checked(content, strength)
         height, width = rgb.shape[-2:]
-        beside = 36 if len(self.sizes((height, width))) > 1 else 0  # three pictures in float32
-        needed = self.model.bytes_per_pixel(self.dtype) + beside
-        check_memory((height, width), needed, self.device)
+        extra = 36 if len(self.sizes((height, width))) > 1 else 0  # three pictures in float32
+        bytes_per_pixel = self.model.bytes_per_pixel(self.dtype) + extra
+        check_memory((height, width), bytes_per_pixel, self.device)
         out = self._brushed(self._on_device(rgb), style, strength)[0].cpu()
         return with_colors_of(rgb, out, own_colors(rgb, colors))
 
     def _brushed(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
-        """:meth:`render` with the brush, in 0..1."""
+        """Run :meth:`render` at every size of the brush, coarse to fine; pictures in 0..1."""
         first, *larger = self.sizes((pictures.shape[-2], pictures.shape[-1]))
         if not larger:
             return self.render(pictures, style, strength).clamp_(0, 1)
-        kept = max(0.0, 1 - strength)  # of the photograph, also of what only the full size shows
-        seen = resize(pictures, first)
-        # What is enlarged and corrected is what was painted beyond the photograph that is kept.
-        out = base = self.render(seen, style, strength).clamp_(0, 1).sub_(seen, alpha=kept)
+        content_share = max(0.0, 1 - strength)  # of the photograph, with its finest detail
+        content = resize(pictures, first)
+        # Only the difference to the photograph's share is enlarged and corrected.
+        out = self.render(content, style, strength).clamp_(0, 1)
+        out = base = out.sub_(content, alpha=content_share)
         for size in larger:
-            times = size[0] / seen.shape[-2]
-            out, seen = _resized(out, size), resize(pictures, size)
-            coarse = out.add(seen, alpha=kept).clamp_(0, 1)
-            fine = self.render(coarse, style, strength).clamp_(0, 1).sub_(seen, alpha=kept)
-            # Of a picture that is hardly enlarged, a second pass would only double the first.
-            out = _held(out.lerp_(fine, min(1.0, 2 * math.log2(times))), base)
-        return out.add_(seen, alpha=kept).clamp_(0, 1)
+            factor = size[0] / content.shape[-2]
+            out, content = _resized(out, size), resize(pictures, size)
+            coarse = out.add(content, alpha=content_share).clamp_(0, 1)
+            fine = self.render(coarse, style, strength).clamp_(0, 1)
+            fine.sub_(content, alpha=content_share)
+            # If the picture is hardly enlarged, a second pass would only repeat the first.
+            out = _back_projected(out.lerp_(fine, min(1.0, 2 * math.log2(factor))), base)
+        return out.add_(content, alpha=content_share).clamp_(0, 1)
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Sizes ``(H, W)`` of the passes for a picture of ``size``, which is the last of them."""
+        """Sizes ``(H, W)`` of the passes for a picture of ``size``; the last one is ``size``."""
         if self.brush is None or min(size) * self.brush <= WORKING:
             return [size]
         working = WORKING / self.brush
@@ -156,22 +165,22 @@ class OnePass(Face, ABC):
         steps = max(1, round(octaves))
         shorts = [working * 2 ** (octaves * step / steps) for step in range(steps)]
         smaller = [fit(*size, round(short)) for short in shorts]
-        return [*(each for each in smaller if each != size), size]
+        return [*(pass_size for pass_size in smaller if pass_size != size), size]
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return arranged(picture[None].to(torch.float32), self.device)
 
 
 class AnyStyle(OnePass):
-    """A method of one pass that takes any painting, by the moments of its features.
+    """A method of one pass that takes any painting and measures the moments of its features.
 
-    ``strength`` mixes the features with their transferred ones at every tap (paper 3, alpha). Below
-    1, the same share of what the decoder loses of the picture is put back, so that 0 gives the
-    content itself.
+    ``strength`` mixes the content's features with the stylised features at every tap (paper 3,
+    alpha). Below 1, the same share of the detail that the decoder loses is added back, so that 0
+    returns the content itself.
 
     Args:
-        model: is frozen and moved.
-        options: of the method.
+        model: the model; it is moved to the device and frozen.
+        options: options of the method.
         resolved: see :class:`OnePass`.
     """
 
@@ -186,7 +195,7 @@ class AnyStyle(OnePass):
         styles: Sequence[Source | StoredStyle | LearntStyle],
         weights: Sequence[float] | None = None,
     ) -> Style:
-        """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
+        """Measure one or several styles; see :func:`impasto.styles.prepared`."""
         model = self.model
         return prepared(
             *(styles, weights, model.method, model.fingerprint, model.taps, self.measure),
@@ -209,7 +218,7 @@ class AnyStyle(OnePass):
         }
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
-        """The moments to give to ``pictures``: those of the style at their size."""
+        """The target moments for ``pictures``: those of the style at their size."""
         layers = style.at(max(MIN_SIDE, round(min(pictures.shape[-2:]) * self.style_scale)))
         return {tap: layers[tap].to(self.device) for tap in self.model.taps}
 
@@ -218,16 +227,19 @@ class AnyStyle(OnePass):
         return self.model(pictures, self.aim(pictures, style), strength)
 
 
-def _held(pictures: Tensor, base: Tensor) -> Tensor:
-    """``pictures`` with what is coarse from ``base``, which is smaller; see :data:`KEPT`."""
+def _back_projected(pictures: Tensor, base: Tensor) -> Tensor:
+    """Replace the coarse scales of ``pictures`` by those of ``base``; see :data:`RESTORED`.
+
+    ``base`` is smaller than ``pictures``.
+    """
     size = (pictures.shape[-2], pictures.shape[-1])
-    for times, share in KEPT:
-        coarse = fit(*size, max(1, min(base.shape[-2:]) // times))
+    for divisor, share in RESTORED:
+        coarse = fit(*size, max(1, min(base.shape[-2:]) // divisor))
         missing = _resized(base, coarse) - _resized(pictures, coarse)
         pictures.add_(_resized(missing, size), alpha=share)
     return pictures
 
 
 def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """As :func:`impasto.images.resize`, also of what is negative."""
+    """As :func:`impasto.images.resize`, but without clipping: values may be negative."""
     return F.interpolate(pictures, size=size, mode="bicubic", antialias=True)

@@ -1,8 +1,9 @@
 """Style transfer by optimisation.
 
 Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016; the
-method of papers 3, 4 and 5. The pixels of the picture are changed until a backbone sees in them the
-content of the photograph and the statistics of the painting.
+method of papers 3, 4 and 5. A pretrained backbone turns a picture into features. Deep features of
+the photograph are its content; the moments of features of the painting are its style. The pixels of
+the picture are optimised by gradient descent until its features match both.
 """
 
 from __future__ import annotations
@@ -56,21 +57,21 @@ class Gatys(Face):
     """Style transfer by optimisation of the pixels, coarse to fine.
 
     The loss is ``content_weight * C + style_weight * sum_l w_l S_l + tv_weight * TV``, with
-    ``sum w_l = 1`` and every term relative to its target (see :mod:`impasto.losses`), so the
-    defaults serve any backbone, layers and size.
+    ``sum w_l = 1``. Every term is relative to its target (see :mod:`impasto.losses`), so that the
+    default weights suit any backbone, layers and size.
 
     Args:
-        backbone: one of :mod:`impasto.backbones`, or a loaded one, to which the options that load
-            it do not apply; None takes ``compact``.
+        backbone: one of :mod:`impasto.backbones`, or a loaded backbone (then the options for
+            loading do not apply); None takes ``compact``.
         options: see :class:`impasto.methods.records.gatys.GatysOptions`.
 
-    Sizes must end with the content's, or 0, which stands for it (coarse to fine: paper 3, section
-    V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does. L-BFGS is
-    better than Adam in the same number of iterations (papers 3 and 5). The style layers ``paper5``
-    are a ResNet's rb1..rb4 with the weights of paper 5, section 3.1.
+    Sizes must end with the size of the content, or with 0, which means the same (coarse to fine:
+    paper 3, section V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does
+    that. L-BFGS is better than Adam in the same number of iterations (papers 3 and 5). The style
+    layers ``paper5`` are rb1..rb4 of a ResNet with the weights of paper 5, section 3.1.
 
     Raises:
-        InputError: for an option out of its range, or a backbone that cannot be had.
+        InputError: for an option out of its range, or a backbone that is not available.
     """
 
     options: GatysOptions
@@ -96,44 +97,51 @@ class Gatys(Face):
         self.start = chosen.start
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
-            self.sources = [chosen.start]  # which is not to be overwritten
-        compared = chosen.style_loss or net.style_loss
+            self.sources = [chosen.start]  # must not be overwritten
+        style_loss = chosen.style_loss or net.style_loss
         lr = OPTIMIZERS[chosen.optimizer] if chosen.lr is None else chosen.lr
         self.objective = Objective(
             *(self.net, self.content_layers, self.style_layers),
-            *(chosen.content_weight, chosen.style_weight, STYLE_LOSSES[compared]),
+            *(chosen.content_weight, chosen.style_weight, STYLE_LOSSES[style_loss]),
             *(chosen.tv_weight, chosen.tolerance, partial(DESCENTS[chosen.optimizer], lr)),
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
-        self.record(features=net.fingerprint, **layers, style_loss=compared, lr=lr)
+        self.record(features=net.fingerprint, **layers, style_loss=style_loss, lr=lr)
 
     def _layers(
         self,
         net: Backbone,
-        given: str | Sequence[str] | Mapping[str, float] | None,
+        layers: str | Sequence[str] | Mapping[str, float] | None,
         default: Mapping[str, float],
         every: bool,
     ) -> dict[str, float]:
-        """Layers with weights that sum to one; the defaults fall back to what ``net`` has."""
-        given = [given] if isinstance(given, str) else given
-        if not (given is None or isinstance(given, Iterable)):
-            raise InputError(f"layers are {given!r}: give a list of names")
-        if every and given is not None and len(given) == 1:
-            given = net.presets.get(next(iter(given)), given)
-        if given is not None:
-            weights = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, 1.0)
+        """Layers with weights that sum to one.
+
+        Args:
+            net: the backbone.
+            layers: value of the option; None takes those of the default layers that ``net`` has.
+            default: default layers with their weights.
+            every: use all default layers; else only the first.
+        """
+        layers = [layers] if isinstance(layers, str) else layers
+        if not (layers is None or isinstance(layers, Iterable)):
+            raise InputError(f"layers are {layers!r}: give a list of names")
+        if every and layers is not None and len(layers) == 1:
+            layers = net.presets.get(next(iter(layers)), layers)
+        if layers is not None:
+            weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
             net.check(weights)
             for tap, weight in weights.items():
                 check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
                 raise InputError("layer weights must not be negative and not all zero")
         else:
-            there = [tap for tap in default if tap in net.taps]
-            chosen = there if every else there[:1]
+            available = [tap for tap in default if tap in net.taps]
+            chosen = available if every else available[:1]
             if not chosen:
                 raise InputError(f"{net.name} has none of the default layers: name layers it has")
-            wanted = list(default) if every else list(default)[:1]
-            if net.name not in BUNDLED and chosen != wanted:
+            expected = list(default) if every else list(default)[:1]
+            if net.name not in BUNDLED and chosen != expected:
                 self.notes.append(
                     f"{net.name}'s weights end at {net.taps[-1]}: "
                     f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
@@ -148,7 +156,7 @@ class Gatys(Face):
         styles: Sequence[Source | StoredStyle | LearntStyle],
         weights: Sequence[float] | None = None,
     ) -> Style:
-        """Get ready for one or several styles; see :func:`impasto.styles.prepared`."""
+        """Measure one or several styles; see :func:`impasto.styles.prepared`."""
         taps = list(self.style_layers)
         return prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
 
@@ -171,22 +179,21 @@ class Gatys(Face):
         on_step: OnStep | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Render ``content`` ``(3, H, W)`` in 0..1; the result has its size and is on the CPU.
+        """Render ``content``. The result, ``(3, H, W)`` in 0..1, has its size and is on the CPU.
 
-        ``strength`` mixes the moments aimed at: ``s * style + (1 - s) * content``; at 0 the content
-        itself is the optimum, above 1 the style is exaggerated. ``start`` is a picture to begin
-        with, ``(3, H, W)``, instead of the option's.
+        ``strength`` mixes the target moments: ``s * style + (1 - s) * content``. At 0 the content
+        itself is the optimum; above 1 the style is exaggerated. ``start`` is the initial picture,
+        ``(3, H, W)``; it replaces the one of the option.
 
-        A loss that is not finite, or far above the best, takes the picture back to the best one
-        and halves the learning rate; after five such events the best picture is returned with a
-        warning.
+        If the loss is not finite, or far above the best, the optimisation goes back to the best
+        picture and halves the learning rate. After five such setbacks in a row, the best picture is
+        returned with a warning.
 
-        A grey photograph in a grey painting stays grey: the best of the pictures is looked for that
-        have the photograph's colours.
+        If photograph and painting are grey, the result is grey: only lightness is optimised.
 
         Raises:
-            InputError: if the picture is too small or needs more memory than there is, or ``style``
-                is not what :meth:`prepare` returned.
+            InputError: if the picture is too small or needs more memory than is available, or
+                ``style`` is not what :meth:`prepare` returned.
         """
         check_prepared(style, "gatys", self.net.fingerprint, list(self.style_layers))
         content = usable(self.checked(content, strength))
@@ -195,30 +202,35 @@ class Gatys(Face):
         plan = self._plan(content.shape[-2], content.shape[-1])
         check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
-        began, begun, spent, done = time.monotonic(), 0.0, 0.0, 0
+        start_time, share_before, share_after, done = time.monotonic(), 0.0, 0.0, 0
         limit = self.options.time_limit
         planned = sum(count for _, count in plan)
         picture: Tensor | None = None
         for size, count in plan:
-            here = resize(content, size)
-            spent += size[0] * size[1] * count / cost
+            resized = resize(content, size)
+            share_after += size[0] * size[1] * count / cost
             level = Level(
-                *(self.objective, self._on_device(here), self._aim(style, here, strength), grey)
+                self.objective,
+                self._on_device(resized),
+                self._target(style, resized, strength),
+                grey,
             )
             if picture is None:
-                picture = self._first(here, style, strength) if start is None else usable(start)
+                picture = (
+                    self._initial(resized, style, strength) if start is None else usable(start)
+                )
             picture = resize(picture, size)
             if grey:
-                picture = with_colors_of(here, picture)
+                picture = with_colors_of(resized, picture)
             picture, stopped = level.optimise(
                 self._on_device(picture),
                 count,
-                None if limit is None else began + limit * spent,
+                None if limit is None else start_time + limit * share_after,
                 on_step,
-                Progress(done, planned, begun, size[0] * size[1] / cost),
+                Progress(done, planned, share_before, size[0] * size[1] / cost),
             )
             done += count
-            begun = spent
+            share_before = share_after
             if stopped:
                 break
         assert picture is not None
@@ -256,19 +268,23 @@ class Gatys(Face):
             for short, count in zip(shorts, counts, strict=True)
         ]
 
-    def _aim(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
-        aim = style.at(max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale)))
-        aim = {tap: usable(aim[tap].to(self.device)) for tap in self.style_layers}
+    def _target(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
+        """Target moments at the style layers."""
+        size = max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
+        layers = style.at(size)
+        target = {tap: usable(layers[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
-            return aim
-        own = self.measure(content)
-        return {tap: Moments.mix([aim[tap], own[tap]], [strength, 1 - strength]) for tap in aim}
+            return target
+        content_moments = self.measure(content)
+        shares = [strength, 1 - strength]
+        return {tap: Moments.mix([target[tap], content_moments[tap]], shares) for tap in target}
 
-    def _first(self, content: Tensor, style: Style, strength: float) -> Tensor:
+    def _initial(self, content: Tensor, style: Style, strength: float) -> Tensor:
+        """The picture that the optimisation starts from."""
         if isinstance(self.start, Tensor):
             return resize(self.start, (content.shape[-2], content.shape[-1]))
         if self.start == "recoloured":
-            # A tenth of the content stays, to begin with something where the style is flat.
+            # A tenth of the content stays, so that the start is not flat where the style is.
             recoloured = match(content, style.color, "monge")
             return content.lerp(recoloured, 0.9 * min(strength, 1.0))
         if self.start == "content":
@@ -285,8 +301,8 @@ class Gatys(Face):
         return arranged(x.to(torch.float32), self.device)
 
     def bytes_per_pixel(self) -> float:
-        """Memory that the optimisation takes for each pixel, about (within a third, measured)."""
+        """Estimate of the memory per pixel (measured; correct within a third)."""
         taps = set(self.style_layers) | set(self.content_layers)
         deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
-        values = self.net.numbers_per_pixel(deepest)
-        return values * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
+        activations = self.net.numbers_per_pixel(deepest)
+        return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)

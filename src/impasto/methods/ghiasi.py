@@ -1,10 +1,11 @@
-"""Any style in one pass, painted: a network like Johnson's whose normalisations are predicted.
+"""Any style in one pass: a network like Johnson's whose normalisation is predicted from the style.
 
 Ghiasi, Lee, Kudlur, Dumoulin & Shlens, "Exploring the structure of a real-time, arbitrary neural
-artistic stylization network", BMVC 2017. Johnson's network paints because all of it is trained to;
-Dumoulin et al., "A Learned Representation for Artistic Style", ICLR 2017, find that the scales and
-shifts of its normalisations tell one painting from another. A second network predicts these from
-the painting, so that one training serves every painting, also those that it has never seen.
+artistic stylization network", BMVC 2017. Johnson's network learns a few paintings. Dumoulin et al.,
+"A Learned Representation for Artistic Style", ICLR 2017, find that paintings can share all weights
+except the scales and shifts of the normalisation layers. Here a second network predicts these
+scales and shifts from a painting. One training therefore serves every painting, also paintings that
+were not in the training data.
 """
 
 from __future__ import annotations
@@ -43,22 +44,23 @@ Kind = Literal["residual", "painter"]
 WIDTHS: Mapping[str, tuple[int, ...]] = {"residual": (32, 64, 128), "painter": (24, 48, 64, 160)}
 AMOUNTS = {"residual": AMOUNT, "painter": PAINTER_AMOUNT}
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-# What may be learnt for one painting: the layers at the picture's size on the way up.
+# Layers that `impasto learn` may train for one painting: the last ones, at the picture's full size.
 LAST = ("painter.last.", "painter.up.1.conv.", "painter.up2.conv.")
-CODED = 512  # short side in pixels at which a painting is looked at, at most, by default
+CODED = 512  # largest short side in pixels at which a painting is measured, by default
 
 
 @dataclass(frozen=True)
 class GhiasiConfig:
-    """What the network is; stands in the header of a model file.
+    """Configuration of the network, stored in the header of a model file.
 
     Attributes:
         kind: ``residual``, Johnson's network, or ``painter``, which works at an eighth of the size
             and takes half the time; see :mod:`impasto.networks`.
-        widths: of its layers; None takes the usual ones of the kind.
-        blocks: at the smallest size.
-        rows: of scales and shifts in every normalisation, of which a style is a mixture.
-        encoder: the backbone whose statistics are a style's code.
+        widths: channels of the layers; None takes the default of the kind.
+        blocks: number of blocks at the smallest size.
+        rows: number of rows of scales and shifts in every normalisation layer; a style is a
+            mixture of these rows.
+        encoder: the backbone that measures styles.
     """
 
     kind: Kind = "residual"
@@ -73,7 +75,7 @@ class GhiasiConfig:
 
 
 class GhiasiModel(StyleModel):
-    """Encoder, predictor and network."""
+    """The encoder, the predictor and the network that renders."""
 
     method = "ghiasi"
     learns_from = "photographs and paintings"
@@ -106,7 +108,7 @@ class GhiasiModel(StyleModel):
 
     @classmethod
     def unloaded(
-        cls, config: dict[str, Any], header: Mapping[str, str], path: str, **given: Any
+        cls, config: dict[str, Any], header: Mapping[str, str], path: str, **options: Any
     ) -> GhiasiModel:
         """See :class:`Model`."""
         encoder = load_backbone(config["encoder"])
@@ -118,36 +120,36 @@ class GhiasiModel(StyleModel):
         return cls(cls.Config(**config), encoder, drawn=False)
 
     def header(self) -> dict[str, str]:
-        """The encoder's fingerprint."""
+        """The fingerprint of the encoder."""
         return {"encoder": self.encoder.fingerprint}
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's."""
+        """Fingerprint of the encoder."""
         return self.encoder.fingerprint
 
     @property
     def taps(self) -> Sequence[str]:
-        """What a code is made of."""
+        """Layers whose statistics form the code of a style."""
         return TAPS
 
     @property
     def networks(self) -> list[nn.Module]:
-        """What paints."""
+        """The network that renders."""
         return [self.network.painter]
 
     @property
     def exact(self) -> list[nn.Module]:
-        """What looks at paintings, once for each: codes differ in the third digit."""
+        """Encoder and predictor, which run once for a painting: bfloat16 would change its code."""
         return [self.encoder, self.network.predictor]
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, one for each picture of a batch."""
+        """Moments at the taps, separately for each picture of a batch."""
         features = self.encoder(pictures, TAPS)
         return {tap: Moments.of(features[tap].float()) for tap in TAPS}
 
     def rows(self, moments: LayerMoments) -> Tensor:
-        """Shares of the rows ``(B, rows)`` in float32 for styles, by their moments at the taps."""
+        """Predict the shares of the rows ``(B, rows)``, float32, from the moments of styles."""
         code = style_code(moments)
         with torch.autocast(code.device.type, enabled=False):
             shares: Tensor = self.network.predictor(code.reshape(-1, code.shape[-1]))
@@ -165,64 +167,66 @@ class GhiasiModel(StyleModel):
 
         Args:
             contents: ``(B, 3, H, W)`` in 0..1.
-            style: shares of the rows ``(B or 1, rows)``; those of ``learnt`` come last.
-            strength: is in the shares already; of ``learnt``, last layers are mixed by it.
-            learnt: see :meth:`given`.
-            noise: instead of the usual, see :meth:`impasto.networks.painter.Predicted.forward`.
+            style: shares of the rows ``(B or 1, rows)``; the rows of ``learnt`` come last.
+            strength: mixes the last layers of ``learnt`` with the network's own; the shares of the
+                rows already contain it.
+            learnt: see :meth:`replacements`.
+            noise: replaces the default, see :meth:`impasto.networks.painter.Predicted.forward`.
         """
         network, inputs = self.network, (contents, style, noise)
         if not learnt:
             out: Tensor = network(*inputs)
             return out.float()
-        # On modules of its own, which share the tensors: other threads may be rendering.
+        # Copied modules that share the tensors: other threads may render with the same network.
         shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
-        given = self.given(learnt, min(strength, 1.0))
-        out = functional_call(copy.deepcopy(network, shared), given, inputs)
+        replacements = self.replacements(learnt, min(strength, 1.0))
+        out = functional_call(copy.deepcopy(network, shared), replacements, inputs)
         return out.float()
 
-    def given(self, learnt: Sequence[Learnt], strength: float) -> dict[str, Tensor]:
-        """Tensors that stand in for the network's own, by name: it stays as it is.
+    def replacements(self, learnt: Sequence[Learnt], strength: float) -> dict[str, Tensor]:
+        """Tensors that replace parameters of the network, by name; the network is not changed.
 
         Args:
-            learnt: styles whose rows come after the network's, one for each; their last layers,
-                where they were learnt too, stand for its own.
+            learnt: learnt styles; the rows of each are appended to those of the network, and its
+                last layers, if they were learnt too, replace those of the network.
             strength: share of these last layers, 0..1.
         """
-        given, begin = {}, 0
+        replacements, begin = {}, 0
         for name, norm in self.network.named_modules() if learnt else ():
             if not isinstance(norm, StyledNorm):
                 continue
             end = begin + norm.scale.shape[1]
             rows = torch.stack([part.rows[:, begin:end] for part in learnt], 1).to(norm.scale)
-            given[f"{name}.scale"] = torch.cat([norm.scale, rows[0]])
-            given[f"{name}.shift"] = torch.cat([norm.shift, rows[1]])
+            replacements[f"{name}.scale"] = torch.cat([norm.scale, rows[0]])
+            replacements[f"{name}.shift"] = torch.cat([norm.shift, rows[1]])
             begin = end
-        own = dict(self.network.named_parameters())
+        parameters = dict(self.network.named_parameters())
         for part in learnt:
             for name, layer in part.layers.items():
-                given[name] = own[name].lerp(layer.to(own[name]), strength)
-        return given
+                parameter = parameters[name]
+                replacements[name] = parameter.lerp(layer.to(parameter), strength)
+        return replacements
 
     def fits(self, learnt: Learnt) -> bool:
-        """Whether its rows and layers have the shapes of the network's."""
-        own = dict(self.network.named_parameters())
+        """Whether the rows and layers of a learnt style have the shapes of this network."""
+        parameters = dict(self.network.named_parameters())
         width = sum(norm.scale.shape[1] for norm in self.network.norms())
         return learnt.rows.shape == (2, width) and all(
-            name.startswith(LAST) and name in own and layer.shape == own[name].shape
+            name.startswith(LAST) and name in parameters and layer.shape == parameters[name].shape
             for name, layer in learnt.layers.items()
         )
 
     def predicted(self, shares: Tensor, mixable: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a painting's learning starts from: ``rows`` and ``layers`` of :class:`Learnt`."""
+        """``rows`` and ``layers`` of :class:`Learnt` as predicted: the start of the learning."""
         rows = [
             torch.cat([shares @ norm.scale, shares @ norm.shift]) for norm in self.network.norms()
         ]
-        named = () if mixable else self.network.named_parameters()
-        last = {name: layer.detach().clone() for name, layer in named if name.startswith(LAST)}
+        trained = () if mixable else self.network.named_parameters()
+        last = {name: layer.detach().clone() for name, layer in trained if name.startswith(LAST)}
         return torch.cat(rows, 1), last
 
     def digest(self) -> str:
-        """Of the weights, as a file has them: styles learnt with others are refused."""
+        """Digest of the weights in float16; styles learnt with other weights are refused."""
         sha = sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
             sha.update(name.encode())
@@ -230,7 +234,7 @@ class GhiasiModel(StyleModel):
         return sha.hexdigest()[:12]
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """The last layer's: its input at the picture's size, several times over, and its output."""
+        """That of the last layer: several copies of its input at full size, and its output."""
         full, half = (self.config.widths or ())[:2]
         return torch.finfo(dtype).bits / 8 * (4.2 * half + full)
 
@@ -263,11 +267,11 @@ class Ghiasi(AnyStyle):
         styles: Sequence[Source | StoredStyle | LearntStyle],
         weights: Sequence[float] | None = None,
     ) -> Style:
-        """See :class:`AnyStyle`; styles may be learnt ones too, see :class:`Learnt`.
+        """See :class:`AnyStyle`. Styles may also be learnt ones, see :class:`Learnt`.
 
         Raises:
-            InputError: for a style that was learnt with another model, and for one that does not
-                mix with the others.
+            InputError: for a style that was learnt with another model, or one that cannot be mixed
+                with the others.
         """
         style = super().prepare(styles, weights)
         self._check_learnt(style)
@@ -297,51 +301,51 @@ class Ghiasi(AnyStyle):
                 )
 
     def rows(self, pictures: Tensor, style: Style) -> Tensor:
-        """Shares of the network's rows for a style, ``(1, rows)``: its parts' by their weights.
+        """Shares of the rows for a style, ``(1, rows)``: the weighted mean over its paintings.
 
-        Behind them stand those of the learnt parts' rows.
+        The shares of learnt styles, which have rows of their own, are appended.
         """
         short = round(min(CODED, *pictures.shape[-2:]) * self.style_scale)
-        own = torch.zeros(1, self.model.config.rows, dtype=torch.float32, device=self.device)
-        learnt = []
-        for share, moments in zip(style.weights, style.each(max(MIN_SIDE, short)), strict=True):
+        shares = torch.zeros(1, self.model.config.rows, dtype=torch.float32, device=self.device)
+        learnt_shares = []
+        for weight, moments in zip(style.weights, style.each(max(MIN_SIDE, short)), strict=True):
             if moments:
-                here = {tap: m.to(self.device) for tap, m in moments.items()}
-                own += share * self.model.rows(here)
+                on_device = {tap: m.to(self.device) for tap, m in moments.items()}
+                shares += weight * self.model.rows(on_device)
             else:
-                learnt.append(share)
-        return torch.cat([own, own.new_tensor([learnt])], 1)
+                learnt_shares.append(weight)
+        return torch.cat([shares, shares.new_tensor([learnt_shares])], 1)
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`.
 
-        The photograph's own rows are strength 0; below 1, the share of the photograph that the
-        network loses with these is put back.
+        Strength 0 are the rows predicted from the photograph itself. Below 1, the same share of the
+        detail that the network loses with these rows is added back.
         """
         rows = self.rows(pictures, style)
         learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
             out = self.model(pictures, rows, learnt=learnt)
         else:
-            own = self.model.rows(self.model.measure(_coded(pictures)))
-            mix = F.pad(own, (0, len(learnt))).lerp(rows, strength)
+            content_rows = self.model.rows(self.model.measure(_reduced(pictures)))
+            mix = F.pad(content_rows, (0, len(learnt))).lerp(rows, strength)
             out = self.model(pictures, mix, strength, learnt)
             if strength < 1:
-                out = out + (1 - strength) * (pictures - self.model(pictures, own))
+                out = out + (1 - strength) * (pictures - self.model(pictures, content_rows))
         return out.clamp_(0, 1)
 
 
 def style_code(moments: LayerMoments) -> Tensor:
-    """A style's code ``(..., n)``: means and deviations of all channels, as ``log(1 + x)``.
+    """The code of a style ``(..., n)``: ``log(1 + x)`` of the mean and deviation of all channels.
 
-    They are positive, and skewed.
+    Means and deviations are positive and have skewed distributions; the logarithm evens them out.
     """
-    each = [part for tap in TAPS for part in (moments[tap].mean, moments[tap].deviation())]
-    return torch.cat(each, -1).clamp_min(0).log1p()
+    parts = [part for tap in TAPS for part in (moments[tap].mean, moments[tap].deviation())]
+    return torch.cat(parts, -1).clamp_min(0).log1p()
 
 
-def _coded(pictures: Tensor) -> Tensor:
-    """As large as codes are measured at, at most."""
+def _reduced(pictures: Tensor) -> Tensor:
+    """``pictures``, reduced to the size at which codes are measured if they are larger."""
     short = min(pictures.shape[-2:])
     if short <= CODED:
         return pictures

@@ -1,10 +1,11 @@
-"""One network for a few paintings, learnt once: any photograph in one fast pass.
+"""One network that has learnt a few paintings: it renders any photograph in one fast pass.
 
 Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
-ECCV 2016; papers 1 and 4. As in Dumoulin et al., "A Learned Representation for Artistic Style",
-ICLR 2017, one network serves several paintings, each with its own scales and shifts in the
-normalisations; the photograph itself counts as one of them, so that strength, and several styles by
-weights, are mixtures of rows.
+ECCV 2016; papers 1 and 4. The network is trained with the losses of Gatys, so that rendering needs
+no optimisation. As in Dumoulin et al., "A Learned Representation for Artistic Style", ICLR 2017,
+one network serves several paintings: each painting has its own row of scales and shifts in the
+normalisation layers. The unchanged photograph is one more such style. Strength, and mixtures of
+styles, are therefore weighted means of rows.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ FILES: dict[str, Path] = {
 
 
 def learnt_names(kind: Kind = "residual") -> list[str]:
-    """Names of the paintings that the bundled network has learnt, by its file's header alone."""
+    """Names of the paintings that the bundled network has learnt; only the header is read."""
     return list(json.loads(read_header(FILES[kind])["config"])["styles"])
 
 
 @dataclass(frozen=True)
 class JohnsonConfig:
-    """What the network is; stands in the header of a model file.
+    """Configuration of the network, stored in the header of a model file.
 
     Attributes:
-        styles: names of the paintings that it has learnt.
-        colors: of each, mean (3 numbers) and raw second moment (9) of its RGB pixels.
+        styles: names of the paintings that the network has learnt.
+        colors: for each painting, mean (3 numbers) and raw second moment (9) of its RGB pixels.
         kind, widths, blocks, expansion, noise: see
             :class:`impasto.networks.transformer.Transformer`.
     """
@@ -64,7 +65,7 @@ class JohnsonConfig:
 
 
 class JohnsonModel(Model):
-    """The network; row 0 of its normalisations is the photograph itself."""
+    """The network. Row 0 of its normalisation layers returns the photograph itself."""
 
     method = "johnson"
     learns_from = "photographs and the paintings named"
@@ -89,7 +90,7 @@ class JohnsonModel(Model):
 
         Args:
             contents: ``(B, 3, H, W)`` in 0..1.
-            shares: of the styles, ``(B or 1, styles)``, rows sum to one.
+            shares: share of each style, ``(B or 1, styles)``; rows sum to one.
             strength: ``(B or 1,)``.
         """
         painted = strength[:, None] * shares
@@ -98,10 +99,10 @@ class JohnsonModel(Model):
         return out
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """The last layer's: its input at the picture's size, several times over, and its output."""
+        """That of the last layer: several copies of its input at full size, and its output."""
         full, half, _ = self.config.widths
-        times = 6.3 if self.config.kind == "bottleneck" else 4.2
-        return torch.finfo(dtype).bits / 8 * (times * half + full)
+        copies = 6.3 if self.config.kind == "bottleneck" else 4.2
+        return torch.finfo(dtype).bits / 8 * (copies * half + full)
 
 
 @takes(JohnsonOptions)
@@ -113,8 +114,8 @@ class Johnson(OnePass):
         options: see :class:`impasto.methods.records.johnson.JohnsonOptions`.
 
     Attributes:
-        learnt: name -> the style, of every painting that the model has learnt. :meth:`prepare`
-            takes these and their names, and no other painting.
+        learnt: name -> style, for every painting that the model has learnt. :meth:`prepare` takes
+            these styles or their names, but no other painting.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
@@ -159,10 +160,10 @@ class Johnson(OnePass):
                 f"style: a {type(style).__name__} where a prepared style belongs: give what "
                 "prepare([NAME]) of method johnson returns, or use impasto.stylize()"
             )
-        return Moments.mix([known.color for known in self.learnt.values()], style[0].tolist())
+        return Moments.mix([learnt.color for learnt in self.learnt.values()], style[0].tolist())
 
     def find(self, style: object) -> LearntStyle:
-        """A learnt style by its name; InputError for another."""
+        """Return a learnt style by its name; InputError for an unknown name."""
         if isinstance(style, LearntStyle) and not style.method:
             style = style.name
         name = str(style) if isinstance(style, (str, Path)) else "a picture"
@@ -176,11 +177,11 @@ class Johnson(OnePass):
         )
 
     def paint(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:
-        """See :class:`OnePass`. Below strength 1, the share that the network loses is put back."""
-        shares, by = style.to(self.device), pictures.new_tensor([strength])
-        out = self.model(pictures, shares, by)
+        """See :class:`OnePass`. Below strength 1, detail that the network loses is added back."""
+        shares, strengths = style.to(self.device), pictures.new_tensor([strength])
+        out = self.model(pictures, shares, strengths)
         if strength < 1:
-            out = out + (1 - strength) * (pictures - self.model(pictures, shares, 0 * by))
+            out = out + (1 - strength) * (pictures - self.model(pictures, shares, 0 * strengths))
         return out.clamp_(0, 1)
 
 

@@ -1,4 +1,9 @@
-"""One painting that a network of any style has learnt well, in a file; see :mod:`.ghiasi`."""
+"""A painting that the network of method ``ghiasi`` was fine-tuned for, stored in a file.
+
+The network predicts the scales and shifts of a painting's style. ``impasto learn`` improves these
+for one painting by gradient descent. The result is a small file that is used like a painting; see
+:mod:`.ghiasi`.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +30,14 @@ KIND = "impasto learnt style"
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Learnt(LearntStyle):
-    """A painting as ``impasto learn`` keeps it, taken by method ``ghiasi`` wherever a painting is.
+    """A painting learnt by ``impasto learn``; method ``ghiasi`` takes it in place of a painting.
 
     Attributes:
-        model: digest of the model that it belongs to.
-        rows: scale and shift of every normalisation, one normalisation after the other, ``(2, n)``.
-        layers: the network's last layers by name, where they were learnt too; such a style does not
-            mix with others.
-        figures: how it was learnt.
+        model: digest of the model that the style was learnt with.
+        rows: scale and shift of every normalisation layer, one layer after the other, ``(2, n)``.
+        layers: the network's last layers by name, if they were learnt too; such a style cannot be
+            mixed with others.
+        figures: settings and results of the learning.
     """
 
     method: ClassVar[str] = "ghiasi"
@@ -51,7 +56,7 @@ class Learnt(LearntStyle):
         Raises:
             InputError: if it cannot be written, or its name does not end in ``.safetensors``.
         """
-        where = checked(path)
+        file = checked(path)
         layers = {f"layers.{name}": layer for name, layer in self.layers.items()}
         tensors = {name: t.to(float16) for name, t in {"rows": self.rows, **layers}.items()}
         header = {
@@ -63,7 +68,7 @@ class Learnt(LearntStyle):
             "mixable": json.dumps(not self.layers),
             "figures": json.dumps(self.figures),
         }
-        save_tensors(where, tensors | self.color.tensors("color"), header)
+        save_tensors(file, tensors | self.color.tensors("color"), header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Learnt:
@@ -72,8 +77,8 @@ class Learnt(LearntStyle):
         Raises:
             InputError: for anything else.
         """
-        where = checked(path)
-        tensors, header = load_tensors(where)
+        file = checked(path)
+        tensors, header = load_tensors(file)
         try:
             if header["kind"] != KIND or header["method"] != cls.method:
                 raise KeyError
@@ -89,32 +94,32 @@ class Learnt(LearntStyle):
                 raise KeyError
             if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
                 raise InputError(
-                    f"{shown(where)}: is damaged (it holds NaN or infinity); learn it again"
+                    f"{shown(file)}: is damaged (it holds NaN or infinity); learn it again"
                 )
             figures = json.loads(header["figures"])
-            known = (header["model"], tensors["rows"].float(), layers, figures)
-            return cls(header["name"], color, *known)
+            rows = tensors["rows"].float()
+            return cls(header["name"], color, header["model"], rows, layers, figures)
         except InputError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
             model = "; a model is given by --model" if "config" in header else ""
             raise InputError(
-                f"{shown(where)}: not a style learnt by `impasto learn`{model}; give such a file, "
+                f"{shown(file)}: not a style learnt by `impasto learn`{model}; give such a file, "
                 "or the painting"
             ) from None
 
 
 def is_learnt(path: Path) -> bool:
-    """Whether a file is a learnt style, by its header alone."""
+    """Whether a file is a learnt style; only its header is read."""
     return read_header(path).get("kind") == KIND
 
 
 def checked(path: str | os.PathLike[str]) -> Path:
-    """``path``, whose suffix is that of a learnt style. Raises InputError for another."""
-    where = path_of(path, "style")
-    if where.suffix.lower() != SUFFIX:
+    """Return ``path`` with the suffix of a learnt style. Raises InputError for another suffix."""
+    file = path_of(path, "style")
+    if file.suffix.lower() != SUFFIX:
         raise InputError(
-            f"{shown(where)}: the name of a learnt style ends in {SUFFIX}: use "
-            f"{shown(where.with_suffix(SUFFIX).name)}"
+            f"{shown(file)}: the name of a learnt style ends in {SUFFIX}: use "
+            f"{shown(file.with_suffix(SUFFIX).name)}"
         )
-    return where
+    return file

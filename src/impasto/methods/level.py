@@ -1,4 +1,8 @@
-"""The optimisation of a picture's pixels at one size."""
+"""The optimisation of the pixels of a picture at one size: the inner loop of Gatys' method.
+
+An iteration computes the loss of the picture by a backbone and changes the pixels by one step of an
+optimiser. The picture with the least loss is kept. The loop stops when the loss no longer falls.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +26,32 @@ from .descent import Optimizer
 
 __all__ = ["Level", "Objective", "Progress", "usable"]
 
-RANGE_WEIGHT = 1e4  # only to bring pixels back: what lies outside is not seen
-WINDOW = 10
-SMALL = 1e-6  # of a loss: what is below differs by rounding
-SETBACKS = 5  # in a row, of an optimisation that does not converge
+RANGE_WEIGHT = 1e4  # pulls pixels back into 0..1; the other losses see clipped pixels
+WINDOW = 10  # iterations whose losses are summed to test convergence
+SMALL = 1e-6  # losses below this differ only by rounding errors
+SETBACKS = 5  # setbacks in a row after which the optimisation is given up
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a size stands in the whole: iterations before it, and shares of the cost."""
+    """The position of this size in the whole optimisation.
+
+    Attributes:
+        done: iterations before this size.
+        planned: iterations of all sizes.
+        share: share of the total cost before this size, 0..1.
+        per_iteration: share of the total cost of one iteration at this size.
+    """
 
     done: int
     planned: int
     share: float
-    each: float
+    per_iteration: float
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised, and how: see the options of :class:`impasto.methods.gatys.Gatys`."""
+    """The loss and its optimiser: see the options of :class:`impasto.methods.gatys.Gatys`."""
 
     net: Backbone
     content_layers: Mapping[str, float]
@@ -57,10 +68,10 @@ class Level:
     """The optimisation at one size.
 
     Args:
-        objective: what is minimised.
-        content: the photograph at this size, ``(1, 3, H, W)`` where the network is.
-        aim: moments wanted at the style layers.
-        grey: of a picture whose colours stay as they are.
+        objective: the loss and its optimiser.
+        content: the photograph at this size, ``(1, 3, H, W)`` on the device of the network.
+        aim: target moments at the style layers.
+        grey: change only the lightness of the picture; its colours stay as they are.
     """
 
     def __init__(
@@ -78,7 +89,7 @@ class Level:
             self.spread = {tap: content_spread(target) for tap, target in self.content.items()}
 
     def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, content and style loss of ``(1, 3, H, W)``, clipped as the result will be."""
+        """Total, content and style loss of ``(1, 3, H, W)``, which is clipped to 0..1 first."""
         objective = self.objective
         taps = set(objective.content_layers) | set(objective.style_layers)
         clipped = picture.clamp(0, 1)
@@ -109,24 +120,27 @@ class Level:
         on_step: OnStep | None,
         progress: Progress,
     ) -> tuple[Tensor, bool]:
-        """Run ``count`` iterations; returns the best picture ``(3, H, W)`` and if told to stop.
+        """Run ``count`` iterations.
 
-        What is decided in an iteration is decided on the device, and the host reads the figures of
-        a GPU's while the next one runs: see :mod:`impasto.methods.descent`.
+        All decisions within an iteration are made on the device. The host reads the figures of an
+        iteration on a GPU while the next one runs: see :mod:`impasto.methods.descent`.
+
+        Returns:
+            The best picture ``(3, H, W)``, and whether ``on_step`` asked to stop.
         """
         x = arranged(picture.detach().clone()).requires_grad_(True)
         optimizer = self.objective.optimizer()
         state = State(x)
         history: list[float] = []
         pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()
-        behind = int(x.device.type == "cuda")
+        lag = int(x.device.type == "cuda")  # iterations that the host reads later
 
         def read() -> tuple[bool, Tensor | None]:
-            """Whether an iteration was the last, and the picture if it was told to be."""
+            """Whether to stop after the oldest pending iteration; a picture if on_step said so."""
             iteration, get, best = pending.popleft()
             loss, content, style, bad, setbacks = get()
             if bad and setbacks == SETBACKS:
-                if min(history, default=math.inf) > SMALL:  # else it began where it was to end
+                if min(history, default=math.inf) > SMALL:  # else it started at the optimum
                     warnings.warn(
                         "the optimisation does not converge: the best picture so far is kept; "
                         "use a smaller --lr",
@@ -139,7 +153,7 @@ class Level:
                 step = Step(
                     progress.done + iteration,
                     progress.planned,
-                    progress.share + iteration * progress.each,
+                    progress.share + iteration * progress.per_iteration,
                     self.size,
                     loss,
                     content,
@@ -155,32 +169,33 @@ class Level:
             figures = torch.stack([*losses, state.bad.float(), state.setbacks])
             pending.append((iteration, fetched(figures), state.best))
             late = deadline is not None and time.monotonic() > deadline
-            while len(pending) > (0 if late or iteration == count else behind):
-                ends, chosen = read()
+            while len(pending) > (0 if late or iteration == count else lag):
+                finished, chosen = read()
                 if chosen is not None:
                     return shown(chosen), True
-                if ends:
+                if finished:
                     late = True
                     pending.clear()
             if late:
                 break
-        with torch.no_grad():  # the loss of the last step's picture is not known yet
+        with torch.no_grad():  # the loss after the last step is not known yet
             best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
         return shown(best), False
 
     def _descend(
         self, x: Tensor, optimizer: Optimizer, state: State
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One iteration; gives the losses before it."""
+        """Run one iteration; returns the losses before it."""
         before = x.detach().clone()
         losses = self.losses(x)
-        # Gradients of a mean over pixels are tiny; L-BFGS drops curvature that is.
-        slope = torch.autograd.grad(losses[0] * float(self.size[0] * self.size[1]), x)[0]
+        # The loss is a mean over pixels: its gradient is so small that L-BFGS would drop the
+        # curvature. The gradient of the sum over pixels is not.
+        gradient = torch.autograd.grad(losses[0] * float(self.size[0] * self.size[1]), x)[0]
         if self.grey:
-            slope = slope.mean(1, keepdim=True).expand_as(x)
-        total, content, style = (part.detach() for part in losses)
+            gradient = gradient.mean(1, keepdim=True).expand_as(x)
+        total, content, style = (loss.detach() for loss in losses)
         with torch.no_grad():
-            optimizer.step(x, slope.contiguous(), state.rate)
+            optimizer.step(x, gradient.contiguous(), state.rate)
             state.judge(x, before, total)
             optimizer.restart(state.bad)
         return total, content, style
@@ -194,15 +209,16 @@ class Level:
 
 
 class State:
-    """How an optimisation stands, on the device.
+    """The state of an optimisation, on the device.
+
+    A setback is an iteration whose loss is not finite or far above the best. After a setback the
+    optimisation goes on from the best picture, at half the learning rate.
 
     Attributes:
-        best, loss: the picture of the least loss so far, and that.
+        best, loss: the picture with the least loss so far, and its loss.
         rate: share of the full learning rate.
-        setbacks: how often in a row, but for iterations at less than the full rate, the loss was
-            not finite or far above the best: then the best picture is gone back to, at half the
-            rate.
-        bad: whether this is such an iteration.
+        setbacks: number of setbacks since an iteration was last good at the full rate.
+        bad: whether the latest iteration is a setback.
     """
 
     def __init__(self, x: Tensor) -> None:
@@ -213,9 +229,12 @@ class State:
         self.bad = self.setbacks > 0
 
     def judge(self, x: Tensor, before: Tensor, loss: Tensor) -> None:
-        """Take ``x`` back to the best, or ``before``, of which ``loss`` is, for the best."""
-        fine = loss.isfinite() & x.isfinite().all()
-        self.bad = ~fine | (loss > 2 * self.loss + SMALL)
+        """Update the state after a step from ``before``, which has ``loss``, to ``x``.
+
+        After a setback, ``x`` is set back to the best picture, in place.
+        """
+        finite = loss.isfinite() & x.isfinite().all()
+        self.bad = ~finite | (loss > 2 * self.loss + SMALL)
         x.copy_(torch.where(self.bad, self.best, x))
         better = ~self.bad & (loss < self.loss)
         self.best = torch.where(better, before, self.best)
@@ -234,8 +253,8 @@ def shown(x: Tensor) -> Tensor:
 AnyTensors = TypeVar("AnyTensors", Tensor, Moments)
 
 
-def usable(given: AnyTensors) -> AnyTensors:
-    """Fit for autograd: what was made in inference mode is copied."""
-    if isinstance(given, Moments):
-        return Moments(*(usable(t) for t in (given.weight, given.first, given.second)))
-    return given.clone() if given.is_inference() else given
+def usable(value: AnyTensors) -> AnyTensors:
+    """Make tensors usable in autograd: those created in inference mode are copied."""
+    if isinstance(value, Moments):
+        return Moments(*(usable(t) for t in (value.weight, value.first, value.second)))
+    return value.clone() if value.is_inference() else value

@@ -1,4 +1,8 @@
-"""A stored model: a network in a file with its configuration."""
+"""A stored model: a network with its configuration in one file.
+
+:class:`Model` reads and writes the file. :class:`StyleModel` adds a style, measured as moments of
+features; :class:`EncoderModel` measures these features with a frozen, pretrained encoder.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +31,22 @@ AnyEncoderModel = TypeVar("AnyEncoderModel", bound="EncoderModel")
 
 
 def bundled(method: str) -> Path:
-    """Where the model of a method is, if it comes with the package."""
+    """Path of the method's model in the package; the file may not exist."""
     return MODELS / f"{method}.safetensors"
 
 
 class Model(ABC):
-    """A network in a file with its configuration: what rendering and training share.
+    """A network with its configuration, stored in one file; rendering and training share it.
 
     Attributes:
-        method: its name, which stands in the file.
-        learns_from: stands there too.
+        method: name of the method, recorded in the file.
+        learns_from: description of the training data, recorded in the file.
         Config: the dataclass of ``config``.
-        name: of the file that it was read from.
-        reversible: whether the network is run backwards, which takes float32.
-        finish: repairs that its pictures want, in their order, see :mod:`impasto.finish`; as the
-            class has them where the file does not say.
-        period: side in pixels of the cells in which the network may print a grid.
+        name: name of the file that the model was read from.
+        reversible: whether the network is also run backwards, which needs float32.
+        finish: repairs that its pictures need, in order, see :mod:`impasto.finish`; the class gives
+            them if the file does not.
+        period: side in pixels of the cells of the faint grid that the network may print.
     """
 
     method: ClassVar[str]
@@ -54,35 +58,35 @@ class Model(ABC):
     period = 4
 
     def __init__(self, config: Any, drawn: bool = True) -> None:
-        """``drawn``: with random weights; False for a model whose weights are to be loaded."""
+        """``drawn``: draw random weights; False if the weights are loaded later."""
         self.config = config
         self.network = arranged(self.build() if drawn else blank(self.build))
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network of ``config``, untrained; InputError if ``config`` is invalid."""
+        """Build the untrained network of ``config``; InputError if ``config`` is invalid."""
 
     @abstractmethod
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """Memory that a picture takes for each pixel at most, about (measured at 768 px)."""
+        """Estimate of the peak memory per pixel of the picture (measured at 768 px)."""
 
     @property
     def networks(self) -> list[nn.Module]:
-        """All of them, to be moved and frozen."""
+        """All networks that are moved to the device and frozen."""
         return [self.network]
 
     @property
     def exact(self) -> list[nn.Module]:
-        """Further ones, that compute in float32 in any case."""
+        """Further networks, which always compute in float32."""
         return []
 
     @classmethod
-    def load(cls: type[AnyModel], path: Path | None, **given: Any) -> AnyModel:
-        """The model in a file; InputError if it is none.
+    def load(cls: type[AnyModel], path: Path | None, **options: Any) -> AnyModel:
+        """Load a model from a file; InputError if it does not hold one.
 
         Args:
-            path: written by :meth:`save`; None for the bundled one.
-            given: for :meth:`unloaded`.
+            path: a file written by :meth:`save`; None takes the bundled one.
+            options: passed on to :meth:`unloaded`.
         """
         path = bundled(cls.method) if path is None else Path(path)
         if path.parent == MODELS and not path.exists():
@@ -95,7 +99,7 @@ class Model(ABC):
             if header["method"] != cls.method:
                 raise KeyError
             config = {key: tuples(value) for key, value in json.loads(header["config"]).items()}
-            model = cls.unloaded(config, header, str(path), **given)
+            model = cls.unloaded(config, header, str(path), **options)
             model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
             if "finish" in header:
                 model.finish = _repairs(json.loads(header["finish"]), path)
@@ -112,7 +116,7 @@ class Model(ABC):
     def unloaded(
         cls: type[AnyModel], config: dict[str, Any], header: Mapping[str, str], path: str
     ) -> AnyModel:
-        """The model of a file, its weights still to be loaded; InputError if it cannot be."""
+        """Build the model of a file without its weights; InputError if that is impossible."""
         return cls(cls.Config(**config), drawn=False)
 
     def save(self, path: Path, figures: Mapping[str, object]) -> None:
@@ -131,15 +135,15 @@ class Model(ABC):
         save_tensors(path, {name: t.to(torch.float16) for name, t in state.items()}, header)
 
     def header(self) -> dict[str, str]:
-        """What else stands in the file's header."""
+        """Further entries of the file's header."""
         return {}
 
 
 class StyleModel(Model):
-    """A model that knows a style by the moments of some features.
+    """A model that describes a style by the moments of features.
 
     Attributes:
-        steps: sizes at which a style is stored, in an octave.
+        steps: number of sizes per octave at which a style is stored.
     """
 
     steps = 1
@@ -147,30 +151,30 @@ class StyleModel(Model):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Whose features they are: stored styles of another one are refused."""
+        """Identifies the network of the features; styles stored by another one are refused."""
 
     @property
     @abstractmethod
     def taps(self) -> Sequence[str]:
-        """The features' names."""
+        """Names of the layers that the features are taken from."""
 
     @abstractmethod
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, one for each picture of a batch."""
+        """Moments at the taps, separately for each picture of a batch."""
 
     @abstractmethod
     def __call__(
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
     ) -> Tensor:
-        """Pictures ``(B, 3, H, W)`` of the contents' size."""
+        """Render ``contents``: pictures ``(B, 3, H, W)`` of the same size."""
 
 
 class EncoderModel(StyleModel):
-    """A model whose network goes with a frozen encoder, named by ``config.encoder``.
+    """A model whose network works on the features of a frozen encoder, ``config.encoder``.
 
     Args:
-        config: of the model.
-        encoder: is made seamless.
+        config: configuration of the model.
+        encoder: the encoder; it is made seamless.
     """
 
     def __init__(self, config: Any, encoder: VGG, drawn: bool = True) -> None:
@@ -180,12 +184,12 @@ class EncoderModel(StyleModel):
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's."""
+        """Fingerprint of the encoder."""
         return self.encoder.fingerprint
 
     @property
     def networks(self) -> list[nn.Module]:
-        """Encoder and network."""
+        """The encoder and the network."""
         return [self.encoder, self.network]
 
     @classmethod
@@ -201,30 +205,30 @@ class EncoderModel(StyleModel):
         """See :class:`Model`.
 
         Args:
-            config, header, path: of the file.
+            config, header, path: contents and path of the file.
             encoder_weights, convention: see :func:`impasto.backbones.load_vgg`.
-            encoder: instead of the one that the file names.
+            encoder: replaces the encoder that the file names.
         """
-        name, made_for = encoder or config["encoder"], header["encoder"]
+        name, expected = encoder or config["encoder"], header["encoder"]
         net = load_vgg(name, encoder_weights, convention=convention)
-        # Files of old name the encoder as it was before it became seamless, which it always did.
-        known = [net.fingerprint]
+        # Old files hold the fingerprint from before the encoder was made seamless.
+        fingerprints = [net.fingerprint]
         net.seamless = True
-        known.append(net.fingerprint)
-        if made_for not in known:
+        fingerprints.append(net.fingerprint)
+        if expected not in fingerprints:
             raise InputError(
-                f"{path}: made for another encoder ({made_for}, here is {net.fingerprint}); "
+                f"{path}: made for another encoder ({expected}, here is {net.fingerprint}); "
                 "train it again, or give its encoder's weights"
             )
         return cls(cls.Config(**config), net, drawn=False)
 
     def header(self) -> dict[str, str]:
-        """The encoder's fingerprint."""
+        """The fingerprint of the encoder."""
         return {"encoder": self.encoder.fingerprint}
 
 
 def _repairs(names: list[str], path: Path) -> tuple[str, ...]:
-    """Those that a file names; InputError for one that does not exist."""
+    """Check the repairs that a file names; InputError for an unknown one."""
     for name in names:
         if name not in REPAIRS:
             raise InputError(
@@ -235,5 +239,5 @@ def _repairs(names: list[str], path: Path) -> tuple[str, ...]:
 
 
 def tuples(value: Any) -> Any:
-    """Lists as tuples, all the way down: a configuration does not change."""
+    """Convert lists to tuples, also nested ones: a configuration is immutable."""
     return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -1,6 +1,8 @@
-"""What ArtFlow and StyleFlow share: a reversible network's face, and its grid.
+"""Base classes of ArtFlow and StyleFlow, the methods with a reversible network.
 
-Paper 1, sections 3.2 to 3.4.
+Paper 1, sections 3.2 to 3.4. The network regroups pixels into cells of 2x2 or 4x4 ("squeeze").
+Pixels at different places of a cell are treated differently, so that a faint grid shows in the
+result. To weaken it, the results of a few shifted copies of the picture are averaged.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from .records.base import FlowOptions
 
 __all__ = ["SHIFTS", "FlowModel", "FlowStyle", "whole"]
 
-# Down and to the right, in pixels. A squeeze treats pixels by where they stand in a cell of 2 or 4;
-# here each row and each column of a cell comes once.
+# Down and to the right, in pixels. With all four, every row and every column of a cell of 4x4
+# pixels is used once.
 SHIFTS = ((0, 0), (2, 1), (1, 3), (3, 2))
 
 
 class FlowModel(StyleModel):
-    """A model with a flow."""
+    """A model whose network contains a flow."""
 
     reversible = True
     finish = ("degrid",)
@@ -36,23 +38,23 @@ class FlowModel(StyleModel):
 
     @property
     def period(self) -> int:  # type: ignore[override]
-        """A cell of all squeezes."""
+        """Side of the cell of all squeezes together."""
         return self.flow.unit
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """Six of the picture: all but some rows of a coupling's work is done in place."""
+        """Six copies of the picture: couplings work in place, on a few rows at a time."""
         return torch.finfo(dtype).bits / 8 * 3 * 6
 
 
 class FlowStyle(AnyStyle):
-    """A method of a reversible network.
+    """A method with a reversible network.
 
-    Results of pictures shifted by some pixels are averaged, against the faint grid of the network's
-    squeezes, at so many times the work.
+    The results of shifted copies of the picture are averaged, against the faint grid of the
+    network's squeezes. The work grows with the number of copies.
 
     Args:
-        model: is frozen and moved.
-        options: of the method.
+        model: the model; it is moved to the device and frozen.
+        options: options of the method.
         resolved: see :class:`impasto.methods.feedforward.OnePass`.
     """
 
@@ -64,11 +66,11 @@ class FlowStyle(AnyStyle):
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        aim = self.aim(pictures, style)
+        target = self.aim(pictures, style)
         with sparing(pictures.shape[-2] * pictures.shape[-1]):
-            total = self._shifted(pictures, aim, strength, self.shifts[0])
+            total = self._shifted(pictures, target, strength, self.shifts[0])
             for shift in self.shifts[1:]:
-                total.add_(self._shifted(pictures, aim, strength, shift))
+                total.add_(self._shifted(pictures, target, strength, shift))
         if len(self.shifts) > 1:
             total.div_(len(self.shifts))
         return total
@@ -76,29 +78,29 @@ class FlowStyle(AnyStyle):
     def _shifted(
         self,
         pictures: Tensor,
-        aim: Mapping[str, Moments],
+        target: Mapping[str, Moments],
         strength: float,
         shift: tuple[int, int],
     ) -> Tensor:
         height, width = pictures.shape[-2:]
         down, right = shift
         moved = whole(pictures, self.model.flow.unit, down, right)
-        return self.model(moved, aim, strength)[..., down : down + height, right : right + width]
+        return self.model(moved, target, strength)[..., down : down + height, right : right + width]
 
     def _on_device(self, picture: Tensor) -> Tensor:
         if picture.shape[-2] * picture.shape[-1] > LARGE:
-            return picture[None].to(self.device)  # no copy: a flow begins with one
+            return picture[None].to(self.device)  # no copy: the flow copies it anyway
         return super()._on_device(picture)
 
 
 def whole(pictures: Tensor, unit: int, down: int = 0, right: int = 0) -> Tensor:
-    """Pictures moved and continued by reflection, to sides that are multiples of ``unit``."""
+    """Shift pictures and extend them by reflection, so that sides are multiples of ``unit``."""
     height, width = pictures.shape[-2:]
     return _continued(pictures, (right, -(width + right) % unit, down, -(height + down) % unit))
 
 
 def _continued(pictures: Tensor, by: tuple[int, int, int, int]) -> Tensor:
-    """By reflection; by replication where they are too small to reflect."""
+    """Extend pictures by reflection, or by replication if they are too small to reflect."""
     if not any(by):
         return pictures
     fits = max(by) < min(pictures.shape[-2:])

@@ -1,8 +1,9 @@
-"""A reversible network whose way back is styled, block by block.
+"""Any style by a reversible network, which is stylised on its way back, block by block.
 
 Fan et al., "StyleFlow for Content-Fixed Image to Image Translation", 2022; paper 1, sections 4.6
-and 4.7. Before the steps of each block are undone, SAN predicts from content and style what mean
-and deviation the features get.
+and 4.7. The network turns the photograph into features; its inverse turns features into a picture.
+Before the inverse of each block, a small network (SAN) reads content and style, predicts a mean and
+a deviation for every channel, and gives them to the features.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from .reversible import FlowModel, FlowStyle, whole
 
 __all__ = ["StyleFlow", "StyleFlowConfig", "StyleFlowModel"]
 
-CODED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # layers of a style's code
+CODED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # layers whose statistics code a style
 
 
 @dataclass(frozen=True)
 class StyleFlowConfig:
-    """What the network is; stands in the header of a model file.
+    """Configuration of the network, stored in the header of a model file.
 
     Attributes:
-        encoder: ``slim`` or ``vgg19``: it measures styles.
-        rbmad: a ResBottleneck selects from the content's features before SAN reads them (paper 1,
-            section 4.7: on the content alone).
-        blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; by default those of
-            paper 1.
-        wide: of SAN's inner layers.
+        encoder: the encoder that measures styles, ``slim`` or ``vgg19``.
+        rbmad: select from the content's features by a ResBottleneck before SAN reads them (paper 1,
+            section 4.7: only for the content).
+        blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; the defaults are
+            those of paper 1.
+        wide: width of SAN's inner layers.
     """
 
     encoder: str = "slim"
@@ -52,7 +53,7 @@ class StyleFlowConfig:
 
 
 class StyleFlowModel(FlowModel, EncoderModel):
-    """Flow, and one SAN for each of its blocks."""
+    """The flow, and one SAN for each of its blocks."""
 
     method = "styleflow"
     learns_from = "photographs and paintings"
@@ -72,11 +73,11 @@ class StyleFlowModel(FlowModel, EncoderModel):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Those of the style's code."""
+        """Layers whose statistics form the code of a style."""
         return CODED
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, one for each picture of a batch."""
+        """Moments at the taps, separately for each picture of a batch."""
         with torch.no_grad():
             features = self.encoder(pictures, self.taps)
             return {tap: Moments.of(features[tap]) for tap in self.taps}

@@ -1,9 +1,9 @@
-"""Any style without having learnt from styles: whitening and colouring, level by level.
+"""Any style, without training on styles: whitening and colouring, level by level.
 
-Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; paper 2. At every tap of
-the encoder, deep to shallow, the picture's features get the style's mean and covariance, and a
-decoder turns them into the picture that the next tap sees. The decoders have only learnt to undo
-the encoder, on photographs.
+Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; paper 2. At a deep layer
+of the encoder, a linear map gives the photograph's features the mean and covariance of the
+painting's features; a decoder turns them into a picture. The next, shallower layer repeats this
+with that picture. The decoders have only learnt to invert the encoder, on photographs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .records.wct import WCTOptions
 
 __all__ = ["WCT", "WCTConfig", "WCTModel"]
 
-# Variance that says nothing, see impasto.operators.wct: rounding pictures to 8 bits, or features to
-# bfloat16, puts 1e-5 to 1e-4 into the features of `slim`; a tenth of a photograph's directions
-# have less than 1e-3 (relu5_1) to 1e-2 (the other taps).
+# Variance that counts as noise, see impasto.operators.wct. Rounding pictures to 8 bits, or features
+# to bfloat16, adds a variance of 1e-5 to 1e-4 to the features of `slim`. In a tenth of all
+# directions, photographs have a variance below 1e-3 (relu5_1) to 1e-2 (the other taps).
 NOISE = 1e-5
 
 Widths = Sequence[Sequence[int]]
@@ -40,12 +40,12 @@ Widths = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class WCTConfig:
-    """What the network is; stands in the header of a model file.
+    """Configuration of the network, stored in the header of a model file.
 
     Attributes:
         encoder: ``slim`` or ``vgg19``.
         widths: tap -> channels of its decoder's convolutions, block by block, deep to shallow.
-        upsampling: of the decoders.
+        upsampling: upsampling of the decoders.
     """
 
     encoder: str
@@ -54,7 +54,7 @@ class WCTConfig:
 
 
 class WCTModel(EncoderModel):
-    """Encoder, transfer and decoders, one for each tap."""
+    """The encoder, the transfer, and one decoder for each tap."""
 
     method = "wct"
     learns_from = "photographs"
@@ -62,7 +62,7 @@ class WCTModel(EncoderModel):
     config: WCTConfig
     network: nn.ModuleDict
     variant: Variant = "monge"
-    steps = 2  # whitening is touchy: with one, tones are off by twice as much between the sizes
+    steps = 2  # with 1, the error of tones between two stored sizes doubles
 
     def build(self) -> nn.ModuleDict:
         """See :class:`WCTConfig`; InputError for widths that do not fit their taps."""
@@ -80,16 +80,16 @@ class WCTModel(EncoderModel):
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's; only cells that lie wholly in the picture are measured."""
+        """That of the encoder, marked: only cells that lie fully in the picture are measured."""
         return f"{super().fingerprint}:cells"
 
     @property
     def taps(self) -> list[str]:
-        """Deep to shallow."""
+        """The layers of the encoder, deep to shallow."""
         return list(self.network)
 
     def keep(self, levels: Sequence[str]) -> None:
-        """Drop all decoders but those of ``levels``; InputError if one is not there."""
+        """Drop all decoders except those of ``levels``; InputError if one is missing."""
         missing = [tap for tap in levels if tap not in self.taps]
         if missing or not levels:
             raise InputError(
@@ -99,7 +99,7 @@ class WCTModel(EncoderModel):
         self.network = nn.ModuleDict({t: d for t, d in self.network.items() if t in levels})
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, one for each picture of a batch, in float64."""
+        """Moments at the taps, separately for each picture of a batch, in float64."""
         size = (pictures.shape[-2], pictures.shape[-1])
         features = self.encode(pictures, self.taps)
         return {tap: measure(_inside(features[tap], tap, size)) for tap in self.taps}
@@ -111,16 +111,16 @@ class WCTModel(EncoderModel):
         size = (contents.shape[-2], contents.shape[-1])
         for tap in self.taps:
             features = self.encode(contents, [tap])[tap]
-            own = measure(_inside(features, tap, size))
-            moved = wct(features, style[tap], strength, own, self.variant, NOISE)
-            out = self.decode(tap, moved, size)
+            content_moments = measure(_inside(features, tap, size))
+            stylised = wct(features, style[tap], strength, content_moments, self.variant, NOISE)
+            out = self.decode(tap, stylised, size)
             if strength < 1:
                 out = out + (1 - strength) * (contents - self.decode(tap, features, size))
             contents = out.clamp(0, 1)
         return contents
 
     def encode(self, pictures: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """Features, float32, of pictures continued by replication to whole cells of every tap."""
+        """Features, float32, of pictures that are extended by replication to whole cells."""
         height, width = pictures.shape[-2:]
         unit = _cell(self.taps[0])
         whole = F.pad(pictures, (0, -width % unit, 0, -height % unit), mode="replicate")
@@ -133,20 +133,20 @@ class WCTModel(EncoderModel):
         return out[..., : size[0], : size[1]].float()
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
-        """The transform's features are float32, whatever ``dtype`` is."""
+        """Does not depend on ``dtype``: the features in the transform are always float32."""
         return 1450.0
 
 
 @takes(WCTOptions)
 class WCT(AnyStyle):
-    """Any style, never learnt: whitening and colouring, deep to shallow (Li et al. 2017).
+    """Any style, without training on styles: whitening and colouring (Li et al. 2017).
 
     Args:
         model: a file made by ``impasto train wct``; None takes the bundled one.
         options: see :class:`impasto.methods.records.wct.WCTOptions`.
 
     Levels are always used deep to shallow. Features may be bfloat16; statistics and the transform
-    are not.
+    never are.
 
     Raises:
         InputError: for a file that is no such model, or an option out of its range.
@@ -168,10 +168,10 @@ class WCT(AnyStyle):
 
 
 def _cell(tap: str) -> int:
-    """Side of a cell at ``tap``, in pixels."""
+    """Side in pixels of the cell that one feature vector at ``tap`` stands for."""
     return 1 << (int(tap[4]) - 1)
 
 
 def _inside(features: Tensor, tap: str, size: tuple[int, int]) -> Tensor:
-    """The cells that lie wholly in a picture of ``size``: statistics are of these alone."""
+    """The cells that lie fully in a picture of ``size``; only these are measured."""
     return features[..., : size[0] // _cell(tap), : size[1] // _cell(tap)]

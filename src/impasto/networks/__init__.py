@@ -1,1 +1,1 @@
-"""Networks that are learnt: pure modules, without files, devices or options of a method."""
+"""The networks that training learns: plain modules that know no files, devices or options."""

@@ -1,7 +1,8 @@
-"""The ResBottleneck of paper 1: a residual block at a fraction of the multiplications.
+"""The ResBottleneck of paper 1: a residual block that needs far fewer multiplications.
 
-Paper 1, section 3.1, after MobileNetV2 (Sandler et al., CVPR 2018): a 1x1 convolution widens, a 3x3
-depthwise one looks around, a 1x1 one narrows again; each is instance-normalised.
+Paper 1, section 3.1, after MobileNetV2 (Sandler et al., CVPR 2018). A 1x1 convolution adds
+channels, a 3x3 depthwise convolution combines neighbouring pixels, and a 1x1 convolution reduces
+the channels again. Each is followed by instance normalisation.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from .norm import StyledNorm
 
 __all__ = ["ResBottleneck"]
 
-LARGE = 64_000_000  # numbers between the layers, beyond which it works in strips: 256 MB
-STRIP = 4_000_000  # and those of a strip
+LARGE = 64_000_000  # inner features larger than this (256 MB) are computed in strips
+STRIP = 4_000_000  # numbers in the inner features of a strip
 
 
 class ResBottleneck(nn.Module):
-    """Expand, depthwise, project; the input is added where shapes agree.
+    """Expand, depthwise, project; the input is added if its shape is that of the output.
 
     Args:
-        channels, out: of input and output.
-        expansion: channels between, as a multiple of ``channels``.
-        stride: of the depthwise convolution.
-        rows: styles, see :class:`StyledNorm`.
+        channels, out: channels of the input and of the output.
+        expansion: inner channels, as a multiple of ``channels``.
+        stride: stride of the depthwise convolution.
+        rows: number of styles, see :class:`StyledNorm`.
 
     Example:
         >>> import torch
@@ -57,25 +58,26 @@ class ResBottleneck(nn.Module):
         return x + y if self.adds else y
 
     def _in_strips(self, x: Tensor, mix: Tensor | None, rows: int) -> Tensor:
-        """The same, so many rows at a time; each pass measures what the next normalises by.
+        """As :meth:`forward`, but ``rows`` rows at a time.
 
-        What is wide is made anew in every pass, which takes twice the time, and never there as a
-        whole.
+        Every normalisation needs statistics of the whole picture, so that each takes a pass over
+        all strips. The wide inner features are computed again in every pass, which takes twice the
+        time, but they are never in memory as a whole.
         """
         height = x.shape[-2]
         ends = [(top, min(top + rows, height)) for top in range(0, height, rows)]
         norms = [norm for norm in self.norms if isinstance(norm, StyledNorm)]
-        one = norms[0].measured((self.expand(x[..., top:end, :]) for top, end in ends), mix)
+        first = norms[0].measured((self.expand(x[..., top:end, :]) for top, end in ends), mix)
 
-        def seen(top: int, end: int) -> Tensor:
-            # What is done to each pixel alone may as well be done to the padded ones.
-            y = one(self.expand(padded_rows(x, top - 1, end + 1, height)))
+        def depthwise(top: int, end: int) -> Tensor:
+            # These layers work on each pixel alone: padding may come before them.
+            y = first(self.expand(padded_rows(x, top - 1, end + 1, height)))
             return self.depthwise(F.relu6(y, inplace=True))  # type: ignore[no-any-return]
 
-        two = norms[1].measured((seen(*each) for each in ends), mix)
+        second = norms[1].measured((depthwise(top, end) for top, end in ends), mix)
         out = torch.empty_like(x)
         for top, end in ends:
-            y = F.relu6(two(seen(top, end)), inplace=True)
+            y = F.relu6(second(depthwise(top, end)), inplace=True)
             out[..., top:end, :] = self.project(y)
-        three = norms[2].measured((out[..., top:end, :] for top, end in ends), mix)
-        return three(out).add_(x)
+        last = norms[2].measured((out[..., top:end, :] for top, end in ends), mix)
+        return last(out).add_(x)

@@ -1,4 +1,4 @@
-"""The decoder of AdaIN and WCT: from the features of an encoder back to a picture."""
+"""The decoder of AdaIN and WCT: it turns the features of an encoder back into a picture."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ HUANG = ((256,), (256, 256, 256, 128), (128, 64), (64,))
 class Decoder(nn.Module):
     """Convolutions and upsampling, mirroring a VGG-shaped encoder.
 
-    3x3 convolutions with reflection padding and ReLU in blocks, deep to shallow, twofold upsampling
-    between blocks, a linear convolution to RGB last. No normalisation layers: they would take away
-    the statistics that the transfer has put in. Upsampling before a convolution, not a transposed
-    convolution, avoids the checkerboard.
+    Blocks, deep to shallow, consist of 3x3 convolutions with reflection padding and ReLU. Between
+    blocks, features are upsampled by two. A last, linear convolution gives RGB. There are no
+    normalisation layers: they would remove the statistics that the transfer has given to the
+    features. Upsampling before a convolution, instead of a transposed convolution, avoids
+    checkerboard patterns.
 
     Args:
-        channels: of the deepest features.
+        channels: channels of the deepest features.
         widths: channels of the convolutions, block by block, deep to shallow.
-        skips: block (0 is the deepest) -> channels of further features that join it by
-            concatenation, at its resolution.
+        skips: block (0 is the deepest) -> channels of further features, which are concatenated to
+            its input at its resolution.
         upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
 
     Raises:
@@ -68,7 +69,7 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(channels, 3, 3)
 
     def forward(self, features: Tensor, skips: Mapping[int, Tensor] | None = None) -> Tensor:
-        """A picture ``(B, 3, H, W)``, not clipped, from features ``(B, C, h, w)``.
+        """Decode features ``(B, C, h, w)`` to a picture ``(B, 3, H, W)``, not clipped.
 
         ``H = h * 2^(blocks - 1)``.
         """
@@ -87,7 +88,7 @@ class Decoder(nn.Module):
 
 
 def padded(x: Tensor, by: int = 1) -> Tensor:
-    """``x`` continued by reflection; by replication where it is too small to reflect."""
+    """Extend ``x`` by reflection, or by replication if it is too small to reflect."""
     fits = min(x.shape[-2:]) > by
     return F.pad(x, (by, by, by, by), mode="reflect" if fits else "replicate")
 
@@ -96,10 +97,10 @@ def padded_rows(x: Tensor, low: int, high: int, height: int, first: int = 0) -> 
     """Rows ``low`` to ``high`` of ``padded(x)``, with its columns; row 0 is the first of ``x``.
 
     Args:
-        x: features, or their rows from ``first`` on.
+        x: the features, or only their rows from ``first`` on.
         low, high: from -1 to ``height + 1``.
-        height: of the whole features.
-        first: see ``x``.
+        height: height of the whole features.
+        first: index of the first row of ``x``.
     """
     reflect = min(x.shape[-1], height) > 1
     rows = torch.arange(low, high, device=x.device)

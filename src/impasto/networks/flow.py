@@ -1,8 +1,9 @@
-"""A reversible network: pictures to features and back without loss.
+"""A reversible network: it turns pictures into features and back without loss.
 
-The flow of Glow (Kingma & Dhariwal, NeurIPS 2018) as ArtFlow (An et al., CVPR 2021) and paper 1,
-section 3.2, use it: no prior, no likelihood, only the way there and the way back. What the transfer
-in between does not touch comes back exactly, so no content leaks away.
+This is the flow of Glow (Kingma & Dhariwal, NeurIPS 2018), as ArtFlow (An et al., CVPR 2021) and
+paper 1, section 3.2, use it: without prior or likelihood, only the forward map and its inverse.
+Every layer can be inverted exactly. Features that a transfer does not change therefore come back
+exactly, and no content is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ STRIP = 6_000_000  # numbers in the inner features of a coupling at a time: 24 M
 
 
 def squeeze(x: Tensor) -> Tensor:
-    """Every 2x2 pixels become the channels of one: ``(B, C, H, W)`` to ``(B, 4C, H/2, W/2)``."""
+    """Turn each cell of 2x2 pixels into channels: ``(B, C, H, W)`` to ``(B, 4C, H/2, W/2)``."""
     return F.pixel_unshuffle(x, 2)
 
 
@@ -35,22 +36,22 @@ def unsqueeze(x: Tensor) -> Tensor:
 
 
 class FromData(nn.Module):
-    """A layer that is set by the first batch in training; that it has been is in its state."""
+    """A layer that the first batch in training initialises; its state records this."""
 
     initialised: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("initialised", torch.tensor(False))
-        self._known = False  # that it is set: to ask the device at every step is to wait for it
+        self._known = False  # a copy on the host: reading a device in every step would wait for it
 
     def is_set(self) -> bool:
-        """Whether a batch has set it."""
+        """Whether a batch has initialised the layer."""
         self._known = self._known or bool(self.initialised)
         return self._known
 
     def mark_set(self) -> None:
-        """From now on it is."""
+        """Record that the layer is initialised."""
         self.initialised.fill_(True)
         self._known = True
 
@@ -60,9 +61,10 @@ class FromData(nn.Module):
 
 
 class ActNorm(FromData):
-    """``scale (x + bias)`` by channel; the first batch in training makes it mean 0, deviation 1.
+    """``scale (x + bias)`` by channel.
 
-    A network read from a file keeps what it has.
+    The first batch in training sets scale and bias such that it gets mean 0 and deviation 1. A
+    network read from a file keeps its values.
     """
 
     def __init__(self, channels: int) -> None:
@@ -78,12 +80,12 @@ class ActNorm(FromData):
         return torch.addcmul(shift, x, scale, out=x if inplace else None)
 
     def inverse(self, y: Tensor, inplace: bool = False) -> Tensor:
-        """What :meth:`forward` was given."""
+        """The input that :meth:`forward` maps to ``y``."""
         shift, scale = -self.bias[:, None, None], self.scale[:, None, None]
         return torch.addcdiv(shift, y, scale, out=y if inplace else None)
 
     def log_determinant(self) -> Tensor:
-        """Of the map's Jacobian, for each position."""
+        """Logarithm of the determinant of the map's Jacobian, for each position."""
         return self.scale.abs().log().sum()
 
     @torch.no_grad()
@@ -97,8 +99,8 @@ class ActNorm(FromData):
 class InvertibleConv(nn.Module):
     """A 1x1 convolution by a matrix ``P L (U + diag(s))``, whose inverse and determinant are cheap.
 
-    Starts as a random rotation. The permutation ``P`` and the signs of ``s`` stay as they start, so
-    it is invertible whatever it learns. In evaluation, without gradients, the inverse is kept.
+    It starts as a random rotation. The permutation ``P`` and the signs of ``s`` are never trained,
+    so that the matrix stays invertible. In evaluation, without gradients, the inverse is cached.
     """
 
     permutation: Tensor
@@ -114,10 +116,10 @@ class InvertibleConv(nn.Module):
         self.lower = nn.Parameter(lower.tril(-1).float())
         self.upper = nn.Parameter(upper.triu(1).float())
         self.log_scale = nn.Parameter(diagonal.abs().log().float())
-        self._back: Tensor | None = None
+        self._inverse: Tensor | None = None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """``P L`` and ``U + diag(s)``."""
+        """The factors ``P L`` and ``U + diag(s)``."""
         lower = self.lower.tril(-1) + self.lower.new_ones(len(self.lower)).diag()
         upper = self.upper.triu(1) + torch.diag(self.signs * self.log_scale.exp())
         return self.permutation @ lower, upper
@@ -128,40 +130,42 @@ class InvertibleConv(nn.Module):
         return _mixed(x, left @ right, inplace)
 
     def inverse(self, y: Tensor, inplace: bool = False) -> Tensor:
-        """What :meth:`forward` was given."""
-        back = self._back
-        if back is None or torch.is_grad_enabled() or back.dtype != y.dtype:
+        """The input that :meth:`forward` maps to ``y``."""
+        inverse = self._inverse
+        if inverse is None or torch.is_grad_enabled() or inverse.dtype != y.dtype:
             left, right = map(widened, self.factors())
-            back = torch.linalg.inv_ex(left @ right).inverse.to(y.device, y.dtype)  # asks nobody
-            self._back = None if self.training or torch.is_grad_enabled() else back
-        return _mixed(y, back, inplace)
+            # inv_ex() does not check for errors, which would wait for the device.
+            inverse = torch.linalg.inv_ex(left @ right).inverse.to(y.device, y.dtype)
+            self._inverse = None if self.training or torch.is_grad_enabled() else inverse
+        return _mixed(y, inverse, inplace)
 
     def log_determinant(self) -> Tensor:
-        """Of the matrix, which is the map's Jacobian at each position."""
+        """Logarithm of the determinant of the matrix, the map's Jacobian at each position."""
         return self.log_scale.sum()
 
     def train(self, mode: bool = True) -> InvertibleConv:
-        """As every module; what was kept of the inverse is dropped."""
-        self._back = None
+        """As for every module; the cached inverse is dropped."""
+        self._inverse = None
         super().train(mode)
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._back = None
+        self._inverse = None
         super()._load_from_state_dict(*args, **kwargs)
 
 
 class Coupling(nn.Module):
-    """One half of the channels changes the other (paper 1, Eq. 4; with ``swap`` Eq. 5).
+    """One half of the channels changes the other half (paper 1, Eq. 4; with ``swap`` Eq. 5).
 
-    Additive: ``(a, b + NN(a))``. Affine: ``(a, sigmoid(s + 2) b + t)`` with ``s, t = NN(a)``. It
-    starts as no change (additive), because the last layer of NN starts at zero.
+    Additive: ``(a, b + NN(a))``. Affine: ``(a, sigmoid(s + 2) b + t)`` with ``s, t = NN(a)``. The
+    inverse is exact, because ``a`` does not change and NN can be computed again. The last layer of
+    NN starts at zero, so that an additive coupling starts as the identity.
 
     Args:
-        channels: even.
+        channels: number of channels; even.
         hidden: channels within NN.
-        swap: the halves change places.
-        affine: see above.
+        swap: swap the roles of the halves.
+        affine: affine instead of additive.
     """
 
     def __init__(
@@ -180,58 +184,58 @@ class Coupling(nn.Module):
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
         if torch.is_grad_enabled():
-            given, other = self._halves(x)
-            scale, shift = self._change(self._whole(given))
+            fixed, other = self._halves(x)
+            scale, shift = self._change(self._whole(fixed))
             changed = other * scale + shift
-            return torch.cat([changed, given] if self.swap else [given, changed], 1)
+            return torch.cat([changed, fixed] if self.swap else [fixed, changed], 1)
         x = x if inplace else x.clone()
-        given, other = self._halves(x)
-        for rows, y in self._strips(given):
+        fixed, other = self._halves(x)
+        for rows, y in self._strips(fixed):
             scale, shift = self._change(y)
             other[..., rows, :].mul_(scale).add_(shift)
         return x
 
     def inverse(self, y: Tensor, inplace: bool = False) -> Tensor:
-        """What :meth:`forward` was given."""
+        """The input that :meth:`forward` maps to ``y``."""
         if torch.is_grad_enabled():
-            given, other = self._halves(y)
-            scale, shift = self._change(self._whole(given))
+            fixed, other = self._halves(y)
+            scale, shift = self._change(self._whole(fixed))
             changed = (other - shift) / scale
-            return torch.cat([changed, given] if self.swap else [given, changed], 1)
+            return torch.cat([changed, fixed] if self.swap else [fixed, changed], 1)
         y = y if inplace else y.clone()
-        given, other = self._halves(y)
-        for rows, out in self._strips(given):
+        fixed, other = self._halves(y)
+        for rows, out in self._strips(fixed):
             scale, shift = self._change(out)
             other[..., rows, :].sub_(shift).div_(scale)
         return y
 
     def _change(self, y: Tensor) -> tuple[Tensor | float, Tensor]:
-        """Scale and shift of the other half, from what NN gives."""
+        """Scale and shift of the other half, from the output of NN."""
         y = y * self.log_scale.exp()[:, None, None]
         if not self.affine:
             return 1.0, y
         scale, shift = y.chunk(2, 1)
         return torch.sigmoid(scale + 2), shift
 
-    def _whole(self, given: Tensor) -> Tensor:
-        """NN without its scale."""
-        return self.last(padded(self._inner(padded(given))))  # type: ignore[no-any-return]
+    def _whole(self, fixed: Tensor) -> Tensor:
+        """The output of NN before its scale."""
+        return self.last(padded(self._inner(padded(fixed))))  # type: ignore[no-any-return]
 
-    def _strips(self, given: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """NN without its scale, a strip of rows at a time: the rows, and what it gives there.
+    def _strips(self, fixed: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The output of NN before its scale, a strip of rows at a time: rows, and output there.
 
-        Its inner features are many times what it is given. With two rows more on either side, from
-        the picture's own, a strip is exactly what it is in the whole.
+        The inner features are many times larger than the input. A strip is computed with two more
+        rows of the picture on either side, so that it equals the same rows of the whole output.
         """
-        height, width = given.shape[-2:]
-        most = max(8, STRIP // (len(given) * self.first.out_channels * width))
+        height, width = fixed.shape[-2:]
+        most = max(8, STRIP // (len(fixed) * self.first.out_channels * width))
         if most >= height:
-            yield slice(None), self._whole(given)
+            yield slice(None), self._whole(fixed)
             return
         for top in range(0, height, most):
             end = min(top + most, height)
             low, high = max(top - 1, 0), min(end + 1, height)
-            y = self._inner(padded_rows(given, low - 1, high + 1, height))
+            y = self._inner(padded_rows(fixed, low - 1, high + 1, height))
             yield slice(top, end), self.last(padded_rows(y, top - 1, end + 1, height, low))
 
     def _inner(self, around: Tensor) -> Tensor:
@@ -244,8 +248,8 @@ class Coupling(nn.Module):
 
 
 def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:
-    """Channels by a matrix; in place a strip of rows at a time."""
-    kernel = matrix.contiguous()[..., None, None]  # an inverse comes with its columns in a row
+    """Multiply the channels by a matrix; in place, a strip of rows at a time."""
+    kernel = matrix.contiguous()[..., None, None]  # an inverse is stored column by column
     if not inplace:
         return F.conv2d(x, kernel)
     rows = max(8, STRIP // (len(x) * x.shape[1] * x.shape[-1]))
@@ -258,14 +262,14 @@ def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:
 class Flow(nn.Module):
     """Blocks of a squeeze and some steps of ActNorm, invertible 1x1 convolution and coupling.
 
-    The couplings of a block use either half in turn (paper 1, Eq. 4 and 5). Without gradients all
-    layers work in place, a strip at a time, so that a picture takes little more than itself.
+    The couplings of a block change the two halves in turn (paper 1, Eq. 4 and 5). Without gradients
+    all layers work in place, a strip at a time, and need little more memory than the picture.
 
     Args:
-        blocks, steps: paper 1 takes 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
+        blocks, steps: paper 1 uses 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
         hidden: channels within the couplings' networks.
         affine: see :class:`Coupling`.
-        channels: of the pictures.
+        channels: channels of the pictures.
 
     Raises:
         InputError: for invalid numbers.
@@ -312,7 +316,7 @@ class Flow(nn.Module):
         """Features ``(B, C 4^blocks, H / unit, W / unit)`` of pictures ``(B, C, H, W)``.
 
         Raises:
-            InputError: if a side is no multiple of :attr:`unit`.
+            InputError: if a side is not a multiple of :attr:`unit`.
         """
         if any(side % self.unit for side in pictures.shape[-2:]):
             raise InputError(
@@ -320,7 +324,8 @@ class Flow(nn.Module):
                 f"multiples of {self.unit}; continue it by reflection"
             )
         device = pictures.device
-        with torch.autocast(device.type, enabled=False), full_precision(device):  # to come back
+        # The inverse is exact only in full precision.
+        with torch.autocast(device.type, enabled=False), full_precision(device):
             x = pictures
             for block in self.blocks:
                 assert isinstance(block, nn.ModuleList)
@@ -335,16 +340,16 @@ class Flow(nn.Module):
         before: Callable[[int, Tensor], Tensor] | None = None,
         inplace: bool = False,
     ) -> Tensor:
-        """Pictures of features.
+        """Turn features back into pictures.
 
         Args:
-            features: as :meth:`forward` gives them.
-            inplace: without gradients, the memory of ``features`` may be used.
-            before: called with the number of a block (the last first) and its features before its
-                steps are undone; gives what to go on with. StyleFlow's transfer.
+            features: as :meth:`forward` returns them.
+            inplace: overwrite ``features`` if gradients are off.
+            before: called with the number of a block (the last first) and its features, before its
+                steps are inverted; returns the features to go on with. StyleFlow's transfer.
         """
         x = features if inplace or torch.is_grad_enabled() else features.clone()
-        del features  # or it would stay until the end
+        del features  # frees its memory before the end
         for number in reversed(range(len(self.blocks))):
             block = self.blocks[number]
             assert isinstance(block, nn.ModuleList)

@@ -1,9 +1,9 @@
 """Instance normalisation with one scale and shift for each of several styles.
 
-Ulyanov et al., "Improved Texture Networks", CVPR 2017, normalise every picture of a batch by
-itself; Dumoulin et al., "A Learned Representation for Artistic Style", ICLR 2017, find that scale
-and shift alone can tell one painting from another: one network then paints in many manners, and
-mixing rows mixes manners.
+Ulyanov et al., "Improved Texture Networks", CVPR 2017, normalise every picture of a batch on its
+own. Dumoulin et al., "A Learned Representation for Artistic Style", ICLR 2017, find that styles can
+share all weights except scale and shift: one network then paints in many styles, and a mixture of
+scales and shifts is a mixture of styles.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ EPS = 1e-5
 class _Normalise(torch.autograd.Function):
     """``scale (x - mean) / deviation + shift``, of ``(B, C, H, W)`` with ``(B or 1, C)``.
 
-    Torch's own instance normalisation copies channels-last features to and fro; in sums and one
-    multiply-add for each of both ways it takes a quarter of the time.
+    Torch's instance normalisation converts channels-last features to another layout and back. Sums
+    and one multiply-add, forwards and backwards, take a quarter of the time.
     """
 
     @staticmethod
@@ -42,13 +42,13 @@ class _Normalise(torch.autograd.Function):
         (grad,) = grads
         x, scale, mean, inverse = ctx.saved_tensors
         count = x.shape[-1] * x.shape[-2]
-        total = grad.sum((-2, -1), dtype=mean.dtype)
-        along = inverse * ((grad * x).sum((-2, -1), dtype=mean.dtype) - mean * total)
+        shift_grad = grad.sum((-2, -1), dtype=mean.dtype)
+        scale_grad = inverse * ((grad * x).sum((-2, -1), dtype=mean.dtype) - mean * shift_grad)
         factor = scale * inverse
-        slope = -factor * inverse * along / count
-        rest = _scaled(x, slope, -factor * total / count - slope * mean)
+        slope = -factor * inverse * scale_grad / count
+        rest = _scaled(x, slope, -factor * shift_grad / count - slope * mean)
         rest = rest.addcmul_(grad, factor[..., None, None].to(grad.dtype))
-        return rest, along.sum_to_size(scale.shape), total.sum_to_size(scale.shape)
+        return rest, scale_grad.sum_to_size(scale.shape), shift_grad.sum_to_size(scale.shape)
 
 
 def _scaled(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
@@ -57,11 +57,11 @@ def _scaled(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
 
 
 class StyledNorm(nn.Module):
-    """``scale (x - mean) / deviation + shift``, mean and deviation over the picture.
+    """``scale (x - mean) / deviation + shift``, with mean and deviation over the picture.
 
     Args:
-        channels: of the features.
-        rows: of scales and shifts, one for each style.
+        channels: channels of the features.
+        rows: number of rows of scales and shifts, one for each style.
 
     Example:
         >>> norm = StyledNorm(4, rows=3)
@@ -75,7 +75,7 @@ class StyledNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(rows, channels))
 
     def forward(self, x: Tensor, mix: Tensor | None = None) -> Tensor:
-        """Normalised ``x``, ``(B, C, H, W)``.
+        """Normalise ``x``, ``(B, C, H, W)``.
 
         Args:
             x: features.
@@ -87,10 +87,12 @@ class StyledNorm(nn.Module):
     def measured(
         self, parts: Iterable[Tensor], mix: Tensor | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """What normalises any part of features as :meth:`forward` does the whole, in place.
+        """Return a function that normalises any part of the features, in place.
+
+        Its results are those of :meth:`forward` for the whole.
 
         Args:
-            parts: of the features, ``(B, C, h, w)``: together the whole.
+            parts: the parts of the features, ``(B, C, h, w)``; together they are the whole.
             mix: see :meth:`forward`.
         """
         count, first, second = 0, self.scale.new_zeros(()), self.scale.new_zeros(())

@@ -1,8 +1,9 @@
-"""A network that works at an eighth of the size, and one whose styles are predicted.
+"""The networks of method ``ghiasi``: a fast painter, and the prediction of its scales and shifts.
 
 Ghiasi, Lee, Kudlur, Dumoulin & Shlens, "Exploring the structure of a real-time, arbitrary neural
-artistic stylization network", BMVC 2017: a network like Johnson's whose scales and shifts a second
-network predicts from the painting.
+artistic stylization network", BMVC 2017. :class:`Painter` renders; most of its layers work at an
+eighth of the size. :class:`Predictor` predicts its scales and shifts from a painting.
+:class:`Predicted` holds both.
 """
 
 from __future__ import annotations
@@ -22,28 +23,29 @@ from .transformer import Layer, Residual, Transformer, clouds
 __all__ = ["Painter", "Predicted", "Predictor"]
 
 CELL = 4  # side of the squares of pixels that the first layer sees as channels
-UNIT = 8  # sides are continued to a multiple of it
-GAIN = 0.2  # of the last layer, see impasto.networks.transformer
-AMOUNT = 0.1  # of the noise after training, chosen by looking at skies
-HIDDEN = 512  # width of the network that predicts
-SPREAD = 0.02  # of the rows at first, beside what all styles share
-EPS = 0.02  # a channel of the code that hardly varies over paintings is not blown up
+UNIT = 8  # sides are extended to a multiple of it
+GAIN = 0.2  # scale of the last layer's output, see impasto.networks.transformer
+AMOUNT = 0.1  # amount of noise after training, chosen by looking at skies
+HIDDEN = 512  # hidden width of the predictor
+SPREAD = 0.02  # initial deviation of the rows from 1 on
+EPS = 0.02  # least deviation of a number of the code: if it hardly varies, it is not amplified
 
 
 class Painter(nn.Module):
     """Squares of 4x4 pixels in, blocks at an eighth of the size, three upsampled layers up.
 
-    Half of :class:`Transformer`'s time: nothing but the last two layers works at more than a
-    quarter of the size. What the quarter size has joins again on the way up, so that edges stay.
+    It takes half the time of :class:`Transformer`, because only the last two layers work at more
+    than a quarter of the size. Features at a quarter of the size are concatenated again on the way
+    up, which keeps edges sharp.
 
     Args:
-        widths: channels at full, half, quarter and an eighth of the size.
-        blocks: at an eighth.
-        rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
+        widths: channels at full size, a half, a quarter and an eighth.
+        blocks: number of blocks at an eighth.
+        rows: number of styles, see :class:`impasto.networks.norm.StyledNorm`.
 
     Attributes:
-        amount: of the noise after training, 0 or more. In training, noise of 4 and 8 px comes in
-            by any amount up to twice this one, drawn anew for every picture.
+        amount: amount of noise after training, 0 or more. In training, noise of 4 and 8 px is drawn
+            for every picture, with a random amount of at most twice this.
 
     Raises:
         InputError: for invalid widths or numbers.
@@ -83,7 +85,10 @@ class Painter(nn.Module):
     def forward(
         self, pictures: Tensor, mix: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
-        """See :meth:`impasto.networks.transformer.Transformer.forward`; sides to multiples of 8."""
+        """See :meth:`impasto.networks.transformer.Transformer.forward`.
+
+        Sides are extended to multiples of 8.
+        """
         height, width = pictures.shape[-2:]
         x = F.pad(pictures, (0, -width % UNIT, 0, -height % UNIT), mode="replicate")
         if noise is None:
@@ -102,7 +107,7 @@ class Painter(nn.Module):
         return out[..., :height, :width]
 
     def noise_at(self, height: int, width: int) -> Tensor:
-        """The noise for pictures of that size after training, ``(1, 1, h, w)``: always the same."""
+        """The noise for pictures of this size after training, ``(1, 1, h, w)``; always the same."""
         rng = torch.Generator("cpu").manual_seed(0)
         rows, columns = ((side + -side % UNIT) // CELL for side in (height, width))
         return self.amount * clouds((1, rows, columns), (1, 2), rng)
@@ -118,16 +123,16 @@ def _doubled(x: Tensor) -> Tensor:
 
 
 class Predictor(nn.Module):
-    """From a style's code to its shares of the rows of every normalisation.
+    """Predicts the shares of the rows of every normalisation layer from the code of a style.
 
-    Row 0 always counts in full: it is what all styles share.
+    The share of row 0 is always 1: it holds what all styles have in common.
 
     Args:
         code: length of a style's code.
-        rows: with row 0.
+        rows: number of rows, including row 0.
 
     Attributes:
-        mean, std: of codes over paintings, ``(code,)``: a code is standardised by them.
+        mean, std: mean and deviation of codes over paintings, ``(code,)``; they standardise codes.
     """
 
     mean: Tensor
@@ -147,17 +152,17 @@ class Predictor(nn.Module):
         self.std.copy_(codes.std(0).clamp_min(EPS))
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Shares ``(B, rows)`` from codes ``(B, code)``."""
+        """Predict shares ``(B, rows)`` from codes ``(B, code)``."""
         shares: Tensor = self.shares(F.relu(self.hidden((codes - self.mean) / self.std)))
         return torch.cat([torch.ones_like(shares[:, :1]), shares], 1)
 
 
 class Predicted(nn.Module):
-    """A network with what predicts a style's shares of its rows.
+    """A network that renders, with the predictor of its shares of rows.
 
     Args:
-        painter: with a :class:`StyledNorm` of as many ``rows`` behind every convolution but the
-            last; the rows from 1 on are set to small random numbers.
+        painter: network with a :class:`StyledNorm` of ``rows`` rows after every convolution except
+            the last; the rows from 1 on are set to small random numbers.
         code, rows: see :class:`Predictor`.
 
     Example:
@@ -175,10 +180,10 @@ class Predicted(nn.Module):
                 nn.init.normal_(rest, 0, SPREAD)
 
     def norms(self) -> list[StyledNorm]:
-        """All of them, in order."""
+        """All normalisation layers, in order."""
         return [module for module in self.painter.modules() if isinstance(module, StyledNorm)]
 
     def forward(self, pictures: Tensor, mix: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Pictures ``(B, 3, H, W)``, see :meth:`Transformer.forward`."""
+        """Render: pictures ``(B, 3, H, W)``, see :meth:`Transformer.forward`."""
         out: Tensor = self.painter(pictures, mix, noise)
         return out

@@ -1,7 +1,9 @@
-"""Johnson's network: a photograph in, a painting out, in one pass.
+"""Johnson's network: it turns a photograph into a painting in one pass.
 
 Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
 ECCV 2016, as in the table of paper 4, and the variant of paper 1 whose blocks are ResBottlenecks.
+The network reduces the picture to a quarter of its size, where residual blocks are cheap and see
+far, and enlarges the result again.
 """
 
 from __future__ import annotations
@@ -21,34 +23,34 @@ from .norm import StyledNorm
 __all__ = ["Kind", "Layer", "Residual", "Transformer", "clouds"]
 
 Kind = Literal["residual", "bottleneck"]
-# Of the last layer, whose thousands of inputs would swing the picture from one end of its range to
-# the other in one step of Adam at the rates that the other layers need.
+# Scale of the last layer's output. The layer has thousands of inputs: at the learning rate that the
+# other layers need, one step of Adam would move its output from one end of 0..1 to the other.
 GAIN = 0.05
-AMOUNT = 0.3  # of the noise after training, chosen by looking at skies of 400 to 1,600 px
+AMOUNT = 0.3  # amount of noise after training, chosen by looking at skies of 400 to 1,600 px
 
 
 class Transformer(nn.Module):
     """Two strided layers down, blocks at a quarter of the size, two upsampled layers up.
 
-    Reflection padding throughout. Every convolution but the last is instance-normalised and has no
-    bias, which the normalisation would take away. Nearest upsampling before a convolution, not a
-    transposed one, avoids the checkerboard.
+    All convolutions use reflection padding. Every convolution except the last is followed by
+    instance normalisation and has no bias, because normalisation would remove it. Nearest
+    upsampling before a convolution, instead of a transposed one, avoids checkerboard patterns.
 
     Args:
         kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1).
         widths: channels at full, half and quarter size.
-        blocks: at quarter size.
-        expansion: of the bottlenecks at quarter size; those that change the size, where it would
-            cost most, have none.
-        rows: styles, see :class:`impasto.networks.norm.StyledNorm`.
-        noise: a fourth channel comes in beside the picture, :func:`clouds`. Where a picture is
-            flat, every layer is too, and there would be nothing to make strokes from. In training
-            it is drawn anew for every picture, with blots of 4 and of 16 px; after it, it is always
-            the same, of 4 px and of the deviation :attr:`amount`, as in a large picture blots of
-            one size and full strength look like a leopard's.
+        blocks: number of blocks at quarter size.
+        expansion: expansion of the bottlenecks at quarter size; those that change the size, where
+            it would cost most, have none.
+        rows: number of styles, see :class:`impasto.networks.norm.StyledNorm`.
+        noise: add a fourth input channel of noise, :func:`clouds`. Where a picture is flat, every
+            layer is flat too, and could not paint strokes. In training, noise with blots of 4 and
+            16 px is drawn for every picture. After training, it is always the same, with blots of
+            4 px and deviation :attr:`amount`: in a large picture, blots of one size at full
+            strength look like a leopard's spots.
 
     Attributes:
-        amount: of the noise after training, 0 or more.
+        amount: amount of noise after training, 0 or more.
 
     Raises:
         InputError: for an invalid kind, widths or numbers.
@@ -100,14 +102,14 @@ class Transformer(nn.Module):
     def forward(
         self, pictures: Tensor, mix: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
-        """Pictures ``(B, 3, H, W)``, not clipped, of the size of ``pictures``.
+        """Render: pictures ``(B, 3, H, W)``, not clipped, of the size of ``pictures``.
 
-        Sides that are no multiple of 4 are continued by replication, and cut again.
+        Sides that are not multiples of 4 are extended by replication, and cropped at the end.
 
         Args:
             pictures: ``(B, 3, H, W)`` in 0..1.
             mix: shares of the styles, ``(B or 1, rows)``; None takes the first.
-            noise: instead of the usual, as :meth:`noise_at` gives it.
+            noise: replaces the default noise; of the shape of :meth:`noise_at`.
         """
         height, width = pictures.shape[-2:]
         x = F.pad(pictures, (0, -width % 4, 0, -height % 4), mode="replicate")
@@ -128,7 +130,7 @@ class Transformer(nn.Module):
         return out[..., :height, :width]
 
     def noise_at(self, height: int, width: int) -> Tensor:
-        """The noise for pictures of that size after training, ``(1, 1, h, w)``: always the same."""
+        """The noise for pictures of this size after training, ``(1, 1, h, w)``; always the same."""
         rng = torch.Generator("cpu").manual_seed(0)
         return self.amount * clouds((1, height + -height % 4, width + -width % 4), (4,), rng)
 
@@ -139,16 +141,16 @@ def clouds(
     rng: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Smooth noise ``(B, 1, H, W)`` for ``shape = (B, H, W)``: blots of so many pixels each.
+    """Smooth noise ``(B, 1, H, W)`` for ``shape = (B, H, W)``, with blots of ``cells`` pixels.
 
-    As the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
+    Like the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
     """
     count, height, width = shape
-    here: dict[str, Any] = {"dtype": torch.float32, "device": device}
-    out = torch.zeros(count, 1, height, width, **here)
+    float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    out = torch.zeros(count, 1, height, width, **float32)
     for cell in cells:
         size = (count, 1, -(-height // cell), -(-width // cell))
-        coarse = torch.randn(size, generator=rng, **here)
+        coarse = torch.randn(size, generator=rng, **float32)
         fine = F.interpolate(coarse, scale_factor=cell, mode="bicubic")
         out += fine[..., :height, :width]
     return out
@@ -158,10 +160,10 @@ class Layer(nn.Module):
     """Convolution, normalisation, ReLU (unless ``linear``).
 
     Args:
-        channels, out: before and after.
-        size, stride: of the convolution.
+        channels, out: channels of the input and of the output.
+        size, stride: kernel size and stride of the convolution.
         rows: see :class:`impasto.networks.norm.StyledNorm`.
-        linear: without the ReLU.
+        linear: leave out the ReLU.
     """
 
     def __init__(
@@ -179,10 +181,10 @@ class Layer(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two layers of which the second is linear, added to the input.
+    """Two layers, the second one linear, whose output is added to the input.
 
     Args:
-        channels: before and after.
+        channels: channels of the input and of the output.
         rows: see :class:`impasto.networks.norm.StyledNorm`.
     """
 
@@ -193,7 +195,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor, mix: Tensor | None) -> Tensor:
-        """As large as ``x``, ``(B, channels, h, w)``."""
+        """Features of the shape of ``x``, ``(B, channels, h, w)``."""
         first, second = self.layers
         y: Tensor = second(first(x, mix), mix)
         return x + y

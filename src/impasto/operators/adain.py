@@ -1,7 +1,9 @@
-"""Adaptive instance normalisation.
+"""Adaptive instance normalisation (AdaIN).
 
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
-ICCV 2017; paper 3, Eq. 12, and paper 2.
+ICCV 2017; paper 3, Eq. 12, and paper 2. Every channel of the content's features is normalised to
+mean 0 and deviation 1, then scaled and shifted to the mean and deviation of the same channel in the
+style's features.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ def normalise(features: Tensor, moments: Moments | None = None, eps: float = EPS
 
     Args:
         features: ``(..., C, H, W)``.
-        moments: of ``features``, where they are known already (of the whole picture, when
-            ``features`` is a tile of it); None measures them.
+        moments: moments of ``features``, if they are known (those of the whole picture, if
+            ``features`` is a tile); None measures them.
         eps: added to the variance.
     """
-    own = Moments.of(features) if moments is None else moments
-    mean, deviation = own.mean[..., None, None], own.deviation(eps)[..., None, None]
+    moments = Moments.of(features) if moments is None else moments
+    mean, deviation = moments.mean[..., None, None], moments.deviation(eps)[..., None, None]
     return ((features - mean) / deviation).to(features.dtype)
 
 
@@ -40,10 +42,10 @@ def adain(
     """``sigma(s) (F - mu(c)) / sigma(c) + mu(s)``, mixed with ``F`` by ``strength``.
 
     Args:
-        features: the content's, ``(..., C, H, W)``.
-        style: moments of the style's features, of the same leading shape or of one that
-            broadcasts to it.
-        strength: alpha of paper 3; 0 gives ``features`` back, above 1 extrapolates.
+        features: features of the content, ``(..., C, H, W)``.
+        style: moments of the style's features, with the same leading shape or one that broadcasts
+            to it.
+        strength: alpha of paper 3; 0 returns ``features``, above 1 extrapolates.
         moments: see :func:`normalise`.
         eps: added to the variances of both, so that ``adain(F, Moments.of(F)) == F``.
 
@@ -58,28 +60,31 @@ def adain(
     """
     if strength == 0:
         return features
-    own = Moments.of(features) if moments is None else moments
-    # One scale and one shift for each channel: one pass over the features.
-    scale = style.deviation(eps) / own.deviation(eps)
-    shift = strength * (style.mean - scale * own.mean)
+    content = Moments.of(features) if moments is None else moments
+    # Combined into one scale and one shift by channel: a single pass over the features.
+    scale = style.deviation(eps) / content.deviation(eps)
+    shift = strength * (style.mean - scale * content.mean)
     scale = 1 + strength * (scale - 1)
     return torch.addcmul(shift[..., None, None], features, scale[..., None, None]).to(
         features.dtype
     )
 
 
-def overshot(aim: Moments, wanted: Moments, got: Moments, limit: float = 2.0) -> Moments:
-    """``aim``, moved by what ``got`` misses of ``wanted``: what to ask a decoder for.
+def overshot(aim: Moments, style: Moments, measured: Moments, limit: float = 2.0) -> Moments:
+    """Correct the target ``aim`` by the error of a first result, so that the second is closer.
 
-    The difference of means is added, the deviation multiplied by the quotient of deviations.
+    A decoder does not reach its target in full. The difference of means ``style - measured`` is
+    added to the mean of ``aim``; its deviation is multiplied by the quotient of deviations.
 
     Args:
-        aim, wanted, got: moments of which mean and deviation count.
-        limit: of the quotient, and of its inverse.
+        aim: the target of the first result.
+        style: the moments that the result should have.
+        measured: the moments that the first result has. Only mean and deviation are used.
+        limit: largest quotient, and inverse of the smallest.
 
     Returns:
-        Moments of uncorrelated channels, of the shape of all three together.
+        Moments of uncorrelated channels; their shape is that of the arguments, broadcast.
     """
-    quotient = (wanted.deviation() / got.deviation()).clamp(1 / limit, limit)
-    mean = aim.mean + wanted.mean - got.mean
+    quotient = (style.deviation() / measured.deviation()).clamp(1 / limit, limit)
+    mean = aim.mean + style.mean - measured.mean
     return Moments.uncorrelated(mean, aim.deviation() * quotient)

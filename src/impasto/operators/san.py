@@ -1,8 +1,8 @@
-"""SAN: the statistics to give to the content, predicted from both pictures.
+"""SAN: normalisation whose mean and deviation are predicted from content and style.
 
 The style-aware normalisation of StyleFlow (Fan et al., "StyleFlow for Content-Fixed Image to Image
-Translation", 2022), which paper 1 compares with. AdaIN takes the style's own mean and deviation;
-here a network predicts them from the content's features and a code of the style.
+Translation", 2022), which paper 1 compares with. AdaIN gives the content the mean and deviation of
+the style. Here a network predicts both from the content's features and a code of the style.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .adain import EPS, normalise
 
 __all__ = ["SAN", "style_code"]
 
-STRIP = 4_000_000  # numbers that the content's branch makes at a time
+STRIP = 4_000_000  # numbers that the content's branch computes at a time
 
 
 def style_code(moments: Mapping[str, Moments]) -> Tensor:
-    """Mean and deviation of every channel at every tap, one after another, ``(B, 2 sum C)``.
+    """The code of a style: mean and deviation of every channel at every tap, ``(B, 2 sum C)``.
 
     For VGG-19's relu1_1..relu4_1 these are 1920 numbers.
     """
@@ -34,11 +34,12 @@ def style_code(moments: Mapping[str, Moments]) -> Tensor:
 
 
 class _Standard(FromData):
-    """Numbers relative to their mean and deviation in the first batch in training.
+    """Standardises codes by the mean and deviation of the first batch in training.
 
-    A code's numbers differ far more from each other than from style to style; as they are, the
-    style's branch would hardly tell one from another. A code as a whole is of length one, or steps
-    of a usual learning rate would overturn what a layer makes of its hundreds of numbers.
+    The numbers of a code differ far more from each other than from style to style; without this
+    layer, the style's branch could hardly distinguish styles. The code is also scaled to a length
+    of about one: it has hundreds of numbers, and otherwise one step at a usual learning rate would
+    change the output of the next layer completely.
     """
 
     center: Tensor
@@ -53,7 +54,7 @@ class _Standard(FromData):
         if self.training and len(x) > 1 and not self.is_set():
             deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
             self.center.copy_(mean)
-            self.spread.copy_(deviation + 0.05)  # what hardly ever differs is not blown up
+            self.spread.copy_(deviation + 0.05)  # numbers that hardly vary are not amplified
             self.mark_set()
         return (x - self.center) / (self.spread * math.sqrt(x.shape[-1]))
 
@@ -62,14 +63,14 @@ class SAN(nn.Module):
     """Style-aware normalisation: ``deviation normalise(x) + mean``, both predicted.
 
     The content's branch: 3x3 convolution, instance normalisation, PReLU, mean over the picture, two
-    linear layers. The style's branch: the code relative to those of the first batch in training,
-    three linear layers and tanh. Two heads read both.
+    linear layers. The style's branch: the standardised code, three linear layers and tanh. Two
+    heads read both branches; one predicts the mean, the other the deviation.
 
     Args:
-        channels: of the content's features.
+        channels: number of channels of the content's features.
         code: length of the style's code, see :func:`style_code`.
-        wide: of the content branch's inner layer.
-        bottleneck: a ResBottleneck selects from the content before (paper 1, section 4.7).
+        wide: width of the content branch's inner layer.
+        bottleneck: select from the content by a ResBottleneck first (paper 1, section 4.7).
 
     Raises:
         InputError: for invalid numbers.
@@ -103,7 +104,7 @@ class SAN(nn.Module):
             )
             for _ in range(2)
         )
-        # A flow's features have deviation 1 at first: it starts near what it is given.
+        # Features of an untrained flow have deviation 1: predicting 1 changes them little.
         nn.init.ones_(self.deviation.get_parameter("2.bias"))
 
     def forward(
@@ -113,29 +114,30 @@ class SAN(nn.Module):
 
         Args:
             x: the content's features, ``(B, C, H, W)``.
-            code: of the style, ``(B or 1, code)``.
-            strength: 0 gives ``x`` back.
-            inplace: without gradients, the memory of ``x`` is used.
+            code: code of the style, ``(B or 1, code)``.
+            strength: 0 returns ``x``.
+            inplace: overwrite ``x`` if gradients are off.
         """
         if strength == 0:
             return x
         selected = self.select(x)
-        seen = self._seen(selected) if torch.is_grad_enabled() else self._seen_in_strips(selected)
-        both = torch.cat([self.content(seen), self.style(code).expand(len(x), -1)], -1)
+        pool = self._pooled if torch.is_grad_enabled() else self._pooled_in_strips
+        content = self.content(pool(selected))
+        both = torch.cat([content, self.style(code).expand(len(x), -1)], -1)
         mean, deviation = self.mean(both), self.deviation(both)
-        own = Moments.of(x)
-        scale = deviation / own.deviation(EPS)
-        shift = strength * (mean - scale * own.mean)
+        moments = Moments.of(x)
+        scale = deviation / moments.deviation(EPS)
+        shift = strength * (mean - scale * moments.mean)
         scale = 1 + strength * (scale - 1)
-        given = shift[..., None, None], x, scale[..., None, None]
-        return torch.addcmul(*given, out=x if inplace and not torch.is_grad_enabled() else None)
+        out = x if inplace and not torch.is_grad_enabled() else None
+        return torch.addcmul(shift[..., None, None], x, scale[..., None, None], out=out)
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """What the content's branch sees, on the mean of the picture: ``(B, C)``."""
+    def _pooled(self, x: Tensor) -> Tensor:
+        """The convolutional part of the content's branch, averaged over the picture: ``(B, C)``."""
         return self.bend(normalise(self.conv(padded(x)))).mean((-2, -1))  # type: ignore[no-any-return]
 
-    def _seen_in_strips(self, x: Tensor) -> Tensor:
-        """The same, some rows at a time."""
+    def _pooled_in_strips(self, x: Tensor) -> Tensor:
+        """As :meth:`_pooled`, but a few rows at a time, which needs little memory."""
         height, width = x.shape[-2:]
         rows = max(8, STRIP // (x.numel() // height))
 
@@ -145,6 +147,6 @@ class SAN(nn.Module):
                 yield self.conv(padded_rows(x, top - 1, end + 1, height))
 
         parts = [Moments.of(strip) for strip in strips()]
-        own = sum(parts[1:], parts[0])
-        total = sum(self.bend(normalise(strip, own)).sum((-2, -1)) for strip in strips())
+        whole = sum(parts[1:], parts[0])
+        total = sum(self.bend(normalise(strip, whole)).sum((-2, -1)) for strip in strips())
         return total / (height * width)  # type: ignore[no-any-return]
