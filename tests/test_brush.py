@@ -181,8 +181,8 @@ def test_the_command_line_has_it(run, photo_file, painting_file, given, brush):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--brush", "broad"], "give a number such as 0.5 or 2, or none"),
-        (["--brush", "0"], "brush is 0: must be 1/16 (0.0625) to 16"),
+        (["--brush", "broad"], "--brush 'broad': give a number such as 0.5 or 2"),
+        (["--brush", "0"], "--brush is 0.0: must be 0.0625 or more, and 16 at most"),
         (["--brush", "nan"], "brush is nan: must be a finite number"),
         (["--brush", "2", "-m", "gatys"], "method gatys has no option --brush"),
         (["--brush", "none", "-m", "gatys"], "method gatys has no option --brush"),

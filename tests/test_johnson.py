@@ -164,7 +164,7 @@ def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
     training = untrained(styles=[folder / "night.png"], full=0.0, **NARROW)
     monkeypatch.setattr(training.model, "network", lambda contents, mix: contents)
     contents = torch.stack([photo(), photo(seed=1)])
-    monkeypatch.setattr(torch, "rand", lambda *shape: torch.zeros(*shape))  # all strengths
+    monkeypatch.setattr(torch, "rand", lambda *shape, **where: torch.zeros(*shape))  # all strengths
     terms = training.loss(contents, contents)
     assert float(terms["content"]) < 1e-6
     assert float(terms["style"]) < 1e-6

@@ -243,7 +243,7 @@ def test_a_copy_of_the_sources_trains_on_few_packages(tmp_path):
     code += f"ABSENT = {absent!r}\n" + BARE
     command = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
     assert [row["step"] for row in history(tmp_path / "run")] == [1, 2, 3, 4]
