@@ -232,23 +232,66 @@ assert not loaded, loaded
 """
 
 
-def test_a_copy_of_the_sources_trains_on_few_packages(tmp_path):
-    """torch, numpy, Pillow, safetensors and typer: one device, logs as CSV, sheets of samples."""
+COMMAND = """
+import runpy
+words = "train adain --photos photos --paintings paintings --run run --steps 2 --device cpu"
+words += " --precision float32 -o m.safetensors --set options.widths=[[8],[8],[8],[8]]"
+for option in ("size=32", "short_side=32", "minimum=1"):
+    words += f" --set data.{option}"
+for option in ("batch=2", "validation=2", "samples_every=2", "log_every=1"):
+    words += f" --set training.{option}"
+sys.argv = ["impasto", *words.split()]
+try:
+    runpy.run_module("impasto", run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the sources, with pictures beside it; runs code without most packages."""
     shutil.copytree(Path(impasto.__file__).parent, tmp_path / "src" / "impasto")
     for i in range(6):
         write(tmp_path / "photos" / f"{i}.png", photo(40, 50, seed=i))
         write(tmp_path / "paintings" / f"{i}.png", painting(40, 50, seed=i))
-    absent = (*ABSENT, "lightning_fabric", "pytorch_lightning", "torchmetrics", "rich", "tomli")
-    code = "import sys\nsys.path.insert(0, 'src')\n" + without(*absent)
-    code += f"ABSENT = {absent!r}\n" + BARE
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stderr
+
+    def run(code, absent):
+        code = (
+            f"import sys\nsys.path.insert(0, 'src')\n{without(*absent)}\nABSENT = {absent!r}\n"
+            + code
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+FEW = (*ABSENT, "lightning_fabric", "pytorch_lightning", "torchmetrics", "tomli")
+
+
+def test_a_copy_of_the_sources_trains_on_few_packages(copy, tmp_path):
+    """torch, numpy, Pillow, safetensors and typer: one device, logs as CSV, sheets of samples."""
+    copy(BARE, (*FEW, "rich"))
     assert [row["step"] for row in history(tmp_path / "run")] == [1, 2, 3, 4]
     assert (tmp_path / "run" / "samples-2.png").exists()
     assert not (tmp_path / "run" / "losses.png").exists()
     assert not (tmp_path / "run" / "tensorboard").exists()
     header = impasto.training.fit.load_tensors(tmp_path / "m.safetensors")[1]
     assert set(json.loads(header["figures"])["versions"]) == {"impasto", "torch", "python"}
+
+
+def test_so_does_its_command(copy, tmp_path):
+    """`python3 -m impasto train`; rich comes with typer."""
+    done = copy(COMMAND, FEW)
+    assert "2 steps" in done.stderr
+    assert [row["step"] for row in history(tmp_path / "run")] == [1, 2]
+    assert (tmp_path / "m.safetensors").exists()
