@@ -14,7 +14,7 @@ from ..files import shown
 from ..methods import METHODS
 from . import about, console, study, styles
 from .console import encode_all, own_warnings_alone, say
-from .declared import Helpful
+from .declared import Command, Helpful
 from .stylize import HELP, stylize
 from .training import train_app
 
@@ -37,8 +37,8 @@ _COMMANDS: list[Callable[..., None]] = [
     *(about.backbones, about.doctor, about.samples),
 ]
 for _command in _COMMANDS:
-    app.command()(_command)
-study_app.command()(study.leak)
+    app.command(cls=Command)(_command)
+study_app.command(cls=Command)(study.leak)
 app.add_typer(train_app, name="train")
 app.add_typer(study_app, name="study")
 

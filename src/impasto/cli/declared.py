@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from ..methods import METHODS, options_of, record_of
 from ..options import COLOR, METHOD, PICTURES, SIZE, STYLE, Flag, Option, Options
 
-__all__ = ["HelpAll", "Helpful", "given_of", "of_methods", "typed", "values_of"]
+__all__ = ["Command", "HelpAll", "Helpful", "given_of", "of_methods", "typed", "values_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SEVERAL = "Several methods"
@@ -136,7 +136,17 @@ def values_of(declared: Mapping[str, Option], typed: Mapping[str, Any]) -> dict[
     }
 
 
-class Helpful(TyperCommand):
+class Command(TyperCommand):
+    """A command whose help has lines as long as the terminal is wide."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """See the class; an example begins a line of its own."""
+        shown = copy.copy(self)
+        shown.help = re.sub(r"(?<!\n)\n(?!\n|\s*impasto )\s*", " ", self.help or "")
+        TyperCommand.format_help(shown, ctx, formatter)
+
+
+class Helpful(Command):
     """A command with three helps: of what most people want, of everything, and of one method."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -165,7 +175,7 @@ class Helpful(TyperCommand):
             shown.params = [param for param in self.params if param.name not in experts]
             shown.help = _short(self.help or "")
         shown.params.sort(key=_panel)
-        TyperCommand.format_help(shown, ctx, formatter)
+        Command.format_help(shown, ctx, formatter)
 
 
 def _panel(param: Any) -> int:
@@ -194,7 +204,6 @@ def _method_in(words: Sequence[str]) -> str | None:
 def _short(text: str) -> str:
     """With the first examples alone."""
     head, mark, examples = text.partition("Examples:\n\n")
-    head = re.sub(r"(?<!\n)\n(?!\n)", " ", head)  # lines are as long as the terminal is wide
     return head + mark + "\n".join(examples.split("\n")[:SHORT])
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from ..errors import InputError
 from .console import begin, say
-from .declared import of_methods, typed, values_of
+from .declared import Command, of_methods, typed, values_of
 from .running import running, stop
 
 __all__ = ["train_app"]
@@ -29,7 +29,7 @@ class _Trainables(TyperGroup):
         return args[0], command, rest
 
 
-class _OfMethod(TyperCommand):
+class _OfMethod(Command):
     """The command of `impasto train METHOD`: its usage names the method in the command's place."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -161,7 +161,7 @@ def train_method(
             stop(f"stopped at step {stopped}; go on by the same command and --resume")
 
 
-@train_app.command("encoder")
+@train_app.command("encoder", cls=Command)
 @typed(NETWORK)
 def train_encoder(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .safetensors.")],
