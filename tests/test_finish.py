@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from safetensors import safe_open
 import impasto
 from impasto.errors import InputError
 from impasto.finish import REPAIRS, Origin, finished
+from impasto.images import read, read_settings, write
 from impasto.methods import METHODS
-from impasto.methods.feedforward import OnePass
 from impasto.methods.model import MODELS
 from impasto.statistics import Moments
 from impasto.tensors import load_tensors, save_tensors
+from impasto.training.methods import TRAINABLE
 from impasto.training.methods.ghiasi import untrained
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -33,7 +33,14 @@ WANTED = {
     "styleflow-rbmad": ["degrid"],
     "wct": [],
 }
-ONE_PASS = [name for name, cls in METHODS.items() if issubclass(cls, OnePass)]
+# Label of every bundled model -> its method, the options that choose it.
+VARIANTS = {
+    label: (name, dict(options))
+    for name, record in METHODS.items()
+    if record.one_pass
+    for label, options in record.models.items()
+}
+TYPED = ("--device", "cpu", "--precision", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -87,23 +94,74 @@ def test_a_file_that_wants_what_there_is_not_is_refused(finish, match, model, tm
         impasto.load("ghiasi", model=path, **CPU)
 
 
-@pytest.mark.parametrize("name", ONE_PASS)
-def test_raw_turns_all_off(name):
-    assert inspect.signature(METHODS[name]).parameters["raw"].default is False
-    content = 0.9 * torch.linspace(0, 1, 80).expand(3, 64, 80) + 0.05
-    styles = ["woodcut"] if name == "johnson" else [painting(60, 50)]
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_training_writes_what_the_class_wants(name, tmp_path):
+    styles = {"styles": [write(tmp_path / "blue.png", painting())]} if name == "johnson" else {}
+    training = TRAINABLE[name].untrained(**styles)
+    training.save(tmp_path / "m.safetensors", {})
+    assert json.loads(load_tensors(tmp_path / "m.safetensors")[1]["finish"]) == WANTED[name]
+
+
+@pytest.fixture(scope="module")
+def sky() -> torch.Tensor:
+    """A slope, in which every repair finds something."""
+    return 0.9 * torch.linspace(0, 1, 80).expand(3, 64, 80) + 0.05
+
+
+def style_of(method: str) -> list[object]:
+    return ["woodcut"] if method == "johnson" else [painting(60, 50)]
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_raw_turns_all_off_and_an_option_one(label, sky):
+    name, chosen = VARIANTS[label]
+    assert METHODS[name].Options.declared()["raw"].default is False
 
     def render(**options):
-        method = impasto.load(name, **CPU, **options)
-        return method, method(content, method.prepare(styles))
+        method = impasto.load(name, **CPU, **chosen, **options)
+        return method, method(sky, method.prepare(style_of(name)))
 
-    usual, finished_picture = render()
-    raw, picture = render(raw=True)
-    assert (usual.finish, raw.finish) == (tuple(WANTED[name]), ())
+    wanted = WANTED[label]
+    usual, usual_picture = render()
+    raw, raw_picture = render(raw=True)
+    assert (usual.finish, raw.finish) == (tuple(wanted), ())
     assert (usual.settings["raw"], raw.settings["raw"]) == (False, True)
-    assert torch.equal(picture, finished_picture) == (not WANTED[name])
-    off = dict.fromkeys(WANTED[name], False)
-    assert torch.equal(picture, render(**off)[1])
+    assert torch.equal(raw_picture, usual_picture) == (not wanted)
+    for repair in wanted:
+        method, picture = render(**{repair: False})
+        assert method.finish == tuple(each for each in wanted if each != repair)
+        assert method.settings[repair] is False
+        assert usual.settings[repair] is True
+        assert not torch.equal(picture, usual_picture)
+    assert torch.equal(raw_picture, render(**dict.fromkeys(wanted, False))[1])
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_so_on_the_command_line(label, sky, run, tmp_path):
+    name, chosen = VARIANTS[label]
+    write(tmp_path / "sky.png", sky)
+    [style] = style_of(name)
+    if name != "johnson":
+        style = write(tmp_path / "painting.png", style)
+    options = [word for key, value in chosen.items() for word in (f"--{key}", value)]
+
+    def render(to, *words):
+        typed = ("stylize", "sky.png", style, "-m", name, *options, *TYPED, *words, "-o", to)
+        code, _, said = run(*typed)
+        assert code == 0, said
+        return read_settings(tmp_path / to), read(tmp_path / to).rgb
+
+    usual, picture = render("usual.png")
+    raw, without = render("raw.png", "--raw")
+    off, each_off = render("off.png", *(f"--no-{repair}" for repair in WANTED[label]))
+    assert (usual["raw"], raw["raw"], off["raw"]) == (False, True, False)
+    assert torch.equal(picture, without) == (not WANTED[label])
+    assert torch.equal(without, each_off)
+    assert [off[repair] for repair in WANTED[label]] == [False] * len(WANTED[label])
+    # And so again from the record, unless the option says otherwise.
+    again, like = render("again.png", "--like", "raw.png")
+    assert again["raw"] is True
+    assert torch.equal(like, without)
 
 
 def test_they_are_made_in_the_order_named():
