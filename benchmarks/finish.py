@@ -71,9 +71,9 @@ SHOWN: dict[tuple[str, str], tuple[str, tuple[float, float]]] = {
     ("johnson", "degrid"): ("golden_gate:starry_night", (0.3, 0.25)),
     ("johnson-bottleneck", "degrid"): ("tuebingen:wheat_field", (0.4, 0.2)),
     ("artflow", "degrid"): ("golden_gate:starry_night", (0.3, 0.3)),
-    ("artflow-rbmad", "degrid"): ("tuebingen:the_kiss", (0.25, 0.6)),
-    ("styleflow", "degrid"): ("tuebingen:the_kiss", (0.25, 0.6)),
-    ("styleflow-rbmad", "degrid"): ("tuebingen:the_kiss", (0.25, 0.6)),
+    ("artflow-rbmad", "degrid"): ("golden_gate:great_wave", (0.3, 0.3)),
+    ("styleflow", "degrid"): ("golden_gate:starry_night", (0.3, 0.3)),
+    ("styleflow-rbmad", "degrid"): ("golden_gate:starry_night", (0.3, 0.3)),
 }
 LARGE = 768  # short side of the pictures shown
 PART = (112, 168)  # height and width of a part
@@ -179,7 +179,7 @@ def seconds(method: Any, content: Tensor, out: Tensor, style: Any, on: tuple[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("gallery", type=Path)
+    parser.add_argument("gallery", type=Path, help="folder with content/ and style/")
     parser.add_argument("--model", nargs="*", default=list(CASES))
     parser.add_argument("--pairs", nargs="*", default=PAIRS.split(), metavar="CONTENT:STYLE")
     parser.add_argument("--size", type=int, default=384)
@@ -191,11 +191,11 @@ def main() -> None:
         label: load(CASES[label][0], device="cpu", precision="float32", **CASES[label][1])
         for label in args.model
     }
-    own, rows = [], defaultdict(list)
+    photographs, rows = [], defaultdict(list)
     for pair in args.pairs:
         remembering = Remembering(judge)
         content, style = pictures(args.gallery, pair, args.size)
-        own.append([0, 1, 0, grid_energy(content), 0, *strayed(content, style), 0])
+        photographs.append([0, 1, 0, grid_energy(content), 0, *strayed(content, style), 0])
         for label, method in models.items():
             title, repairs = pair.split(":")[1], CASES[label][2]
             if method.learnt is not None and title not in method.learnt:
@@ -225,7 +225,7 @@ def main() -> None:
         f"| model | repairs | {' | '.join(HEADS)} |",
         f"| --- | --- |{' ---: |' * len(HEADS)}",
     ]
-    for (label, named), each in {("the photographs", ""): own, **rows}.items():
+    for (label, named), each in {("the photographs", ""): photographs, **rows}.items():
         paint, near, kept, grid, ring, astray, far, spent = (
             statistics.mean(column) for column in zip(*each, strict=True)
         )
