@@ -1,14 +1,14 @@
-"""Whether repairs of pictures earn their keep: every method with each of its repairs on and off.
+"""Whether the repairs of pictures earn their keep: every model with each of its repairs on and off.
 
-    python benchmarks/finish.py --contents DIR --styles DIR --vgg vgg19.safetensors \
-        --convention caffe [--case adain ...] [--every 5] [--size 512] [--pictures DIR]
+    python benchmarks/finish.py GALLERY [--model adain ...] [--size 384] [--pictures DIR]
 
-Paint, style and content as in benchmarks/arbitrary.py. Grid is the energy of what repeats every 2
-or 4 pixels, in thousandths; halo how far areas that are flat in the photograph differ in colour
-near what stands before them from what they are farther away, in hundredths; stray the share of the
-pixels whose colour is far from all of the painting's. The photographs' own stand in the first line.
-Prints and writes benchmarks/finish.md, where the lines of other cases stay, and draws
-docs/img/finish.jpg.
+GALLERY holds `content/` and `style/`. Paint, style and content are as in benchmarks/arbitrary.py,
+judged by `compact`. Grid is the energy of what repeats every 2 or 4 pixels, in thousandths; halo
+how much flat areas near what stands before them differ in their change of colour from what is flat
+farther away, in hundredths; stray the share of the pixels whose colour is far from all of the
+painting's, and far the distance of the 99th of 100 to the nearest of them, in hundredths; ms what
+the repairs take. Prints, writes the table of benchmarks/finish.md, whose text below it stays, and
+docs/img/finish.jpg: parts of pictures of 768 px without and with each repair, at 200 %.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import judge, judged, machine
-from gallery import DOCS, painting, photo
+from common import machine
 from torch import Tensor
 from torch.nn import functional as F
 
-from impasto.finish import REPAIRS, Origin
-from impasto.images import fit, list_pictures, read, resize, write
+from impasto.backbones import load_backbone
+from impasto.finish import Origin, finished
+from impasto.images import fit, read, resize, write
 from impasto.methods import load
-from impasto.statistics import Moments
-from impasto.study.figures import labelled
+from impasto.samples import PHOTOGRAPHS, photograph
 from impasto.study.metrics import (
     Remembering,
     content_distance,
@@ -40,35 +39,45 @@ from impasto.study.metrics import (
     relative_moments_distance,
 )
 
-# Label -> method, its options, its repairs.
+# Model -> method, options, repairs that are tried.
 CASES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
-    "adain": ("adain", {}, ("dehalo", "palette")),
-    "adain, drawings": ("adain", {}, ("dehalo", "palette")),
+    "adain": ("adain", {}, ("palette", "dehalo")),
     "ghiasi": ("ghiasi", {}, ("degrid",)),
     "johnson": ("johnson", {}, ("degrid",)),
     "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}, ("degrid",)),
     "artflow": ("artflow", {}, ("degrid",)),
-    "artflow-wct": ("artflow", {"operator": "wct"}, ("degrid",)),
     "artflow-rbmad": ("artflow", {"operator": "rbmad"}, ("degrid",)),
     "styleflow": ("styleflow", {}, ("degrid",)),
     "styleflow-rbmad": ("styleflow", {"operator": "rbmad"}, ("degrid",)),
+    "wct": ("wct", {}, ()),
 }
-DRAWINGS = ("woodcut", "ink_wash")  # with hardly a colour, in the place of the paintings given
-HEADS = ["pairs", "paint", "style", "content", "grid", "halo", "stray"]
+PAIRS = (
+    "golden_gate:starry_night golden_gate:great_wave golden_gate:the_kiss golden_gate:wanderer "
+    "tuebingen:wheat_field tuebingen:the_kiss tuebingen:great_wave taj_mahal:turner_storm "
+    "venice:starry_night bolzano:wheat_field lion:the_kiss astronaut:turner_storm"
+)
+HEADS = ["paint", "style", "content", "grid", "halo", "stray", "far", "ms"]
 CELL = 8  # pixels of a cell in which halos are measured
 NEAR, AWAY = 4, 12  # cells: a halo is within the first, and compared with what is within the second
 FLAT = 0.02  # deviation of light in a cell that counts as flat
 FAR = 0.1  # distance in RGB, 0..1, of a stray colour
-CELLS = (252, 300)  # of the sheet, in pixels
-# What stands on it: case, repair, photograph, painting, upper left corner, how often magnified.
-SHOWN: list[tuple[str, str, str, str, tuple[int, int], int]] = [
-    ("adain", "dehalo", "rocket", "stained_glass", (60, 180), 1),
-    ("adain", "palette", "astronaut", "woodcut", (148, 0), 1),
-    ("ghiasi", "degrid", "rocket", "stained_glass", (30, 330), 3),
-    ("johnson", "degrid", "coffee", "stained_glass", (10, 450), 3),
-    ("artflow-rbmad", "degrid", "rocket", "swirls", (30, 330), 3),
-    ("styleflow", "degrid", "rocket", "swirls", (30, 330), 3),
-]
+MARK = "<!-- written by hand from here -->"
+
+# Of the picture: model and repair -> the pair, and where its part is, down and across, as shares.
+SHOWN: dict[tuple[str, str], tuple[str, tuple[float, float]]] = {
+    ("adain", "palette"): ("golden_gate:starry_night", (0.64, 0.66)),
+    ("adain", "dehalo"): ("tuebingen:great_wave", (0.36, 0.55)),
+    ("ghiasi", "degrid"): ("golden_gate:starry_night", (0.2, 0.25)),
+    ("johnson", "degrid"): ("golden_gate:starry_night", (0.3, 0.25)),
+    ("johnson-bottleneck", "degrid"): ("tuebingen:wheat_field", (0.4, 0.2)),
+    ("artflow", "degrid"): ("golden_gate:starry_night", (0.3, 0.3)),
+    ("artflow-rbmad", "degrid"): ("golden_gate:great_wave", (0.3, 0.3)),
+    ("styleflow", "degrid"): ("golden_gate:starry_night", (0.3, 0.3)),
+    ("styleflow-rbmad", "degrid"): ("golden_gate:starry_night", (0.3, 0.3)),
+}
+LARGE = 768  # short side of the pictures shown
+PART = (112, 168)  # height and width of a part
+GAP = 4
 
 
 def halo(out: Tensor, content: Tensor) -> float:
@@ -90,11 +99,14 @@ def _around(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2 * AWAY + 1, 1, AWAY)
 
 
-def stray(out: Tensor, style: Tensor) -> float:
-    """Share of the pixels that are farther than :data:`FAR` from every colour of the painting."""
-    ours = out[:, ::4, ::4].flatten(1).T
-    theirs = style[:, ::4, ::4].flatten(1).T
-    return float((torch.cdist(ours, theirs).amin(1) > FAR).float().mean())
+def strayed(out: Tensor, style: Tensor) -> tuple[float, float]:
+    """Share of the pixels farther than :data:`FAR` from every colour of the painting, and how far
+    the 99th of 100 is.
+    """
+    ours = out[:, ::6, ::6].flatten(1).T
+    theirs = style[:, ::6, ::6].flatten(1).T
+    away = torch.cat([torch.cdist(part, theirs).amin(1) for part in ours.split(1024)])
+    return float((away > FAR).float().mean()), float(away.quantile(0.99))
 
 
 def choices(repairs: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -103,119 +115,131 @@ def choices(repairs: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [each for count in counts for each in itertools.combinations(repairs, count)]
 
 
-def sheet() -> Tensor:
-    """Parts of samples, with each repair off and on."""
-    cells: list[tuple[str, Tensor]] = []
-    for label, repair, content, style, (top, left), times in SHOWN:
-        name, options, _ = CASES[label]
-        height, width = (side // times for side in CELLS)
-        for on in (False, True):
-            method: Any = load(name, device="cpu", **options, **{repair: on})
-            given = painting(style) if method.learnt is None else style
-            out = method(photo(content), method.prepare([given]))
-            part = out[:, top : top + height, left : left + width]
-            part = part.repeat_interleave(times, -1).repeat_interleave(times, -2)
-            cells.append((f"{label}, {repair if on else f'no {repair}'}", part))
-    return labelled(cells, 4)
-
-
-def costs(size: int) -> str:
-    """How long each of the repairs takes by itself."""
-    height, width = size, size * 3 // 2
-    generator = torch.Generator().manual_seed(0)
-    pictures, contents = torch.rand(2, 1, 3, height, width, generator=generator)
-    origin = Origin(contents, Moments.of(painting("swirls")).normalised())
-    times = {}
-    for name, repair in REPAIRS.items():
-        spent = []
-        for _ in range(7):
-            began = time.perf_counter()
-            repair(pictures.clone(), origin)
-            spent.append(time.perf_counter() - began)
-        times[name] = min(spent)
-    each = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in times.items())
-    return f"At {width}x{height} ({machine(pictures.device)}, torch {torch.__version__}): {each}."
-
-
-def table(rows: dict[tuple[str, str], list[list[float]]], before: str) -> list[str]:
-    """Its lines; those of other cases as they stand in ``before``."""
-    lines = {}
-    for line in before.splitlines():
-        parts = line.split(" | ")
-        if line.startswith("| ") and not line.startswith(("| method", "| ---")):
-            lines[parts[0].removeprefix("| "), parts[1]] = line
-    for (label, named), each in rows.items():
-        paint, style, content, grid, ring, astray = map(statistics.mean, zip(*each, strict=True))
-        lines[label, named] = (
-            f"| {label} | {named} | {len(each)} | {paint:.3f} | {style:.3f} | {content:.3f} | "
-            f"{1000 * grid:.2f} | {100 * ring:.2f} | {100 * astray:.1f} % |"
+def pictures(gallery: Path, pair: str, size: int) -> tuple[Tensor, Tensor]:
+    """Photograph and painting, of that short side."""
+    content, style = pair.split(":")
+    return tuple(
+        resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size))
+        for rgb in (
+            photograph(content)
+            if content in PHOTOGRAPHS
+            else read(gallery / "content" / f"{content}.jpg").rgb,
+            read(gallery / "style" / f"{style}.jpg").rgb,
         )
-    order = ["photographs", *CASES]
-    heads = [
-        f"| method | repairs | {' | '.join(HEADS)} |",
-        f"| --- | --- |{' ---: |' * len(HEADS)}",
-    ]
-    return heads + [line for _, line in sorted(lines.items(), key=lambda x: order.index(x[0][0]))]
+    )
 
 
-def arguments() -> argparse.Namespace:
-    parser = judged(__doc__)
-    parser.add_argument("--case", nargs="*", default=list(CASES))
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--every", type=int, default=5, help="judge every Nth pair only")
-    parser.add_argument("-o", "--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    return parser.parse_args()
+def part(picture: Tensor, at: tuple[float, float]) -> Tensor:
+    """What is around a place, twice as large."""
+    top, left = (
+        round(min(max(0, share * side - length / 2), side - length))
+        for share, side, length in zip(at, picture.shape[-2:], PART, strict=True)
+    )
+    cut = picture[:, top : top + PART[0], left : left + PART[1]]
+    return cut.repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def painted(method: Any, content: Tensor, style: Tensor, title: str, on: tuple[str, ...]) -> Tensor:
+    """With these repairs."""
+    method.finish = on
+    out: Tensor = method(content, ready(method, style, title))
+    return out
+
+
+def ready(method: Any, style: Tensor, title: str) -> Any:
+    """The painting as the method wants it."""
+    return method.prepare([style if method.learnt is None else title])
+
+
+def sheet(models: dict[str, Any], gallery: Path) -> Tensor:
+    """Two of SHOWN in a row, each without and with its repair."""
+    tiles = []
+    for (label, repair), (pair, at) in SHOWN.items():
+        content, style = pictures(gallery, pair, LARGE)
+        repairs = CASES[label][2]
+        for on in (tuple(name for name in repairs if name != repair), repairs):
+            out = painted(models[label], content, style, pair.split(":")[1], on)
+            tiles.append(F.pad(part(out, at), (0, GAP, 0, GAP), value=1.0))
+    tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % 4)
+    rows = [torch.cat(tiles[i : i + 4], 2) for i in range(0, len(tiles), 4)]
+    return torch.cat(rows, 1)[:, :-GAP, :-GAP]
+
+
+def seconds(method: Any, content: Tensor, out: Tensor, style: Any, on: tuple[str, ...]) -> float:
+    """What repairs take, of three times the least."""
+    origin = Origin(content[None], method.colors(style), 1.0, method.model.period)
+    taken = []
+    for _ in range(3):
+        copy = out[None].clone()
+        began = time.perf_counter()
+        finished(copy, origin, on)
+        taken.append(time.perf_counter() - began)
+    return min(taken)
 
 
 def main() -> None:
-    args = arguments()
-    vgg = judge(args)
-    seen = Remembering(vgg)
-    paintings = {path.stem: read(path).rgb for path in list_pictures(args.styles)}
-    drawings = {name: painting(name) for name in DRAWINGS}
-    rows: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
-    for label in args.case:
-        name, options, repairs = CASES[label]
-        styles = drawings if label.endswith("drawings") else paintings
-        pairs = list(itertools.product(list_pictures(args.contents), styles))[:: args.every]
-        for on in choices(repairs):
-            wanted = {repair: repair in on for repair in repairs}
-            method: Any = load(name, device="cpu", precision=args.precision, **options, **wanted)
-            named = " + ".join(on) or "none"
-            for path, style_name in pairs:
-                content, style = (
-                    resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], args.size))
-                    for rgb in (read(path).rgb, styles[style_name])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("gallery", type=Path, help="folder with content/ and style/")
+    parser.add_argument("--model", nargs="*", default=list(CASES))
+    parser.add_argument("--pairs", nargs="*", default=PAIRS.split(), metavar="CONTENT:STYLE")
+    parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--pictures", type=Path, help="folder to keep the results in")
+    args = parser.parse_args()
+
+    judge = load_backbone("compact")
+    models: dict[str, Any] = {
+        label: load(CASES[label][0], device="cpu", precision="float32", **CASES[label][1])
+        for label in args.model
+    }
+    photographs, rows = [], defaultdict(list)
+    for pair in args.pairs:
+        remembering = Remembering(judge)
+        content, style = pictures(args.gallery, pair, args.size)
+        photographs.append([0, 1, 0, grid_energy(content), 0, *strayed(content, style), 0])
+        for label, method in models.items():
+            title, repairs = pair.split(":")[1], CASES[label][2]
+            if method.learnt is not None and title not in method.learnt:
+                continue
+            for on in choices(repairs):
+                out = painted(method, content, style, title, on)
+                named = " + ".join(on) or "none"
+                left = relative_moments_distance(remembering, out, content, style)
+                rows[label, named].append(
+                    [
+                        paint_share(judge, out, content, style),
+                        statistics.mean(left.values()),
+                        content_distance(remembering, out, content),
+                        *(grid_energy(out), halo(out, content), *strayed(out, style)),
+                        seconds(method, content, out, ready(method, style, title), on),
+                    ]
                 )
-                own = ("photographs", "")
-                if styles is paintings and len(rows[own]) < len(pairs):
-                    rows[own].append([0, 1, 0, grid_energy(content), 0, stray(content, style)])
-                learnt = method.learnt
-                if learnt is not None and style_name not in learnt:
-                    continue
-                out = method(content, method.prepare([style if learnt is None else style_name]))
-                figures = [
-                    paint_share(vgg, out, content, style),
-                    statistics.mean(relative_moments_distance(seen, out, content, style).values()),
-                    content_distance(seen, out, content),
-                    *(grid_energy(out), halo(out, content), stray(out, style)),
-                ]
-                rows[label, named].append(figures)
-                shown = " ".join(f"{figure:.4f}" for figure in figures)
-                print(f"{label} {named} {path.stem} x {style_name} {shown}", flush=True)
                 if args.pictures:
-                    stem = f"{label}-{path.stem}-{style_name}-{named}.png"
-                    write(args.pictures / stem.replace(" ", ""), out)
-    before = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
+                    stem = f"{label}-{pair.replace(':', '-')}-{'-'.join(on) or 'none'}"
+                    write(args.pictures / f"{stem}.png", out)
+        print(pair, flush=True)
     lines = [
-        f"Means over pairs (johnson: those of its own paintings) at {args.size} px short side, "
-        f"judged by VGG-19. {costs(args.size)}",
+        f"Mean over {len(args.pairs)} pairs (johnson: those of its own paintings) at {args.size} "
+        f"px short side, judged by `compact` ({machine(torch.device('cpu'))}, torch "
+        f"{torch.__version__}).",
         "",
-        *table(rows, before),
+        f"| model | repairs | {' | '.join(HEADS)} |",
+        f"| --- | --- |{' ---: |' * len(HEADS)}",
     ]
-    args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for (label, named), each in {("the photographs", ""): photographs, **rows}.items():
+        paint, near, kept, grid, ring, astray, far, spent = (
+            statistics.mean(column) for column in zip(*each, strict=True)
+        )
+        lines.append(
+            f"| {label} | {named} | {paint:.3f} | {near:.3f} | {kept:.3f} | {1000 * grid:.2f} | "
+            f"{100 * ring:.2f} | {100 * astray:.1f} % | {100 * far:.1f} | {1000 * spent:.0f} |"
+        )
     print("\n".join(lines))
-    write(DOCS / "finish.jpg", sheet(), quality=85)
+    if args.model == list(CASES):
+        file = Path(__file__).with_suffix(".md")
+        text = file.read_text(encoding="utf-8").partition(MARK)[2] if file.exists() else "\n"
+        file.write_text("\n".join([*lines, "", MARK]) + text, encoding="utf-8")
+        docs = Path(__file__).parent.parent / "docs" / "img"
+        write(docs / "finish.jpg", sheet(models, args.gallery), quality=80)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Taking away the grid that squeezes and upsampling print.
+"""Remove the grid that squeezes and upsampling print.
 
 A flow's squeeze makes channels of the pixels of a cell, and what is done to them by channel repeats
-from cell to cell; so does what an upsampling network makes of a pixel of its smallest size. Such a
-pattern can be told from the picture by its period: it is what stays when a pixel is averaged with
+from cell to cell; so does what an upsampling network makes of a pixel of its smallest size. The
+period separates such a pattern from the picture: it is what stays when a pixel is averaged with
 those a whole number of cells away. Nothing of it needs to be learnt.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 __all__ = ["degrid"]
 
 REACH = 2  # cells on either side that are averaged
-FLAT = 0.03  # fine detail of the photograph (rms, of 0..1) among which the pattern is left alone
+FLAT = 0.03  # fine detail of the photograph (rms, in 0..1) from which on the pattern stays
 ROWS = 256  # worked on at a time
 
 
@@ -43,8 +43,8 @@ def degrid(pictures: Tensor, contents: Tensor, period: int = 4) -> Tensor:
         flat = 1 / (1 + F.max_pool2d(activity, 3, 1) / FLAT**2)
         beyond = flat * _fine(picture.sub_(content), period)[..., 1:-1, 1:-1]
         pattern = _comb(beyond, period) / _comb(flat, period)
-        here = flat[..., REACH * period : -REACH * period, REACH * period : -REACH * period]
-        out[..., top:end, :] = pictures[..., top:end, :] - here * pattern
+        weight = flat[..., REACH * period : -REACH * period, REACH * period : -REACH * period]
+        out[..., top:end, :] = pictures[..., top:end, :] - weight * pattern
     return out
 
 

@@ -1,8 +1,9 @@
-"""Taking away the halos that a coarse decoder leaves around what stands before the sky.
+"""Remove the halos that a coarse decoder leaves around what stands before a flat ground.
 
-A decoder paints from features of cells of 8 pixels, and near a dark tower the sky's cells know of
-the tower: along it the sky changes its colour. The photograph knows better: where it is flat, what
-a style does to it should follow from its light alone, but for the brush's own fine texture.
+A decoder paints from features of cells of 8 pixels, whose receptive fields reach farther: near a
+dark tower those of the sky depend on the tower, and the sky changes its colour along it. Where the
+photograph is flat, the change of colour should depend on its luminance alone; the brush's fine
+texture stays.
 """
 
 from __future__ import annotations

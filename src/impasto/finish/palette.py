@@ -1,4 +1,4 @@
-"""Bringing back colours that a painting does not have."""
+"""Bring colours that a painting does not have back to those it has."""
 
 from __future__ import annotations
 
