@@ -2,7 +2,9 @@
 #
 #   docker build -t impasto .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" \
-#     impasto stylize photo.jpg painting.jpg -o out.png
+#     impasto photo.jpg painting.jpg -o out.png
+#
+# Other commands: docker run --rm --entrypoint impasto impasto doctor
 
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -23,5 +25,5 @@ ENV PATH=/opt/impasto/bin:$PATH IMPASTO_HOME=/tmp/impasto
 RUN useradd --no-create-home --uid 1000 impasto
 USER 1000:1000
 WORKDIR /work
-ENTRYPOINT ["impasto"]
+ENTRYPOINT ["impasto", "stylize"]
 CMD ["--help"]
