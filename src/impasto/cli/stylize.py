@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "stylize"]
 
-HELP = """Render photographs in the manner of one painting or several.
+HELP = """Render photographs in the style of one painting or several.
 
-The first picture is the content, the others are styles, which are mixed; with --style, all pictures
+The first picture is the content. The others are styles, which are mixed. With --style, all pictures
 are contents. A style is a painting, a file made by `impasto style` or `impasto learn`, or a name
-that `impasto styles` lists. A folder as content means every picture in it; as style, a picture by
-each. - is standard input, and -o - standard output.
+that `impasto styles` lists. A folder of contents: every picture in it is rendered; of styles: one
+result for each. - is standard input; -o - is standard output.
 
 Examples:
 
@@ -53,7 +53,7 @@ impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
 impasto stylize photo.jpg starry_night -o out.png --method johnson
 impasto stylize photo.jpg painting.jpg -o bold.png --brush 2
 """
-LEARNT_FILES = (".style", ".safetensors")  # which, as names, are no photographs
+LEARNT_FILES = (".style", ".safetensors")  # endings of files that cannot be photographs
 
 
 @typed(Controls, Saving, of_methods(), experts=("preview",))
@@ -62,7 +62,7 @@ def stylize(
         list[str],
         typer.Argument(
             metavar="CONTENT STYLE...",
-            help="Files and folders; of styles also names.",
+            help="Files and folders; styles may be names.",
         ),
     ],
     out: Annotated[
@@ -77,15 +77,11 @@ def stylize(
     ] = NAME,
     recursive: Annotated[
         bool,
-        typer.Option(
-            "--recursive", "-r", help="Folders with all below them.", rich_help_panel=PICTURES
-        ),
+        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=PICTURES),
     ] = False,
     skip_existing: Annotated[
         bool,
-        typer.Option(
-            "--skip-existing", help="Leave out what is made already.", rich_help_panel=PICTURES
-        ),
+        typer.Option("--skip-existing", help="Skip results that exist.", rich_help_panel=PICTURES),
     ] = False,
     preview: Annotated[
         int | None,
@@ -118,7 +114,7 @@ def stylize(
     like: Annotated[
         Path | None,
         typer.Option(
-            help="Set as for this picture; options beside it go before.",
+            help="Use this picture's settings; other options override them.",
             metavar="PICTURE",
             rich_help_panel=STYLE,
         ),

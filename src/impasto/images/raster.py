@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 class Wish:
     """What the caller of `read` asked for."""
 
-    colour: Floats
+    color: Floats
     size: int | None
     most_pixels: int | None
     max_pixels: int | None
@@ -102,7 +102,7 @@ def assemble(raster: Raster, label: str, name: str, wish: Wish) -> Picture:
         if stored_alpha is not None:
             part, clear = part[:-1], part[-1:]
             opaque = opaque and bool(clear.min() >= 1)
-            part = over(part, clear, wish.colour)
+            part = over(part, clear, wish.color)
             stored_alpha[:, here] = _means(clear, edges, across)
         stored_rgb[:, here] = _means(part, edges, across)
     planes = [rgb] if alpha is None or opaque else [rgb, alpha]

@@ -136,11 +136,11 @@ def _draw(
 
     def draw(axes: Any) -> None:
         for index, (label, own) in enumerate(means.items()):
-            colour = f"C{index % 10}"
+            color = f"C{index % 10}"
             dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
-            axes.plot(*zip(*dots, strict=True), ".", color=colour, ms=4, alpha=0.35)
+            axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4, alpha=0.35)
             (x, dx), (y, dy) = own["content"], own["style"]
-            axes.errorbar(x, y, dy, dx, fmt="o", color=colour, ms=7, capsize=3, label=label)
+            axes.errorbar(x, y, dy, dx, fmt="o", color=color, ms=7, capsize=3, label=label)
         axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
         axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
         axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")
