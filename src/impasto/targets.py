@@ -1,4 +1,4 @@
-"""What the names on a command line mean: which pictures are made, of what, and where each goes."""
+"""From the names on a command line to jobs: which pictures are made, and where they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tensors lie on a device, in which precision it computes, and what comes back from it."""
+"""Memory layout and precision of tensors on a device, and copies to the host."""
 
 from __future__ import annotations
 
@@ -113,9 +113,8 @@ _OLDER = ("allow_tf32", False)
 def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
     """A copy of a few numbers for the host, which does not wait for it; the result does.
 
-    To be asked for when the device has more to do, so that it never stands still: the numbers of
-    one step of a loop while the next is at work. Apple's GPUs have no copy that does not wait for
-    all that was asked of them.
+    Call the result later, when the device already has the next step of a loop to do, so that the
+    device never stands idle. Apple's GPUs have no copy that does not wait for all earlier work.
     """
     if numbers.device.type != "cuda":
         kept = numbers.detach().clone()

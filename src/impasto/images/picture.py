@@ -108,7 +108,7 @@ def fit(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 def over(rgb: Any, alpha: Any, color: Any) -> Any:
-    """`rgb` (3, H, W), in so far as `alpha` (1, H, W) is not 1, laid over `colour` (3, 1, 1)."""
+    """Blend `rgb` (3, H, W) by `alpha` (1, H, W) with a background `color` (3, 1, 1)."""
     return rgb * alpha + color * (1 - alpha)
 
 
