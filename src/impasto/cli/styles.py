@@ -261,11 +261,11 @@ def _write_sheet(
     def small(picture: Tensor) -> Tensor:
         return resize(picture, fit(height, width, THUMB))
 
-    made = [("photograph", small(seen))]
+    tiles = [("photograph", small(seen))]
     with running("", "ending without the sheet") as work:
         for number, (name, style) in enumerate(styles.items()):
             if work.show(number, len(styles), label=name):
                 stop("interrupted")
-            made.append((name, small(method(seen, method.prepare([style])))))
-    columns = min((6, 5, 4), key=lambda count: -len(made) % count)  # the fewest gaps
-    write(sheet, labelled(made, columns), quality=80)
+            tiles.append((name, small(method(seen, method.prepare([style])))))
+    columns = min((6, 5, 4), key=lambda count: -len(tiles) % count)  # the fewest gaps
+    write(sheet, labelled(tiles, columns), quality=80)

@@ -125,7 +125,7 @@ def stylize(
     """Help is HELP."""
     from ..transfer import check_controls
 
-    record, controls, saving, own = _chosen(method, like, given_of(options))
+    record, controls, saving, method_options = _chosen(method, like, given_of(options))
     _check_preview(preview, record, controls, saving, out)
     if saving.keep_gps and not saving.metadata:
         raise InputError("--keep-gps and --no-metadata: choose one of them")
@@ -133,13 +133,13 @@ def stylize(
     learnt, weighted = record.learns_styles, controls.weights is not None
     inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
     planned = plan(inputs, out)
-    made = _made_before(inputs, planned)
-    if made:
-        inputs = inputs.without(made)
+    finished = _made_before(inputs, planned)
+    if finished:
+        inputs = inputs.without(finished)
         planned = plan(inputs, out)
     targets = [job.target for job in planned if job.target is not None]
     sent = 0 if STANDARD in (*pictures, *(style or ())) else None
-    files = [value for value in own.values() if isinstance(value, (str, Path))]
+    files = [value for value in method_options.values() if isinstance(value, (str, Path))]
     check_apart(targets, [*inputs.files, *files, like, sent])
     if not (style or weighted or learnt):
         _warn_of_mixture(inputs)
@@ -155,7 +155,7 @@ def stylize(
     batch = Batch(len(jobs), saving, preview)
     jobs = batch.writable(jobs)
     begin()
-    transfer = _Transfers(record.name, controls, own)
+    transfer = _Transfers(record.name, controls, method_options)
     if len(inputs.styles) == 1:
         transfer(jobs[0].styles)  # what a style lacks that all have is said once
     for note in [transfer.method.settings["device"], *transfer.method.notes]:
@@ -186,16 +186,18 @@ def _chosen(
     )
     declared = Saving.declared()
     saving = values_of(declared, {name: typed[name] for name in declared if name in typed})
-    own = dict(record.Options.declared())
+    declared_options = dict(record.Options.declared())
     rest = {n: v for n, v in typed.items() if n not in (*Controls.declared(), *declared)}
     if controls.refine is None:
         check_options(f"method {record.name}", record, rest, flag_of)
     else:
         gatys = METHODS["gatys"].Options.declared()
-        own = {name: each for name, each in gatys.items() if name in REFINED} | own
-        check_options(f"method {record.name} with a refinement", own, rest, flag_of)
-    options = {name: value for name, value in before.items() if name in own}
-    return record, controls, Saving(**saving), options | values_of(own, rest)
+        declared_options = {
+            name: each for name, each in gatys.items() if name in REFINED
+        } | declared_options
+        check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
+    options = {name: value for name, value in before.items() if name in declared_options}
+    return record, controls, Saving(**saving), options | values_of(declared_options, rest)
 
 
 def _check_preview(
@@ -233,8 +235,8 @@ def _warn_of_mixture(inputs: Inputs) -> None:
 def _made_before(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
     """Results of an earlier run that lie in a folder that was named: they are no photographs."""
     targets = {identity(job.target) for job in planned if job.target is not None} - {None}
-    there = {path for path in inputs.listed if identity(path) in targets}
-    return {path for path in there if settings_of(path)}
+    targeted = {path for path in inputs.listed if identity(path) in targets}
+    return {path for path in targeted if settings_of(path)}
 
 
 class _Transfers:

@@ -235,8 +235,8 @@ def train_encoder(
     if backbone in BUNDLED:
         if pictures or adversarial is not None:
             raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
-        wanted = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
-        missing = [flag for flag, given in (wanted | {"--recipe": recipe}).items() if not given]
+        required = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
+        missing = [flag for flag, given in (required | {"--recipe": recipe}).items() if not given]
         if missing:
             raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
     elif not pictures:

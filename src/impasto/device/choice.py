@@ -75,11 +75,15 @@ def obstacle(index: int) -> str | None:
     built = set()
     for arch in torch.cuda.get_arch_list():
         kind, _, number = arch.partition("_")
-        own = _capability(number)
-        built.add(own)
+        built_for = _capability(number)
+        built.add(built_for)
         # What is built for one alone, such as 90a, serves no later one.
-        serves = own <= card and (kind == "compute" or own[0] == card[0]) and number[-1:] != "a"
-        if own == card or serves:
+        serves = (
+            built_for <= card
+            and (kind == "compute" or built_for[0] == card[0])
+            and number[-1:] != "a"
+        )
+        if built_for == card or serves:
             return None
     known = ", ".join(f"{major}.{minor}" for major, minor in sorted(built)) or "no card"
     return (

@@ -27,9 +27,9 @@ def mixed(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[An
 @contextmanager
 def unmixed() -> Iterator[None]:
     """Without autocast: the host may mix precisions, and here one was asked for."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     with ExitStack() as stack:
-        for kind in ("cpu", *(kind for kind in there if there[kind])):
+        for kind in ("cpu", *(kind for kind in available if available[kind])):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
@@ -117,8 +117,8 @@ def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
     device never stands idle. Apple's GPUs have no copy that does not wait for all earlier work.
     """
     if numbers.device.type != "cuda":
-        kept = numbers.detach().clone()
-        return lambda: [float(number) for number in kept.tolist()]
+        snapshot = numbers.detach().clone()
+        return lambda: [float(number) for number in snapshot.tolist()]
     copy = numbers.detach().to("cpu", non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(numbers.device))

@@ -30,12 +30,12 @@ def available_memory(device: torch.device | None = None) -> int:
     """
     if device is not None and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free + kept)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
     if device is not None and device.type == "mps":
         used = torch.mps.current_allocated_memory()
-        kept = torch.mps.driver_allocated_memory() - used
-        shared = _free() + kept
+        cached = torch.mps.driver_allocated_memory() - used
+        shared = _free() + cached
         return int(max(0, min(torch.mps.recommended_max_memory() - used, shared)))
     libc = _tuned_glibc()
     if libc is not None:

@@ -43,8 +43,8 @@ def degrid(pictures: Tensor, contents: Tensor, period: int = 4) -> Tensor:
         flat = 1 / (1 + F.max_pool2d(activity, 3, 1) / FLAT**2)
         beyond = flat * _fine(picture.sub_(content), period)[..., 1:-1, 1:-1]
         pattern = _comb(beyond, period) / _comb(flat, period)
-        here = flat[..., REACH * period : -REACH * period, REACH * period : -REACH * period]
-        out[..., top:end, :] = pictures[..., top:end, :] - here * pattern
+        interior = flat[..., REACH * period : -REACH * period, REACH * period : -REACH * period]
+        out[..., top:end, :] = pictures[..., top:end, :] - interior * pattern
     return out
 
 

@@ -135,12 +135,12 @@ def from_pil(image: Image.Image, label: str, wish: Wish, ours: bool = False) -> 
     _load(image, wish.accept_truncated)
     if (image.width, image.height) == (height, width):  # a TIFF: some versions turn it on loading
         height, width, full = width, height, full[::-1]
-    kept = meta.gather(image)
+    metadata = meta.gather(image)
     orientation = 1
     with suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
         orientation = int(image.getexif().get(_ORIENTATION, 1))
     rows, has_alpha = _pil_rows(image, label)
-    return Raster(height, width, has_alpha, rows, orientation, kept, full, scale)
+    return Raster(height, width, has_alpha, rows, orientation, metadata, full, scale)
 
 
 def _pixel_bytes(image: Image.Image) -> int:
@@ -227,7 +227,7 @@ def from_png(stream: BinaryIO, label: str, wish: Wish) -> Raster:
         image = PngImagePlugin.PngImageFile(parts.stream)
         image.info.update(parts.info)
         _load(image, wish.accept_truncated)
-    kept = meta.gather(image)
+    metadata = meta.gather(image)
     orientation = 1
     with suppress(Exception):
         orientation = int(image.getexif().get(_ORIENTATION, 1))
@@ -236,9 +236,9 @@ def from_png(stream: BinaryIO, label: str, wish: Wish) -> Raster:
         if key and parts.depth < 8:
             key = tuple(level * 255 // ((1 << parts.depth) - 1) for level in key)
         rows, has_alpha = _pil_rows(image, label, key)
-        return Raster(height, width, has_alpha, rows, orientation, kept)
+        return Raster(height, width, has_alpha, rows, orientation, metadata)
     rows, has_alpha = _deep_rows(image, low, parts)
-    return Raster(height, width, has_alpha, rows, orientation, kept)
+    return Raster(height, width, has_alpha, rows, orientation, metadata)
 
 
 def _deep_rows(

@@ -67,11 +67,11 @@ def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[flo
     for label in dict.fromkeys(row["method"] for row in rows):
         means[label] = {}
         for measure in MEASURES:
-            own = [row for row in rows if row["method"] == label]
-            values = [row[measure] for row in own if not math.isnan(row[measure])]
+            method_rows = [row for row in rows if row["method"] == label]
+            values = [row[measure] for row in method_rows if not math.isnan(row[measure])]
             if measure == "identity":  # one for each photograph, however many paintings there are
-                known = [row for row in own if not math.isnan(row[measure])]
-                values = list({row["content_picture"]: row[measure] for row in known}.values())
+                measured = [row for row in method_rows if not math.isnan(row[measure])]
+                values = list({row["content_picture"]: row[measure] for row in measured}.values())
             error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
             means[label][measure] = (statistics.mean(values) if values else math.nan, error)
     return means
@@ -114,9 +114,9 @@ def report(
     every = max(1, math.ceil(len(pairs) / ROWS))
     thumbs: list[tuple[str, Tensor]] = []
     for content, style in pairs[::every]:
-        given = [(content, "contents", content), (style, "styles", style)]
-        made = [(label, label, f"{content} {style}") for label in means]
-        for name, kind, stem in [*given, *made]:
+        inputs = [(content, "contents", content), (style, "styles", style)]
+        results = [(label, label, f"{content} {style}") for label in means]
+        for name, kind, stem in [*inputs, *results]:
             path = _found(out, kind, stem)
             thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
             thumbs.append((name, thumb))
@@ -192,8 +192,8 @@ def _page(
     shown = []
     for content, style in pairs:
         parts = []
-        given = [("contents", content), ("styles", style)]
-        for kind, stem in [*given, *((label, f"{content} {style}") for label in means)]:
+        inputs = [("contents", content), ("styles", style)]
+        for kind, stem in [*inputs, *((label, f"{content} {style}") for label in means)]:
             path = _found(out, kind, stem)
             if path is None:
                 continue
