@@ -1,7 +1,8 @@
-"""Colour control: whose colours the result gets (paper 3, section V.A).
+"""Colour control: which picture the colours of the result come from (paper 3, section V.A).
 
-``match`` gives the style picture the content's colours before the transfer, ``match-style`` swaps
-the roles, and ``luminance`` transfers on Y of YCbCr alone and puts the content's Cb and Cr back.
+``match`` gives the painting the photograph's colours before the transfer. ``match-style`` gives the
+photograph the painting's colours. ``luminance`` transfers only Y of YCbCr and restores the
+photograph's Cb and Cr afterwards.
 
 Paper 3 is Barone, Ninni & Zinesi, "Image Style Transfer using Deep Learning". Linear matching and
 luminance are Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"; the Monge map
@@ -42,9 +43,9 @@ MODES = ("match", "match-style", "luminance")
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _CB, _CR = 1.772, 1.402  # 2 * (1 - weight of blue), 2 * (1 - weight of red)
-_SURE = (1 / 255) ** 2  # variance of one level of an 8-bit picture: certainly seen
-_GREY, _COLORED = 3 / 255, 9 / 255  # two channels' difference that is no colour, and that is one
-_NOISE = _SURE / 12  # variance of rounding to 8 bits: certainly not
+_VISIBLE = (1 / 255) ** 2  # a deviation of one 8-bit level: visible
+_GREY, _COLORED = 3 / 255, 9 / 255  # differences of channels: up to the first a picture is grey
+_NOISE = _VISIBLE / 12  # variance of rounding to 8 bits: not visible
 
 
 def transfer_matrix(
@@ -56,10 +57,9 @@ def transfer_matrix(
     :func:`impasto.transport.transport`: ``eigenvalue`` (Eq. 7, the paper's choice), ``cholesky``
     (Eq. 6) or ``monge``, which moves colours least.
 
-    A direction in which the source does not vary cannot be matched. One counts as seen from a
-    deviation of one 8-bit level upwards, as unseen where the variance is at most that of rounding
-    to 8 bits; unseen directions keep gain 1, or a grey picture would get rainbow noise.
-    The mean always matches.
+    A direction in which the source does not vary cannot be matched. A direction is matched in full
+    from a deviation of one 8-bit level upwards. Up to the variance of rounding to 8 bits it keeps
+    gain 1; otherwise a grey picture would get rainbow noise. The mean always matches.
 
     Args:
         source: moments of the picture to change; measure it in float64 (``rgb.double()``).
@@ -84,7 +84,7 @@ def transfer_matrix(
     if not all(bool(t.isfinite().all()) for t in (mean_s, mean_t, cov_s, cov_t)):
         raise InputError("a picture has no pixels or values that are not finite: check the file")
 
-    matrix = transport(cov_s, cov_t, variant, _NOISE, _SURE)
+    matrix = transport(cov_s, cov_t, variant, _NOISE, _VISIBLE)
     return matrix, mean_t - matrix @ mean_s
 
 
@@ -97,7 +97,7 @@ def match(
         picture: ``(3, H, W)``: the style picture in mode ``match``, the content in ``match-style``.
         target: the other picture, or its moments.
         variant: see :func:`transfer_matrix`, also for grey pictures and single colours.
-        clip: clip to 0..1, after which the statistics agree only nearly.
+        clip: clip to 0..1; afterwards the statistics match only approximately.
 
     Raises:
         InputError: for an unknown variant or something that is not an RGB picture.
@@ -108,43 +108,44 @@ def match(
 
 
 def colorfulness(colors: Moments | Tensor) -> float:
-    """Root mean square of the difference of two channels, of the pair that differs most, in 0..1.
+    """Largest root mean square of the difference of two colour channels, in 0..1.
 
     Args:
         colors: a picture ``(3, H, W)``, or moments of its RGB pixels.
     """
     pairs = [(0, 1), (1, 2), (2, 0)]
     if isinstance(colors, Tensor):
-        apart = [float((colors[i] - colors[j]).square_().mean()) for i, j in pairs]
+        squares = [float((colors[i] - colors[j]).square_().mean()) for i, j in pairs]
     else:
         gram = colors.gram.double()
-        apart = [float(gram[i, i] + gram[j, j] - 2 * gram[i, j]) for i, j in pairs]
-    return math.sqrt(max(0.0, *apart))
+        squares = [float(gram[i, i] + gram[j, j] - 2 * gram[i, j]) for i, j in pairs]
+    return math.sqrt(max(0.0, *squares))
 
 
 def own_colors(content: Tensor, style: Moments) -> float:
-    """What share of the colours that a method makes are to be seen: none, if it had none to see.
+    """Share of the method's colours to keep: 0 if photograph and painting are grey, else 1.
 
-    Networks that have learnt from coloured pictures tint grey ones. 0 where neither photograph nor
-    painting has colours, as scans and JPEG have them (3 levels of 255 apart); from 9 levels on 1.
+    Networks trained on coloured pictures tint grey ones. A picture counts as grey if its channels
+    differ by at most 3 of 255 levels, as those of grey scans and JPEG files do, and as coloured
+    from 9 levels on; in between the share rises linearly.
     """
-    seen = max(colorfulness(content), colorfulness(style))
-    return min(1.0, max(0.0, (seen - _GREY) / (_COLORED - _GREY)))
+    color = max(colorfulness(content), colorfulness(style))
+    return min(1.0, max(0.0, (color - _GREY) / (_COLORED - _GREY)))
 
 
 def with_colors_of(content: Tensor, out: Tensor, share: float = 0.0) -> Tensor:
-    """``out`` by its luminance, in the colours of ``content`` and a ``share`` of its own.
+    """The luminance of ``out``, with its colours mixed with those of ``content``.
 
     Args:
         content, out: ``(3, H, W)`` in 0..1 of the same size.
-        share: 0..1.
+        share: share of the colours of ``out``, 0..1; the rest are those of ``content``.
     """
     if share == 1:
         return out
-    light, before = (rgb.new_tensor(_LUMA) @ rgb.flatten(1) for rgb in (out, content))
-    light, before = (plane.reshape(1, *out.shape[1:]) for plane in (light, before))
-    colored = (content - before).lerp_(out - light, share)
-    return colored.add_(light).clamp_(0, 1)
+    out_y, content_y = (rgb.new_tensor(_LUMA) @ rgb.flatten(1) for rgb in (out, content))
+    out_y, content_y = (y.reshape(1, *out.shape[1:]) for y in (out_y, content_y))
+    chroma = (content - content_y).lerp_(out - out_y, share)
+    return chroma.add_(out_y).clamp_(0, 1)
 
 
 def to_ycbcr(rgb: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ def luminance_of(rgb: Tensor) -> Tensor:
 
 
 def as_grey(rgb: Tensor) -> Tensor:
-    """Luminance in all three channels: what a method sees in mode ``luminance``."""
+    """Luminance in all three channels: the input of a method in mode ``luminance``."""
     return luminance_of(rgb).repeat(3, 1, 1)
 
 
@@ -178,7 +179,7 @@ def match_luminance(style: Tensor, content: Tensor) -> Tensor:
     """The style picture in grey, with the content's luminance mean and deviation, clipped to 0..1.
 
     Gatys et al. 2016: ``L' = sigma_c / sigma_s (L - mu_s) + mu_c``. A style of (nearly) constant
-    luminance keeps gain 1, as in :func:`transfer_matrix`, of which this is the 1-channel case.
+    luminance keeps gain 1. This is the 1-channel case of :func:`transfer_matrix`.
     """
     target = Moments.of(_luma(_rgb(content)))
     return _apply(_luma(_rgb(style)), target, "eigenvalue", True).repeat(3, 1, 1).to(style.dtype)
@@ -187,9 +188,10 @@ def match_luminance(style: Tensor, content: Tensor) -> Tensor:
 def restore_chroma(stylised: Tensor, content: Tensor) -> Tensor:
     """Luminance of ``stylised`` with Cb and Cr of ``content`` (paper 3, section V.A), in 0..1.
 
-    With Cb and Cr fixed, RGB is Y plus a constant colour, so being inside of the RGB cube is an
-    interval of Y. Y is clamped to it: clipping RGB would change the chroma. The content's own Y is
-    in it, so it is never empty. Saturated colours leave luminance little room, pure ones none.
+    With Cb and Cr fixed, RGB is Y plus a constant colour, so that RGB lies in 0..1 for an interval
+    of Y. Y is clamped to this interval, because clipping RGB would change the chroma. The interval
+    is never empty: it contains the content's Y. Saturated colours leave luminance little room; pure
+    colours leave none.
 
     Raises:
         InputError: if the pictures differ in size.
@@ -200,11 +202,11 @@ def restore_chroma(stylised: Tensor, content: Tensor) -> Tensor:
             f"{tuple(content.shape)} differ in size: resize the content"
         )
     original = _rgb(content).to(stylised.device).clamp(0, 1)
-    colour = original - _luma(original)
+    chroma = original - _luma(original)
     y = _luma(_rgb(stylised))
-    y = torch.maximum(y, -colour.amin(0, keepdim=True))
-    y = torch.minimum(y, 1 - colour.amax(0, keepdim=True))
-    return (y + colour).clamp(0, 1).to(stylised.dtype)  # this clamp is for the last digit only
+    y = torch.maximum(y, -chroma.amin(0, keepdim=True))
+    y = torch.minimum(y, 1 - chroma.amax(0, keepdim=True))
+    return (y + chroma).clamp(0, 1).to(stylised.dtype)  # this clamp removes rounding errors
 
 
 def _rgb(picture: Tensor) -> Tensor:
@@ -225,15 +227,15 @@ def _apply(picture: Tensor, target: Moments, variant: Variant, clip: bool) -> Te
 
 
 def recolored(pictures: Tensor, share: float, rng: torch.Generator | None = None) -> Tensor:
-    """Some pictures of a batch in random other colours: an augmentation of training.
+    """Change the colours of some pictures of a batch at random: an augmentation for training.
 
-    Their hues are turned by any angle, their saturation multiplied by 0.6 to 1.6, their contrast by
-    0.8 to 1.3, their brightness moved by at most 0.1.
+    Hues are rotated by any angle, saturation is multiplied by 0.6 to 1.6, contrast by 0.8 to 1.3,
+    and brightness shifted by at most 0.1.
 
     Args:
         pictures: ``(B, 3, H, W)`` in 0..1.
-        share: of the pictures, 0..1, on average.
-        rng: of the random numbers; None takes torch's global ones.
+        share: average share of the pictures that are changed, 0..1.
+        rng: source of random numbers; None takes torch's global one.
 
     Returns:
         Pictures of the same shape, in 0..1.

@@ -1,4 +1,4 @@
-"""What may be set for every method: the controls of a picture, and how it is written."""
+"""Options that all methods share: the controls of a picture, and how its file is written."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ __all__ = ["Color", "Controls", "Saving", "Variant"]
 
 Color = Literal["match", "match-style", "luminance"]
 Variant = Literal["eigenvalue", "cholesky", "monge"]
-"""How one covariance is carried into another, see :func:`impasto.transport.transport`."""
+"""Which map between two covariances is used, see :func:`impasto.transport.transport`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Controls(Options):
-    """How much of which style a picture gets, at what size and in whose colours.
+    """Strength, size and colours of a picture, whatever the method.
 
-    Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016, have ``match`` and
-    ``luminance``; paper 3, section IV, has their variants. With ``luminance`` the content's chroma
-    is kept exactly. A refinement takes the texture from the method, in one pass, and the finish
-    from gatys, at the final size alone.
+    The colour controls ``match`` and ``luminance`` are those of Gatys et al., "Preserving Color in
+    Neural Artistic Style Transfer", 2016; their variants are those of paper 3, section IV. With
+    ``luminance`` the content's chroma is kept exactly. A refinement starts from the method's result
+    and improves it by method ``gatys``, only at the final size.
     """
 
     strength: float = option(
-        1.0, Number(0, 100), "0 leaves the photograph as it is, 1 is the full style.", STYLE
+        1.0,
+        Number(0, 100),
+        "Strength of the style: 0 keeps the photograph, 1 is the full style.",
+        STYLE,
     )
     weights: Sequence[float] | None = option(
         None,
@@ -53,8 +56,8 @@ class Controls(Options):
     color: Color | None = option(
         None,
         Choice(get_args(Color)),
-        "match: the painting takes the photograph's colours; match-style: the other way round; "
-        "luminance: lightness alone is painted.",
+        "match: recolour the painting like the photograph; match-style: the photograph like the "
+        "painting; luminance: paint only the lightness.",
         COLOR,
     )
     color_variant: Variant = option(
@@ -67,25 +70,25 @@ class Controls(Options):
     match_luminance: bool = option(
         False,
         Flag(),
-        "With luminance: match its mean and deviation before.",
+        "With color luminance: first match the painting's lightness to the photograph's.",
         COLOR,
         expert=True,
     )
     background: str = option(
-        "white", Text(), "Colour behind transparent parts, a name or #hex.", COLOR, expert=True
+        "white", Text(), "Colour behind transparent parts: a name or #hex.", COLOR, expert=True
     )
     refine: int | None = option(
         None,
         Whole(1),
-        "So many iterations of gatys that begin with the method's result; its options are for them "
-        "too.",
+        "Number of iterations of gatys that improve the method's result; options of gatys apply to "
+        "them.",
         STYLE,
         expert=True,
     )
     max_pixels: int | None = option(
         None,
         Whole(1),
-        "Refuse larger pictures. Default: what memory suffices for.",
+        "Refuse pictures with more pixels. Default: as many as fit into memory.",
         PICTURES,
         expert=True,
         recorded=False,
@@ -93,7 +96,7 @@ class Controls(Options):
     accept_truncated: bool = option(
         False,
         Flag(),
-        "Take pictures that are cut short too.",
+        "Also read pictures whose file is truncated.",
         PICTURES,
         expert=True,
         recorded=False,
@@ -101,25 +104,25 @@ class Controls(Options):
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Keywords of :func:`impasto.images.read`."""
+        """Keyword arguments for :func:`impasto.images.read`."""
         return {"max_pixels": self.max_pixels, "accept_truncated": self.accept_truncated}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saving(Options):
-    """How a picture is written, see :func:`impasto.images.write`."""
+    """How a picture's file is written, see :func:`impasto.images.write`."""
 
-    quality: int = option(95, Whole(1, 100), "Of JPEG, WebP and AVIF.", PICTURES)
+    quality: int = option(95, Whole(1, 100), "Quality of JPEG, WebP, AVIF.", PICTURES)
     depth: int = option(
         8,
         Whole(among=(8, 16)),
-        "Bits of each channel: 8, or 16 in PNG and TIFF.",
+        "Bits per channel: 8, or 16 for PNG and TIFF.",
         PICTURES,
         expert=True,
     )
     keep_gps: bool = option(
-        False, Flag(), "Keep where the photograph was taken.", PICTURES, expert=True
+        False, Flag(), "Keep the place where the photograph was taken.", PICTURES, expert=True
     )
     metadata: bool = option(
-        True, Flag(), "Write the photograph's, and the settings.", PICTURES, expert=True
+        True, Flag(), "Write the photograph's metadata and the settings.", PICTURES, expert=True
     )

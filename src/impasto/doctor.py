@@ -279,10 +279,10 @@ def _models() -> str:
 
 def _cache() -> str:
     place = home()
-    there = next(path for path in (place, *place.parents) if os.path.exists(path))
-    fit = os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
-    if there != place:
-        state = "not there yet, " + ("can be made" if fit else f"cannot be made in {there}")
+    existing = next(path for path in (place, *place.parents) if os.path.exists(path))
+    fit = os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
+    if existing != place:
+        state = "not there yet, " + ("can be made" if fit else f"cannot be made in {existing}")
     else:
         state = "writable" if fit else "cannot be written: set IMPASTO_HOME to another folder"
     asked = ", by IMPASTO_HOME" if os.environ.get("IMPASTO_HOME") else ""

@@ -128,11 +128,11 @@ def check_apart(outs: AnyPath | Iterable[AnyPath], inputs: Iterable[AnyPath | in
     """
     read = {identity(path): path for path in inputs if path is not None}
     for out in [outs] if isinstance(outs, (str, os.PathLike)) else outs:
-        own = identity(out)
-        if own is None or own not in read:
+        out_identity = identity(out)
+        if out_identity is None or out_identity not in read:
             continue
-        name, other = shown(out), shown(read[own])
-        same = name == other or isinstance(read[own], int)
+        name, other = shown(out), shown(read[out_identity])
+        same = name == other or isinstance(read[out_identity], int)
         what = "a picture that is read" if same else f"{other}, which is read"
         raise InputError(f"{name}: would overwrite {what}; give another name")
 

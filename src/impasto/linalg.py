@@ -1,17 +1,18 @@
-"""Least squares and roots of covariances, in the digits that they need.
+"""Least squares and square roots of covariances, in sufficient precision.
 
-Two things are the same everywhere, and so stand here once:
+Two decisions are the same for all of them:
 
-* **float64.** A covariance has the squares of the features' numbers, and what is divided by its
-  small eigenvalues has lost twice the digits: of float32's seven none would be left. The matrices
-  have a few hundred rows, so that this costs nothing beside a convolution.
+* **float64.** A covariance contains squares of the features. Dividing by its small eigenvalues
+  loses twice as many digits, and none of float32's seven digits would remain. The matrices have a
+  few hundred rows, so that float64 costs little compared with a convolution.
 * **Symmetric eigendecomposition.** A covariance is ``V diag(l) V^T`` with orthonormal ``V`` and
-  ``l >= 0``: its root, its inverse and its principal directions are functions of ``l`` alone. It
-  never fails to converge, as an SVD of features may, and takes directions without variance, of
-  which a Cholesky decomposition fails. Eigenvalues that rounding made negative count as zero.
+  ``l >= 0``. Its root and its inverse change only ``l``; its principal directions are columns of
+  ``V``. The decomposition always converges, while an SVD of features may not. It also works for
+  directions without variance, while a Cholesky decomposition does not. Eigenvalues that rounding
+  errors have made negative count as zero.
 
-Where something has to be inverted, each user says what is too little to be: :func:`ridge` by a
-penalty, :func:`impasto.transport.transport` by directions that keep what they are.
+An inverse must be protected against values near zero: :func:`ridge` adds a penalty;
+:func:`impasto.transport.transport` leaves such directions unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ RIDGE = 1e-3
 
 
 def widened(x: Tensor) -> Tensor:
-    """``x`` in float64: on the CPU where its device has none, as Apple's GPUs have not."""
+    """``x`` in float64; on the CPU if its device is an Apple GPU, which has no float64."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
@@ -35,9 +36,9 @@ def compose(values: Tensor, vectors: Tensor) -> Tensor:
 
 
 def root(symmetric: Tensor) -> Tensor:
-    """The symmetric square root of ``(..., C, C)`` that has no negative eigenvalues.
+    """The symmetric square root of ``(..., C, C)`` without negative eigenvalues.
 
-    Rounding may have made it a little asymmetric, or some eigenvalues negative.
+    Rounding errors may have made the matrix slightly asymmetric, or some eigenvalues negative.
 
     Example:
         >>> half = root(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
@@ -49,7 +50,7 @@ def root(symmetric: Tensor) -> Tensor:
 
 
 def principal(symmetric: Tensor, count: int) -> Tensor:
-    """``(C, count)``, float64: eigenvectors of the largest eigenvalues, the largest last."""
+    """Eigenvectors of the ``count`` largest eigenvalues, ``(C, count)``, float64; largest last."""
     _, vectors = torch.linalg.eigh(symmetric.double())
     largest: Tensor = vectors[:, -count:]
     return largest
@@ -58,14 +59,14 @@ def principal(symmetric: Tensor, count: int) -> Tensor:
 def ridge(rows: Tensor, answers: Tensor, penalty: float = RIDGE) -> tuple[Tensor, Tensor]:
     """Weights ``(C, D)`` and bias ``(C,)`` of the regression of ``answers`` on ``rows``.
 
-    By the normal equations, whose matrix is ``(D, D)`` however many rows there are. The penalty of
-    the weights' squares keeps it invertible where inputs depend on each other, and weights small
-    where they nearly do; the bias has none.
+    It solves the normal equations, whose matrix is ``(D, D)`` for any number of rows. The penalty
+    on the squared weights keeps the matrix invertible if inputs depend on each other, and weights
+    small if they nearly do. The bias has no penalty.
 
     Args:
         rows: inputs ``(N, D)``, float32.
-        answers: ``(N, C)``, float32.
-        penalty: relative to the mean variance of the ``rows``, so that no unit matters.
+        answers: outputs ``(N, C)``, float32.
+        penalty: relative to the mean variance of ``rows``, so that their unit does not matter.
     """
     mean, centre = rows.mean(0), answers.mean(0)
     x, y = rows - mean, answers - centre

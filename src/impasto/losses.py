@@ -1,7 +1,7 @@
-"""What an optimisation or a training makes small.
+"""The losses that an optimisation or a training minimises.
 
-All losses are relative to the target's own size, so that they are free of the scale of features, of
-the width of a backbone and of the size of a picture. That is what lets one set of weights serve
+Every loss is divided by the size of its target. It therefore does not depend on the scale of the
+features, the width of the backbone or the size of the picture, and one set of loss weights suits
 every backbone, layer and size (paper 5, section 3.3, calls the opposite "hyper-dependency on
 hyper-parameters").
 """
@@ -32,9 +32,9 @@ EPS = 1e-8
 
 
 def content_spread(target: Tensor) -> Tensor:
-    """How much features ``(..., C, H, W)`` vary over the picture: what distances are relative to.
+    """Mean variance of features ``(..., C, H, W)`` over the picture: the unit of content losses.
 
-    Their mean variance, and at least a hundredth of their mean square.
+    At least a hundredth of their mean square.
     """
     target = target.to(torch.promote_types(target.dtype, torch.float32))
     spread = (target - target.mean((-2, -1), keepdim=True)).square().mean()
@@ -43,10 +43,10 @@ def content_spread(target: Tensor) -> Tensor:
 
 
 def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None) -> Tensor:
-    """Squared distance of features, relative to how much the target's vary over the picture.
+    """Squared distance of features, relative to the variance of the target over the picture.
 
-    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (paper 3, Eq. 1) but for a constant.
-    0 for equal features, 1 for a picture that has only the mean.
+    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (paper 3, Eq. 1) up to a constant factor.
+    It is 0 for equal features and 1 for a picture whose features are everywhere the mean.
 
     Args:
         features, target: ``(..., C, H, W)``.
@@ -65,15 +65,16 @@ def gram_loss(moments: Moments, target: Moments, beside: Moments | None = None) 
     each picture of a batch.
 
     Args:
-        moments, target: of the result, and what they should be.
-        beside: of the photograph: the distance is relative to the mean of its squared norm and the
-            target's, so that the few flat crops among many paintings do not rule.
+        moments: moments of the result.
+        target: moments that the result should have.
+        beside: moments of the photograph; the distance is then relative to the mean of its squared
+            norm and the target's, so that a few flat crops among many paintings do not dominate.
     """
-    aim = target.gram
-    size = aim.square().sum((-2, -1))
+    gram = target.gram
+    size = gram.square().sum((-2, -1))
     if beside is not None:
         size = (size + beside.gram.square().sum((-2, -1))) / 2
-    return (moments.gram - aim).square().sum((-2, -1)) / (size + EPS)
+    return (moments.gram - gram).square().sum((-2, -1)) / (size + EPS)
 
 
 def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = None) -> Tensor:
@@ -83,8 +84,8 @@ def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = No
     a batch.
 
     Args:
-        moments, target: of the same leading shape, or of one that broadcasts to it.
-        channels: indices ``(..., n)`` of those that count, for each picture; None for all.
+        moments, target: moments of the same leading shape, or of shapes that broadcast.
+        channels: indices ``(..., n)`` of the channels to compare, for each picture; None for all.
     """
     mean, deviation = target.mean, target.deviation()
     distance = (moments.mean - mean).square() + (moments.deviation() - deviation).square()
@@ -95,80 +96,81 @@ def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = No
 
 
 def covariance_loss(moments: Moments, target: Moments) -> Tensor:
-    """Squared distances of means and of covariances, each relative to how the target varies.
+    """Squared distances of means and of covariances, each relative to the target's variance.
 
-    ``|m - n|^2 / tr S + |R - S|^2 / |S|^2`` for means ``m, n`` and covariances ``R, S``. Where
-    Gram matrices are mostly means, as those of pixels are, this tells a flat picture (1) from one
-    that varies as the target does (0). One value for each picture of a batch.
+    ``|m - n|^2 / tr S + |R - S|^2 / |S|^2`` for means ``m, n`` and covariances ``R, S``. Gram
+    matrices of pixels are dominated by the means; this loss distinguishes a flat picture (1) from
+    one that varies like the target (0). One value for each picture of a batch.
     """
-    aim = target.covariance
-    spread = aim.diagonal(dim1=-2, dim2=-1).sum(-1)
+    covariance = target.covariance
+    spread = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
     means = (moments.mean - target.mean).square().sum(-1) / (spread + EPS)
-    distance = (moments.covariance - aim).square().sum((-2, -1))
-    return means + distance / (aim.square().sum((-2, -1)) + EPS)
+    distance = (moments.covariance - covariance).square().sum((-2, -1))
+    return means + distance / (covariance.square().sum((-2, -1)) + EPS)
 
 
 def relaxed_emd(features: Tensor, target: Tensor) -> Tensor:
     """Relaxed earth mover's distance of two sets of features, for each picture of a batch.
 
-    Every feature vector goes to its nearest in the other set, and the larger of the two mean
-    distances counts, with the cosine distance between vectors (0..2): Kolkin, Salavon &
-    Shakhnarovich, "Style Transfer by Relaxed Optimal Transport and Self-Similarity", CVPR 2019,
-    Eq. 6 to 8. Gram matrices are satisfied by a texture of the right correlations; this asks that
-    what is in one picture be found in the other.
+    Every feature vector is compared with its nearest neighbour in the other set by the cosine
+    distance (0..2). The mean over a set is computed for both directions; the larger mean is the
+    loss. Kolkin, Salavon & Shakhnarovich, "Style Transfer by Relaxed Optimal Transport and
+    Self-Similarity", CVPR 2019, Eq. 6 to 8. Gram matrices only require a texture with the right
+    correlations; this loss requires that every feature of one picture occurs in the other.
 
     Args:
         features, target: ``(B, C, H, W)`` and ``(B, C, h, w)``. Memory grows with ``HW hw``.
     """
-    # What runs under autocast would compare vectors of three digits.
+    # Autocast would compare vectors with a precision of three digits.
     with torch.autocast(features.device.type, enabled=False):
-        one, two = (
+        vectors, targets = (
             F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2), dim=1)
             for x in (features, target)
         )
-        distance = 1 - one.mT @ two
+        distance = 1 - vectors.mT @ targets
         return torch.maximum(distance.amin(1).mean(1), distance.amin(2).mean(1))
 
 
 def palette_loss(
     pictures: Tensor, target: Tensor, beside: Tensor, strength: Tensor, directions: Tensor
 ) -> Tensor:
-    """Sliced Wasserstein distance of colours, relative to how much the target's vary.
+    """Sliced Wasserstein distance of colours, relative to the target's variance.
 
-    Along each direction of the colour space, sorted pixels are compared with the target's: the
-    whole distribution, where moments would be met by the mean of two colours that a painting has.
+    Pixels are projected onto each direction of the colour space, sorted, and compared with the
+    target's. This compares the whole distribution; moments alone could also be matched by a colour
+    between two colours of the painting.
     Rabin, Peyre, Delon & Bernot, "Wasserstein Barycenter and its Application to Texture Mixing",
     SSVM 2011. One value for each picture of a batch.
 
     Args:
         pictures, target, beside: results, paintings and photographs, ``(B, 3, H, W)`` of one size.
-        strength: ``(B,)``: what is aimed at lies so far from the photograph's colours to the
-            painting's.
+        strength: ``(B,)``; the target distribution is interpolated by it, from the photograph's
+            (0) to the painting's (1).
         directions: unit vectors ``(3, n)``.
     """
     with torch.autocast(pictures.device.type, enabled=False):
-        each = (directions.mT @ x.float().flatten(2) for x in (pictures, target, beside))
-        ours, theirs, own = (x.sort(2).values for x in each)
-        aim = own.lerp(theirs, strength[:, None, None])
-        return (ours - aim).square().mean((1, 2)) / (aim.var(2).mean(1) + 1e-3)
+        projected = (directions.mT @ x.float().flatten(2) for x in (pictures, target, beside))
+        result, painting, photograph = (x.sort(2).values for x in projected)
+        goal = photograph.lerp(painting, strength[:, None, None])
+        return (result - goal).square().mean((1, 2)) / (goal.var(2).mean(1) + 1e-3)
 
 
 def aligned_channels(moments: Moments, target: Moments, kept: float = 0.8) -> Tensor:
-    """The channels that can follow the target: StyleFlow's aligned style.
+    """Select the channels whose means are closest to the target: StyleFlow's aligned style.
 
-    Where content and style differ too much, forcing every channel spoils the picture. The share
-    ``kept`` of channels with the smallest squared difference of means counts. See
-    :func:`moments_loss`, whose ``channels`` they are.
+    If content and style differ too much, a loss over all channels spoils the picture. Selected is
+    the share ``kept`` of channels with the smallest squared difference of means, to be passed to
+    :func:`moments_loss` as ``channels``.
 
     Raises:
-        InputError: for a share outside of 0..1 or of nothing.
+        InputError: for a share that is not above 0 and at most 1.
     """
     check_finite("kept", kept)
     if not 0 < kept <= 1:
         raise InputError(f"kept is {kept}: must be a share above 0, at most 1")
-    off = (moments.mean.detach() - target.mean.detach()).square()
+    distance = (moments.mean.detach() - target.mean.detach()).square()
     count = max(1, round(kept * moments.channels))
-    return off.topk(count, -1, largest=False).indices
+    return distance.topk(count, -1, largest=False).indices
 
 
 def total_variation(picture: Tensor) -> Tensor:
@@ -179,10 +181,10 @@ def total_variation(picture: Tensor) -> Tensor:
 
 
 def range_loss(picture: Tensor) -> Tensor:
-    """Mean squared excess of pixels over 0..1.
+    """Mean squared distance of pixels from the range 0..1.
 
-    An optimiser that ignores the bounds saturates large areas (paper 3, Fig. 4). One that sees the
-    picture clipped has no gradient where it is; this brings such pixels back.
+    An optimiser that ignores the range saturates large areas (paper 3, Fig. 4). If the other losses
+    see the clipped picture, they have no gradient at clipped pixels; this loss brings these back.
     """
-    # The nearest picture in range is no function to go through: its slope is zero outside.
+    # detach(): the gradient of clamp() is zero outside 0..1.
     return (picture - picture.detach().clamp(0, 1)).square().mean()

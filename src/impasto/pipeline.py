@@ -1,4 +1,8 @@
-"""The way of one picture: read, controls, method, finish."""
+"""From files to a result: read the pictures, apply the controls, run the method, refine.
+
+:func:`stylize` does all of it. The other functions load a method with its refinement, and read the
+settings that impasto has recorded in a picture.
+"""
 
 from __future__ import annotations
 
@@ -45,20 +49,22 @@ def stylize(
 
     Args:
         content: a path, Pillow image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
-        style: the same, a stored style, a name (of :func:`impasto.named_styles`, or of one that the
-            method has learnt), or a list of them.
+        style: a picture like ``content``, a stored style, a name (from
+            :func:`impasto.named_styles`, or of a style that the method has learnt), or a list of
+            these.
         method: a name (see :func:`impasto.list_methods`) or what :func:`impasto.load` returned.
-        on_step: called after every iteration; returning True ends it with the picture so far.
-        progress: draw a bar, which notebooks draw too.
-        options: controls, see :class:`impasto.controls.Controls`, and options of the method, such
-            as ``backbone`` or ``iterations``, and of its refinement; ``refine`` may also be a
-            method, see :class:`Transfer`.
+        on_step: called after every iteration; if it returns True, the work ends with the picture so
+            far.
+        progress: draw a bar, also in notebooks.
+        options: controls, see :class:`impasto.controls.Controls`, and options of the method and of
+            its refinement, such as ``backbone`` or ``iterations``. ``refine`` may also be a method,
+            see :class:`Transfer`.
 
     Returns:
         The picture with its losses and settings.
 
     Raises:
-        InputError: if something given is wrong; the message says what and what to do.
+        InputError: for wrong input; the message says what is wrong and what to do.
 
     Example:
         >>> import numpy as np, impasto
@@ -68,7 +74,7 @@ def stylize(
         torch.Size([3, 40, 50])
     """
     refine = options.get("refine")
-    finer = options.pop("refine") if isinstance(refine, Gatys) else None
+    refinement = options.pop("refine") if isinstance(refine, Gatys) else None
     names = Controls.declared()
     controls = Controls(**{name: value for name, value in options.items() if name in names})
     options = {name: value for name, value in options.items() if name not in names}
@@ -77,21 +83,22 @@ def stylize(
     if on_step is not None and not callable(on_step):
         raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
     if isinstance(method, str):
-        ready, made = load_refined(method, controls, options)
+        loaded, default_refinement = load_refined(method, controls, options)
     elif options:
         raise InputError("options belong to load() when a loaded method is given")
     else:
-        ready = method
-        made = None if controls.refine is None else refiner(controls.refine, method)
+        loaded, default_refinement = method, None
+        if controls.refine is not None:
+            default_refinement = refiner(controls.refine, method)
     sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
     limits = controls.limits
     label = method if isinstance(method, str) else "stylize"
     with Bar(label, total=1) if progress else nullcontext() as bar:
         transfer = Transfer(
-            ready,
-            [read_style(source, controls.background, ready, **limits) for source in sources],
+            loaded,
+            [read_style(source, controls.background, loaded, **limits) for source in sources],
             controls,
-            refine=finer or made,
+            refine=refinement or default_refinement,
             sources=files_among([*sources, *options.values()]),
         )
         if bar is None:
@@ -99,20 +106,20 @@ def stylize(
 
         last: list[Any] = [1]
 
-        def each(step: Step) -> bool:
+        def show(step: Step) -> bool:
             last[:] = [step.iterations, step.loss]
             bar(step.iteration, step.iterations, step.loss)
             return bool(on_step(step)) if on_step is not None else False
 
-        result = transfer(content, each)
-        bar(last[0], *last)  # it may have come to its end before all that was planned
+        result = transfer(content, show)
+        bar(last[0], *last)  # completes the bar if the work ended early
         return result
 
 
 stylize.__signature__ = signature_of(stylize, Controls)  # type: ignore[attr-defined]
 
 
-# Options of Gatys about its backbone.
+# Options of Gatys that choose its backbone.
 OF_BACKBONE = {"backbone", "backbone_weights", "convention"}
 
 
@@ -122,16 +129,16 @@ def load_refined(
     options: Mapping[str, Any],
     spelled: Callable[[str], str] = repr,
 ) -> tuple[Method, Gatys | None]:
-    """A method by name, and its refinement, if there is to be one.
+    """Load a method by name, and its refinement if the controls ask for one.
 
-    What both have an option for goes to both. The backbone is the refinement's alone where the
-    method has no option ``backbone``.
+    An option that both have is passed to both. If the method has no option ``backbone``, the
+    options of a backbone are passed only to the refinement.
 
     Args:
         method: see :func:`impasto.list_methods`.
-        controls: say whether it is refined; their limits are those of a picture to start with too.
-        options: of both.
-        spelled: how messages write the name of an option.
+        controls: the controls; their limits also hold for an initial picture (``start``).
+        options: options of the method and of the refinement.
+        spelled: writes the name of an option for messages.
 
     Raises:
         InputError: for an option that neither has, or a value out of range.
@@ -141,16 +148,17 @@ def load_refined(
     if controls.refine is None:
         check_options(f"method {method}", record, options, spelled)
         return load(method, **options), None
-    known = set(options_of(method))
-    check_options(f"method {method} with a refinement", known | REFINED, options, spelled)
-    own = known if "backbone" in known else known - OF_BACKBONE
-    ready = load(method, **{name: value for name, value in options.items() if name in own})
-    finishing = {name: value for name, value in options.items() if name in REFINED}
-    return ready, refiner(controls.refine, ready, **finishing)
+    names = set(options_of(method))
+    check_options(f"method {method} with a refinement", names | REFINED, options, spelled)
+    if "backbone" not in names:
+        names -= OF_BACKBONE
+    loaded = load(method, **{name: value for name, value in options.items() if name in names})
+    refining = {name: value for name, value in options.items() if name in REFINED}
+    return loaded, refiner(controls.refine, loaded, **refining)
 
 
 def _bounded(options: Mapping[str, Any], controls: Controls) -> dict[str, Any]:
-    """Options of a method whose ``start``, where that is a file, was read within the limits."""
+    """Options with ``start`` read within the limits of the controls, if it is a file."""
     start = options.get("start")
     if not isinstance(start, (str, os.PathLike)) or start in STARTS:
         return dict(options)
@@ -158,15 +166,15 @@ def _bounded(options: Mapping[str, Any], controls: Controls) -> dict[str, Any]:
 
 
 def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
-    """Gatys' method as a refinement: so many iterations, at the final size alone.
+    """Load Gatys' method as a refinement, which works only at the final size.
 
     Args:
-        iterations: 1 or more.
+        iterations: number of iterations, 1 or more.
         method: the method that is refined; the refinement runs on its device.
-        options: of :class:`Gatys`, such as ``backbone`` or ``style_weight``.
+        options: options of :class:`Gatys`, such as ``backbone`` or ``style_weight``.
 
     Raises:
-        InputError: for no iterations, or an option that there is not or that is out of its range.
+        InputError: for less than one iteration, an unknown option, or a value out of range.
     """
     check_options("a refinement", REFINED, options)
     check_whole("refine", iterations)
@@ -175,16 +183,16 @@ def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
 
 
 def recorded(picture: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
-    """Method and options by which a picture was made, from the record in it.
+    """Read method and options of a picture from the settings recorded in it.
 
-    ``stylize(photo, style, method, **options)`` makes it again. What is not in the record is where
-    it was computed, and folders: of a model or a picture to start with it knows the name alone.
+    ``stylize(photo, style, method, **options)`` makes the picture again. The record does not hold
+    the device, nor folders: of a model file or an initial picture it holds only the name.
 
     Args:
-        picture: written by impasto.
+        picture: file written by impasto.
 
     Raises:
-        InputError: for a picture without such a record, or of a method that there is not.
+        InputError: for a picture without recorded settings, or with an unknown method.
     """
     settings = read_settings(picture)
     method = record_of(settings.get("method", ""))

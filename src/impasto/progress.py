@@ -1,4 +1,4 @@
-"""Bars for long work: in a terminal, in a notebook, and in a log, where they leave a line."""
+"""Progress bars for long work, in a terminal, a notebook or a log."""
 
 from __future__ import annotations
 

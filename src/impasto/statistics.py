@@ -1,13 +1,14 @@
-"""Moments: the one statistic that every style loss and operator is made from.
+"""Moments: the statistics of features that all style losses and operators are computed from.
 
-A feature map ``F`` has ``C`` channels over ``N = H*W`` positions. Style transfer keeps of it
+A feature map ``F`` has ``C`` channels over ``N = H*W`` positions. A style is described by the
+following sums over its positions, which ignore where a feature is:
 
 * the weight ``w = N`` (or the sum of a mask),
 * the first moment ``sum_n F[:, n]`` (``C``),
 * the raw second moment ``sum_n F[:, n] F[:, n]^T`` (``C x C``).
 
-All three are sums, so they add up over tiles, masks, batches and several styles, and they can be
-saved. Mean, deviation, covariance and the Gram matrix follow from them.
+Because they are sums, the moments of tiles, masks, batches and several styles can be added, and
+they can be saved. Mean, deviation, covariance and the Gram matrix follow from them.
 """
 
 from __future__ import annotations
@@ -34,27 +35,27 @@ def shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
     """
     if not count:
         raise InputError("no style given: name at least one")
-    given = [1.0] * count if weights is None else [float(weight) for weight in weights]
-    if len(given) != count:
-        raise InputError(f"{len(given)} weights for {count} styles: give one for each")
-    total = sum(given)
+    values = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    if len(values) != count:
+        raise InputError(f"{len(values)} weights for {count} styles: give one for each")
+    total = sum(values)
     if not math.isfinite(total) or abs(total) < 1e-12:
         raise InputError("the weights of the styles sum to zero: give at least one above zero")
-    return [weight / total for weight in given]
+    return [weight / total for weight in values]
 
 
 class _Sums(torch.autograd.Function):
     """First and second moments of ``(..., C, H, W)``, with the backward pass in one product.
 
-    Left to itself, autograd multiplies twice for ``F F^T`` (once for either factor) and makes
-    another pass for the sum; on a small network that is a sixth of an iteration. Rows are
-    positions, which is how channels-last features lie in memory.
+    Autograd alone would compute two products for ``F F^T`` (one for each factor) and another pass
+    for the sum; on a small network that is a sixth of an iteration. Rows are positions, as
+    channels-last features are laid out in memory.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(features, mask)
-        ctx.set_materialize_grads(False)  # a loss of Gram matrices has nothing to say of sums
+        ctx.set_materialize_grads(False)  # a loss of Gram matrices has no gradient for the sums
         wide = torch.promote_types(features.dtype, torch.float32)
         rows = features.flatten(-2).transpose(-1, -2)  # (..., N, C)
         weighted = rows if mask is None else rows * mask
@@ -69,7 +70,7 @@ class _Sums(torch.autograd.Function):
             grad = torch.zeros_like(rows)
         else:
             both = second + second.transpose(-1, -2)
-            if rows.dtype != torch.float16:  # in which small slopes would be zero
+            if rows.dtype != torch.float16:  # small gradients would become zero
                 both = both.to(rows.dtype)
             grad = _product(rows, both).to(rows.dtype)
         if first is not None:
@@ -80,7 +81,7 @@ class _Sums(torch.autograd.Function):
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right``, but of float16 in float32: a sum over 65,536 positions is out of range."""
+    """``left @ right``; float16 in float32, because sums over many positions exceed its range."""
     kind = right.device.type
     half = torch.float16 in (left.dtype, right.dtype)
     if torch.is_autocast_enabled(kind):
@@ -121,9 +122,8 @@ class Moments:
             mask: non-negative weights of the positions, ``(..., H, W)``; all ones if None.
 
         Returns:
-            Moments in float32 (float64 for float64 features). With bfloat16 features the second
-            moments come out of a bfloat16 matrix product, which is what makes it fast: they have
-            its three digits.
+            Moments in float32 (float64 for float64 features). The second moments of bfloat16
+            features are a bfloat16 matrix product, which is fast, but has only three digits.
 
         Raises:
             InputError: if a mask selects nothing.
@@ -144,26 +144,27 @@ class Moments:
 
     @classmethod
     def mix(cls, parts: Sequence[Moments], weights: Sequence[float] | None = None) -> Moments:
-        """Average the *normalised* moments of several pictures: how several styles become one.
+        """Average the *normalised* moments of several pictures: this mixes their styles.
 
-        Means and raw second moments are averaged (not covariances, not pictures), so the mixture
-        is what a picture would have that shows each style on its share of the area. Weights are
-        normalised to sum to one; a weight outside 0..1 extrapolates.
+        Means and raw second moments are averaged (not covariances, not pictures). The result is the
+        moments of a picture that shows each style on its share of the area. Weights are normalised
+        to sum to one; a weight outside 0..1 extrapolates.
 
         Raises:
             InputError: for no parts, another number of weights than parts, or weights that sum
                 to zero.
         """
-        each = list(zip((p.normalised() for p in parts), shares(len(parts), weights), strict=True))
+        normalised = [part.normalised() for part in parts]
+        shared = list(zip(normalised, shares(len(normalised), weights), strict=True))
         return cls(
-            weight=torch.ones_like(each[0][0].weight),
-            first=torch.stack([m.first * share for m, share in each]).sum(0),
-            second=torch.stack([m.second * share for m, share in each]).sum(0),
+            weight=torch.ones_like(normalised[0].weight),
+            first=torch.stack([m.first * share for m, share in shared]).sum(0),
+            second=torch.stack([m.second * share for m, share in shared]).sum(0),
         )
 
     @classmethod
     def uncorrelated(cls, mean: Tensor, deviation: Tensor) -> Moments:
-        """Normalised moments of channels that have no covariances, of ``(..., C)`` each."""
+        """Normalised moments of uncorrelated channels; both arguments are ``(..., C)``."""
         second = torch.diag_embed(deviation.square()) + mean[..., :, None] * mean[..., None, :]
         return cls(mean.new_ones(mean.shape[:-1]), mean, second)
 
@@ -173,7 +174,7 @@ class Moments:
         )
 
     def mapped(self, matrix: Tensor) -> Moments:
-        """The moments of ``matrix @ F``, without making it.
+        """The moments of ``matrix @ F``, without computing this product.
 
         Args:
             matrix: ``(D, C)``.
@@ -213,26 +214,26 @@ class Moments:
         variance = self.gram.diagonal(dim1=-2, dim2=-1) - self.mean.square()
         return (variance.clamp_min(0) + eps).sqrt()
 
-    def to(self, where: torch.device | str | torch.dtype) -> Moments:
+    def to(self, target: torch.device | str | torch.dtype) -> Moments:
         """The same moments on another device, or in another data type."""
-        return Moments(self.weight.to(where), self.first.to(where), self.second.to(where))
+        return Moments(self.weight.to(target), self.first.to(target), self.second.to(target))
 
     def detach(self) -> Moments:
-        """The same moments outside of autograd's graph."""
+        """The same moments, detached from autograd's graph."""
         return Moments(self.weight.detach(), self.first.detach(), self.second.detach())
 
     def tensors(self, prefix: str, half: bool = False) -> dict[str, Tensor]:
         """Tensors to save, under ``prefix``; the second moment as its upper triangle.
 
         Args:
-            prefix: of their names.
-            half: as float16, normalised, with the covariance in place of the second moment: a
-                small deviation would be lost in the difference of two rounded numbers.
+            prefix: prefix of their names.
+            half: save as float16, normalised, with the covariance instead of the second moment:
+                otherwise a small deviation would be the difference of two rounded numbers.
         """
         rows, columns = torch.triu_indices(self.channels, self.channels, device="cpu")
         if half:
-            own = {"first": self.mean, "covariance": self.covariance.cpu()[rows, columns]}
-            return {f"{prefix}.{name}": t.cpu().to(torch.float16) for name, t in own.items()}
+            saved = {"first": self.mean, "covariance": self.covariance.cpu()[rows, columns]}
+            return {f"{prefix}.{name}": t.cpu().to(torch.float16) for name, t in saved.items()}
         return {
             f"{prefix}.weight": self.weight.cpu().reshape(1),
             f"{prefix}.first": self.first.cpu().contiguous(),
@@ -241,9 +242,9 @@ class Moments:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str) -> Moments:
-        """The inverse of :meth:`tensors`, never in less than float32.
+        """The inverse of :meth:`tensors`, in float32 or more.
 
-        Raises KeyError if ``prefix`` is not there.
+        Raises KeyError if no tensors have this prefix.
         """
         first = tensors[f"{prefix}.first"]
         first = first.to(torch.promote_types(first.dtype, torch.float32))

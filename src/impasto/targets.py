@@ -1,4 +1,4 @@
-"""What the names on a command line mean: which pictures are made, of what, and where each goes."""
+"""From the names on a command line to jobs: which pictures are made, and where they are written."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Inputs:
         return contents + ([Path(group[0]) for group in self.styles] if self.by_folder else [])
 
     def without(self, paths: Set[Path]) -> Inputs:
-        """The same, but for some of the files."""
+        """The same without some of the files."""
         contents = [content for content in self.contents if content.path not in paths]
         styles = [group for group in self.styles if not {*map(Path, group)} & paths]
         return replace(self, contents=contents, styles=styles)
@@ -212,10 +212,10 @@ def _contents(source: str, recursive: bool, out: str) -> list[Content]:
         return [Content(Path(source))]
     folder = Path(source)
     found = list_pictures(folder, recursive)
-    made = out.partition("{")[0] or os.curdir
-    if recursive and within(made, folder) and not same_file(made, os.curdir):
+    results = out.partition("{")[0] or os.curdir
+    if recursive and within(results, folder) and not same_file(results, os.curdir):
         # Results of an earlier run are no photographs.
-        inside = {path for path in {path.parent for path in found} if within(path / "_", made)}
+        inside = {path for path in {path.parent for path in found} if within(path / "_", results)}
         found = [path for path in found if path.parent not in inside]
     if not found:
         raise InputError(_no_pictures(source, recursive))
@@ -229,8 +229,8 @@ def _paintings(source: str, recursive: bool) -> list[str]:
     from .styles import SUFFIX
 
     folder = Path(source)
-    kept = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
-    stored = [path for path in kept if path.name[0] != "." and path.is_file()]
+    styles = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
+    stored = [path for path in styles if path.name[0] != "." and path.is_file()]
     models = folder.rglob(f"*{LEARNT}") if recursive else folder.glob(f"*{LEARNT}")
     stored += [path for path in models if path.name[0] != "." and is_learnt(path)]
     found = sorted([*list_pictures(folder, recursive), *stored])

@@ -1,4 +1,8 @@
-"""A method with its styles and controls, for one content after another."""
+"""A method with prepared styles and controls, which renders one content after another.
+
+This is where size and colour controls act: before the method, on content and painting; after it, on
+the result. The method itself knows nothing of them.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +38,15 @@ class Transfer:
     Args:
         method: as :func:`impasto.load` returns it.
         styles: paintings or stored styles, as :func:`impasto.paintings.read_style` returns them.
-        controls: for every content.
-        refine: an optimisation for which the method's result is the start, at the final size alone:
-            ``Gatys(sizes=[0], iterations=N)``; in the place of the controls' number.
+        controls: the controls, the same for every content.
+        refine: an optimisation that starts from the method's result, only at the final size:
+            ``Gatys(sizes=[0], iterations=N)``; used in place of the number in ``controls``.
         sources: files that the styles came from, for :attr:`Result.sources`.
-        options: of :class:`impasto.controls.Controls`, in the place of ``controls``.
+        options: options of :class:`impasto.controls.Controls`, used in place of ``controls``.
 
     Raises:
-        InputError: for controls that do not exist or do not go with a stored style, and for styles
-            and weights that do not fit.
+        InputError: for controls that do not exist or cannot be used with a stored style, and for
+            styles and weights that do not fit.
     """
 
     def __init__(
@@ -92,10 +96,10 @@ class Transfer:
         """Render one content.
 
         Args:
-            content: whatever :func:`impasto.images.read` takes.
+            content: anything that :func:`impasto.images.read` takes.
             on_step: see :data:`impasto.methods.OnStep`.
         """
-        began = time.monotonic()
+        start_time = time.monotonic()
         check_process()
         picture = self.read(content)
         rgb = picture.rgb
@@ -116,13 +120,14 @@ class Transfer:
         def finish(out: Tensor) -> Tensor:
             return colors.restore_chroma(out, rgb) if self.controls.color == "luminance" else out
 
-        seen, style, finer = self._controlled(rgb)
-        # As a Picture, for a method makes no copy of one.
-        out = self.method(Picture(seen, None, picture.name), style, self.controls.strength, watch)
+        colored, style, refining_style = self._controlled(rgb)
+        # As a Picture, because a method does not copy one.
+        named = Picture(colored, None, picture.name)
+        out = self.method(named, style, self.controls.strength, watch)
         refine = None if stopped else self.refine
         if refine is not None:
             losses.clear()
-            out = refine(seen, finer, self.controls.strength, watch, start=out)
+            out = refine(colored, refining_style, self.controls.strength, watch, start=out)
         out = finish(out)
         alpha = picture.alpha
         if alpha is not None:
@@ -138,7 +143,7 @@ class Transfer:
             **self.controls.record(),
             **self.method.settings,
             **({"refinement": refine.settings} if refine else {}),
-            "seconds": round(time.monotonic() - began, 2),
+            "seconds": round(time.monotonic() - start_time, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
             **({"stopped": True} if stopped else {}),
         }
@@ -156,7 +161,7 @@ class Transfer:
         )
 
     def read(self, content: Source) -> Picture:
-        """A content as it will be rendered, but not yet reduced to the very size."""
+        """Read a content, reduced roughly but not yet resized to the exact size of the result."""
         return read(
             content,
             self.controls.background,
@@ -172,11 +177,11 @@ class Transfer:
 
     @property
     def _recolors(self) -> bool:
-        """Whether styles take something from the content: they are prepared for each anew."""
+        """Whether styles depend on the content; then they are prepared for each content."""
         return self.controls.color == "match" or self.controls.match_luminance
 
     def _paintings(self) -> list[AnyStyle]:
-        """The styles as they are in all colour modes that do not take from the content."""
+        """The styles for all colour modes in which they do not depend on the content."""
         if self.controls.color != "luminance":
             return list(self.styles)
         return [
@@ -185,12 +190,13 @@ class Transfer:
         ]
 
     def _prepare(self, styles: Sequence[AnyStyle]) -> tuple[Any, Any]:
-        """The styles as the method sees them, and as the refinement does."""
-        finer = None if self.refine is None else self.refine.prepare(styles, self.controls.weights)
-        return self.method.prepare(styles, self.controls.weights), finer
+        """Prepare styles for the method and for the refinement (None without one)."""
+        weights = self.controls.weights
+        refining = None if self.refine is None else self.refine.prepare(styles, weights)
+        return self.method.prepare(styles, weights), refining
 
     def _controlled(self, content: Tensor) -> tuple[Tensor, Any, Any]:
-        """The content and the prepared styles that method and refinement get to see."""
+        """The recoloured content, and the styles prepared for the method and the refinement."""
         if self._prepared is None:
             return self._recolored(content)
         if self.controls.color == "luminance":
@@ -205,20 +211,22 @@ class Transfer:
         return content, *self._prepared
 
     def _recolored(self, content: Tensor) -> tuple[Tensor, Any, Any]:
-        """As :meth:`_controlled`, for styles that take something from the content."""
+        """As :meth:`_controlled`, for styles that depend on the content."""
         paintings = [style for style in self.styles if isinstance(style, Picture)]
         if self.controls.color == "match":
-            seen, variant = content, self.controls.color_variant
-            recolored = [colors.match(each.rgb, content, variant) for each in paintings]
+            colored, variant = content, self.controls.color_variant
+            recolored = [colors.match(painting.rgb, content, variant) for painting in paintings]
         else:
-            seen = colors.as_grey(content)
-            recolored = [colors.match_luminance(each.rgb, content) for each in paintings]
-        styles = [replace(each, rgb=rgb) for each, rgb in zip(paintings, recolored, strict=True)]
-        return seen, *self._prepare(styles)
+            colored = colors.as_grey(content)
+            recolored = [colors.match_luminance(painting.rgb, content) for painting in paintings]
+        styles = [
+            replace(painting, rgb=rgb) for painting, rgb in zip(paintings, recolored, strict=True)
+        ]
+        return colored, *self._prepare(styles)
 
 
 def check_controls(controls: Controls) -> None:
-    """Raise InputError for controls that no styles could be used with."""
+    """Raise InputError for controls that are invalid for any style."""
     if controls.match_luminance and controls.color != "luminance":
         raise InputError("match-luminance goes with color luminance: add it")
     size = controls.size
@@ -227,13 +235,13 @@ def check_controls(controls: Controls) -> None:
 
 
 def files_among(sources: Iterable[object]) -> tuple[Path, ...]:
-    """Those that are files."""
+    """Absolute paths of those ``sources`` that are files."""
     paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
     return tuple(path.absolute() for path in paths if os.path.isfile(path))
 
 
 def check_method(method: object) -> None:
-    """Raise InputError for what is no method that has been loaded."""
+    """Raise InputError unless ``method`` is a loaded method."""
     if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
         raise InputError(
             f"method: a {type(method).__name__} where a method belongs: give a name, or what "

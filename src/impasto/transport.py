@@ -1,4 +1,8 @@
-"""Linear maps from one covariance to another: the algebra that colour matching and WCT share."""
+"""Linear maps from one covariance to another, which colour matching and WCT share.
+
+A linear map ``A`` changes the covariance ``S`` of features to ``A S A^T``. :func:`transport` finds
+maps that give them a target covariance.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,11 @@ from .linalg import compose, root
 
 __all__ = ["Variant", "check_variant", "transport"]
 
-_TINY = 1e-12  # stands for zero where a matrix has to be inverted; far below any noise
+_TINY = 1e-12  # smallest eigenvalue of a matrix that is inverted, relative; far below any noise
 
 
 def check_variant(variant: str) -> None:
-    """Raise InputError for a variant that does not exist."""
+    """Raise InputError for an unknown variant."""
     if variant not in get_args(Variant):
         known = ", ".join(get_args(Variant))
         raise InputError(f"matching variant {variant!r} is unknown: use one of {known}")
@@ -30,27 +34,27 @@ def transport(
     noise: float | Tensor,
     sure: float | Tensor,
 ) -> Tensor:
-    """``A`` with ``A S A^T = T``: what gives features of covariance ``S`` the covariance ``T``.
+    """A matrix ``A`` with ``A S A^T = T``: it maps features of covariance ``S`` to ``T``.
 
-    There is one for every rotation between the two square roots. Here are
+    There is one solution for every rotation between the two square roots. The variants are
 
     * ``eigenvalue``: ``T^1/2 S^-1/2``, whitening and colouring (Li et al. 2017; paper 3, Eq. 7);
     * ``cholesky``: ``L_T L_S^-1`` with ``S = L L^T`` (paper 3, Eq. 6); depends on the channels'
       order;
     * ``monge``: ``S^-1/2 (S^1/2 T S^1/2)^1/2 S^-1/2`` (Pitie & Kokaram 2007; for features Lu et
-      al., "A Closed-form Solution to Universal Style Transfer", ICCV 2019), the symmetric one: the
-      optimal transport, which moves features least.
+      al., "A Closed-form Solution to Universal Style Transfer", ICCV 2019), the symmetric solution:
+      the optimal transport, which moves features least.
 
     All are the identity for ``S = T``.
 
-    A direction in which the source does not vary (all but one of a grey picture, all of a single
-    colour, most of fewer positions than channels) cannot be matched: the inverse would blow up
-    rounding errors. So each principal direction of the source gets a share ``w``: 1 (exactly the
-    formulas above) from a variance of ``sure`` upwards, 0 up to ``noise``, linear in between. The
-    directions' remaining part, ``1 - w``, keeps gain 1. With ``W = U diag(w) U^T``, the result is
-    ``A W + (I - W)``, or for Monge ``W^1/2 A W^1/2 + (I - W)``, which stays symmetric and positive
-    semidefinite. A ridge or a floor under the eigenvalues would instead disturb every match and
-    still amplify the noise.
+    A direction in which the source does not vary cannot be matched: the inverse would amplify
+    rounding errors. (A grey picture varies in only one direction, a single colour in none; features
+    with fewer positions than channels do not vary in most.) Therefore each principal direction of
+    the source gets a share ``w``: 1 (exactly the formulas above) from a variance of ``sure``
+    upwards, 0 up to ``noise``, linear in between. The rest of the direction, ``1 - w``, keeps gain
+    1. With ``W = U diag(w) U^T``, the result is ``A W + (I - W)``, or for Monge
+    ``W^1/2 A W^1/2 + (I - W)``, which stays symmetric and positive semidefinite. A ridge, or a
+    floor under the eigenvalues, would disturb every match and still amplify the noise.
 
     Args:
         source, target: covariances ``(..., C, C)`` in float64, of leading shapes that broadcast.

@@ -1,4 +1,4 @@
-"""What every perceptual network has: named taps, and what its weights expect of a picture."""
+"""The base class of perceptual networks: named layers ("taps"), and the input they expect."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ AVERAGE_POOL_GAIN = 2.0
 
 @dataclass(frozen=True)
 class InputConvention:
-    """What a family of weights expects of its input: ``(x[order] * scale - mean) / std``.
+    """The input that a family of weights expects: ``(x[order] * scale - mean) / std``.
 
     Attributes:
-        name: how files name it.
+        name: its name in files.
         bgr: True if channels come blue first.
         scale: factor that takes RGB in 0..1 to the network's range.
         mean, std: per channel, in the network's order and range.
@@ -68,12 +68,12 @@ CONVENTIONS = {convention.name: convention for convention in (CAFFE, TORCHVISION
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file of weights holds.
+    """The contents of a file of weights.
 
     Attributes:
         tensors, header: see :func:`impasto.tensors.load_tensors`.
-        convention: what the weights expect of their input.
-        source: of the file, for messages.
+        convention: the input that the weights expect.
+        source: path of the file, for messages.
     """
 
     tensors: Mapping[str, Tensor]
@@ -116,9 +116,9 @@ class Backbone(nn.Module, ABC):
 
     @property
     def fingerprint(self) -> str:
-        """All that features depend on, as it is now: weights, and how they are used.
+        """Identifies everything that features depend on: weights, and how they are used.
 
-        Stored styles carry it, and models that go with a backbone.
+        Stored styles contain it, and so do models that need a backbone.
         """
         parts = [self.name, self.padding, self.pooling, self.weights, *self._further()]
         return ":".join([*parts, self.scaled_by] if self.scaled_by else parts)
@@ -148,7 +148,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def numbers_per_pixel(self, tap: str) -> float:
-        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+        """Estimate of the activations kept per pixel for a pass to ``tap`` and back."""
 
     @abstractmethod
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
@@ -178,16 +178,16 @@ class Backbone(nn.Module, ABC):
 
     def check(self, taps: Iterable[str]) -> None:
         """Raise InputError if one of ``taps`` does not exist here."""
-        known = self.taps
+        served = self.taps
         for tap in taps:
-            if tap in known:
+            if tap in served:
                 continue
             if tap in self.every_tap or self.is_name(str(tap)):
                 raise InputError(
-                    f"{self.name} has no layer {tap}: these weights serve {', '.join(known)}; "
+                    f"{self.name} has no layer {tap}: these weights serve {', '.join(served)}; "
                     "choose one of these, or other weights"
                 )
-            raise InputError(f"layer {tap!r} is unknown to {self.name}: use one like {known[-1]}")
+            raise InputError(f"layer {tap!r} is unknown to {self.name}: use one like {served[-1]}")
 
     def is_name(self, tap: str) -> bool:
         """Whether another network of this family might have such a tap."""

@@ -143,13 +143,13 @@ class Compact(Backbone):
 
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
         """See :class:`Backbone`."""
-        wanted = set(taps)
-        self.check(wanted)
+        requested = set(taps)
+        self.check(requested)
         features: dict[str, Tensor] = {}
-        for conv, x in self._walk(picture, wanted):
-            if "relu" + conv[4:] in wanted:
+        for conv, x in self._walk(picture, requested):
+            if "relu" + conv[4:] in requested:
                 features["relu" + conv[4:]] = x
-            if len(features) == len(wanted):
+            if len(features) == len(requested):
                 break
         return features
 

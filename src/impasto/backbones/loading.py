@@ -100,9 +100,9 @@ def _stored(
     if convention not in (None, *CONVENTIONS):
         raise InputError(f"convention {convention!r} is unknown: use caffe or torchvision")
     known = [
-        known
-        for known in map(WEIGHTS.__getitem__, record.weights)
-        if convention in (None, known.convention)
+        weight
+        for weight in map(WEIGHTS.__getitem__, record.weights)
+        if convention in (None, weight.convention)
     ]
     if record.file is not None and weights in (None, "random"):
         path = record.file
@@ -117,8 +117,8 @@ def _stored(
             raise InputError(
                 f"there are no {kind} weights of {record.name}: see `impasto backbones`"
             )
-        here = [weight for weight in known if find(weight)]
-        chosen = (here or [weight for weight in known if weight.pinned] or known)[0]
+        cached = [weight for weight in known if find(weight)]
+        chosen = (cached or [weight for weight in known if weight.pinned] or known)[0]
         path = fetch(chosen, progress=progress)
         convention = chosen.convention
     else:

@@ -150,16 +150,16 @@ class ResNet(Backbone):
 
     def smoothing(self, smooth: Smooth | Mapping[str, Smooth]) -> dict[str, Smooth]:
         """What is done at every tap; see the class."""
-        given: Mapping[str, Smooth]
+        by_stage: Mapping[str, Smooth]
         if isinstance(smooth, str):
-            given = dict.fromkeys(self.sizes, smooth)
+            by_stage = dict.fromkeys(self.sizes, smooth)
         else:
             self.check(smooth)
-            given = smooth
-        for how in given.values():
+            by_stage = smooth
+        for how in by_stage.values():
             if how not in get_args(Smooth):
                 raise InputError(f"smooth {how!r} is unknown: use none, scale or softmax")
-        return {tap: given.get(tap, "none") for tap in self.sizes}
+        return {tap: by_stage.get(tap, "none") for tap in self.sizes}
 
     def _further(self) -> list[str]:
         return [",".join(self.smooth.values())]
@@ -289,8 +289,8 @@ def build_resnet(
     state = net.state_dict()
     taps = ["conv1"]
     for tap in net.every_tap[1:]:
-        own = [key for key in state if key.startswith(f"layer{tap[2:]}.")]
-        if not all(key in found or key.endswith("num_batches_tracked") for key in own):
+        keys = [key for key in state if key.startswith(f"layer{tap[2:]}.")]
+        if not all(key in found or key.endswith("num_batches_tracked") for key in keys):
             break
         taps.append(tap)
     for key, wanted in state.items():

@@ -1,4 +1,7 @@
-"""Activations brought to unit mean over photographs, of trained weights and of random ones."""
+"""Scale a backbone so that its channels have mean activation 1 over photographs.
+
+Then loss weights can be compared between layers and networks. Also here: random weights.
+"""
 
 from __future__ import annotations
 
@@ -114,12 +117,12 @@ def bring_to_unit_mean(net: Backbone, photos: Path | None = None) -> None:
 
 
 def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:
-    """Measured with max pooling and replicated edges, whatever is used afterwards; kept."""
+    """Means from the cache, else measured with max pooling and replicate padding, and cached."""
     path = home() / f"unit-means-{net.name}-{digest(net)}-{scaled_by}.safetensors"
-    wanted = {tap for tap in net.taps if not tap.startswith("conv") or tap == "conv1"}
+    taps = {tap for tap in net.taps if not tap.startswith("conv") or tap == "conv1"}
     with suppress(InputError):  # absent or damaged: measured anew
         means = load_tensors(path)[0]
-        if set(means) == wanted:
+        if set(means) == taps:
             return means
     means = net.unit_means(photographs(photos))
     with suppress(InputError):  # a read-only cache costs a few seconds next time, nothing else

@@ -205,8 +205,8 @@ def build_vgg(
             found[f"conv{block}_{position}"] = index
             index += 2  # convolution, ReLU
         index += 1  # pooling
-    there = itertools.takewhile(lambda conv: f"{prefix}{found[conv]}.weight" in tensors, found)
-    found = {conv: found[conv] for conv in there}
+    available = itertools.takewhile(lambda conv: f"{prefix}{found[conv]}.weight" in tensors, found)
+    found = {conv: found[conv] for conv in available}
     depths = Counter(int(conv[4]) for conv in found)
     widths = [full[block - 1][:depth] for block, depth in depths.items()]
     if not found:

@@ -1,4 +1,4 @@
-"""What there is, and how something was made: commands that only tell, or draw samples."""
+"""Commands that print information (methods, backbones, settings, doctor) or write samples."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["backbones", "doctor", "methods", "samples", "show"]
 
 def show(
     picture: Annotated[Path, typer.Argument(help="A picture that impasto wrote.")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print how a picture was made.
+    """Print the settings with which a picture was made.
 
     Examples:
 
@@ -89,7 +89,7 @@ def backbones() -> None:
 
 
 def doctor() -> None:
-    """Tell what a bug report needs: versions, devices, what auto takes and why, what is missing.
+    """Print what a bug report needs: versions, devices, the choice of auto, what is missing.
 
     It needs no network, writes nothing, and names your home folder ~. Its exit code is always 0.
 
@@ -106,7 +106,7 @@ def doctor() -> None:
 
 
 def samples(
-    folder: Annotated[Path, typer.Argument(help="Where to write them; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; created if missing.")],
     size: Annotated[int, typer.Option(help="Height in pixels; the width is 4/3 of it.")] = 768,
     seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 0,
     photos: Annotated[

@@ -1,4 +1,4 @@
-"""Experiments: comparisons, sweeps, reconstructions, and how much is left of a photograph."""
+"""Experiments: comparisons, sweeps, reconstructions, and the loss of content over rounds."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def compare(
         str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
     ] = "compact",
     judge_weights: Annotated[
-        Path | None, typer.Option(help="A file of weights for the judge, or imagenet (default).")
+        Path | None, typer.Option(help="Weights of the judge: a file, or imagenet (default).")
     ] = None,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photographs to bring VGG to unit mean with.")
     ] = None,
     **options: Any,
 ) -> None:
-    """Every method on every pair of pictures: figures, a sheet, a scatter and a page of it all.
+    """Run every method on every pair of pictures: figures, a sheet, a scatter plot and a page.
 
     What OUT holds is not made again: an interrupted comparison goes on, and further methods or
     pictures join it.
@@ -98,7 +98,7 @@ def sweep(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="TOML with all this; see recipes/sweeps/. --vary and --set go before."),
+        typer.Option(help="TOML with all of this; see recipes/sweeps/. --vary, --set override it."),
     ] = None,
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="See `impasto methods`. Default: gatys.")
@@ -114,7 +114,7 @@ def sweep(
         ),
     ] = None,
 ) -> None:
-    """One picture under every combination of some options: a sheet, a table, the losses' curves.
+    """Render one picture with every combination of some options: a sheet, a table, loss curves.
 
     Options are those of `impasto stylize`. What OUT holds is not made again: an interrupted sweep
     goes on, and further values join it.
@@ -176,9 +176,9 @@ def sweep(
 
 @typed(SEEING)
 def reconstruct(
-    picture: Annotated[Path, typer.Argument(help="To be seen by the network.")],
+    picture: Annotated[Path, typer.Argument(help="The picture to reconstruct.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
-    kind: Annotated[str, typer.Option(help="content or style.")] = "content",
+    kind: Annotated[str, typer.Option(help="Reconstruct content or style.")] = "content",
     backbone: Annotated[
         str, typer.Option(help="compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.")
     ] = "compact",
@@ -197,13 +197,13 @@ def reconstruct(
         typer.Option(help="Such as relu2_1,relu4_1. Default: relu1_1 to relu5_1, or conv1 to rb4."),
     ] = None,
     size: Annotated[int, typer.Option(help="Short side in pixels.", min=32)] = 224,
-    iterations: Annotated[int, typer.Option(help="For each picture.", min=1)] = 200,
-    optimizer: Annotated[str, typer.Option(help="lbfgs or adam.")] = "lbfgs",
+    iterations: Annotated[int, typer.Option(help="Iterations for each picture.", min=1)] = 200,
+    optimizer: Annotated[str, typer.Option(help="The optimiser: lbfgs or adam.")] = "lbfgs",
     lr: Annotated[float | None, typer.Option(help="Learning rate; paper 5: adam, 0.05.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise and of random weights.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of noise and random weights.", min=0)] = 0,
     **options: Any,
 ) -> None:
-    """What each layer knows of a picture, from noise: a sheet of all layers by all weights.
+    """Reconstruct a picture from noise by each layer: a sheet of all layers by all weights.
 
     Examples:
 
@@ -262,11 +262,11 @@ def leak(
     styles: Annotated[Path, typer.Option(help="Folder of paintings, taken in turn.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
     methods: Annotated[str, typer.Option(help="all, or some of them: adain,wct.")] = "all",
-    rounds: Annotated[int, typer.Option(help="How often it is stylised.", min=1)] = 10,
+    rounds: Annotated[int, typer.Option(help="Number of stylisations.", min=1)] = 10,
     size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
     **options: Any,
 ) -> None:
-    """Stylise a photograph again and again: how much of it is left, by method.
+    """Stylise a photograph again and again, and measure how much of it is left, by method.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Styles: stored for the methods that take any painting, learnt well by one, and by name."""
+"""`impasto style`, `impasto learn`, `impasto styles`: store, learn and list styles."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def style(
         list[str] | None,
         typer.Option(
             "--for",
-            help="A method that it is for, which makes a smaller file; may be repeated. Default: "
+            help="Store only for this method, in a smaller file; may be repeated. Default: "
             "every method that takes any painting.",
         ),
     ] = None,
@@ -112,10 +112,10 @@ def learn(
         typer.Option(help="Folder of photographs to learn on. Default: free sample photographs."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="How long, about. Default: 5, enough on two cores.")
+        float | None, typer.Option(help="Approximate minutes. Default: 5, enough on two cores.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="So many steps instead of minutes.", min=0)
+        int | None, typer.Option(help="Number of steps, instead of minutes.", min=0)
     ] = None,
     size: Annotated[
         int,
@@ -124,14 +124,14 @@ def learn(
     mixable: Annotated[
         bool,
         typer.Option(
-            "--mixable", help="Leave the last layers alone, so that it mixes with others."
+            "--mixable", help="Do not train the last layers, so that the style can be mixed."
         ),
     ] = False,
     model: Annotated[
         Path | None,
         typer.Option(help="A model made by `impasto train ghiasi`, instead of the bundled one."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of crops and noise.", min=0, max=2**63 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of crops, noise.", min=0, max=2**63 - 1)] = 0,
     **options: Any,
 ) -> None:
     """Learn one painting well: a file that method ghiasi takes wherever a painting is given.
@@ -198,13 +198,13 @@ def styles(
     ] = None,
     kind: Annotated[str | None, typer.Option(help=KIND.help, metavar=KIND.kind.metavar)] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="A picture to write: --photo in every style.")
+        Path | None, typer.Option(help="Write a picture that shows --photo in every style.")
     ] = None,
     photo: Annotated[
-        Path | None, typer.Option(help="For the sheet. Default: a free sample photograph.")
+        Path | None, typer.Option(help="Photograph of the sheet. Default: a free sample.")
     ] = None,
 ) -> None:
-    """List the styles that there are by name.
+    """List the styles that can be used by name.
 
     Those of every method that looks at paintings as ghiasi and gatys do, and what method johnson
     has learnt; with --model or --kind, what that network of johnson has learnt alone.
@@ -261,11 +261,11 @@ def _write_sheet(
     def small(picture: Tensor) -> Tensor:
         return resize(picture, fit(height, width, THUMB))
 
-    made = [("photograph", small(seen))]
+    tiles = [("photograph", small(seen))]
     with running("", "ending without the sheet") as work:
         for number, (name, style) in enumerate(styles.items()):
             if work.show(number, len(styles), label=name):
                 stop("interrupted")
-            made.append((name, small(method(seen, method.prepare([style])))))
-    columns = min((6, 5, 4), key=lambda count: -len(made) % count)  # the fewest gaps
-    write(sheet, labelled(made, columns), quality=80)
+            tiles.append((name, small(method(seen, method.prepare([style])))))
+    columns = min((6, 5, 4), key=lambda count: -len(tiles) % count)  # the fewest gaps
+    write(sheet, labelled(tiles, columns), quality=80)

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "stylize"]
 
-HELP = """Render photographs in the manner of one painting or several.
+HELP = """Render photographs in the style of one painting or several.
 
-The first picture is the content, the others are styles, which are mixed; with --style, all pictures
+The first picture is the content. The others are styles, which are mixed. With --style, all pictures
 are contents. A style is a painting, a file made by `impasto style` or `impasto learn`, or a name
-that `impasto styles` lists. A folder as content means every picture in it; as style, a picture by
-each. - is standard input, and -o - standard output.
+that `impasto styles` lists. A folder of contents: every picture in it is rendered; of styles: one
+result for each. - is standard input; -o - is standard output.
 
 Examples:
 
@@ -53,7 +53,7 @@ impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
 impasto stylize photo.jpg starry_night -o out.png --method johnson
 impasto stylize photo.jpg painting.jpg -o bold.png --brush 2
 """
-LEARNT_FILES = (".style", ".safetensors")  # which, as names, are no photographs
+LEARNT_FILES = (".style", ".safetensors")  # endings of files that cannot be photographs
 
 
 @typed(Controls, Saving, of_methods(), experts=("preview",))
@@ -62,7 +62,7 @@ def stylize(
         list[str],
         typer.Argument(
             metavar="CONTENT STYLE...",
-            help="Files and folders; of styles also names.",
+            help="Files and folders; styles may be names.",
         ),
     ],
     out: Annotated[
@@ -77,15 +77,11 @@ def stylize(
     ] = NAME,
     recursive: Annotated[
         bool,
-        typer.Option(
-            "--recursive", "-r", help="Folders with all below them.", rich_help_panel=PICTURES
-        ),
+        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=PICTURES),
     ] = False,
     skip_existing: Annotated[
         bool,
-        typer.Option(
-            "--skip-existing", help="Leave out what is made already.", rich_help_panel=PICTURES
-        ),
+        typer.Option("--skip-existing", help="Skip results that exist.", rich_help_panel=PICTURES),
     ] = False,
     preview: Annotated[
         int | None,
@@ -118,7 +114,7 @@ def stylize(
     like: Annotated[
         Path | None,
         typer.Option(
-            help="Set as for this picture; options beside it go before.",
+            help="Use this picture's settings; other options override them.",
             metavar="PICTURE",
             rich_help_panel=STYLE,
         ),
@@ -129,7 +125,7 @@ def stylize(
     """Help is HELP."""
     from ..transfer import check_controls
 
-    record, controls, saving, own = _chosen(method, like, given_of(options))
+    record, controls, saving, method_options = _chosen(method, like, given_of(options))
     _check_preview(preview, record, controls, saving, out)
     if saving.keep_gps and not saving.metadata:
         raise InputError("--keep-gps and --no-metadata: choose one of them")
@@ -137,13 +133,13 @@ def stylize(
     learnt, weighted = record.learns_styles, controls.weights is not None
     inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
     planned = plan(inputs, out)
-    made = _made_before(inputs, planned)
-    if made:
-        inputs = inputs.without(made)
+    finished = _made_before(inputs, planned)
+    if finished:
+        inputs = inputs.without(finished)
         planned = plan(inputs, out)
     targets = [job.target for job in planned if job.target is not None]
     sent = 0 if STANDARD in (*pictures, *(style or ())) else None
-    files = [value for value in own.values() if isinstance(value, (str, Path))]
+    files = [value for value in method_options.values() if isinstance(value, (str, Path))]
     check_apart(targets, [*inputs.files, *files, like, sent])
     if not (style or weighted or learnt):
         _warn_of_mixture(inputs)
@@ -159,7 +155,7 @@ def stylize(
     batch = Batch(len(jobs), saving, preview)
     jobs = batch.writable(jobs)
     begin()
-    transfer = _Transfers(record.name, controls, own)
+    transfer = _Transfers(record.name, controls, method_options)
     if len(inputs.styles) == 1:
         transfer(jobs[0].styles)  # what a style lacks that all have is said once
     for note in [transfer.method.settings["device"], *transfer.method.notes]:
@@ -190,16 +186,18 @@ def _chosen(
     )
     declared = Saving.declared()
     saving = values_of(declared, {name: typed[name] for name in declared if name in typed})
-    own = dict(record.Options.declared())
+    declared_options = dict(record.Options.declared())
     rest = {n: v for n, v in typed.items() if n not in (*Controls.declared(), *declared)}
     if controls.refine is None:
         check_options(f"method {record.name}", record, rest, flag_of)
     else:
         gatys = METHODS["gatys"].Options.declared()
-        own = {name: each for name, each in gatys.items() if name in REFINED} | own
-        check_options(f"method {record.name} with a refinement", own, rest, flag_of)
-    options = {name: value for name, value in before.items() if name in own}
-    return record, controls, Saving(**saving), options | values_of(own, rest)
+        declared_options = {
+            name: each for name, each in gatys.items() if name in REFINED
+        } | declared_options
+        check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
+    options = {name: value for name, value in before.items() if name in declared_options}
+    return record, controls, Saving(**saving), options | values_of(declared_options, rest)
 
 
 def _check_preview(
@@ -237,8 +235,8 @@ def _warn_of_mixture(inputs: Inputs) -> None:
 def _made_before(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
     """Results of an earlier run that lie in a folder that was named: they are no photographs."""
     targets = {identity(job.target) for job in planned if job.target is not None} - {None}
-    there = {path for path in inputs.listed if identity(path) in targets}
-    return {path for path in there if settings_of(path)}
+    targeted = {path for path in inputs.listed if identity(path) in targets}
+    return {path for path in targeted if settings_of(path)}
 
 
 class _Transfers:

@@ -105,9 +105,9 @@ def train_method(
     precision: Annotated[
         str, typer.Option(help="auto, float32, bfloat16, or float16 (CUDA); mixed with float32.")
     ] = "auto",
-    devices: Annotated[int, typer.Option(help="Processes, each with a device.", min=1)] = 1,
-    nodes: Annotated[int, typer.Option(help="Machines.", min=1)] = 1,
-    strategy: Annotated[str, typer.Option(help="Lightning's, such as ddp.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes, one for each device.", min=1)] = 1,
+    nodes: Annotated[int, typer.Option(help="Number of machines.", min=1)] = 1,
+    strategy: Annotated[str, typer.Option(help="Lightning strategy, such as ddp.")] = "auto",
     **options: Any,
 ) -> None:
     """Train a method's network on photographs and paintings.
@@ -235,8 +235,8 @@ def train_encoder(
     if backbone in BUNDLED:
         if pictures or adversarial is not None:
             raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
-        wanted = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
-        missing = [flag for flag, given in (wanted | {"--recipe": recipe}).items() if not given]
+        required = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
+        missing = [flag for flag, given in (required | {"--recipe": recipe}).items() if not given]
         if missing:
             raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
     elif not pictures:

@@ -1,4 +1,4 @@
-"""Where and how precisely to compute, and what of the process that concerns."""
+"""The device and the precision of the computation, its memory, and checks of the process."""
 
 from .choice import (
     bfloat16_units,

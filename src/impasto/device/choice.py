@@ -1,4 +1,4 @@
-"""Where and how precisely to compute: by name, or the best that there is."""
+"""Choose the device and the precision: by name, or the best one available."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def choose_device(name: str = "auto") -> torch.device:
     """The named device, or the best one: CUDA, then MPS, then CPU.
 
-    Where ``auto`` passes over a card that is there, a warning says once why.
+    If ``auto`` cannot use a card of this machine, one warning says why.
 
     Raises:
-        InputError: for a name that torch does not know, a device that is not there or that this
-            torch cannot compute on, or one that a forked process cannot use.
+        InputError: for an unknown name, a device that is missing or that this torch cannot use, or
+            one that a forked process cannot use.
     """
     if not isinstance(name, str):
         raise InputError(f"device: a {type(name).__name__} where a name belongs: such as auto, cpu")
@@ -75,11 +75,15 @@ def obstacle(index: int) -> str | None:
     built = set()
     for arch in torch.cuda.get_arch_list():
         kind, _, number = arch.partition("_")
-        own = _capability(number)
-        built.add(own)
+        built_for = _capability(number)
+        built.add(built_for)
         # What is built for one alone, such as 90a, serves no later one.
-        serves = own <= card and (kind == "compute" or own[0] == card[0]) and number[-1:] != "a"
-        if own == card or serves:
+        serves = (
+            built_for <= card
+            and (kind == "compute" or built_for[0] == card[0])
+            and number[-1:] != "a"
+        )
+        if built_for == card or serves:
             return None
     known = ", ".join(f"{major}.{minor}" for major, minor in sorted(built)) or "no card"
     return (
@@ -120,10 +124,10 @@ def _named(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {name!r} is not supported: use auto, cpu, cuda, cuda:1 or mps")
     if device.type == "cuda":
-        there = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+        available = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     else:
-        there = device.type == "cpu" or torch.backends.mps.is_available()
-    if not there:
+        available = device.type == "cpu" or torch.backends.mps.is_available()
+    if not available:
         why = missing_cuda() if device.type == "cuda" else None
         reason = f" ({why})" if why else ""
         raise InputError(f"device {name} is not there{reason}: use --device cpu, or auto to choose")

@@ -1,4 +1,4 @@
-"""How tensors lie on a device, in which precision it computes, and what comes back from it."""
+"""Memory layout and precision of tensors on a device, and copies to the host."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def mixed(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[An
 @contextmanager
 def unmixed() -> Iterator[None]:
     """Without autocast: the host may mix precisions, and here one was asked for."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     with ExitStack() as stack:
-        for kind in ("cpu", *(kind for kind in there if there[kind])):
+        for kind in ("cpu", *(kind for kind in available if available[kind])):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
@@ -113,13 +113,12 @@ _OLDER = ("allow_tf32", False)
 def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
     """A copy of a few numbers for the host, which does not wait for it; the result does.
 
-    To be asked for when the device has more to do, so that it never stands still: the numbers of
-    one step of a loop while the next is at work. Apple's GPUs have no copy that does not wait for
-    all that was asked of them.
+    Call the result later, when the device already has the next step of a loop to do, so that the
+    device never stands idle. Apple's GPUs have no copy that does not wait for all earlier work.
     """
     if numbers.device.type != "cuda":
-        kept = numbers.detach().clone()
-        return lambda: [float(number) for number in kept.tolist()]
+        snapshot = numbers.detach().clone()
+        return lambda: [float(number) for number in snapshot.tolist()]
     copy = numbers.detach().to("cpu", non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(numbers.device))

@@ -30,12 +30,12 @@ def available_memory(device: torch.device | None = None) -> int:
     """
     if device is not None and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free + kept)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
     if device is not None and device.type == "mps":
         used = torch.mps.current_allocated_memory()
-        kept = torch.mps.driver_allocated_memory() - used
-        shared = _free() + kept
+        cached = torch.mps.driver_allocated_memory() - used
+        shared = _free() + cached
         return int(max(0, min(torch.mps.recommended_max_memory() - used, shared)))
     libc = _tuned_glibc()
     if libc is not None:
@@ -86,12 +86,12 @@ def _addressed() -> int:
 def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
     """Raise InputError if a picture of ``size`` ``(H, W)`` needs more memory than there is."""
     needed = bytes_per_pixel * size[0] * size[1]
-    there = available_memory(device)
-    if needed > there:
-        side = int(min(size) * math.sqrt(there / needed) * 0.95)
+    available = available_memory(device)
+    if needed > available:
+        side = int(min(size) * math.sqrt(available / needed) * 0.95)
         raise InputError(
             f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{there / 2**30:.1f} GB are free: use --size {side} or smaller"
+            f"{available / 2**30:.1f} GB are free: use --size {side} or smaller"
         )
 
 

@@ -48,8 +48,8 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
     spread = _mean(guide.square(), REACH) - level.square()
     slope = (_mean(guide * change, REACH) - level * shift) / (spread.clamp_min(0) + EDGE)
     offset = _mean(shift - slope * level, REACH) - change
-    wanted = fine(_mean(slope, REACH)).mul_(light).add_(fine(offset))
-    return wanted.mul_(fine(flat)).add_(pictures)
+    target = fine(_mean(slope, REACH)).mul_(light).add_(fine(offset))
+    return target.mul_(fine(flat)).add_(pictures)
 
 
 def _reduced(x: Tensor, dim: int, count: int) -> Tensor:

@@ -135,12 +135,12 @@ def from_pil(image: Image.Image, label: str, wish: Wish, ours: bool = False) -> 
     _load(image, wish.accept_truncated)
     if (image.width, image.height) == (height, width):  # a TIFF: some versions turn it on loading
         height, width, full = width, height, full[::-1]
-    kept = meta.gather(image)
+    metadata = meta.gather(image)
     orientation = 1
     with suppress(Exception):  # a broken EXIF block is no reason to refuse the picture
         orientation = int(image.getexif().get(_ORIENTATION, 1))
     rows, has_alpha = _pil_rows(image, label)
-    return Raster(height, width, has_alpha, rows, orientation, kept, full, scale)
+    return Raster(height, width, has_alpha, rows, orientation, metadata, full, scale)
 
 
 def _pixel_bytes(image: Image.Image) -> int:
@@ -215,19 +215,19 @@ def from_png(stream: BinaryIO, label: str, wish: Wish) -> Raster:
     image.info.update(parts.info)
     height, width = image.height, image.width
     check_pixels(height, width, label, wish.max_pixels)
-    deep = parts.depth == 16 and parts.colour != 0
+    deep = parts.depth == 16 and parts.color != 0
     has_alpha = parts.key is not None or image.has_transparency_data
     need = height * width * _pixel_bytes(image) * (2 if deep else 1)
     check_memory(need + tensor_bytes(height, width, has_alpha, wish), height, width, label)
-    low = png.low_bytes(parts.stream, parts.colour) if deep else None
+    low = png.low_bytes(parts.stream, parts.color) if deep else None
     if low is not None:
         _load(low, wish.accept_truncated)
     parts.stream.seek(0)
-    if parts.colour != 4 or not deep:
+    if parts.color != 4 or not deep:
         image = PngImagePlugin.PngImageFile(parts.stream)
         image.info.update(parts.info)
         _load(image, wish.accept_truncated)
-    kept = meta.gather(image)
+    metadata = meta.gather(image)
     orientation = 1
     with suppress(Exception):
         orientation = int(image.getexif().get(_ORIENTATION, 1))
@@ -236,29 +236,29 @@ def from_png(stream: BinaryIO, label: str, wish: Wish) -> Raster:
         if key and parts.depth < 8:
             key = tuple(level * 255 // ((1 << parts.depth) - 1) for level in key)
         rows, has_alpha = _pil_rows(image, label, key)
-        return Raster(height, width, has_alpha, rows, orientation, kept)
+        return Raster(height, width, has_alpha, rows, orientation, metadata)
     rows, has_alpha = _deep_rows(image, low, parts)
-    return Raster(height, width, has_alpha, rows, orientation, kept)
+    return Raster(height, width, has_alpha, rows, orientation, metadata)
 
 
 def _deep_rows(
     high: Image.Image, low: Image.Image, parts: png.Chunks
 ) -> tuple[Callable[[int, int], Floats], bool]:
     """The rows of 16 bits a channel, of which there are two halves."""
-    convert = converter("L" if parts.colour == 4 else "RGB", parts.info.get("icc_profile"))
-    has_alpha = parts.colour in (4, 6)
+    convert = converter("L" if parts.color == 4 else "RGB", parts.info.get("icc_profile"))
+    has_alpha = parts.color in (4, 6)
 
     def rows(top: int, bottom: int) -> Floats:
         box = (0, top, low.width, bottom)
         lower = planes_of(low.crop(box)).astype(np.uint16)
-        if parts.colour == 4:
+        if parts.color == 4:
             levels = lower[::2] * 256 + lower[1::2]
         else:
             levels = planes_of(high.crop(box)).astype(np.uint16) * 256 + lower
         values = as_shares(levels, 65535)
         if convert:
-            colours = len(values) - has_alpha
-            values = np.concatenate([by_8_bits(values[:colours], convert), values[colours:]])
+            colors = len(values) - has_alpha
+            values = np.concatenate([by_8_bits(values[:colors], convert), values[colors:]])
         if parts.key is None:
             return values
         return np.concatenate([values, unlike(levels, parts.key)])
@@ -273,8 +273,8 @@ def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: Wish) -> 
     need = height * width * layout.bytes_per_pixel
     check_memory(need + tensor_bytes(height, width, bool(layout.extra), wish), height, width, label)
     samples = tiff.decode(stream, layout, wish.accept_truncated)
-    colours = 3 if layout.photometric == 2 else 1
-    used = samples[..., :colours]
+    colors = 3 if layout.photometric == 2 else 1
+    used = samples[..., :colors]
     if layout.kind == 3 and not np.isfinite(samples).all():  # an alpha may be what is not
         raise InputError(f"{label}: it holds NaN or infinity; replace them by numbers in 0..1")
     deepest = (1 << layout.bits) - 1
@@ -290,21 +290,21 @@ def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: Wish) -> 
     )
     opaque = {1: deepest, 2: deepest >> 1, 3: 1}[layout.kind] if fixed is None else fixed
     profile = layout.tags.get(34675)
-    convert = converter("RGB" if colours == 3 else "L", profile)
+    convert = converter("RGB" if colors == 3 else "L", profile)
 
     def rows(top: int, bottom: int) -> Floats:
         part = np.moveaxis(samples[top:bottom], 2, 0)
-        colour = as_shares(part[:colours], white)
-        alpha = as_shares(part[colours : colours + bool(layout.extra)], opaque).clip(0, 1)
+        color = as_shares(part[:colors], white)
+        alpha = as_shares(part[colors : colors + bool(layout.extra)], opaque).clip(0, 1)
         if layout.photometric == 0:
-            colour = 1 - colour
+            color = 1 - color
         if layout.extra == 1:
             with np.errstate(all="ignore"):
-                colour = np.where(alpha > 0, colour / alpha, np.float32(0))
-        colour = colour.clip(0, 1)
+                color = np.where(alpha > 0, color / alpha, np.float32(0))
+        color = color.clip(0, 1)
         if convert:
-            colour = by_8_bits(colour, convert)
-        return np.concatenate([colour, alpha]) if layout.extra else colour
+            color = by_8_bits(color, convert)
+        return np.concatenate([color, alpha]) if layout.extra else color
 
     orientation, kept = 1, None
     with suppress(Exception):

@@ -107,12 +107,12 @@ def fit(height: int, width: int, short_side: int) -> tuple[int, int]:
     return max(1, round(height * short_side / short)), max(1, round(width * short_side / short))
 
 
-def over(rgb: Any, alpha: Any, colour: Any) -> Any:
-    """`rgb` (3, H, W), in so far as `alpha` (1, H, W) is not 1, laid over `colour` (3, 1, 1)."""
-    return rgb * alpha + colour * (1 - alpha)
+def over(rgb: Any, alpha: Any, color: Any) -> Any:
+    """Blend `rgb` (3, H, W) by `alpha` (1, H, W) with a background `color` (3, 1, 1)."""
+    return rgb * alpha + color * (1 - alpha)
 
 
-def colour_of(background: str) -> Tensor:
+def color_of(background: str) -> Tensor:
     """(3, 1, 1), 0..1. Raises InputError for what is no colour."""
     try:
         found = ImageColor.getrgb(background)[:3]

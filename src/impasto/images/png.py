@@ -71,7 +71,7 @@ class Chunks:
     """What a PNG file holds.
 
     stream: a PNG file of what makes its pixels alone.
-    depth, colour: bits a channel, and the type of colour: 0 grey, 2 RGB, 3 palette, 4 and 6 with
+    depth, color: bits per channel, and the type of colour: 0 grey, 2 RGB, 3 palette, 4 and 6 with
     alpha.
     key: the levels of the transparent colour of types 0 and 2.
     info: profile, EXIF, dots per inch and texts, by Pillow's names.
@@ -79,7 +79,7 @@ class Chunks:
 
     stream: BinaryIO
     depth: int
-    colour: int
+    color: int
     key: tuple[int, ...] | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
@@ -89,19 +89,19 @@ def chunks(stream: BinaryIO) -> Chunks:
     parts: list[tuple[int, int] | bytes] = [SIGNATURE]
     found: dict[bytes, bytes] = {}
     info: dict[str, Any] = {}
-    depth, colour = 8, 2
+    depth, color = 8, 2
     stream.seek(len(SIGNATURE))
     while len(head := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
         start = stream.tell()
-        if name in _PIXELS or (name == b"tRNS" and colour == 3):
+        if name in _PIXELS or (name == b"tRNS" and color == 3):
             last = parts[-1]
             if isinstance(last, tuple) and last[0] + last[1] == start - 8:
                 parts[-1] = (last[0], last[1] + length + 12)
             else:
                 parts.append((start - 8, length + 12))
             if name == b"IHDR":
-                depth, colour = stream.read(10)[8:10]
+                depth, color = stream.read(10)[8:10]
         elif name in (b"tRNS", b"iCCP", b"eXIf", b"pHYs"):
             found.setdefault(name, stream.read(min(length, _LONGEST)))
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
@@ -124,10 +124,10 @@ def chunks(stream: BinaryIO) -> Chunks:
             info["dpi"] = (across * 0.0254, down * 0.0254)
     clear: tuple[int, ...] | None = None
     values = found.get(b"tRNS", b"")
-    if colour in (0, 2) and len(values) >= (2 if colour == 0 else 6):
-        samples = struct.unpack(">H" if colour == 0 else ">3H", values[: 2 if colour == 0 else 6])
+    if color in (0, 2) and len(values) >= (2 if color == 0 else 6):
+        samples = struct.unpack(">H" if color == 0 else ">3H", values[: 2 if color == 0 else 6])
         clear = tuple(level & ((1 << depth) - 1) for level in samples)
-    return Chunks(io.BufferedReader(Parts(stream, parts)), depth, colour, clear, info)
+    return Chunks(io.BufferedReader(Parts(stream, parts)), depth, color, clear, info)
 
 
 def inflate(data: bytes) -> bytes:
@@ -149,14 +149,14 @@ def _text(name: bytes, data: bytes) -> tuple[str, str]:
     return key.decode("latin-1"), (inflate(rest) if compressed else rest).decode("utf-8")
 
 
-def low_bytes(stream: BinaryIO, colour: int) -> Image.Image:
+def low_bytes(stream: BinaryIO, color: int) -> Image.Image:
     """The lower half of the 16 bits a channel of which Pillow keeps the upper half only.
 
     Of grey with alpha, both halves: grey, its lower half, alpha, its lower half.
     """
     stream.seek(0)
     image = PngImagePlugin.PngImageFile(stream)
-    raw = {2: "RGB;16L", 4: "RGBA", 6: "RGBA;16L"}[colour]
+    raw = {2: "RGB;16L", 4: "RGBA", 6: "RGBA;16L"}[color]
     image.tile = [(*tile[:3], raw) for tile in image.tile]  # type: ignore[misc]
     return image
 

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 class Wish:
     """What the caller of `read` asked for."""
 
-    colour: Floats
+    color: Floats
     size: int | None
     most_pixels: int | None
     max_pixels: int | None
@@ -98,13 +98,13 @@ def assemble(raster: Raster, label: str, name: str, wish: Wish) -> Picture:
     for top in range(0, size[0], rows):
         edges = down[top : top + rows + 1]
         part = raster.rows(int(edges[0]), int(edges[-1]))
-        here = slice(top, top + len(edges) - 1)
+        rows_slice = slice(top, top + len(edges) - 1)
         if stored_alpha is not None:
             part, clear = part[:-1], part[-1:]
             opaque = opaque and bool(clear.min() >= 1)
-            part = over(part, clear, wish.colour)
-            stored_alpha[:, here] = _means(clear, edges, across)
-        stored_rgb[:, here] = _means(part, edges, across)
+            part = over(part, clear, wish.color)
+            stored_alpha[:, rows_slice] = _means(clear, edges, across)
+        stored_rgb[:, rows_slice] = _means(part, edges, across)
     planes = [rgb] if alpha is None or opaque else [rgb, alpha]
     if wish.size is not None and full != size:
         # In its own pixels; a decoder makes whole ones of what is left at the edges.

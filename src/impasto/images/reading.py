@@ -17,7 +17,7 @@ from . import metadata as meta
 from . import png, tiff
 from .arrays import from_array, from_tensor
 from .decoders import from_pil, from_png, from_tiff, kind_of, opened
-from .picture import Picture, Source, colour_of, decoding
+from .picture import Picture, Source, color_of, decoding
 from .places import open_file
 from .quiet import quiet
 from .raster import Wish, assemble
@@ -57,8 +57,8 @@ def read(
     for what, value in (("size", size), ("most-pixels", most_pixels), ("max-pixels", max_pixels)):
         if value is not None:
             check_whole(what, value)
-    colour = colour_of(background).numpy()
-    wish = Wish(colour, size, most_pixels, max_pixels, accept_truncated)
+    color = color_of(background).numpy()
+    wish = Wish(color, size, most_pixels, max_pixels, accept_truncated)
     with quiet():
         if isinstance(source, Image.Image):
             file = getattr(source, "filename", "") or ""

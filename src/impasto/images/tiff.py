@@ -84,13 +84,13 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
     samples, photometric = whole(277, 1), whole(262, 1)
     bits = tags.get(258, (1,))
     kinds = tags.get(339, (1,))
-    colours = 3 if photometric == 2 else 1
+    colors = 3 if photometric == 2 else 1
     if photometric not in (0, 1, 2):
         return None
     planar = whole(284, 1) == 2 and samples > 1
     if not planar and max(bits) <= 8 and set(kinds) <= {1, 4} and _pillow_has(stream):
         return None
-    extras = tags.get(338, (2,) if samples == colours + 1 else (0,))
+    extras = tags.get(338, (2,) if samples == colors + 1 else (0,))
     found = Layout(
         tags,
         "<" if tags._endian == "<" else ">",
@@ -100,7 +100,7 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
         bits[0],
         kinds[0] if kinds[0] in (2, 3) else 1,
         photometric,
-        (extras[0] if extras and extras[0] in (1, 2) else 0) if samples > colours else 0,
+        (extras[0] if extras and extras[0] in (1, 2) else 0) if samples > colors else 0,
         planar,
         whole(259, 1),
         whole(317, 1),
@@ -111,7 +111,7 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
     if len({*bits}) > 1 or len({*kinds}) > 1 or not 1 <= found.bits <= 64 or not fits:
         sorts = ", ".join(map(str, bits[:4]))
         raise InputError(f"{label}: a TIFF of {sorts} bits a sample; save it with 8 or 16")
-    if samples < colours or samples > 64 or whole(266, 1) != 1:
+    if samples < colors or samples > 64 or whole(266, 1) != 1:
         raise InputError(f"{label}: a TIFF with an unusual layout; save it with 8 bits a channel")
     odd = found.bits not in (8, 16, 32, 64)
     if found.predictor not in (1, 2, 3) or (odd and (found.predictor != 1 or found.bits > 32)):

@@ -19,7 +19,7 @@ from . import png, tiff
 from .picture import (
     Metadata,
     Picture,
-    colour_of,
+    color_of,
     levels,
     over,
     resize,
@@ -116,7 +116,7 @@ def _encoded(
 ) -> bytes:
     if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
         raise InputError(f"quality is {quality!r}: must be a whole number, 1 to 100")
-    colour = colour_of(background)
+    color = color_of(background)
     rgb = rgb.detach().cpu().float()
     if rgb.numel() == 0 or rgb.shape[-3:-2] != (3,) or rgb.shape[:-3] not in ((), (1,)):
         raise InputError(f"{label}: cannot write shape {tuple(rgb.shape)}; give (3, H, W)")
@@ -135,7 +135,7 @@ def _encoded(
         _check_finite(alpha, "alpha", label)
         alpha = resize(alpha, size)
         if kind not in KEEPS_ALPHA:
-            rgb, alpha = over(rgb, alpha, colour), None
+            rgb, alpha = over(rgb, alpha, color), None
     if not metadata:
         settings = source = None
     try:

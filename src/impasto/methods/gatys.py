@@ -285,8 +285,8 @@ class Gatys(Face):
             return resize(self.start, (content.shape[-2], content.shape[-1]))
         if self.start == "recoloured":
             # A tenth of the content stays, so that the start is not flat where the style is.
-            recoloured = match(content, style.color, "monge")
-            return content.lerp(recoloured, 0.9 * min(strength, 1.0))
+            recolored = match(content, style.color, "monge")
+            return content.lerp(recolored, 0.9 * min(strength, 1.0))
         if self.start == "content":
             return content
         if self.start == "grey":

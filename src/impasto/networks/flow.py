@@ -243,8 +243,8 @@ class Coupling(nn.Module):
         return F.relu(self.second(y), inplace=True)
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        one, two = x.chunk(2, 1)
-        return (two, one) if self.swap else (one, two)
+        first, second = x.chunk(2, 1)
+        return (second, first) if self.swap else (first, second)
 
 
 def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:

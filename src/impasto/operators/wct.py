@@ -88,8 +88,8 @@ def wct(
     matrix, mean, style_mean = _map(content, style, variant, noise)
     wide = torch.promote_types(features.dtype, torch.float32)
     matrix, mean, style_mean = (t.to(features.device, wide) for t in (matrix, mean, style_mean))
-    coloured = matrix @ (features.flatten(-2).to(wide) - mean) + style_mean
-    out = coloured.reshape(features.shape).to(features.dtype)
+    colored = matrix @ (features.flatten(-2).to(wide) - mean) + style_mean
+    out = colored.reshape(features.shape).to(features.dtype)
     return out if strength == 1 else features + strength * (out - features)
 
 

@@ -61,15 +61,15 @@ class Option:
     """One option as it is declared.
 
     Attributes:
-        name: in Python.
-        default: None where what is right depends on something else; the help says on what.
-        kind: see :class:`Kind`.
-        help: a line or two, for every reader.
-        group: in which it is listed.
-        expert: most people never need it: the first help leaves it out.
-        none: None is a value too, typed ``none``; so it is where it is the default.
-        recorded: it belongs to the record in a picture, from which the picture can be made again;
-            not so the device, or where files are.
+        name: name in Python.
+        default: default value; None if it depends on something else, which the help names.
+        kind: type and range, see :class:`Kind`.
+        help: description of one or two lines, for every reader.
+        group: group of the help in which it is listed.
+        expert: most people never need it: only the long help lists it.
+        none: None is a valid value, typed ``none``; always true if None is the default.
+        recorded: the value is recorded in pictures, so that they can be made again. Devices and
+            folders are not recorded.
     """
 
     name: str
@@ -112,8 +112,8 @@ def option(
     """A field of a set of :class:`Options`; for the arguments see :class:`Option`."""
     none = none or default is None
     declared = Option("", default, kind, help, group, expert, none, recorded)
-    made: Any = field(default=default, metadata={"option": declared})
-    return made  # type: ignore[no-any-return]
+    declaration: Any = field(default=default, metadata={"option": declared})
+    return declaration  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Options:
     """A set of options with their values, checked.
 
     Attributes:
-        gone: option of an earlier version -> what took its place; the next version forgets it.
+        gone: option of an earlier version -> its replacement, as text; kept for one version.
 
     Raises:
         InputError: for a value of another type, or out of its range.
@@ -154,20 +154,20 @@ class Options:
 
     @classmethod
     def of(cls: type[AnyOptions], who: str, values: Mapping[str, Any]) -> AnyOptions:
-        """The set with these values.
+        """Make the set with these values.
 
         Args:
-            who: has these options, for messages.
-            values: by name.
+            who: the method or command that has these options, for messages.
+            values: values by name.
 
         Raises:
-            InputError: also for an option that there is not.
+            InputError: also for an unknown option.
         """
         check_known(who, cls.declared(), values, gone=cls.gone)
         return cls(**values)
 
     def record(self) -> dict[str, Any]:
-        """Names and values for the record in a picture: plain, of a file its name alone."""
+        """Names and plain values for the record in a picture; of a file only its name."""
         return {
             name: _plain(getattr(self, name))
             for name, declared in self.declared().items()
@@ -179,7 +179,7 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def again(cls: type[Options], name: str, **changes: Any) -> Any:
-    """An option of another set once more, with some of its attributes changed."""
+    """Declare an option of another set again, with some attributes changed."""
     declared = replace(cls.declared()[name], **changes)
     return field(default=declared.default, metadata={"option": declared})
 
@@ -198,14 +198,15 @@ def check_known(
     gone: Mapping[str, str] | None = None,
     elsewhere: Callable[[str], str] = lambda name: "",
 ) -> None:
-    """Raise InputError for an option that is not known.
+    """Raise InputError for an unknown option.
 
     Args:
-        who: does not know it, for the message.
-        known, names: of options that there are, and of those to be checked.
-        spelled: how the message writes a name.
+        who: the method or command that the message names.
+        known: names of the known options.
+        names: names to check.
+        spelled: writes a name for the message.
         gone: see :class:`Options`.
-        elsewhere: who else has an option of that name, in words; nothing if nobody has.
+        elsewhere: returns text that names other owners of such an option; empty if there are none.
     """
     known = list(known)
     for name in names:
@@ -217,14 +218,14 @@ def check_known(
 
 
 def hint_of(name: str, known: Iterable[str]) -> str:
-    """What may be meant by a name that is not known, for the end of a message."""
+    """The end of a message about an unknown name: the name that was probably meant."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {close[0]!r}?" if close else f": use one of {', '.join(known)}"
 
 
 def takes(options: type[Options]) -> Callable[[AnyClass], AnyClass]:
-    """A decorator of classes whose ``**options`` are those: it shows in their signature."""
+    """A decorator of classes that take ``**options``: their signature lists the options."""
 
     def decorate(cls: AnyClass) -> AnyClass:
         cls.__signature__ = signature_of(cls, options)  # type: ignore[attr-defined]
@@ -234,7 +235,7 @@ def takes(options: type[Options]) -> Callable[[AnyClass], AnyClass]:
 
 
 def signature_of(function: Callable[..., Any], *sets: type[Options]) -> Signature:
-    """The signature of ``function`` with the options of ``sets`` in the place of ``**options``."""
+    """The signature of ``function``, with the options of ``sets`` in place of ``**options``."""
     own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
     further = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)

@@ -57,16 +57,16 @@ def swirls(sheet: Sheet) -> Array:
         paths = trace(sheet, points, flow, length * sheet.uniform(0.6, 1.15, count))
         marks = brushed(sheet, paths, half * sheet.uniform(0.6, 1.0, count))
         t = np.clip(sheet.at(tone, points) + 0.13 * sheet.normal(count), 0, 1)
-        colour = ramp(t, "10143f 1a2a78 1f4aa8 2f7cc4 6fb3d2 d9e6e0")
+        color = ramp(t, "10143f 1a2a78 1f4aa8 2f7cc4 6fb3d2 d9e6e0")
         heat = sheet.at(warm, points) + 0.10 * sheet.normal(count)
         gold = ramp(np.clip(heat, 0, 1), "3c6f86 8f8a4a c4882a e9b41f f7d54a fdf3c4")
-        colour = blend(colour, gold, eased(heat, 0.22, 0.42))
+        color = blend(color, gold, eased(heat, 0.22, 0.42))
         ochre = ramp(sheet.uniform(0, 1, count), "a8702c d9a03a e6c98a")
-        colour = blend(colour, ochre, sheet.at(thread, points) * (sheet.uniform(0, 1, count) < 0.6))
-        colour += 0.035 * sheet.normal(count, 3)
+        color = blend(color, ochre, sheet.at(thread, points) * (sheet.uniform(0, 1, count) < 0.6))
+        color += 0.035 * sheet.normal(count, 3)
         hair = bristles(sheet, marks, count, half * 900)
         shade = (hair - 0.5) * 0.28
-        paint[marks.where] = colour[marks.stroke] * (1 + shade[:, None]) + 0.10 * shade[:, None]
+        paint[marks.where] = color[marks.stroke] * (1 + shade[:, None]) + 0.10 * shade[:, None]
         rim = np.abs(marks.across) ** 3  # the brush pushes paint to its sides, and leaves a crest
         crest = eased(marks.along, 0.75, 0.97)
         body = (1 - rim**3) * (0.45 + 0.55 * hair + 0.3 * rim + 0.3 * crest)
@@ -141,10 +141,10 @@ def stained_glass(sheet: Sheet) -> Array:
     ]  # fmt: skip
     key = np.where(plain | (zone == 0), 0, cell) * 7919 + part * 104729 + zone * 1299709
     dice = sheet.uniform(0, 1, (4096, 5))[key % 4096]
-    colour = np.empty((*key.shape, 3), np.float32)
+    color = np.empty((*key.shape, 3), np.float32)
     for k, codes in enumerate(palettes):
         inside = zone == k
-        colour[inside] = ramp(dice[inside, 0], codes)
+        color[inside] = ramp(dice[inside, 0], codes)
     # the glass: brighter to one side, streaked one of two ways, seedy, with dark paint at its edges
     centre = seeds[cell]
     lean = (x - centre[..., 0]) * (dice[..., 1] - 0.5) + (y - centre[..., 1]) * (dice[..., 2] - 0.5)
@@ -159,7 +159,7 @@ def stained_glass(sheet: Sheet) -> Array:
     hatch = eased(np.sin(across + 3 * swirl), 0.2, 0.9)
     painted = np.clip(edge * 1.5 + 0.5 * sheet.noise(14, 3) * edge, 0, 1)
     value *= 1 - 0.48 * painted * (0.75 + 0.25 * hatch) - 0.10 * hatch * (dice[..., 3] < 0.35)
-    glass = colour * np.clip(value, 0.12, 1.4)[..., None]
+    glass = color * np.clip(value, 0.12, 1.4)[..., None]
     glass += 0.42 * np.clip(value - 0.95, 0, 1)[..., None]
     glass = np.where(eased(sheet.noise(110, 1), 2.1, 2.5)[..., None] > 0.5, glass * 1.25, glass)
     wobble = 1 + 0.14 * sheet.noise(30, 2)
@@ -217,26 +217,26 @@ def pointillism(sheet: Sheet) -> Array:
     height = np.zeros(sheet.h * sheet.w, np.float32)
     for half, count in ((0.0095, 4500), (0.0068, 9000), (0.0046, 15000), (0.0030, 14000)):
         points = sheet.scatter(count)
-        colour = _divide(sheet, sheet.at(scene, points))
+        color = _divide(sheet, sheet.at(scene, points))
         angle = sheet.at(lean, points) + 0.35 * sheet.normal(count)
         reach = half * sheet.uniform(0.75, 1.35, count)[:, None, None]
         step = np.stack([np.cos(angle), np.sin(angle)], -1)[:, None] * reach
         paths = points[:, None] + step * np.linspace(-1, 1, 3, dtype=np.float32)[:, None]
         marks = brushed(sheet, paths.astype(np.float32), half * sheet.uniform(0.65, 1.0, count))
         hair = bristles(sheet, marks, count, 6, 1)
-        paint[marks.where] = colour[marks.stroke] * (0.92 + 0.16 * hair)[:, None]
+        paint[marks.where] = color[marks.stroke] * (0.92 + 0.16 * hair)[:, None]
         round_off = (1 - marks.across**2) * (1 - (2 * marks.along - 1) ** 2)
         height[marks.where] = half * (np.sqrt(np.clip(round_off, 0, 1)) + 0.25 * hair)
     lit = lit_by(height.reshape(shape), 0.0009)
     return paint.reshape(*shape, 3) * lit[..., None]
 
 
-def _divide(sheet: Sheet, colour: Array) -> Array:
+def _divide(sheet: Sheet, color: Array) -> Array:
     """Divide colours as the neo-impressionists did: a pure hue to either side, or its opposite."""
-    n = len(colour)
+    n = len(color)
     dice = sheet.uniform(0, 1, n)
-    grey = colour @ np.array([0.3, 0.59, 0.11], np.float32)
-    vivid = (colour - grey[:, None]) * sheet.uniform(1.0, 1.6, n)[:, None]
+    grey = color @ np.array([0.3, 0.59, 0.11], np.float32)
+    vivid = (color - grey[:, None]) * sheet.uniform(1.0, 1.6, n)[:, None]
     # turn the colour about the grey axis: a little, or half round for one dab in eight
     turn = np.where(dice < 0.12, np.pi + 0.3 * sheet.normal(n), 0.36 * sheet.normal(n))
     axis = np.full(3, 3**-0.5, np.float32)

@@ -96,9 +96,9 @@ def rgb_of(code: str) -> Array:
 
 def ramp(t: Array, codes: str) -> Array:
     """Colours (..., 3) at t in 0..1 along a row of colours."""
-    colours = np.stack([rgb_of(code) for code in codes.split()])
-    stops, fine = np.linspace(0, 1, len(colours)), np.linspace(0, 1, 1024)
-    channels = [np.interp(fine, stops, channel) for channel in colours.T]
+    colors = np.stack([rgb_of(code) for code in codes.split()])
+    stops, fine = np.linspace(0, 1, len(colors)), np.linspace(0, 1, 1024)
+    channels = [np.interp(fine, stops, channel) for channel in colors.T]
     table: Array = np.stack(channels, -1).astype(np.float32)
     return table[(np.clip(t, 0, 1) * 1023).astype(np.int32)]
 

@@ -104,9 +104,9 @@ def reconstruct(
         for column, layer in enumerate(layers):
             done, label = row * len(layers) + column, f"{name}, {layer}"
             if kind == "content":
-                own: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
+                weights_of: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
             else:
-                own = {
+                weights_of = {
                     "style_layers": list(layers[: column + 1]),
                     "content_weight": 0,
                     "style_loss": "gram",
@@ -114,7 +114,7 @@ def reconstruct(
             if stopped:
                 cells.append(("", rgb.new_ones(rgb.shape)))
                 continue
-            method = Gatys(net, **common, **own)
+            method = Gatys(net, **common, **weights_of)
 
             def on_step(step: Step, done: int = done, label: str = label) -> bool:
                 nonlocal stopped

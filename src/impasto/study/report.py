@@ -67,11 +67,11 @@ def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[flo
     for label in dict.fromkeys(row["method"] for row in rows):
         means[label] = {}
         for measure in MEASURES:
-            own = [row for row in rows if row["method"] == label]
-            values = [row[measure] for row in own if not math.isnan(row[measure])]
+            method_rows = [row for row in rows if row["method"] == label]
+            values = [row[measure] for row in method_rows if not math.isnan(row[measure])]
             if measure == "identity":  # one for each photograph, however many paintings there are
-                known = [row for row in own if not math.isnan(row[measure])]
-                values = list({row["content_picture"]: row[measure] for row in known}.values())
+                measured = [row for row in method_rows if not math.isnan(row[measure])]
+                values = list({row["content_picture"]: row[measure] for row in measured}.values())
             error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
             means[label][measure] = (statistics.mean(values) if values else math.nan, error)
     return means
@@ -114,9 +114,9 @@ def report(
     every = max(1, math.ceil(len(pairs) / ROWS))
     thumbs: list[tuple[str, Tensor]] = []
     for content, style in pairs[::every]:
-        given = [(content, "contents", content), (style, "styles", style)]
-        made = [(label, label, f"{content} {style}") for label in means]
-        for name, kind, stem in [*given, *made]:
+        inputs = [(content, "contents", content), (style, "styles", style)]
+        results = [(label, label, f"{content} {style}") for label in means]
+        for name, kind, stem in [*inputs, *results]:
             path = _found(out, kind, stem)
             thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
             thumbs.append((name, thumb))
@@ -136,11 +136,11 @@ def _draw(
 
     def draw(axes: Any) -> None:
         for index, (label, own) in enumerate(means.items()):
-            colour = f"C{index % 10}"
+            color = f"C{index % 10}"
             dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
-            axes.plot(*zip(*dots, strict=True), ".", color=colour, ms=4, alpha=0.35)
+            axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4, alpha=0.35)
             (x, dx), (y, dy) = own["content"], own["style"]
-            axes.errorbar(x, y, dy, dx, fmt="o", color=colour, ms=7, capsize=3, label=label)
+            axes.errorbar(x, y, dy, dx, fmt="o", color=color, ms=7, capsize=3, label=label)
         axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
         axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
         axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")
@@ -192,8 +192,8 @@ def _page(
     shown = []
     for content, style in pairs:
         parts = []
-        given = [("contents", content), ("styles", style)]
-        for kind, stem in [*given, *((label, f"{content} {style}") for label in means)]:
+        inputs = [("contents", content), ("styles", style)]
+        for kind, stem in [*inputs, *((label, f"{content} {style}") for label in means)]:
             path = _found(out, kind, stem)
             if path is None:
                 continue

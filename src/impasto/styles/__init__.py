@@ -1,8 +1,8 @@
-"""What is kept of a painting: its moments at several sizes, measured when asked for or stored.
+"""Styles: the moments of a painting's features at several sizes, measured or read from a file.
 
-Paper 4 names it the major drawback of Gatys' method that it "cannot store picture styles". It can:
-the style loss needs the moments of the painting's features and nothing else. So do AdaIN, WCT and
-the flows, each of the features of its own network.
+Paper 4 calls it the major drawback of Gatys' method that it "cannot store picture styles". It can:
+the style loss needs only the moments of the painting's features, not the painting. AdaIN, WCT and
+the flows need the same, each for the features of its own network.
 """
 
 from .paintings import read_painting, reduce

@@ -1,4 +1,4 @@
-"""Paintings: read, reduced, and cut so that they can be measured in pieces."""
+"""Paintings: they are read, reduced, and cut into pieces that can be measured one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..images import Picture, Source, fit, read, resize
 from .stored import bundled_names, is_name
 
-MOST = 1 << 24  # pixels of a painting that are looked at
+MOST = 1 << 24  # largest number of pixels; a larger painting is reduced
 PIECE = 1 << 21  # pixels that are measured at a time
 UNIT = 16  # pixels: pieces are whole cells of the deepest layers
 
@@ -27,9 +27,9 @@ def read_painting(
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> Picture:
-    """As :func:`impasto.images.read`, of at most 16 megapixels: a larger one is reduced.
+    """As :func:`impasto.images.read`; a picture of more than 16 megapixels is reduced.
 
-    Raises InputError also for the name of a bundled style.
+    Raises InputError also for the name of a bundled style, which has no picture.
     """
     if isinstance(source, (str, Path)) and is_name(source) and Path(source).name in bundled_names():
         raise InputError(
@@ -47,7 +47,7 @@ def read_painting(
 
 
 def reduce(picture: Tensor, short_side: int) -> Tensor:
-    """The picture with that short side, or as it is if it is smaller."""
+    """Reduce a picture to a short side of ``short_side`` pixels; a smaller one is not changed."""
     height, width = picture.shape[-2:]
     if min(height, width) <= short_side:
         return picture
@@ -55,9 +55,9 @@ def reduce(picture: Tensor, short_side: int) -> Tensor:
 
 
 def pieces_of(picture: Tensor) -> Iterator[Tensor]:
-    """A picture ``(3, H, W)`` cut so that no piece is larger than ``PIECE`` or far from a square.
+    """Cut a picture ``(3, H, W)`` into nearly square pieces of at most ``PIECE`` pixels.
 
-    Each is seen as a picture of its own: at the cuts as at its borders.
+    Each piece is measured as a separate picture: a cut counts as a border.
     """
     height, width = picture.shape[-2:]
     if height * width <= PIECE:
@@ -68,7 +68,7 @@ def pieces_of(picture: Tensor) -> Iterator[Tensor]:
 
 
 def _even(length: int) -> list[int]:
-    """``length`` in parts of nearly the same size, whole cells but for the last."""
+    """Divide ``length`` into nearly equal parts; all except the last are whole cells."""
     count = math.ceil(length / math.isqrt(PIECE))
     cuts = [UNIT * round(part * length / count / UNIT) for part in range(count)] + [length]
     return [end - begin for begin, end in itertools.pairwise(cuts)]

@@ -1,4 +1,8 @@
-"""One or several styles as a method sees them: paintings, stored styles and learnt ones."""
+"""Prepared styles: one or several paintings, stored or learnt styles, measured for a method.
+
+A painting has different moments at different sizes. They are measured when a method asks for a
+size, cached, and mixed by the weights of the styles.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +24,23 @@ from ..statistics import Moments, shares
 from .paintings import pieces_of, read_painting, reduce
 from .stored import LayerMoments, LearntStyle, Part, StoredStyle, find_named, is_name
 
-LARGEST = 1024  # short side in pixels beyond which nothing is stored
+LARGEST = 1024  # largest short side in pixels at which a style is stored
 Measure = Callable[[Tensor], LayerMoments]
 
 
 @dataclass(repr=False)
 class Style:
-    """One or several styles, by weight, as a method sees them.
+    """One or several styles with weights, prepared for a method.
 
     Attributes:
-        names: of the parts.
-        parts: paintings ``(3, H, W)``, stored styles and learnt ones.
-        weights: share of each.
-        method: name of the method that prepared it.
+        names: names of the parts.
+        parts: paintings ``(3, H, W)``, stored styles and learnt styles.
+        weights: share of each part.
+        method: name of the method that prepared the style.
         backbone: fingerprint of the network behind ``measure``.
-        taps: what it is measured at.
-        measure: features' moments of a picture ``(3, H, W)``, by tap.
-        steps: how many sizes are stored in an octave.
+        taps: layers that are measured.
+        measure: returns the moments of the features of a picture ``(3, H, W)``, by tap.
+        steps: number of sizes per octave at which the style is stored.
     """
 
     names: Sequence[str]
@@ -47,7 +51,7 @@ class Style:
     taps: Sequence[str]
     measure: Measure
     steps: int = 1
-    _known: dict[int, LayerMoments] = field(default_factory=dict)
+    _mixed: dict[int, LayerMoments] = field(default_factory=dict)
     _each: dict[int, list[LayerMoments]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -64,18 +68,18 @@ class Style:
 
     def at(self, short_side: int) -> LayerMoments:
         """Mixed moments with every painting reduced to ``short_side`` pixels (never enlarged)."""
-        if short_side not in self._known:
-            each = self.each(short_side)
-            self._known[short_side] = {
+        if short_side not in self._mixed:
+            parts = self.each(short_side)
+            self._mixed[short_side] = {
                 tap: Moments.mix(
-                    [layers[tap].to(each[0][tap].first.device) for layers in each], self.weights
+                    [layers[tap].to(parts[0][tap].first.device) for layers in parts], self.weights
                 )
                 for tap in self.taps
             }
-        return self._known[short_side]
+        return self._mixed[short_side]
 
     def each(self, short_side: int) -> list[LayerMoments]:
-        """As :meth:`at`, of every part by itself; nothing of a learnt one."""
+        """As :meth:`at`, but for every part separately; empty for a learnt style."""
         check_process()
 
         def moments(part: Tensor | StoredStyle | LearntStyle) -> LayerMoments:
@@ -88,21 +92,23 @@ class Style:
         return self._each[short_side]
 
     def _measured(self, painting: Tensor) -> LayerMoments:
-        """In pieces where it is large: moments add up."""
+        """Measure a painting; a large one in pieces, whose moments are averaged by area."""
         pieces = list(pieces_of(painting))
         if len(pieces) == 1:
             return self.measure(painting)
-        each = [self.measure(piece) for piece in pieces]
+        measured = [self.measure(piece) for piece in pieces]
         areas = [float(piece[0].numel()) for piece in pieces]
-        return {tap: Moments.mix([layers[tap] for layers in each], areas) for tap in each[0]}
+        return {
+            tap: Moments.mix([layers[tap] for layers in measured], areas) for tap in measured[0]
+        }
 
     def store(self, name: str, joining: StoredStyle | None = None) -> StoredStyle:
-        """Measure at 64, 128, ... pixels (and between), to the size of the largest painting.
+        """Measure at 64, 128, ... pixels (and between), up to the size of the largest painting.
 
         Args:
-            name: of the style, for messages.
-            joining: what was stored of the same paintings for other methods; what is in there
-                is not measured again.
+            name: name of the style, for messages.
+            joining: style of the same paintings, stored for other methods, which is extended; what
+                it contains is not measured again.
 
         Raises:
             InputError: if a part is a stored style already.
@@ -110,10 +116,10 @@ class Style:
         paintings = [part for part in self.parts if isinstance(part, Tensor)]
         if len(paintings) < len(self.parts):
             raise InputError("a stored or learnt style cannot be stored again: name the paintings")
-        before = joining or StoredStyle(name, self.color, {})
-        known = before.parts.get(self.backbone)
-        if known is not None and set(self.taps) <= set(known.taps):
-            return before.joined(self.backbone, Part(known.levels, (self.method,)))
+        stored = joining or StoredStyle(name, self.color, {})
+        part = stored.parts.get(self.backbone)
+        if part is not None and set(self.taps) <= set(part.taps):
+            return stored.joined(self.backbone, Part(part.levels, (self.method,)))
         limit = min(LARGEST, max(min(p.shape[-2:]) for p in paintings))
         ladder = [round(64 * 2 ** (step / self.steps)) for step in range(4 * self.steps)]
         sizes = [size for size in ladder if size < limit] + [limit]
@@ -121,7 +127,7 @@ class Style:
             size: {tap: moments.to("cpu") for tap, moments in self.at(size).items()}
             for size in sizes
         }
-        return before.joined(self.backbone, Part(levels, (self.method,)))
+        return stored.joined(self.backbone, Part(levels, (self.method,)))
 
 
 def prepared(
@@ -138,14 +144,14 @@ def prepared(
     Args:
         styles: paintings and stored styles.
         weights: share of each; None for equal shares.
-        method: name of the method that they are for.
+        method: name of the method that prepares the styles.
         backbone: fingerprint of the network behind ``measure``.
-        taps: that a stored style must have.
+        taps: layers that a stored style must have.
         measure, steps: see :class:`Style`.
 
     Raises:
-        InputError: if a stored style has not what the method needs, the weights do not fit the
-            styles, or a style is known to a network alone.
+        InputError: if a stored style lacks moments that the method needs, the weights do not fit
+            the styles, or another network has learnt a style.
     """
     check_list(styles)
     names: list[str] = []
@@ -178,7 +184,7 @@ def prepared(
 
 
 def check_list(styles: object) -> None:
-    """Raise InputError for one style where a list of them belongs."""
+    """Raise InputError if ``styles`` is a single style, not a list."""
     one = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor, Picture, StoredStyle, Style)
     if isinstance(styles, (*one, LearntStyle)) or not isinstance(styles, Iterable):
         raise InputError(
@@ -187,7 +193,7 @@ def check_list(styles: object) -> None:
 
 
 def check_prepared(style: Any, method: str, backbone: str, taps: Sequence[str]) -> None:
-    """Raise InputError unless ``style`` is what ``method`` itself has prepared."""
+    """Raise InputError unless ``style`` was prepared by ``method`` for the same features."""
     if not isinstance(style, Style):
         raise InputError(
             f"style: a {type(style).__name__} where a prepared style belongs: give what prepare("

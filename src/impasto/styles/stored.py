@@ -1,4 +1,4 @@
-"""What is kept of a painting in a file, and the styles by name that come with the package."""
+"""Stored styles: the moments of a painting in a file, and the named styles of the package."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LayerMoments = Mapping[str, Moments]
 
 @dataclass(frozen=True)
 class Part:
-    """What one network sees of a style.
+    """The moments of a style in the features of one network.
 
     Attributes:
         levels: short side in pixels -> tap -> normalised moments.
-        methods: names of those that it was stored for; none in files of old.
+        methods: names of the methods that it was stored for; empty in old files.
     """
 
     levels: Mapping[int, LayerMoments]
@@ -54,13 +54,13 @@ class Part:
 
 @dataclass(frozen=True, repr=False)
 class StoredStyle:
-    """What methods need of one style (or a mixture), taken wherever a painting is.
+    """The moments of one style (or a mixture), which methods take in place of a painting.
 
     Attributes:
-        name: for messages.
+        name: name for messages.
         color: moments of its RGB pixels.
-        parts: fingerprint of a network -> what that one sees.
-        title, painter, year: of the painting, as people read them; empty if not known.
+        parts: fingerprint of a network -> moments of its features.
+        title, painter, year: text about the painting; empty if not known.
     """
 
     name: str
@@ -72,7 +72,7 @@ class StoredStyle:
 
     @property
     def methods(self) -> list[str]:
-        """Names of the methods that it was stored for."""
+        """Names of the methods that the style was stored for."""
         return sorted({name for part in self.parts.values() for name in part.methods})
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class StoredStyle:
         return f"<style {self.name} for {what}; {sizes[0]} to {sizes[-1]} px>"
 
     def joined(self, backbone: str, part: Part) -> StoredStyle:
-        """The same style, with what one more network sees."""
+        """The same style, with the moments of one more network."""
         before = self.parts.get(backbone, Part({}))
         levels = {
             size: {**before.levels.get(size, {}), **layers} for size, layers in part.levels.items()
@@ -93,8 +93,8 @@ class StoredStyle:
         """Write to ``path`` (safetensors, whole or not at all).
 
         Args:
-            path: ends in .style.
-            half: as float16, but for the colours: half the size. :meth:`load` gives float32.
+            path: file name that ends in .style.
+            half: save as float16 (except the colours): half the size. :meth:`load` gives float32.
 
         Raises:
             InputError: if it cannot be written, or is too large for float16.
@@ -105,8 +105,8 @@ class StoredStyle:
             for size, layers in part.levels.items():
                 for tap, moments in layers.items():
                     tensors |= moments.tensors(f"{number}.{size}.{tap}", half)
-            known = {"backbone": backbone, "methods": part.methods, "taps": part.taps}
-            described.append({**known, "sizes": sorted(part.levels)})
+            entry = {"backbone": backbone, "methods": part.methods, "taps": part.taps}
+            described.append({**entry, "sizes": sorted(part.levels)})
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise InputError(f"style {self.name}: too large for float16; store it in full")
         header = {"kind": KIND, "format": "2", "name": self.name, "parts": json.dumps(described)}
@@ -115,36 +115,36 @@ class StoredStyle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> StoredStyle:
-        """Read what :meth:`save` wrote, now or before styles had parts.
+        """Read what :meth:`save` wrote, also in the old format without parts.
 
         Raises:
             InputError: for anything else.
         """
-        where = path_of(path, "style")
-        if where.suffix.lower() != SUFFIX:
-            raise InputError(f"{shown(where)}: the name of a stored style ends in {SUFFIX}")
-        tensors, header = load_tensors(where)
+        file = path_of(path, "style")
+        if file.suffix.lower() != SUFFIX:
+            raise InputError(f"{shown(file)}: the name of a stored style ends in {SUFFIX}")
+        tensors, header = load_tensors(file)
         try:
             if header["kind"] != KIND:
                 raise KeyError
             if "parts" in header:
                 listed = enumerate(json.loads(header["parts"]))
-                described = [(f"{number}.", known) for number, known in listed]
+                described = [(f"{number}.", entry) for number, entry in listed]
             else:
                 old = {name: json.loads(header[name]) for name in ("taps", "sizes")}
                 described = [("", {"backbone": header["backbone"], "methods": (), **old})]
             parts = {
-                str(known["backbone"]): Part(
+                str(entry["backbone"]): Part(
                     {
                         int(size): {
                             str(tap): Moments.from_tensors(tensors, f"{prefix}{size}.{tap}")
-                            for tap in known["taps"]
+                            for tap in entry["taps"]
                         }
-                        for size in known["sizes"]
+                        for size in entry["sizes"]
                     },
-                    tuple(map(str, known["methods"])),
+                    tuple(map(str, entry["methods"])),
                 )
-                for prefix, known in described
+                for prefix, entry in described
             }
             if not parts or not all(part.levels and part.taps for part in parts.values()):
                 raise KeyError
@@ -158,7 +158,7 @@ class StoredStyle:
             raise InputError(f"{path}: not a style stored by `impasto style`") from None
 
     def check(self, method: str, backbone: str, taps: Sequence[str]) -> None:
-        """Raise InputError unless it has what ``backbone`` sees at ``taps``, for ``method``."""
+        """Raise InputError unless it holds moments of ``backbone`` at ``taps``, for ``method``."""
         if backbone not in self.parts and self.name in bundled_names() and self.title:
             others = f"method {' or '.join(self.methods)}"
             raise InputError(
@@ -181,17 +181,17 @@ class StoredStyle:
             raise InputError(
                 f"style {self.name}: {what}; store it again {again}, or give the painting{takers}"
             )
-        known = self.parts[backbone].taps
-        missing = [tap for tap in taps if tap not in known]
+        stored = self.parts[backbone].taps
+        missing = [tap for tap in taps if tap not in stored]
         if missing:
             raise InputError(
                 f"style {self.name}: has no layer {', '.join(missing)} (it has "
-                f"{', '.join(known)}); choose among these, or give the painting"
+                f"{', '.join(stored)}); choose among these, or give the painting"
             )
 
 
 def named_styles() -> dict[str, StoredStyle]:
-    """The styles that come with the package: name -> what methods ghiasi and gatys need of it.
+    """The styles that come with the package, by name, stored for methods ghiasi and gatys.
 
     Example:
         >>> night = named_styles()["starry_night"]
@@ -202,7 +202,7 @@ def named_styles() -> dict[str, StoredStyle]:
 
 
 def is_name(source: object) -> bool:
-    """Whether this is a word that is no file, and so may be the name of a style."""
+    """Whether ``source`` can be the name of a style: a single word, and not a file."""
     if not isinstance(source, (str, os.PathLike)) or os.path.lexists(source):
         return False
     path = Path(source)
@@ -210,7 +210,7 @@ def is_name(source: object) -> bool:
 
 
 def find_named(name: str) -> StoredStyle:
-    """One of :func:`named_styles`. Raises InputError, with the nearest name, for another."""
+    """Return one of :func:`named_styles`. Raises InputError, with the nearest name, if unknown."""
     files = {path.stem: path for path in _named_files()}
     if name in files:
         return StoredStyle.load(files[name])
@@ -230,13 +230,13 @@ def _named_files() -> list[Path]:
 
 @dataclass(frozen=True, eq=False)
 class LearntStyle:
-    """A painting that a network has learnt; what is left of it here is its name.
+    """A painting that a network has learnt, so that its name identifies the style.
 
     Attributes:
-        name: of the painting.
+        name: name of the painting.
         color: moments of its RGB pixels.
-        method: name of the method that takes it beside paintings; empty where no other style is
-            known to the network.
+        method: name of the method that takes this style together with paintings; empty if the
+            network paints only styles that it has learnt.
     """
 
     method: ClassVar[str] = ""

@@ -1,4 +1,7 @@
-"""What there is to know of every method before anything of it is imported: its record."""
+"""The records of all methods: title, options and bundled models, known without importing torch.
+
+A method's implementation is imported only when it is loaded; its record says where it is.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from .base import MethodRecord
 __all__ = ["DEFAULT", "METHODS", "MethodRecord", "record_of"]
 
 DEFAULT = "ghiasi"
-# In the order in which a style is stored for them: StyleFlow comes before AdaIN, which sees less
-# of it by the same encoder.
+# In the order in which a style is stored for them: StyleFlow comes before AdaIN, because both use
+# the same encoder and StyleFlow measures more layers.
 METHODS: dict[str, MethodRecord] = {
-    each.RECORD.name: each.RECORD
-    for each in (styleflow, adain, wct, ghiasi, gatys, artflow, johnson)
+    module.RECORD.name: module.RECORD
+    for module in (styleflow, adain, wct, ghiasi, gatys, artflow, johnson)
 }
 
 

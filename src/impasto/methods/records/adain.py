@@ -1,4 +1,4 @@
-"""AdaIN: its options."""
+"""Method ``adain``: its options and record."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["RECORD", "AdaINOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class AdaINOptions(EncoderOptions, StyleOptions):
-    """Of the decoder's picture."""
+    """Repairs of the decoder's picture."""
 
-    dehalo: bool = option(True, Flag(), "No halos around what stands before a flat ground.")
-    palette: bool = option(True, Flag(), "No colours far from all of the painting's.")
+    dehalo: bool = option(True, Flag(), "Remove halos around objects before flat backgrounds.")
+    palette: bool = option(True, Flag(), "Remove colours that are far from all of the painting's.")
 
 
 RECORD = MethodRecord(

@@ -1,4 +1,4 @@
-"""ArtFlow: its options."""
+"""Method ``artflow``: its options and record."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Operator = Literal["adain", "wct", "rbmad"]
 
 @dataclass(frozen=True, kw_only=True)
 class ArtFlowOptions(FlowOptions):
-    """Of the transfer between the network's ways there and back."""
+    """The transfer between the network and its inverse."""
 
     operator: Operator | None = option(
         None,
         Choice(get_args(Operator)),
-        "adain, wct (by a network trained for adain) or rbmad (paper 1). Default: adain, or what "
-        "the model was trained with.",
+        "How features get the style: adain, wct (with a network trained for adain) or rbmad (paper "
+        "1). Default: adain, or the one that the model was trained with.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a record of a method holds, and the options that several methods share."""
+"""The record of a method, and the options that several methods share."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ MODELS = Path(__file__).parent.parent.parent / "models"
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """A method, before anything of it is imported.
+    """A description of a method that is known before its implementation is imported.
 
     Attributes:
-        name: of the method.
-        title: what it is, in a line.
-        place: ``module:class`` in ``impasto.methods``, imported when it is loaded.
-        Options: what it can be set to.
-        models: label of each variant -> the options that choose it; the file of a model that comes
-            with the package is called like its label.
-        one_pass: it needs a model; else it optimises each picture.
-        learns_styles: it paints what its model has learnt alone, by name; else it takes any
+        name: name of the method.
+        title: description of one line.
+        place: ``module:class`` in ``impasto.methods``, imported when the method is loaded.
+        Options: the dataclass of its options.
+        models: label of each variant -> the options that choose it; a bundled model's file has the
+            label as its name.
+        one_pass: it renders by a trained model in one pass; else it optimises each picture.
+        learns_styles: it paints only styles that its model has learnt, by name; else it takes any
             painting, and styles can be stored for it.
-        trainable: `impasto train` makes a model for it.
-        photographs_alone: for which no folder of paintings is needed.
+        trainable: `impasto train` can train a model for it.
+        photographs_alone: its training needs no folder of paintings.
     """
 
     name: str
@@ -63,12 +63,12 @@ class MethodRecord:
     photographs_alone: bool = False
 
     def model(self, label: str) -> Path:
-        """Where the model of that label is, if it is bundled."""
+        """Path of the bundled model of this label; the file may not exist."""
         return MODELS / f"{label}.safetensors"
 
     @property
     def ready(self) -> dict[str, Mapping[str, Any]]:
-        """Those of ``models`` that can be used at once."""
+        """Those of ``models`` that can be used without training."""
         return {
             label: options
             for label, options in self.models.items()
@@ -78,19 +78,19 @@ class MethodRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions(Options):
-    """Where and how precisely to compute, see :mod:`impasto.device`."""
+    """Device and precision of the computation, see :mod:`impasto.device`."""
 
     device: str = option(
         "auto",
         Text(),
-        "auto, cpu, cuda, cuda:1 or mps.",
+        "Device: auto, cpu, cuda, cuda:1 or mps.",
         SIZE,
         recorded=False,
     )
     precision: str = option(
         "auto",
         Choice(("auto", "float32", "bfloat16")),
-        "auto, float32 or bfloat16 (half the memory).",
+        "Precision of the computation: auto, float32 or bfloat16 (half the memory).",
         SIZE,
         expert=True,
         recorded=False,
@@ -99,7 +99,7 @@ class DeviceOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class PassOptions(DeviceOptions):
-    """Of methods of one pass."""
+    """Options of methods of one pass."""
 
     model: Path | None = option(
         None,
@@ -111,7 +111,7 @@ class PassOptions(DeviceOptions):
     raw: bool = option(
         False,
         Flag(),
-        "The picture as the network makes it: no repairs of grids, halos or colours.",
+        "Leave out the repairs of grids, halos and colours.",
         EXPERT,
         expert=True,
     )
@@ -126,7 +126,7 @@ class PassOptions(DeviceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StyleOptions(PassOptions):
-    """Of methods of one pass that take any painting."""
+    """Options of methods of one pass that take any painting."""
 
     style_scale: float = option(
         1.0,
@@ -139,34 +139,34 @@ class StyleOptions(PassOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowOptions(StyleOptions):
-    """Of reversible networks, which must compute in float32."""
+    """Options of reversible networks, which must compute in float32."""
 
     shifts: int = option(
         2,
         Whole(among=(1, 2, 4)),
-        "So many results of shifted pictures are averaged, against the network's faint grid.",
+        "Number of shifted results that are averaged, against the network's faint grid.",
     )
     brush: float | None = again(PassOptions, "brush", default=None)
-    degrid: bool = option(True, Flag(), "Take away what is left of the grid in flat areas.")
+    degrid: bool = option(True, Flag(), "Remove the network's faint grid from flat areas.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions(Options):
-    """Of methods whose model goes with an encoder, which may be VGG-19."""
+    """Options of methods whose model needs an encoder, which may be VGG-19."""
 
     gone: ClassVar[Mapping[str, str]] = {"encoder_weights": "use backbone_weights"}
 
     backbone_weights: Path | None = option(
         None,
         File(),
-        "Weights of the encoder, where the model names VGG-19.",
+        "File of the encoder's weights, if the model was made for VGG-19.",
         EXPERT,
         expert=True,
     )
     convention: str | None = option(
         None,
         Choice(("caffe", "torchvision")),
-        "What that file expects of its input. Default: what its header or name says.",
+        "Input convention of the weights: caffe or torchvision. Default: by their header or name.",
         EXPERT,
         expert=True,
     )

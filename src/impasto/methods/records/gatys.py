@@ -1,4 +1,4 @@
-"""Gatys' method, by optimisation: its options."""
+"""Method ``gatys``: its options and record."""
 
 from __future__ import annotations
 
@@ -29,86 +29,95 @@ if TYPE_CHECKING:
 __all__ = ["OPTIMIZERS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
-OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # with their default learning rates
+OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # name -> default learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatysOptions(DeviceOptions):
-    """Of the loss, of the backbone that sees it, and of the descent."""
+    """The backbone, the loss, and the optimisation."""
 
     gone: ClassVar[Mapping[str, str]] = {"weights_file": "use backbone_weights"}
 
     iterations: int | Sequence[int] | None = option(
         None,
         ListOf(Whole(0), one=True, what="whole numbers"),
-        "For every size, or a list such as 200,100,50. Default: 80 at the coarsest, then a third "
-        "fewer each, 30 at least.",
+        "Number of iterations for every size, or a list such as 200,100,50. Default: 80 at the "
+        "coarsest size, a third fewer at each further one, at least 30.",
     )
     backbone: str | Backbone = option(
         "compact",
         Choice(("compact", "slim", "vgg19", "vgg16", "resnet50", "resnet18"), others=True),
-        "compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.",
+        "The network of the losses: compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.",
     )
     backbone_weights: Path | str | None = option(
         None,
         File(("imagenet", "robust", "random")),
-        "A file of weights for the backbone, or imagenet (default), robust or random.",
+        "Weights of the backbone: a file, or imagenet (default), robust or random.",
         expert=True,
     )
     convention: str | None = option(
         None,
         Choice(("caffe", "torchvision")),
-        "What that file expects of its input. Default: what its header or name says.",
+        "Input convention of the weights: caffe or torchvision. Default: by their header or name.",
         expert=True,
     )
     padding: Padding = option(
         "replicate",
         Choice(("replicate", "reflect", "zero")),
-        "Of the first layer: replicate, reflect or zero.",
+        "Padding of the first layer: replicate, reflect or zero.",
         expert=True,
     )
     pooling: Pooling | None = option(
         None,
         Choice(("max", "average")),
-        "max or average. Default: max, of a ResNet average, for the sake of clean pixels.",
+        "Pooling of the backbone: max or average. Default: max; for a ResNet average, which gives "
+        "cleaner pixels.",
         expert=True,
     )
     smooth: Smooth | Mapping[str, Smooth] = option(
         "none",
         ByLayer(("none", "scale", "softmax")),
-        "Against the peaky activations of a ResNet: none, scale or softmax, or by stage, such as "
+        "Smoothing of a ResNet's peaky activations: none, scale or softmax, or by stage, such as "
         "rb3=softmax,rb4=softmax.",
         expert=True,
     )
     content_layers: Sequence[str] | Mapping[str, float] | None = option(
         None,
         Layers(),
-        "Such as relu4_1 or relu3_1=0.3,relu4_1=0.7. Default: relu4_2, of the bundled relu4_1, of "
-        "a ResNet rb2.",
+        "Layers of the content loss, such as relu4_1 or relu3_1=0.3,relu4_1=0.7. Default: relu4_2; "
+        "for bundled backbones relu4_1, for a ResNet rb2.",
     )
     style_layers: str | Sequence[str] | Mapping[str, float] | None = option(
         None,
         Layers(),
-        "Such as relu1_1,relu2_1=0.5; of a ResNet also paper5. Default: relu1_1 to relu5_1, of a "
-        "ResNet conv1 to rb3.",
+        "Layers of the style loss, such as relu1_1,relu2_1=0.5; for a ResNet also paper5. Default: "
+        "relu1_1 to relu5_1; for a ResNet conv1 to rb3.",
     )
-    content_weight: float = option(1.0, Number(0), "Alpha of the loss (paper 3, Eq. 4).")
-    style_weight: float = option(100.0, Number(0), "Beta of the loss.")
+    content_weight: float = option(
+        1.0, Number(0), "Weight of the content loss (alpha of paper 3, Eq. 4)."
+    )
+    style_weight: float = option(
+        100.0, Number(0), "Weight of the style loss (beta of paper 3, Eq. 4)."
+    )
     style_loss: str | None = option(
         None,
         Choice(("gram", "moments")),
-        "gram, or moments (mean and deviation). Default: gram, of a ResNet moments.",
+        "The style loss: gram or moments (mean, deviation). Default: gram; for ResNets moments.",
         expert=True,
     )
-    tv_weight: float = option(0.0, Number(0), "Of total variation: smoother.", expert=True)
+    tv_weight: float = option(
+        0.0, Number(0), "Weight of total variation: more gives a smoother picture.", expert=True
+    )
     start: str | Source = option(
         "recoloured",
         Choice(STARTS, others=True),
-        "recoloured (the content in the style's colours, which saves half of the iterations), "
-        "content, content+noise, noise, grey, or a picture's path.",
+        "Initial picture: recoloured (the content in the style's colours, which saves half of the "
+        "iterations), content, content+noise, noise, grey, or a file.",
         expert=True,
     )
-    optimizer: str = option("lbfgs", Choice(tuple(OPTIMIZERS)), "lbfgs or adam.", expert=True)
+    optimizer: str = option(
+        "lbfgs", Choice(tuple(OPTIMIZERS)), "The optimiser: lbfgs or adam.", expert=True
+    )
     lr: float | None = option(
         None,
         Number(0, above=True),
@@ -118,25 +127,25 @@ class GatysOptions(DeviceOptions):
     sizes: Sequence[int] | None = option(
         None,
         ListOf(Whole(0), what="whole numbers, short sides in pixels,"),
-        "Short sides, coarse to fine, such as 128,256,0 (0: the final size). Default: halved as "
-        "long as 256 are left.",
+        "Short sides in pixels, coarse to fine, such as 128,256,0 (0 is the final size). Default: "
+        "the final size, halved while it is 256 or more.",
         expert=True,
     )
     style_scale: float = again(StyleOptions, "style_scale")
     tolerance: float = option(
         0.01,
         Number(0),
-        "A size is done when the loss of its last 10 iterations is less than this share below that "
-        "of the 10 before; 0 never stops early.",
+        "Stop a size early when 10 iterations lower the loss by less than this share; 0 never "
+        "stops early.",
         expert=True,
     )
     time_limit: float | None = option(
-        None, Number(0, above=True), "Seconds for one picture, shared out over the sizes."
+        None, Number(0, above=True), "Most seconds for one picture, shared among the sizes."
     )
-    seed: int = option(0, Whole(0, 2**63 - 1), "Of the noise.", expert=True)
+    seed: int = option(0, Whole(0, 2**63 - 1), "Seed of the random noise.", expert=True)
 
 
-# Options that a refinement leaves open: it begins with a result, at the final size alone.
+# Options of a refinement, which starts from a result and works only at the final size.
 REFINED = frozenset(GatysOptions.declared()) - {"sizes", "iterations", "start"}
 
 RECORD = MethodRecord(

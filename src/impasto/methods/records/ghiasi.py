@@ -1,4 +1,4 @@
-"""Ghiasi's method, any style predicted: its options."""
+"""Method ``ghiasi``: its options and record."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["RECORD", "GhiasiOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class GhiasiOptions(StyleOptions):
-    """Of the network that paints."""
+    """The network that renders."""
 
     noise: float | None = option(
         None,
         Number(0),
-        "What strokes in flat areas are made of; more is stronger. Default: as trained.",
+        "Amount of noise that strokes in flat areas are made from. Default: as trained.",
     )
-    degrid: bool = option(True, Flag(), "Take away what repeats from cell to cell in flat areas.")
+    degrid: bool = option(True, Flag(), "Remove the network's faint grid from flat areas.")
 
 
 RECORD = MethodRecord(

@@ -1,4 +1,4 @@
-"""Johnson's method, a few paintings learnt: its options."""
+"""Method ``johnson``: its options and record."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Kind = Literal["residual", "bottleneck"]
 
 @dataclass(frozen=True, kw_only=True)
 class JohnsonOptions(PassOptions):
-    """Of the network that has learnt some paintings."""
+    """The network that has learnt a few paintings."""
 
     kind: Kind | None = option(
         None,
         Choice(get_args(Kind)),
-        "residual (paper 4) or bottleneck (paper 1; faster, smaller). Default: residual, or what "
-        "the model is.",
+        "The network: residual (paper 4) or bottleneck (paper 1; faster, smaller). Default: "
+        "residual, or that of the model.",
     )
     noise: float | None = option(
         None,
         Number(0),
-        "What strokes in flat areas are made of; more is stronger, and spots at last. Default: as "
-        "trained.",
+        "Amount of noise that strokes in flat areas are made from; too much gives spots. Default: "
+        "as trained.",
     )
-    degrid: bool = option(True, Flag(), "Take away what repeats from cell to cell in flat areas.")
+    degrid: bool = option(True, Flag(), "Remove the network's faint grid from flat areas.")
 
 
 RECORD = MethodRecord(
@@ -39,5 +39,5 @@ RECORD = MethodRecord(
     JohnsonOptions,
     {"johnson": {}, "johnson-bottleneck": {"kind": "bottleneck"}},
     learns_styles=True,
-    photographs_alone=True,  # beside the paintings to learn
+    photographs_alone=True,  # besides the paintings to learn
 )

@@ -1,4 +1,4 @@
-"""StyleFlow: its options."""
+"""Method ``styleflow``: its options and record."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Operator = Literal["san", "rbmad"]
 
 @dataclass(frozen=True, kw_only=True)
 class StyleFlowOptions(EncoderOptions, FlowOptions):
-    """Of the transfer at every block on the way back."""
+    """The transfer at every block of the inverse."""
 
     operator: Operator | None = option(
         None,
         Choice(get_args(Operator)),
-        "san (Fan et al.) or rbmad (paper 1). Default: san, or what the model was trained with.",
+        "How features get the style: san (Fan et al.) or rbmad (paper 1). Default: san, or the one "
+        "that the model was trained with.",
     )
 
 

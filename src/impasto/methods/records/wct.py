@@ -1,4 +1,4 @@
-"""WCT, any style never learnt: its options."""
+"""Method ``wct``: its options and record."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ __all__ = ["RECORD", "WCTOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class WCTOptions(EncoderOptions, StyleOptions):
-    """Of the transform."""
+    """The transform and its layers."""
 
     levels: Sequence[str] | None = option(
         None,
         ListOf(Text(), what="layers"),
-        "Where to transfer, such as relu4_1,relu2_1: deep ones carry the large forms, shallow ones "
-        "colours and grain. Default: all.",
+        "Layers at which features are transformed, such as relu4_1,relu2_1: deep layers change "
+        "large forms, shallow ones colours and grain. Default: all.",
     )
     variant: Variant = option(
         "monge",
         Choice(get_args(Variant)),
-        "monge keeps the content best, eigenvalue is Li et al.'s; or cholesky.",
+        "The map between covariances: monge keeps the content best, eigenvalue is that of Li et "
+        "al., or cholesky.",
     )
     encoder: VGG | None = option(
         None,
         Given(),
-        "A loaded encoder, which the model was made for.",
+        "A loaded encoder; the model must have been made for it.",
         EXPERT,
         expert=True,
         recorded=False,
@@ -43,7 +44,7 @@ class WCTOptions(EncoderOptions, StyleOptions):
 
 RECORD = MethodRecord(
     "wct",
-    "Any style, never learnt: whitening and colouring, deep to shallow (Li et al. 2017).",
+    "Any style, without training on styles: whitening and colouring (Li et al. 2017).",
     "wct:WCT",
     WCTOptions,
     {"wct": {}},
