@@ -226,6 +226,7 @@ def test_a_record_is_plain():
     made = json.loads(json.dumps(oil.record()))
     assert (made["canvas"], made["layers"], made["sizes"]) == ("a.png", {"a": 1.0}, [1, 2])
     assert "easel" not in made
+    assert json.dumps(Oil(thinner=np.float32(0.5), coats=np.int64(2)).record())
 
 
 # The command line -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from inspect import Parameter, Signature, signature
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -254,5 +254,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    known = value is None or isinstance(value, (str, bool, Real))
-    return value if known else getattr(value, "name", type(value).__name__)
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Real):  # perhaps NumPy's, which JSON does not take
+        return int(value) if isinstance(value, Integral) else float(value)
+    return getattr(value, "name", type(value).__name__)
