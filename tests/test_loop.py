@@ -208,6 +208,15 @@ def test_a_log_takes_new_columns_and_a_torn_end(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_numbered_gpu_becomes_the_current_one(monkeypatch):
+    """Streams and captures are otherwise those of the first."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for name in ("cuda:1", "cuda", "cpu"):
+        Accelerator(torch.device(name), torch.float32).launch()
+    assert chosen == [torch.device("cuda:1")]
+
+
 def test_what_a_killed_run_logged_after_its_checkpoint_is_dropped(tmp_path):
     looped(tmp_path / "whole", Slope(), steps=7)
     looped(tmp_path / "killed", Slope(), steps=3)
@@ -223,6 +232,20 @@ def test_what_a_killed_run_logged_after_its_checkpoint_is_dropped(tmp_path):
     (tmp_path / "killed" / "last.pt").unlink()  # as of a run killed before its first checkpoint
     looped(tmp_path / "killed", Slope(), steps=2)
     assert [row["step"] for row in history(tmp_path / "killed")] == [1, 2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is full")
+def test_a_full_disk_is_named_and_the_run_goes_on_later(tmp_path, monkeypatch):
+    looped(tmp_path, Slope(), steps=3)
+
+    def opened(path, mode="r", **kind):
+        return open("/dev/full" if mode == "a" else path, mode, **kind)
+
+    with monkeypatch.context() as full, pytest.raises(InputError, match=r"losses\.csv: .* space"):
+        full.setattr("impasto.training.logs.open", opened, raising=False)
+        looped(tmp_path, Slope(), steps=5)
+    looped(tmp_path, Slope(), steps=5)
+    assert [row["step"] for row in history(tmp_path)] == [1, 2, 3, 4, 5]
 
 
 def test_adam_on_the_cpu_is_torchs():

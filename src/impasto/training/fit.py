@@ -23,7 +23,7 @@ from ..device import arranged
 from ..errors import InputError
 from ..files import PARTS, path_of
 from ..images import write
-from ..tensors import load_tensors, save_tensors
+from ..tensors import load_tensors, read_header, save_tensors
 from .accelerator import Accelerator, Hardware, accelerator, is_main
 from .checkpoint import check_settings, plain
 from .logs import history
@@ -169,7 +169,7 @@ class MethodTask(Task):
             batch = pairs.batch(range(start, min(start + share, config.validation)))
             contents, styles = (crops.to(self.place.device) for crops in batch)
             torch.manual_seed(seed_of(config.seed, split, start))
-            for name, term in self.method.loss(contents, styles).items():
+            for name, term in self.loss(contents, styles).items():
                 mean = term.float() * (len(contents) / config.validation)
                 sums[name] = sums.get(name, 0.0) + mean
         return {name: float(total) for name, total in sums.items()}
@@ -299,7 +299,8 @@ def _fixed(config: TrainingConfig, pairs: Pairs) -> dict[str, object]:
 def finished(run: Path) -> dict[str, object] | None:
     """The figures of a run that has ended; None if it has not, or has not begun."""
     run = path_of(run, "run")
-    if not (run / NETWORK).exists():
+    header = read_header(run / NETWORK)
+    if not {"figures", "settings"} <= header.keys():  # a damaged file, or one of another origin
         return None
-    figures: dict[str, object] = json.loads(load_tensors(run / NETWORK)[1]["figures"])
+    figures: dict[str, object] = json.loads(header["figures"])
     return figures

@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ..device import fetched
-from ..files import path_of, save
+from ..errors import InputError
+from ..files import path_of, reason_of, save, shown
 
 __all__ = ["LOSSES", "Latest", "Log", "history"]
 
@@ -48,8 +49,15 @@ class Log:
         new = [name for name in row if name not in self._names]
         if new:
             self._widen(new)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._names, lineterminator="\n").writerow({"step": step, **row})
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._names, lineterminator="\n")
+                writer.writerow({"step": step, **row})
+        except OSError as fault:
+            raise InputError(
+                f"{shown(self.path)}: cannot write it ({reason_of(fault)}); free some space, and "
+                "go on by the same command and --resume"
+            ) from fault
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
