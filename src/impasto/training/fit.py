@@ -169,7 +169,7 @@ class MethodTask(Task):
             batch = pairs.batch(range(start, min(start + share, config.validation)))
             contents, styles = (crops.to(self.place.device) for crops in batch)
             torch.manual_seed(seed_of(config.seed, split, start))
-            for name, term in self.loss(contents, styles).items():
+            for name, term in self.method.loss(contents, styles).items():
                 mean = term.float() * (len(contents) / config.validation)
                 sums[name] = sums.get(name, 0.0) + mean
         return {name: float(total) for name, total in sums.items()}
