@@ -211,6 +211,13 @@ def test_a_killed_run_gives_the_same_losses(folders, tmp_path):
     assert finished(tmp_path / "cut")["test"] == finished(tmp_path / "whole")["test"]
 
 
+def test_a_network_that_is_no_runs_is_none_of_a_finished_one(tmp_path):
+    save_tensors(tmp_path / "network.safetensors", {"weight": torch.zeros(1)}, {"figures": "{}"})
+    assert finished(tmp_path) is None
+    (tmp_path / "network.safetensors").write_bytes(b"cut off")
+    assert finished(tmp_path) is None
+
+
 def test_the_schedules_move_the_learning_rate(folders, tmp_path):
     def rates(name, **changes):
         run(tmp_path, name, dataclasses.replace(CONFIG, **changes))

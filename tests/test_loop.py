@@ -191,21 +191,61 @@ def test_results_come_in_order_and_faults_in_their_place(workers):
 
 
 def test_a_log_takes_new_columns_and_a_torn_end(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, 0)
     log.add(1, {"train": 0.5})
     log.add(2, {"validation": 0.25, "train": 0.125})
     log.close()
     with open(tmp_path / LOSSES, "a", encoding="utf-8") as file:
         file.write("3,0.1")
-    again = Log(tmp_path)
+    again = Log(tmp_path, 2)
     again.add(3, {"train": 1.0})
     again.close()
     assert (tmp_path / LOSSES).read_text(encoding="utf-8").splitlines() == [
         *("step,train,validation", "1,0.5,", "2,0.125,0.25", "3,1.0,")
     ]
     assert history(tmp_path)[2] == {"step": 3, "train": 1.0}
-    assert Log(tmp_path / "other", write=False).add(1, {"train": 1.0}) is None
+    assert Log(tmp_path / "other", 0, write=False).add(1, {"train": 1.0}) is None
     assert not (tmp_path / "other").exists()
+
+
+def test_a_numbered_gpu_becomes_the_current_one(monkeypatch):
+    """Streams and captures are otherwise those of the first."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for name in ("cuda:1", "cuda", "cpu"):
+        Accelerator(torch.device(name), torch.float32).launch()
+    assert chosen == [torch.device("cuda:1")]
+
+
+def test_what_a_killed_run_logged_after_its_checkpoint_is_dropped(tmp_path):
+    looped(tmp_path / "whole", Slope(), steps=7)
+    looped(tmp_path / "killed", Slope(), steps=3)
+    kept = (tmp_path / "killed" / "last.pt").read_bytes()
+    looped(tmp_path / "killed", Slope(), steps=5)
+    (tmp_path / "killed" / "last.pt").write_bytes(kept)
+    looped(tmp_path / "killed", Slope(), steps=7)
+    steps = [
+        [line.split(",")[:2] for line in (tmp_path / run / LOSSES).read_text().splitlines()]
+        for run in ("whole", "killed")
+    ]
+    assert steps[0] == steps[1]
+    (tmp_path / "killed" / "last.pt").unlink()  # as of a run killed before its first checkpoint
+    looped(tmp_path / "killed", Slope(), steps=2)
+    assert [row["step"] for row in history(tmp_path / "killed")] == [1, 2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is full")
+def test_a_full_disk_is_named_and_the_run_goes_on_later(tmp_path, monkeypatch):
+    looped(tmp_path, Slope(), steps=3)
+
+    def opened(path, mode="r", **kind):
+        return open("/dev/full" if mode == "a" else path, mode, **kind)
+
+    with monkeypatch.context() as full, pytest.raises(InputError, match=r"losses\.csv: .* space"):
+        full.setattr("impasto.training.logs.open", opened, raising=False)
+        looped(tmp_path, Slope(), steps=5)
+    looped(tmp_path, Slope(), steps=5)
+    assert [row["step"] for row in history(tmp_path)] == [1, 2, 3, 4, 5]
 
 
 def test_adam_on_the_cpu_is_torchs():

@@ -107,6 +107,17 @@ def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path, d
         assert torch.equal(tensor, resumed.state_dict()[name])
 
 
+@pytest.mark.parametrize("damage", [b"", b"no pickle", None])
+def test_a_damaged_bank_is_named(folders, teacher, tmp_path, damage):
+    (tmp_path / "run").mkdir()
+    if damage is None:
+        torch.save({"settings": {}}, tmp_path / "run" / "bank.pt")
+    else:
+        (tmp_path / "run" / "bank.pt").write_bytes(damage)
+    with pytest.raises(InputError, match=r"bank\.pt is damaged .* delete it"):
+        run(folders, teacher, tmp_path / "run", CONFIG)
+
+
 def test_the_student_learns_from_pictures_optimised_through_itself(folders, teacher, tmp_path):
     lines: list[str] = []
     config = dataclasses.replace(CONFIG, steps=14, dreams=40, dream_every=4)

@@ -73,6 +73,8 @@ class Accelerator:
 
     def launch(self) -> None:
         """Start the other processes, each of which runs the same program."""
+        if self.device.index is not None:  # streams and graphs are of the current one
+            torch.cuda.set_device(self.device)
 
     def setup(
         self, model: nn.Module, optimizers: Sequence[Optimizer]

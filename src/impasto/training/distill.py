@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
-from ..errors import Interrupted
+from ..errors import InputError, Interrupted
 from ..files import path_of
 from .accelerator import Accelerator, Hardware, accelerator
 from .bank import Bank, DistillConfig, Teacher, examine, joined, measure
@@ -224,9 +224,15 @@ def _banks(
     names = ("crops", "size", "noise", "blend", "positions", "validation", "seed")
     settings = {name: getattr(config, name) for name in names}
     if path.exists():
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["settings"] == settings:
-            return Bank(**saved["train"]), Bank(**saved["validation"])
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            found = saved["settings"], Bank(**saved["train"]), Bank(**saved["validation"])
+        except (PermissionError, MemoryError):
+            raise
+        except Exception as error:  # a broken file can raise anything
+            raise InputError(f"{path} is damaged or cut off: delete it to measure anew") from error
+        if found[0] == settings:
+            return found[1:]
         log("the bank was measured with other settings: measuring anew")
 
     def progress(done: int, total: int) -> None:

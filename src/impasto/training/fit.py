@@ -23,7 +23,7 @@ from ..device import arranged
 from ..errors import InputError
 from ..files import PARTS, path_of
 from ..images import write
-from ..tensors import load_tensors, save_tensors
+from ..tensors import load_tensors, read_header, save_tensors
 from .accelerator import Accelerator, Hardware, accelerator, is_main
 from .checkpoint import check_settings, plain
 from .logs import history
@@ -299,7 +299,8 @@ def _fixed(config: TrainingConfig, pairs: Pairs) -> dict[str, object]:
 def finished(run: Path) -> dict[str, object] | None:
     """The figures of a run that has ended; None if it has not, or has not begun."""
     run = path_of(run, "run")
-    if not (run / NETWORK).exists():
+    header = read_header(run / NETWORK)
+    if not {"figures", "settings"} <= header.keys():  # a damaged file, or one of another origin
         return None
-    figures: dict[str, object] = json.loads(load_tensors(run / NETWORK)[1]["figures"])
+    figures: dict[str, object] = json.loads(header["figures"])
     return figures

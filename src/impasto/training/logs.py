@@ -6,14 +6,15 @@ import csv
 import io
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..device import fetched
-from ..files import path_of, save
+from ..errors import InputError
+from ..files import path_of, reason_of, save, shown
 
 __all__ = ["LOSSES", "Latest", "Log", "history"]
 
@@ -25,20 +26,21 @@ class Log:
 
     Args:
         run: the folder; a log that is there is gone on with.
+        step: that the run stands at; rows beyond it, which a killed run left, are dropped.
         write: whether this is the process that does.
     """
 
-    def __init__(self, run: Path, write: bool = True) -> None:
+    def __init__(self, run: Path, step: int, write: bool = True) -> None:
         self.path, self.write = run / LOSSES, write
         self._board = None
         if not write:
             return
         run.mkdir(parents=True, exist_ok=True)
-        lines = _lines(self.path)
-        self._names = next(csv.reader(lines), ["step"])
-        self._board = _board(run / TENSORBOARD)
-        if self.path.exists() and self.path.read_bytes()[-1:] not in (b"\n", b""):
-            save(self.path, "".join(lines))  # a kill tore the last line
+        logged = csv.DictReader(_lines(self.path))
+        rows = [row for row in logged if int(row["step"]) <= step]
+        self._names = list(logged.fieldnames or ()) if rows else ["step"]
+        self._rewrite(rows)
+        self._board = _board(run / TENSORBOARD, step)
 
     def add(self, step: int, row: Mapping[str, float]) -> None:
         """Write a row at once."""
@@ -47,8 +49,15 @@ class Log:
         new = [name for name in row if name not in self._names]
         if new:
             self._widen(new)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._names, lineterminator="\n").writerow({"step": step, **row})
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._names, lineterminator="\n")
+                writer.writerow({"step": step, **row})
+        except OSError as fault:
+            raise InputError(
+                f"{shown(self.path)}: cannot write it ({reason_of(fault)}); free some space, and "
+                "go on by the same command and --resume"
+            ) from fault
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
@@ -67,6 +76,9 @@ class Log:
         """Columns that the file has not; what is written before stays."""
         rows = list(csv.DictReader(_lines(self.path)))
         self._names += new
+        self._rewrite(rows)
+
+    def _rewrite(self, rows: Iterable[Mapping[str, str]]) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, self._names, lineterminator="\n")
         writer.writeheader()
@@ -82,13 +94,13 @@ def _lines(path: Path) -> list[str]:
         return [line for line in file if line.endswith("\n")]
 
 
-def _board(folder: Path) -> Any:
-    """TensorBoard's writer, or None where it is not installed."""
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer of what comes after ``step``, or None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder)
+    return SummaryWriter(folder, purge_step=step + 1)
 
 
 def history(run: Path) -> list[dict[str, float]]:

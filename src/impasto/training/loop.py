@@ -241,7 +241,7 @@ class Loop:
             if self.average is not None:
                 self.average.load(kept["average"])
         self._model, self._steppers = accelerator.setup(_Forward(task), self.optimizers)
-        self._writer = Log(self.run, write=accelerator.rank == 0)
+        self._writer = Log(self.run, self.step, write=accelerator.rank == 0)
 
     def _seed(self) -> None:
         torch.manual_seed(seed_of(self.plan.seed, "step", self.step, self.accelerator.rank))

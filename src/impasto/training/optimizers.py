@@ -26,7 +26,7 @@ def muon(network: nn.Module, rate: float, device: torch.device) -> list[Optimize
     torch's Muon takes matrices, so kernels are handed to it flattened, as views of the same memory.
     """
     kernels = [weight for weight in network.parameters() if weight.ndim > 1]
-    matrices = [nn.Parameter(weight.detach().flatten(1)) for weight in kernels]
+    matrices = [nn.Parameter(weight.detach().view(len(weight), -1)) for weight in kernels]
 
     def hand_over(*_: Any) -> None:
         for kernel, matrix in zip(kernels, matrices, strict=True):

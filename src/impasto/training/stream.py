@@ -142,11 +142,12 @@ def crops_of(
         start, workers, device: see :class:`Stream`.
     """
     if device.type == "cpu":
-        yield from in_order(
-            lambda step: torch.stack([cropped(window, size) for window in windows(step)]),
-            count(start),
-            workers,
-        )
+
+        def stacked(step: int) -> Tensor:
+            return torch.stack([cropped(window, size) for window in windows(step)])
+
+        yield from in_order(stacked, count(start), workers)
+        return
     pin = device.type == "cuda"
     for packed in in_order(lambda step: Packed(windows(step), pin), count(start), workers):
         yield packed.crops(size, device)
