@@ -9,6 +9,7 @@ import torch
 from data import painting, photo
 
 from impasto import cli
+from impasto.backbones import load_backbone
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods import load, options_of
@@ -159,8 +160,8 @@ def test_the_recipes_name_what_there_is(recipe):
     known = set(options_of(method)) | {"size", "color", "color_variant"}
     assert vary
     assert set(same) | set(vary) <= known
-    if "backbone" in same:  # what runs without a download
-        same |= {"backbone": "resnet18", "backbone_weights": "random"}
+    if "backbone" in same:  # what runs without a download, loaded once
+        same |= {"backbone": load_backbone("resnet18", "random")}
     for name, values in vary.items():
         for value in (value for value in values if not isinstance(value, float)):
             options = {k: v for k, v in (same | {name: value}).items() if k in options_of(method)}
