@@ -21,7 +21,7 @@ from impasto.controls import Controls, Saving, Variant
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods import METHODS, load, options_of, record_of
-from impasto.methods.records.gatys import GatysOptions
+from impasto.methods.records.gatys import REFINED, GatysOptions
 from impasto.options import (
     ByLayer,
     Choice,
@@ -207,7 +207,13 @@ def test_what_python_is_refused(values, words):
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert Oil(thinner=np.float32(0.5), coats=np.int64(2)).coats == 2
+    made = Oil(thinner=np.float32(0.5), coats=np.int64(2))
+    assert json.dumps(made.record()) == json.dumps(Oil(thinner=0.5, coats=2).record())
+    layers = GatysOptions(
+        style_layers={"relu1_1": np.float32(0.5)}, content_layers=iter(["relu4_1"])
+    )
+    assert json.loads(json.dumps(layers.record()))["style_layers"] == {"relu1_1": 0.5}
+    assert layers.content_layers == ["relu4_1"]
 
 
 def test_an_option_of_another_set_with_another_default():
@@ -346,9 +352,18 @@ def test_like_another_picture(run, tmp_path):
 def test_what_is_like_nothing(run, tmp_path):
     write(tmp_path / "photo.png", photo(40, 52))
     write(tmp_path / "wave.png", painting(48, 60))
+    for name, settings in (
+        ("preview", {"preview": 5}),
+        ("model", {"method": "adain", "model": "mine.safetensors"}),
+        ("start", {"method": "gatys", "start": "sketch"}),
+    ):
+        write(tmp_path / f"{name}.png", photo(40, 52), settings=settings)
     for picture, words in (
         ("photo.png", "carries no impasto settings"),
         ("none.png", "none.png"),
+        ("preview.png", "a preview"),
+        ("model.png", "made with --model mine.safetensors, which is not here"),
+        ("start.png", "made with --start sketch, which is not here"),
     ):
         code, _, said = run("stylize", "photo.png", "wave.png", "--like", picture)
         assert (code, len(said.splitlines())) == (2, 1)
@@ -365,3 +380,52 @@ def test_the_picture_that_it_is_like_is_left_alone(run, tmp_path):
     code, _, said = run("stylize", "photo.png", "photo.png", "--like", "like.png", "-o", "like.png")
     assert code == 2
     assert "would overwrite" in said
+
+
+def test_another_method_leaves_what_means_something_else_to_it(run, tmp_path):
+    write(tmp_path / "photo.png", photo(40, 52))
+    write(tmp_path / "wave.png", painting(48, 60))
+    made = {"method": "artflow", "model": "mine.safetensors", "operator": "wct", "style_scale": 0.5}
+    write(tmp_path / "like.png", photo(40, 52), settings=made)
+    words = ["--like", "like.png", "-m", "styleflow", "-o", "out.png", "--device", "cpu"]
+    code, _, said = run("stylize", "photo.png", "wave.png", *words)
+    assert code == 0, said
+    found = read_settings(tmp_path / "out.png")
+    assert (found["operator"], found["model"], found["style_scale"]) == (None, None, 0.5)
+
+
+def test_help_of_an_unknown_method_says_so(run):
+    code, _, said = run("stylize", "-m", "adian", "--help")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "did you mean 'adain'" in said
+
+
+def test_the_last_method_has_its_help(capsys, monkeypatch):
+    shown = help_of(capsys, monkeypatch, "stylize", "-m", "wct", "-m", "adain", "--help")
+    assert "--palette" in shown
+    assert "--levels" not in shown
+
+
+def test_an_option_without_its_value_is_one_line_of_ours(run):
+    code, _, said = run("stylize", "photo.png", "wave.png", "--like")
+    assert code == 2
+    assert said.startswith("impasto: ")
+
+
+def test_names_that_are_no_text(tmp_path):
+    with pytest.raises(InputError, match="levels"):
+        load("wct", levels=[3])
+    result = impasto.stylize(photo(40, 52), painting(48, 60), **CPU)
+    for path in (3, None):
+        with pytest.raises(InputError, match="path"):
+            result.save(path)
+    with pytest.raises(InputError, match="suffix"):
+        result.encode(3)
+
+
+def test_options_are_listed_in_one_order():
+    assert [*REFINED] == [name for name in GatysOptions.declared() if name in REFINED]
+
+
+def test_the_signature_of_stylize_takes_options_of_methods():
+    inspect.signature(impasto.stylize).bind("photo.png", "wave.png", strength=0.5, brush=2)

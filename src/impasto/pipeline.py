@@ -116,7 +116,7 @@ def stylize(
         return result
 
 
-stylize.__signature__ = signature_of(stylize, Controls)  # type: ignore[attr-defined]
+stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]
 
 
 # Options of Gatys that choose its backbone.
@@ -149,7 +149,12 @@ def load_refined(
         check_options(f"method {method}", record, options, spelled)
         return load(method, **options), None
     names = set(options_of(method))
-    check_options(f"method {method} with a refinement", names | REFINED, options, spelled)
+    check_options(
+        f"method {method} with a refinement",
+        dict.fromkeys([*options_of(method), *REFINED]),
+        options,
+        spelled,
+    )
     if "backbone" not in names:
         names -= OF_BACKBONE
     loaded = load(method, **{name: value for name, value in options.items() if name in names})
@@ -195,6 +200,10 @@ def recorded(picture: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
         InputError: for a picture without recorded settings, or with an unknown method.
     """
     settings = read_settings(picture)
+    if "preview" in settings:
+        raise InputError(
+            f"{picture}: a preview, which carries no settings; give a finished picture"
+        )
     method = record_of(settings.get("method", ""))
     refinement = settings.get("refinement") or {}
     shared = {name: refinement[name] for name in REFINED if name in refinement}

@@ -69,6 +69,8 @@ class Result:
         Raises:
             InputError: if it cannot be written, or is one of them.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"path: a {type(path).__name__} where a path belongs")
         if not overwrite and any(same_file(path, source) for source in self.sources):
             raise InputError(
                 f"{path}: the picture was made from this file; save it under another name, or with "
@@ -78,6 +80,8 @@ class Result:
 
     def encode(self, suffix: str = ".png", **saving: Any) -> bytes:
         """What :meth:`save` would write into a file with that suffix."""
+        if not isinstance(suffix, str):
+            raise InputError(f"suffix: a {type(suffix).__name__} where text belongs, such as .png")
         return encode(suffix, *self._written(), **self._how(saving))
 
     def _written(self) -> tuple[Any, ...]:

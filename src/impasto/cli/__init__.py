@@ -58,8 +58,10 @@ def main() -> None:
         gone = _gone(getattr(error, "option_name", ""))
         if gone:
             sys.exit(console.fail(gone))
-        if getattr(error, "ctx", None) is None or not sys.argv[1:]:
+        if not sys.argv[1:]:
             error.show()
+        elif getattr(error, "ctx", None) is None:
+            say.print(f"impasto: {error.format_message()}", style="red")
         else:
             where = error.ctx.command_path
             say.print(f"impasto: {error.format_message()} See `{where} --help`", style="red")

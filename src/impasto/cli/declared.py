@@ -195,10 +195,9 @@ def _of_method(param: Any, declared: Option, method: str) -> Any:
 
 
 def _method_in(words: Sequence[str]) -> str | None:
-    """What stands behind -m or --method, if it is a method."""
-    text = "\n".join(words)
-    found = re.search(r"^(?:-m|--method)(?:\n|=)?(\w+)$", text, re.MULTILINE)
-    return found.group(1) if found and found.group(1) in METHODS else None
+    """What stands behind the last -m or --method. Raises InputError if it is no method."""
+    found = re.findall(r"^(?:-m|--method)(?:\n|=)?(\w+)$", "\n".join(words), re.MULTILINE)
+    return record_of(found[-1]).name if found else None
 
 
 def _short(text: str) -> str:

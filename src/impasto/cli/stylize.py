@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import check_apart, identity, shown
 from ..methods import DEFAULT, METHODS, MethodRecord, check_options, record_of
 from ..methods.records.gatys import REFINED
-from ..options import PICTURES, STYLE, flag_of
+from ..options import PICTURES, STYLE, Choice, File, Option, flag_of
 from ..targets import NAME, STANDARD, Inputs, Job, gather, plan
 from .batch import Batch, is_done, settings_of, standard_input
 from .console import begin, say
@@ -178,6 +178,7 @@ def _chosen(
 
         name, before = recorded(like)
         method = method or name
+        before = _of_method(before, record_of(name), record_of(method))
     record = record_of(method or DEFAULT)
     declared = Controls.declared()
     controls = Controls(
@@ -197,7 +198,36 @@ def _chosen(
         } | declared_options
         check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
     options = {name: value for name, value in before.items() if name in declared_options}
+    for name in options.keys() - rest.keys():
+        _check_named(like, declared_options[name], options[name])
     return record, controls, Saving(**saving), options | values_of(declared_options, rest)
+
+
+def _of_method(
+    before: Mapping[str, Any], made_by: MethodRecord, method: MethodRecord
+) -> dict[str, Any]:
+    """Recorded options, without those that mean something else to another method."""
+    one, other = made_by.Options.declared(), method.Options.declared()
+    return {
+        name: value
+        for name, value in before.items()
+        if method is made_by
+        or name not in one
+        or (
+            name in other
+            and one[name].kind == other[name].kind
+            and not isinstance(one[name].kind, File)
+        )
+    }
+
+
+def _check_named(like: Path | None, declared: Option, value: Any) -> None:
+    """Raise InputError for a file that a record names and that is not here."""
+    kind, flag = declared.kind, declared.flag
+    if not isinstance(kind, (File, Choice)) or value in kind.words:
+        return
+    if (isinstance(kind, File) or declared.name == "start") and not Path(value).exists():
+        raise InputError(f"{like}: made with {flag} {value}, which is not here: add {flag} FILE")
 
 
 def _check_preview(

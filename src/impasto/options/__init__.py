@@ -234,16 +234,24 @@ def takes(options: type[Options]) -> Callable[[AnyClass], AnyClass]:
     return decorate
 
 
-def signature_of(function: Callable[..., Any], *sets: type[Options]) -> Signature:
-    """The signature of ``function``, with the options of ``sets`` in place of ``**options``."""
-    own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    further = [
+def signature_of(
+    function: Callable[..., Any], *sets: type[Options], further: bool = False
+) -> Signature:
+    """The signature of ``function``, with the options of ``sets`` in place of ``**options``.
+
+    Args:
+        further: keep ``**options`` behind them, because it takes options of other sets too.
+    """
+    parameters = signature(function).parameters.values()
+    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    last = [p for p in parameters if p.kind is p.VAR_KEYWORD and further]
+    declared = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
         for options in sets
         for each in fields(options)
         if each.name not in (parameter.name for parameter in own)
     ]
-    return signature(function).replace(parameters=[*own, *further])
+    return signature(function).replace(parameters=[*own, *declared, *last])
 
 
 def _plain(value: Any) -> Any:

@@ -57,6 +57,12 @@ class Text(Kind):
 
     metavar: str = "TEXT"
 
+    def check(self, label: str, value: Any) -> Any:
+        """See :class:`Kind`."""
+        if not isinstance(value, str):
+            raise InputError(f"{label}: a {type(value).__name__} where a name belongs")
+        return value
+
 
 @dataclass(frozen=True)
 class Number(Kind):
@@ -83,7 +89,7 @@ class Number(Kind):
         """See :class:`Kind`."""
         check_finite(label, value)
         _check_range(label, value, self.least, self.most, self.above)
-        return value
+        return value if isinstance(value, (int, float)) else float(value)  # NumPy's: plain
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Whole(Kind):
         if self.among and value not in self.among:
             raise InputError(f"{label} is {value}: use {_either(map(str, self.among))}")
         _check_range(label, int(value), self.least, self.most)
-        return value
+        return int(value)
 
 
 @dataclass(frozen=True)
@@ -228,10 +234,12 @@ class Layers(Kind):
         value = [value] if isinstance(value, str) else value
         if not isinstance(value, Iterable):
             raise InputError(f"{label}: give a list of layers, not {value!r}")
-        if isinstance(value, Mapping):
-            for tap, weight in value.items():
-                Number().check(f"the weight of layer {tap}", weight)
-        return value
+        if not isinstance(value, Mapping):
+            return list(value)
+        return {
+            tap: Number().check(f"the weight of layer {tap}", weight)
+            for tap, weight in value.items()
+        }
 
 
 class Given(Kind):

@@ -126,7 +126,7 @@ class GatysOptions(DeviceOptions):
     )
     sizes: Sequence[int] | None = option(
         None,
-        ListOf(Whole(0), what="whole numbers, short sides in pixels,"),
+        ListOf(Whole(0), what="whole numbers (short sides in pixels)"),
         "Short sides in pixels, coarse to fine, such as 128,256,0 (0 is the final size). Default: "
         "the final size, halved while it is 256 or more.",
         expert=True,
@@ -146,7 +146,9 @@ class GatysOptions(DeviceOptions):
 
 
 # Options of a refinement, which starts from a result and works only at the final size.
-REFINED = frozenset(GatysOptions.declared()) - {"sizes", "iterations", "start"}
+REFINED = tuple(
+    name for name in GatysOptions.declared() if name not in ("sizes", "iterations", "start")
+)
 
 RECORD = MethodRecord(
     "gatys",
