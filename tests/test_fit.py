@@ -57,6 +57,8 @@ PLATEAU = dataclasses.replace(
 class Toy:
     """A method that learns a convolution; its loss draws noise, as losses may."""
 
+    photographs_alone = False
+
     def __init__(self, width: int = 6, style_weight: float = 1.0) -> None:
         self.style_weight, self.started = style_weight, 0
         self.network = torch.nn.Sequential(

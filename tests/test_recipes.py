@@ -21,6 +21,8 @@ from impasto.training.train import Stage, _with_vgg, read_recipe, trainable
 class Toy:
     """A method that can be trained, as far as recipes are concerned."""
 
+    photographs_alone = False
+
     @classmethod
     def untrained(
         cls,

@@ -317,8 +317,8 @@ def classify(
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
     changed = nested(changes or {})
     check(changed, {field.name: str(field.type) for field in fields(ClassifyConfig)}, "--set")
-    own = {"adversarial": adversarial, "steps": steps}
-    twice = [key for key, value in own.items() if value is not None and key in changed]
+    flags = {"adversarial": adversarial, "steps": steps}
+    twice = [key for key, value in flags.items() if value is not None and key in changed]
     if twice:
         raise InputError(f"{twice[0]}: given by --{twice[0]} and --set; leave one out")
     table = merged({} if recipe is None else read_toml(recipe), changed)

@@ -225,10 +225,10 @@ class _Learner:
     def _mix(self, contents: Tensor, strength: float) -> Tensor:
         """Shares of the network's rows, which are the photographs' own, and of the learnt one."""
         if strength == 1:
-            own = contents.new_zeros(len(contents), self.network.config.rows)
+            photograph = contents.new_zeros(len(contents), self.network.config.rows)
         else:
-            own = (1 - strength) * self.network.rows(self.network.measure(contents))
-        return nn.functional.pad(own, (0, 1), value=strength)
+            photograph = (1 - strength) * self.network.rows(self.network.measure(contents))
+        return nn.functional.pad(photograph, (0, 1), value=strength)
 
     def _noise(self, height: int, width: int) -> Tensor:
         """As in rendering, but elsewhere every time."""

@@ -104,8 +104,8 @@ class Task:
 
     def report(self, step: int, steps: int, loss: float, validation: Mapping[str, float]) -> str:
         """A line for people."""
-        seen = f", validation {sum(validation.values()):.4g}" if validation else ""
-        return f"step {step} of {steps}: loss {loss:.4g}{seen}"
+        validated = f", validation {sum(validation.values()):.4g}" if validation else ""
+        return f"step {step} of {steps}: loss {loss:.4g}{validated}"
 
     def state(self) -> Any:
         """What else a checkpoint has to keep."""

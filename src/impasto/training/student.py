@@ -49,9 +49,9 @@ class Student(nn.Module):
         crops = bank.crops[: 240 if isinstance(self.net, Compact) else 400].float() / 255
         targets: dict[str, Tensor] = {}
         for other in others:
-            seen = [other(crop[None]) for crop in crops]
+            features = [other(crop[None]) for crop in crops]
             targets |= {
-                "conv" + tap[4:]: torch.cat([s[tap] for s in seen]).cpu() for tap in seen[0]
+                "conv" + tap[4:]: torch.cat([s[tap] for s in features]).cpu() for tap in features[0]
             }
         if isinstance(self.net, Compact):
             fit_bottlenecks(self.net, teacher, crops, targets)
@@ -141,7 +141,7 @@ def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequenc
     device = next(net.parameters()).device
     content, style = (arranged(crops[index].float() / 255, device) for index in chosen)
     with torch.no_grad(), _mixed(device):
-        seen = net(content, [deep])[deep]
+        content_features = net(content, [deep])[deep]
         aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
     x = content.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([x], 0.04, betas=(0.9, 0.99))
@@ -150,7 +150,9 @@ def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequenc
         with _mixed(device):
             features = net(x, taps)
         losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
-        loss = 100 * torch.stack(losses).mean(0).sum() + content_loss(features[deep], seen)
+        loss = 100 * torch.stack(losses).mean(0).sum() + content_loss(
+            features[deep], content_features
+        )
         (x.grad,) = torch.autograd.grad(loss, x)
         optimizer.step()
         with torch.no_grad():

@@ -82,10 +82,10 @@ def read_recipe(
     check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
     if values.get("method", name) != name:
         raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
-    given = nested(changes or {})
-    check(given, TABLES, "--set")
+    changed = nested(changes or {})
+    check(changed, TABLES, "--set")
     kinds = {"options": options, "data": _types(DataConfig), "training": _types(TrainingConfig)}
-    for table, own in given.items():
+    for table, own in changed.items():
         check(own, kinds[table], f"--set {table}")
     stages = []
     for number, own in enumerate(values.get("stage", [{}]), 1):
@@ -93,12 +93,12 @@ def read_recipe(
         check(own, TABLES, where)
         tables = {table: merged(values.get(table, {}), own.get(table, {})) for table in TABLES}
         check(tables["options"], options, f"{where} [options]")
-        tables = merged(tables, given)
+        tables = merged(tables, changed)
 
         def of(table: str, where: str = where) -> str:
             """Where the table is from, for messages."""
             place = f"{where} [{table}]"
-            if table not in given:
+            if table not in changed:
                 return place
             return f"--set {table}" if recipe is None else f"{place} with --set"
 
@@ -171,7 +171,7 @@ def train(
         raise InputError(f"{', '.join(sorted(twice))}: given by {flags} and --set; leave one out")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of a model ends in .safetensors")
-    if paintings is None and not getattr(cls, "photographs_alone", False):
+    if paintings is None and not cls.photographs_alone:
         raise InputError(f"method {name} learns from paintings too: name a folder, --paintings DIR")
     if paintings is not None and "styles" in inspect.signature(cls.untrained).parameters:
         raise InputError(f"method {name} learns the paintings of --style: leave out --paintings")
@@ -263,8 +263,8 @@ def _check_places(
     for folder in folders:
         if any(same_file(out, folder / name) for name in (NETWORK, CHECKPOINT)):
             raise InputError(f"{out}: is a file of the run itself; choose another -o")
-        own = [folder / name for name in (NETWORK, CHECKPOINT, "losses.png")]
-        check_apart([*own, *folder.glob("samples-*.png")], files)
+        written = [folder / name for name in (NETWORK, CHECKPOINT, "losses.png")]
+        check_apart([*written, *folder.glob("samples-*.png")], files)
     check_apart([out], files)
 
 

@@ -262,11 +262,11 @@ class GhiasiTraining(ModelTraining):
     def judge_all(self, pictures: Tensor) -> list[dict[str, Tensor]]:
         """Features of ``pictures`` at all layers that losses look at, for every scale."""
         layers = {*STYLE_LAYERS, CONTENT_LAYER, *STROKE_LAYERS}
-        seen = [self.judge(pictures, layers)]
+        by_scale = [self.judge(pictures, layers)]
         for _ in range(1, self.scales):
             pictures = F.avg_pool2d(pictures, 2)
-            seen.append(self.judge(pictures, layers))
-        return seen
+            by_scale.append(self.judge(pictures, layers))
+        return by_scale
 
 
 def _strokes(seen: Tensor, own: Tensor, theirs: Tensor, strength: Tensor) -> Tensor:

@@ -72,26 +72,37 @@ class Perceptual:
         """``content`` and ``style``, weighted, of results ``(B, 3, H, W)`` not clipped."""
         layers = {*self.style_layers, self.content_layer}
         with torch.no_grad():
-            aim = {tap: Moments.of(f) for tap, f in self.judge(styles, layers).items()}
-            before = self.judge(contents, layers)
-        seen = self.judge(out, layers)
-        wanted, features = before[self.content_layer], seen[self.content_layer]
+            style_moments = {tap: Moments.of(f) for tap, f in self.judge(styles, layers).items()}
+            content_features = self.judge(contents, layers)
+        result_features = self.judge(out, layers)
+        wanted, features = content_features[self.content_layer], result_features[self.content_layer]
         if self.target == "adain":
-            content = content_loss(features, adain(wanted, aim[self.content_layer]))
+            content = content_loss(features, adain(wanted, style_moments[self.content_layer]))
         else:
             content = (normalise(features) - normalise(wanted)).square().mean() / 2
-        style = torch.stack([self._left(seen, before, aim, tap) for tap in self.style_layers])
+        style = torch.stack(
+            [
+                self._left(result_features, content_features, style_moments, tap)
+                for tap in self.style_layers
+            ]
+        )
         return {"content": self.content_weight * content, "style": self.style_weight * style.mean()}
 
     def _left(
         self,
-        seen: Mapping[str, Tensor],
-        before: Mapping[str, Tensor],
-        aim: Mapping[str, Moments],
+        result_features: Mapping[str, Tensor],
+        content_features: Mapping[str, Tensor],
+        style_moments: Mapping[str, Moments],
         tap: str,
     ) -> Tensor:
         """What share of the photographs' distance to the styles is left at ``tap``."""
-        now, once = (Moments.of(features[tap]) for features in (seen, before))
-        channels = None if self.kept == 1 else aligned_channels(now, aim[tap], self.kept)
-        left = moments_loss(now, aim[tap], channels)
-        return (left / moments_loss(once, aim[tap], channels).clamp_min(NEAR)).mean()
+        result, content_moments = (
+            Moments.of(features[tap]) for features in (result_features, content_features)
+        )
+        channels = (
+            None if self.kept == 1 else aligned_channels(result, style_moments[tap], self.kept)
+        )
+        left = moments_loss(result, style_moments[tap], channels)
+        return (
+            left / moments_loss(content_moments, style_moments[tap], channels).clamp_min(NEAR)
+        ).mean()

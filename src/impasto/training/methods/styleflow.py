@@ -81,16 +81,16 @@ class StyleFlowTraining(FlowTraining):
         answers: list[list[Tensor]] = [[] for _ in model.sans]
 
         def note(number: int, features: Tensor) -> Tensor:
-            own = Moments.of(features)
-            answers[number].append(torch.cat([own.mean, own.deviation(EPS)], -1))
+            moments = Moments.of(features)
+            answers[number].append(torch.cat([moments.mean, moments.deviation(EPS)], -1))
             return features
 
         for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
             codes.append(style_code(model.measure(part)))
             flow.inverse(flow(whole(part, flow.unit)), note)
-        for san, own in zip(model.sans, answers, strict=True):
+        for san, answer in zip(model.sans, answers, strict=True):
             assert isinstance(san, SAN)
-            fit_san(san, torch.cat(codes), torch.cat(own))
+            fit_san(san, torch.cat(codes), torch.cat(answer))
 
 
 @torch.no_grad()
@@ -123,12 +123,12 @@ def fit_san(san: SAN, codes: Tensor, answers: Tensor) -> None:
         layer.bias[:size] = 0
     for head, begin in ((san.mean, 0), (san.deviation, channels)):
         into, out = _linear(head)
-        own = slice(begin, begin + channels)
+        span = slice(begin, begin + channels)
         into.weight.zero_()
-        into.weight[:, size:][:, own] = torch.diag(spread[own] / NARROW)
+        into.weight[:, size:][:, span] = torch.diag(spread[span] / NARROW)
         into.bias.zero_()
         out.weight.copy_(torch.eye(channels))
-        out.bias.copy_(centre[own])
+        out.bias.copy_(centre[span])
 
 
 def _linear(layers: nn.Module) -> list[nn.Linear]:

@@ -95,13 +95,13 @@ class WCTTraining(ModelTraining):
         """
         size = (contents.shape[-2], contents.shape[-1])
         with torch.no_grad():
-            seen = self.model.encode(contents, self.model.taps)
+            encoded = self.model.encode(contents, self.model.taps)
         terms = {}
-        for tap, wanted in seen.items():
-            out = self.model.decode(tap, wanted, size)
+        for tap, target in encoded.items():
+            out = self.model.decode(tap, target, size)
             again = self.model.encode(out, [tap])[tap]
             terms[f"{tap} pixels"] = self.pixels * content_loss(out, contents)
-            terms[f"{tap} features"] = self.features * content_loss(again, wanted)
+            terms[f"{tap} features"] = self.features * content_loss(again, target)
         return terms
 
     @torch.no_grad()
