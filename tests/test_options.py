@@ -429,3 +429,20 @@ def test_options_are_listed_in_one_order():
 
 def test_the_signature_of_stylize_takes_options_of_methods():
     inspect.signature(impasto.stylize).bind("photo.png", "wave.png", strength=0.5, brush=2)
+
+
+def test_weights_of_other_styles_are_left_out(run, tmp_path):
+    write(tmp_path / "photo.png", photo(40, 52))
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.png", painting(48, 60))
+    fast = ["-m", "adain", "--device", "cpu"]
+    mixed = ["stylize", "photo.png", "a.png", "b.png", *fast]
+    assert run(*mixed, "--weights", "2,1", "-o", "both.png")[0] == 0
+    for styles, weights in ((["b.png", "c.png"], [2, 1]), (["c.png"], None)):
+        words = ["stylize", "photo.png", *styles, "--like", "both.png", "-o", "out.png"]
+        code, _, said = run(*words, "--device", "cpu")
+        assert code == 0, said
+        assert read_settings(tmp_path / "out.png")["weights"] == weights
+    code, _, said = run(*mixed, "--like", "both.png", "--weights", "1", "-o", "out.png")
+    assert code == 2
+    assert "weight" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,8 +131,11 @@ def stylize(
     if saving.keep_gps and not saving.metadata:
         raise InputError("--keep-gps and --no-metadata: choose one of them")
     check_controls(controls)
-    learnt, weighted = record.learns_styles, controls.weights is not None
+    learnt, weighted = record.learns_styles, options["weights"] is not None
     inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
+    shares = None if weighted else controls.weights
+    if shares is not None and any(len(mixed) != len(shares) for mixed in inputs.styles):
+        controls = replace(controls, weights=None)  # those of --like are of other styles
     planned = plan(inputs, out)
     finished = _made_before(inputs, planned)
     if finished:
@@ -141,7 +145,7 @@ def stylize(
     sent = 0 if STANDARD in (*pictures, *(style or ())) else None
     files = [value for value in method_options.values() if isinstance(value, (str, Path))]
     check_apart(targets, [*inputs.files, *files, like, sent])
-    if not (style or weighted or learnt):
+    if not (style or controls.weights is not None or learnt):
         _warn_of_mixture(inputs)
     if planned[0].target is None and sys.stdout is None:
         raise InputError("-o -: there is no standard output; name a file, -o OUT")

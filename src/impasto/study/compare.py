@@ -31,6 +31,7 @@ from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, write
 from ..methods import METHODS, load, options_of
 from ..progress import drawn
+from ..styles import Style
 from .figures import matplotlib_figure
 from .inputs import (
     Methods,
@@ -294,7 +295,7 @@ def _measured(
 ) -> dict[str, Any]:
     """One result with its figures."""
     prepared = method.prepare([given])
-    if hasattr(prepared, "at"):
+    if isinstance(prepared, Style):
         prepared.at(min(content.shape[-2:]))  # measured before the clock runs
     began = time.perf_counter()
     picture = method(content, prepared)
