@@ -162,12 +162,12 @@ class Helpful(Command):
         if HELP_ALL in words:
             shown.params = list(self.params)
         elif method is not None:
-            own = options_of(method)
+            names = options_of(method)
             declared = record_of(method).Options.declared()
             shown.params = [
                 _of_method(param, declared[param.name], method)
                 for param in self.params
-                if param.name in own
+                if param.name in names
             ]
             shown.help = f"{record_of(method).title}\n\nOf all methods: impasto stylize --help-all"
         else:

@@ -39,8 +39,8 @@ class Work:
             label: before it, in the place of the one before.
         """
         changes = {"total": total, "description": label}
-        given = {name: value for name, value in changes.items() if value is not None}
-        self._bar.update(self._task, completed=done, words=words, **given)  # type: ignore[arg-type]
+        changed = {name: value for name, value in changes.items() if value is not None}
+        self._bar.update(self._task, completed=done, words=words, **changed)  # type: ignore[arg-type]
         return self.interrupted()
 
     def count(self, done: int, total: int, name: str, step: Step | None = None) -> bool:

@@ -137,27 +137,27 @@ def sweep(
     for text in vary or []:
         name, values = study.parse(text, method)
         varied[name] = varied.get(name, []) + values
-    given: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
     for text in option or []:
         name, values = study.parse(text, method, "--set")
-        given[name] = values[0]
+        fixed[name] = values[0]
         if len(values) > 1:
             raise InputError(f"--set {text!r}: give one value, or use --vary")
     if size is not None:
-        twice = [flag for flag, by in (("--vary", varied), ("--set", given)) if "size" in by]
+        twice = [flag for flag, by in (("--vary", varied), ("--set", fixed)) if "size" in by]
         if twice:
             raise InputError(f"--size and {twice[0]} size=: leave one of them out")
-        given["size"] = size
+        fixed["size"] = size
     if recipe is not None:
         check_apart([out / name for name in study.WRITTEN], [recipe])
         same = {name: value for name, value in same.items() if name not in varied}
-        varied = {**{k: v for k, v in further.items() if k not in given}, **varied}
+        varied = {**{k: v for k, v in further.items() if k not in fixed}, **varied}
     begin()
     with running("sweep", "ending without this picture") as work:
         rows = study.sweep(
             *(content, style, out, varied),
             method=method,
-            options={**same, **given},
+            options={**same, **fixed},
             on_progress=work.count,
         )
         stopped = work.interrupted()

@@ -256,16 +256,16 @@ def _write_sheet(
 
     rgb = photograph("coffee") if photo is None else read(photo).rgb
     height, width = rgb.shape[-2:]
-    seen = resize(rgb, fit(height, width, min(512, height, width)))
+    content = resize(rgb, fit(height, width, min(512, height, width)))
 
     def small(picture: Tensor) -> Tensor:
         return resize(picture, fit(height, width, THUMB))
 
-    tiles = [("photograph", small(seen))]
+    tiles = [("photograph", small(content))]
     with running("", "ending without the sheet") as work:
         for number, (name, style) in enumerate(styles.items()):
             if work.show(number, len(styles), label=name):
                 stop("interrupted")
-            tiles.append((name, small(method(seen, method.prepare([style])))))
+            tiles.append((name, small(method(content, method.prepare([style])))))
     columns = min((6, 5, 4), key=lambda count: -len(tiles) % count)  # the fewest gaps
     write(sheet, labelled(tiles, columns), quality=80)

@@ -132,13 +132,13 @@ def train_method(
     from ..training.train import train
 
     run = run or Path("runs") / method
-    given = {"styles": style, "style_size": style_size}
+    learnt = {"styles": style, "style_size": style_size}
     values = {"device": "auto", "convention": None, **values_of(NETWORK, options)}
     hardware = Hardware(values["device"], precision, devices, nodes, strategy)
     changes = dict(map(parse_set, option or []))
     if workers is not None:
         if "data.workers" in changes:
-            raise InputError("data.workers: given by --workers and --set; leave one out")
+            raise InputError("data.workers: learnt by --workers and --set; leave one out")
         changes["data.workers"] = workers
     begin()
     with running(method, PROMISE) as work:
@@ -147,7 +147,7 @@ def train_method(
                 *(method, photos, paintings, recipe, run, out or run / f"{method}.safetensors"),
                 resume=resume,
                 steps=steps,
-                options={name: value for name, value in given.items() if value is not None},
+                options={name: value for name, value in learnt.items() if value is not None},
                 changes=changes,
                 vgg=vgg,
                 convention=values["convention"],

@@ -243,15 +243,15 @@ def signature_of(
         further: keep ``**options`` behind them, because it takes options of other sets too.
     """
     parameters = signature(function).parameters.values()
-    own = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    first = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     last = [p for p in parameters if p.kind is p.VAR_KEYWORD and further]
     declared = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
         for options in sets
         for each in fields(options)
-        if each.name not in (parameter.name for parameter in own)
+        if each.name not in (parameter.name for parameter in first)
     ]
-    return signature(function).replace(parameters=[*own, *declared, *last])
+    return signature(function).replace(parameters=[*first, *declared, *last])
 
 
 def _plain(value: Any) -> Any:

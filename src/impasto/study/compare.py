@@ -162,7 +162,7 @@ def compare(
         write(place_of(out, "contents", content.stem), pictures[content])
         write(place_of(out, "styles", style.stem), pictures[style])
     method: Any = None
-    seen = Remembering(judge)
+    remembering = Remembering(judge)
     identities = {
         (row["method"], row["content_picture"]): row["identity"]
         for row in rows
@@ -172,16 +172,16 @@ def compare(
         if on_progress(number, len(todo), f"{label}: {content.stem} x {style.stem}"):
             break
         if number == 0 or todo[number - 1][0] != label:
-            name, own = methods[label]
-            method = load(name, device=device, **own)
+            name, method_options = methods[label]
+            method = load(name, **{"device": device, **method_options})
             megabytes: float | None = None
         learnt = method.learnt
         if learnt is not None and style.stem not in learnt:
             continue
         if megabytes is None:
             megabytes = _peak(methods[label], device, pictures[content], style, size)
-        given = pictures[style] if learnt is None else style.stem
-        row = _measured(method, pictures[content], pictures[style], given, seen)
+        painting = pictures[style] if learnt is None else style.stem
+        row = _measured(method, pictures[content], pictures[style], painting, remembering)
         same = (label, content.stem)
         if same not in identities:
             identities[same] = (
@@ -329,12 +329,12 @@ def _peak(
 def _render_alone(
     method: tuple[str, Mapping[str, Any]], device: str, content: Any, style: Path, size: int
 ) -> float:
-    name, own = method
+    name, method_options = method
     tune()  # as the command line does
-    before, known = _most_memory(), options_of(name)
+    before, names = _most_memory(), options_of(name)
     # The first iterations are like the others.
-    given = {"device": device, "iterations": 2}
-    ready: Any = load(name, **{k: v for k, v in given.items() if k in known} | dict(own))
+    quick = {"device": device, "iterations": 2}
+    ready: Any = load(name, **{k: v for k, v in quick.items() if k in names} | dict(method_options))
     painting: Any = style.stem if ready.learnt is not None else at_size(style, size)
     ready(torch.from_numpy(content), ready.prepare([painting]))
     used = ready.device

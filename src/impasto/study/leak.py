@@ -99,7 +99,7 @@ def leak(
     back: list[tuple[str, Tensor]] = []
     shown = [number for number in SHOWN if number <= rounds]
     for order, (label, (name, own)) in enumerate(methods.items()):
-        method = load(name, device=device, **own)
+        method = load(name, **{"device": device, **own})
         learnt = list(method.learnt or ())
         picture, values = first, []
         row, pair = [("photograph", first)], []

@@ -115,9 +115,9 @@ def _relative(
         _check(picture)
     _check_taps(taps)
     distances = {}
-    seen = [judge(picture[None], taps) for picture in pictures]
+    by_picture = [judge(picture[None], taps) for picture in pictures]
     for tap in taps:
-        ours, before, aim = (statistic(Moments.of(features[tap][0])) for features in seen)
+        ours, before, aim = (statistic(Moments.of(features[tap][0])) for features in by_picture)
         whole = float((before - aim).square().sum())
         distances[tap] = float((ours - aim).square().sum()) / whole if whole else math.nan
     return distances
@@ -203,12 +203,12 @@ def feature_distance(
     """
     _check(out, content)
     _check_taps(taps)
-    seen = [judge(picture[None], taps) for picture in (out, content)]
-    each = []
+    by_picture = [judge(picture[None], taps) for picture in (out, content)]
+    distances = []
     for tap in taps:
-        one, two = (F.normalize(features[tap], dim=1) for features in seen)
-        each.append(float((one - two).square().sum(1).mean()))
-    return sum(each) / len(each)
+        one, two = (F.normalize(features[tap], dim=1) for features in by_picture)
+        distances.append(float((one - two).square().sum(1).mean()))
+    return sum(distances) / len(distances)
 
 
 def color_distance(out: Tensor, style: Tensor) -> float:

@@ -156,8 +156,8 @@ def sweep(
     labels = [", ".join(f"{k}={_shown(v)}" for k, v in each.items()) for each in combinations]
     todo = [label for label in dict.fromkeys(labels) if label not in rows]
     files = {label: f"{n:03d} {_safe(label)}.png" for n, label in enumerate(todo, len(rows))}
-    given = files_of({"content": content, "style": style}) + files_of(same) + files_of(vary)
-    check_apart([out / file for file in (*WRITTEN, *files.values())], given)
+    inputs = files_of({"content": content, "style": style}) + files_of(same) + files_of(vary)
+    check_apart([out / file for file in (*WRITTEN, *files.values())], inputs)
     check_output(out / max(("sheet.png", *files.values()), key=len))
     for number, (label, chosen) in enumerate(zip(labels, combinations, strict=True)):
         if label in rows:
