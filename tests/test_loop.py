@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import shutil
 import subprocess
@@ -51,6 +52,10 @@ class Slope(Task):
 
     def loss(self, x):
         return {"square": self.network(x).square().mean()}
+
+
+def _lines(run):
+    return (run / LOSSES).read_text(encoding="utf-8").splitlines()
 
 
 def looped(folder: Path, task: Task, **plan) -> Loop:
@@ -225,8 +230,7 @@ def test_what_a_killed_run_logged_after_its_checkpoint_is_dropped(tmp_path):
     (tmp_path / "killed" / "last.pt").write_bytes(kept)
     looped(tmp_path / "killed", Slope(), steps=7)
     steps = [
-        [line.split(",")[:2] for line in (tmp_path / run / LOSSES).read_text().splitlines()]
-        for run in ("whole", "killed")
+        [line.split(",")[:2] for line in _lines(tmp_path / run)] for run in ("whole", "killed")
     ]
     assert steps[0] == steps[1]
     (tmp_path / "killed" / "last.pt").unlink()  # as of a run killed before its first checkpoint
@@ -239,7 +243,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_later(tmp_path, monkeypatch):
     looped(tmp_path, Slope(), steps=3)
 
     def opened(path, mode="r", **kind):
-        return open("/dev/full" if mode == "a" else path, mode, **kind)
+        return builtins.open("/dev/full" if mode == "a" else path, mode, **kind)
 
     with monkeypatch.context() as full, pytest.raises(InputError, match=r"losses\.csv: .* space"):
         full.setattr("impasto.training.logs.open", opened, raising=False)

@@ -33,8 +33,7 @@ HELP = """Render photographs in the style of one painting or several.
 
 The first picture is the content. The others are styles, which are mixed. With --style, all pictures
 are contents. A style is a painting, a file made by `impasto style` or `impasto learn`, or a name
-that `impasto styles` lists. A folder of contents: every picture in it is rendered; of styles: one
-result for each. - is standard input; -o - is standard output.
+that `impasto styles` lists. A folder stands for every picture in it. - is standard input or output.
 
 Examples:
 
