@@ -102,7 +102,7 @@ def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path, d
     with pytest.raises(Killed):
         distill(pictures, teachers, config, tmp_path / "cut", None, log, every=10)
     resumed, _ = run(folders, teacher, tmp_path / "cut", config, lines)
-    assert any("going on from last.pt at step 10" in line for line in lines)
+    assert any("resuming from last.pt at step 10" in line for line in lines)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name])
 
@@ -163,7 +163,7 @@ def test_the_command_makes_an_encoder(folders, tmp_path, monkeypatch):
     header = load_tensors(tmp_path / "out.safetensors")[1]
     assert json.loads(header["figures"])["recipe"]["steps"] == 2
     assert "licence" in header
-    assert any("pictures to learn from" in line for line in lines)
+    assert any("pictures for training" in line for line in lines)
 
 
 def test_the_command_is_told_more_and_ends_when_asked(folders, tmp_path, monkeypatch, capsys):
