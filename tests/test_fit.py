@@ -593,7 +593,7 @@ def test_pictures_in_subfolders_are_learnt_and_the_runs_own_are_not(command, tmp
     words = ("--run", "photos/run", "--set", "training.samples_every=2")
     code, said = command(*BOTH, *words)
     assert code == 0, said
-    assert "photos: skipped 1 file that is no picture (.csv 1): list.csv" in said
+    assert "photos: skipped 1 file that is not a picture (.csv 1): list.csv" in said
     counted = re.search(r"\d+ photographs for training.*", said)[0]
     assert (tmp_path / "photos" / "run" / "samples-2.png").exists()
     code, said = command(*BOTH, *words, "--resume", "--steps", "8")
@@ -601,7 +601,7 @@ def test_pictures_in_subfolders_are_learnt_and_the_runs_own_are_not(command, tmp
     assert counted in said
     code, said = command(*BOTH, "--run", "photos")
     assert code == 2
-    assert "is a folder of pictures to learn" in said
+    assert "is a folder of training pictures" in said
 
 
 def test_what_is_read_is_not_overwritten(command, tmp_path):

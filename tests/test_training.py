@@ -28,7 +28,7 @@ from impasto.training.methods.regress import (
     fit_layers,
 )
 from impasto.training.sets import PictureSet
-from impasto.training.student import _unseen, dream
+from impasto.training.student import _residual_gram, dream
 from impasto.training.teachers import CollaborativeTeacher
 
 CONFIG = DistillConfig(
@@ -278,15 +278,15 @@ def test_full_bottlenecks_fit_their_teacher():
     assert float(error) < 0.1
 
 
-def test_unseen_is_the_gram_matrices_difference_but_for_the_residuals_own():
+def test_residual_gram_is_the_gram_matrices_difference_but_for_the_residuals_own():
     rng = torch.Generator().manual_seed(0)
     mapped, residual = torch.randn(2, 3, 50, 6, generator=rng)
     teacher = mapped + residual
     ours, theirs, own = (f.transpose(1, 2) @ f for f in (mapped, teacher, residual))
     missing = (theirs - ours - own).square().sum((1, 2)) / theirs.square().sum((1, 2))
-    torch.testing.assert_close(_unseen(mapped, teacher), missing.mean(), rtol=0.03, atol=0)
+    torch.testing.assert_close(_residual_gram(mapped, teacher), missing.mean(), rtol=0.03, atol=0)
     directions, _ = torch.linalg.qr(torch.cat([mapped, residual], -1))
-    apart = _unseen(directions[..., :6], directions[..., :6] + directions[..., 6:])
+    apart = _residual_gram(directions[..., :6], directions[..., :6] + directions[..., 6:])
     assert float(apart) < 1e-4
 
 
