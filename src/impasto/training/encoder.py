@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..backbones import load_vgg
 from ..backbones.compact import Compact, save_encoder
-from ..backbones.records import BUNDLED
+from ..backbones.records import BACKBONES, BUNDLED
 from ..device import arranged, choose_device, choose_precision
 from ..errors import InputError
 from ..files import check_apart, path_of
@@ -119,8 +119,9 @@ def train(
     if steps is not None and "steps" in (changes or {}):
         raise InputError("steps: given by --steps and --set; leave one out")
     config = read_recipe(recipe, changes)
-    if bool(config.layers) != (name == "compact"):
-        other = "slim" if name == "compact" else "compact"
+    is_vgg = BACKBONES[name].mirrored  # a plain VGG has widths, others have layers
+    if bool(config.layers) == is_vgg:
+        other = next(key for key in BUNDLED if BACKBONES[key].mirrored != is_vgg)
         raise InputError(f"{recipe}: the recipe of a {other}: give --backbone {other}")
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)

@@ -37,10 +37,8 @@ from .stream import Pairs
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
 
 TABLES = {"options": "table", "data": "table", "training": "table"}
-WEIGHTS = {
-    "encoder": "encoder_weights",
-    "loss_network": "loss_weights",
-}  # option of the network -> option of its file
+# Option that names a network -> option of its file.
+WEIGHTS = {"encoder": "encoder_weights", "loss_network": "loss_weights"}
 
 
 @dataclass(frozen=True)
