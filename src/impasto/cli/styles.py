@@ -1,7 +1,8 @@
-"""`impasto style`, `impasto learn` and `impasto styles`: store, learn and list styles."""
+"""`impasto style`, `learn`, `styles` and `suggest`: store, learn, list and rank styles."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..methods import Method
     from ..styles import LearntStyle, StoredStyle
 
-__all__ = ["learn", "style", "styles"]
+__all__ = ["learn", "style", "styles", "suggest"]
 
 THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
 WEIGHTS = Controls.declared()["weights"]
@@ -36,6 +37,7 @@ OPTIONS = of_methods(
 )
 KIND = METHODS["johnson"].Options.declared()["kind"]
 DEVICE = of_methods(("device", "precision"))
+PLACE = of_methods(("device",))
 
 
 @typed(OPTIONS)
@@ -269,3 +271,92 @@ def _write_sheet(
             tiles.append((name, small(method(content, method.prepare([style])))))
     columns = min((6, 5, 4), key=lambda count: -len(tiles) % count)  # the fewest gaps
     write(sheet, labelled(tiles, columns), quality=80)
+
+
+@typed(PLACE)
+def suggest(
+    photo: Annotated[Path, typer.Argument(help="A photograph.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of paintings and stored styles. Default: the named styles."),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(help="Print only so many, the best ones. Default: all.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write a picture of the photograph and these paintings."),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Search the folder's subfolders too.")
+    ] = False,
+    size: Annotated[
+        int, typer.Option(help="Short side in pixels at which pictures are compared.", min=16)
+    ] = 256,
+    **options: Any,
+) -> None:
+    """Rank paintings by how well they suit a photograph: by distance of colours and of texture.
+
+    Where a painting is far from a photograph, more details of the photograph are lost. Distances
+    are in standard deviations over the folder: 0 is its mean, and less is nearer.
+
+    Examples:
+
+        impasto suggest photo.jpg paintings/
+
+        impasto suggest photo.jpg paintings/ --top 5 -o best.png
+
+        impasto suggest photo.jpg --json
+    """
+    from ..images import check_output, write
+    from ..study.suggest import sheet as sheet_of
+    from ..study.suggest import suggest as study
+    from ..styles import list_paintings
+
+    if sheet is not None:
+        check_apart(sheet, [photo, *(list_paintings(folder, recursive) if folder else [])])
+        check_output(sheet)
+    begin()
+    skipped: list[str] = []
+
+    def warn(line: str) -> None:
+        skipped.append(line)
+        say.print(f"impasto: {line}")
+
+    with running("comparing", "ranking the paintings so far") as work:
+        ranked = study(
+            *(photo, folder),
+            recursive=recursive,
+            size=size,
+            on_progress=work.count,
+            warn=warn,
+            **values_of(PLACE, options),
+        )
+        stopped = work.interrupted()
+    best = ranked[:top]
+    rows = [
+        {
+            "rank": rank,
+            "style": str(suggestion.style),
+            "color": round(suggestion.color, 3),
+            "texture": round(suggestion.texture, 3),
+            "total": round(suggestion.total, 3),
+        }
+        for rank, suggestion in enumerate(best, 1)
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        width = max(len(shown(suggestion.name)) for suggestion in best)
+        print(f"rank  {'painting':{width}}  color  texture  total")
+        for row, suggestion in zip(rows, best, strict=True):
+            figures = "{color:5.2f}  {texture:7.2f}  {total:5.2f}".format(**row)
+            print(f"{row['rank']:4}  {shown(suggestion.name):{width}}  {figures}")
+    if sheet is not None and best:
+        write(sheet, sheet_of(photo, best))
+        say.print(shown(sheet))
+    if stopped:
+        stop("interrupted; only some of the paintings were compared")
+    if skipped:
+        raise typer.Exit(1)
