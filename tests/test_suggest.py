@@ -160,7 +160,7 @@ def test_a_table_of_rank_name_color_texture_and_total(run, folder):
     assert said == ""
     head, *rows = out.splitlines()
     assert head.split() == ["rank", "painting", "color", "texture", "total"]
-    assert [row.split()[:2] for row in rows][0] == ["1", "near.png"]
+    assert rows[0].split()[:2] == ["1", "near.png"]
     assert len(rows) == 3
 
 

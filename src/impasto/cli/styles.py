@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..methods import Method
+    from ..study.suggest import Suggestion
     from ..styles import LearntStyle, StoredStyle
 
 __all__ = ["learn", "style", "styles", "suggest"]
@@ -335,24 +336,18 @@ def suggest(
         )
         stopped = work.interrupted()
     best = ranked[:top]
-    rows = [
-        {
-            "rank": rank,
-            "style": str(suggestion.style),
-            "color": round(suggestion.color, 3),
-            "texture": round(suggestion.texture, 3),
-            "total": round(suggestion.total, 3),
-        }
-        for rank, suggestion in enumerate(best, 1)
-    ]
     if as_json:
-        print(json.dumps(rows, indent=2))
-    elif rows:
-        width = max(len(shown(suggestion.name)) for suggestion in best)
+        print(
+            json.dumps(
+                [{"rank": rank, **_row(each)} for rank, each in enumerate(best, 1)], indent=2
+            )
+        )
+    elif best:
+        width = max(len("painting"), *(len(shown(each.name)) for each in best))
         print(f"rank  {'painting':{width}}  color  texture  total")
-        for row, suggestion in zip(rows, best, strict=True):
-            figures = "{color:5.2f}  {texture:7.2f}  {total:5.2f}".format(**row)
-            print(f"{row['rank']:4}  {shown(suggestion.name):{width}}  {figures}")
+        for rank, each in enumerate(best, 1):
+            figures = f"{each.color:5.2f}  {each.texture:7.2f}  {each.total:5.2f}"
+            print(f"{rank:4}  {shown(each.name):{width}}  {figures}")
     if sheet is not None and best:
         write(sheet, sheet_of(photo, best))
         say.print(shown(sheet))
@@ -360,3 +355,9 @@ def suggest(
         stop("interrupted; only some of the paintings were compared")
     if skipped:
         raise typer.Exit(1)
+
+
+def _row(suggestion: Suggestion) -> dict[str, str | float]:
+    """For JSON."""
+    figures = {name: round(getattr(suggestion, name), 3) for name in ("color", "texture", "total")}
+    return {"style": str(suggestion.style), **figures}
