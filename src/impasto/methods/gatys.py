@@ -26,7 +26,6 @@ from ..device import (
 )
 from ..errors import InputError, check_finite
 from ..images import MIN_SIDE, Source, fit, read, resize
-from ..losses import gram_loss, moments_loss
 from ..options import takes
 from ..statistics import Moments
 from ..styles import (
@@ -42,14 +41,11 @@ from .descent import HISTORY, LBFGS, Adam, Optimizer
 from .face import Face
 from .level import Level, Objective, Progress, usable
 from .records.gatys import OPTIMIZERS, STARTS, GatysOptions
+from .style_loss import OF_FEATURES, OF_MOMENTS, ByMoments, LayerLoss, by_features, check_paintings
 
 __all__ = ["Gatys"]
 
 DESCENTS: Mapping[str, Callable[[float], Optimizer]] = {"lbfgs": LBFGS, "adam": Adam}
-STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
-    "gram": gram_loss,
-    "moments": moments_loss,
-}
 
 
 @takes(GatysOptions)
@@ -98,15 +94,15 @@ class Gatys(Face):
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
             self.sources = [chosen.start]  # must not be overwritten
-        style_loss = chosen.style_loss or net.style_loss
+        self.style_loss = chosen.style_loss or net.style_loss
         lr = OPTIMIZERS[chosen.optimizer] if chosen.lr is None else chosen.lr
         self.objective = Objective(
             *(self.net, self.content_layers, self.style_layers),
-            *(chosen.content_weight, chosen.style_weight, STYLE_LOSSES[style_loss]),
+            *(chosen.content_weight, chosen.style_weight),
             *(chosen.tv_weight, chosen.tolerance, partial(DESCENTS[chosen.optimizer], lr)),
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
-        self.record(features=net.fingerprint, **layers, style_loss=style_loss, lr=lr)
+        self.record(features=net.fingerprint, **layers, style_loss=self.style_loss, lr=lr)
 
     def _layers(
         self,
@@ -158,7 +154,10 @@ class Gatys(Face):
     ) -> Style:
         """Measure one or several styles; see :func:`impasto.styles.prepared`."""
         taps = list(self.style_layers)
-        return prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
+        style = prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
+        if self.style_loss in OF_FEATURES:
+            check_paintings(style)
+        return style
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -182,7 +181,8 @@ class Gatys(Face):
         """Render ``content``. The result, ``(3, H, W)`` in 0..1, has its size and is on the CPU.
 
         ``strength`` mixes the target moments: ``s * style + (1 - s) * content``. At 0 the content
-        itself is the optimum; above 1 the style is exaggerated. ``start`` is the initial picture,
+        itself is the optimum; above 1 the style is exaggerated. The losses of features, ``swd`` and
+        ``remd``, mix samples of both in these shares, up to 1. ``start`` is the initial picture,
         ``(3, H, W)``; it replaces the one of the option.
 
         If the loss is not finite, or far above the best, the optimisation goes back to the best
@@ -212,7 +212,7 @@ class Gatys(Face):
             level = Level(
                 self.objective,
                 self._on_device(resized),
-                self._target(style, resized, strength),
+                self._style_losses(style, resized, strength),
                 grey,
             )
             if picture is None:
@@ -268,10 +268,27 @@ class Gatys(Face):
             for short, count in zip(shorts, counts, strict=True)
         ]
 
+    def _style_losses(
+        self, style: Style, content: Tensor, strength: float
+    ) -> Mapping[str, LayerLoss]:
+        """The loss of each style layer, for ``content`` ``(3, H, W)`` at its size."""
+        if self.style_loss in OF_MOMENTS:
+            target = self._target(style, content, strength)
+            return {tap: ByMoments(OF_MOMENTS[self.style_loss], target[tap]) for tap in target}
+        rng = torch.Generator(self.device).manual_seed(self.options.seed)
+        return by_features(
+            *(OF_FEATURES[self.style_loss](rng), style, content),
+            *(self._style_size(content), strength),
+            *(lambda picture: self.net(self._on_device(picture), self.style_layers), rng),
+        )
+
+    def _style_size(self, content: Tensor) -> int:
+        """Short side in pixels to which paintings are reduced."""
+        return max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
+
     def _target(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
         """Target moments at the style layers."""
-        size = max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
-        layers = style.at(size)
+        layers = style.at(self._style_size(content))
         target = {tap: usable(layers[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
             return target

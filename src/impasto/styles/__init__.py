@@ -5,7 +5,7 @@ the style loss needs only the moments of the painting's features, not the painti
 the flows need the same, each for the features of its own network.
 """
 
-from .paintings import list_paintings, read_painting, reduce
+from .paintings import list_paintings, pieces_of, read_painting, reduce
 from .prepared import Style, check_list, check_prepared, prepared, style_shares
 from .stored import (
     SUFFIX,
@@ -31,6 +31,7 @@ __all__ = [
     "is_name",
     "list_paintings",
     "named_styles",
+    "pieces_of",
     "prepared",
     "read_painting",
     "reduce",

@@ -101,8 +101,10 @@ class GatysOptions(DeviceOptions):
     )
     style_loss: str | None = option(
         None,
-        Choice(("gram", "moments")),
-        "The style loss: gram or moments (mean, deviation). Default: gram; for ResNets moments.",
+        Choice(("gram", "moments", "swd", "remd")),
+        "The style loss: gram, moments (mean, deviation), or of all features swd (sliced "
+        "Wasserstein distance) or remd (relaxed earth mover's distance), which need the painting "
+        "itself. Default: gram; for ResNets moments.",
         expert=True,
     )
     tv_weight: float = option(
