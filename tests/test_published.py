@@ -1,4 +1,4 @@
-"""Gatys' losses as published, against plain restatements, and what becomes of their optimisation."""
+"""Published losses against plain restatements, and what becomes of their optimisation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import warnings
 import pytest
 import torch
 from data import painting, photo
-from typer.testing import CliRunner
 
-from impasto.backbones import load_backbone
-from impasto.cli import app
+from impasto.backbones.base import CAFFE
+from impasto.backbones.resnet import ResNet
+from impasto.backbones.vgg import VGG
 from impasto.errors import InputError
 from impasto.images import read_settings
 from impasto.methods.gatys import Gatys
@@ -88,7 +88,7 @@ def test_the_total_is_their_weighted_sum(small_net, losses):
 
 
 def test_the_picture_is_in_the_units_of_the_networks_input():
-    net = load_backbone("vgg16", "random", convention="caffe")
+    net = VGG(((4, 4), (4,)), CAFFE)
     method = gatys(net, losses="published", content_layers=["relu1_1"], style_layers=["relu1_1"])
     level = PublishedLevel(method.objective, photo()[None], method.measure(painting()))
     assert torch.allclose(level.unit.flatten(), torch.full((3,), 1 / 255))
@@ -154,16 +154,14 @@ def test_large_rates_saturate_pixels():
     assert saturated(0.01) < 0.1
 
 
-def test_the_command_ends_well_and_says_it_in_a_line(tmp_path, files):
-    out = tmp_path / "out.png"
-    args = ["stylize", *map(str, files), "-m", "gatys", "--losses", "published", "--lr", "1e25"]
-    args += ["--iterations", "9", "--size", "48", "--device", "cpu", "-o", str(out)]
-    done = CliRunner().invoke(app, args)
-    assert done.exit_code == 0, done.output
-    (line,) = [line for line in done.output.splitlines() if "diverged" in line]
+def test_the_command_ends_well_and_says_it_in_a_line(run, photo_file, painting_file):
+    args = ["stylize", photo_file, painting_file, "-m", "gatys", "--losses", "published"]
+    args += ["--lr", "1e25", "--iterations", "9", "--device", "cpu", "-o", "out.png"]
+    code, out, err = run(*args)
+    assert code == 0, err
+    (line,) = [line for line in (out + err).splitlines() if "diverged" in line]
     assert "iteration" in line
-    settings = read_settings(out)
-    assert settings["losses"] == "published"
+    assert read_settings("out.png")["losses"] == "published"
 
 
 def test_on_step_stops_it_and_time_does():

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import InputConvention
-from ..device import arranged
 from ..statistics import Moments
 from .base import OnStep, Step
 from .descent import HISTORY
@@ -129,7 +128,7 @@ class PublishedLevel:
         Returns:
             The last finite picture ``(3, H, W)``, and whether ``on_step`` asked to stop.
         """
-        x = ((arranged(picture.detach().clone()) - self.offset) / self.unit).requires_grad_(True)
+        x = ((picture.detach() - self.offset) / self.unit).contiguous().requires_grad_(True)
         optimizer = self._optimizer(x)
         latest = torch.zeros(3)
         finite = x.detach().clone()
@@ -138,9 +137,10 @@ class PublishedLevel:
         def closure() -> Tensor:
             nonlocal latest
             losses = self.losses(x)
-            (x.grad,) = torch.autograd.grad(losses[0], x)
+            (gradient,) = torch.autograd.grad(losses[0], x)
             if self.grey:
-                x.grad = x.grad.mean(1, keepdim=True).expand_as(x).contiguous()
+                gradient = gradient.mean(1, keepdim=True).expand_as(x)
+            x.grad = gradient.contiguous()
             latest = torch.stack([loss.detach() for loss in losses])
             return losses[0]
 
