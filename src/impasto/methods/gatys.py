@@ -9,8 +9,7 @@ the picture are optimised by gradient descent until its features match both.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,15 +36,14 @@ from ..styles import (
     prepared,
 )
 from .base import OnStep
-from .descent import HISTORY, LBFGS, Adam, Optimizer
+from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
-from .records.gatys import OPTIMIZERS, STARTS, GatysOptions
+from .published import LOSSES, PublishedLevel
+from .records.gatys import DEFAULTS, STARTS, GatysOptions
 from .style_loss import OF_FEATURES, OF_MOMENTS, ByMoments, LayerLoss, by_features, check_paintings
 
 __all__ = ["Gatys"]
-
-DESCENTS: Mapping[str, Callable[[float], Optimizer]] = {"lbfgs": LBFGS, "adam": Adam}
 
 
 @takes(GatysOptions)
@@ -85,6 +83,7 @@ class Gatys(Face):
             padding=chosen.padding,
             pooling=chosen.pooling or ("max" if record is None else record.pooling),
             smooth=chosen.smooth,
+            normalise=not chosen.absolute,  # published weights are for the network as trained
         )
         self.style_layers = self._layers(net, chosen.style_layers, net.style_layers, every=True)
         default = dict.fromkeys(net.content_layers, 1.0)
@@ -94,15 +93,23 @@ class Gatys(Face):
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
             self.sources = [chosen.start]  # must not be overwritten
-        self.style_loss = chosen.style_loss or net.style_loss
-        lr = OPTIMIZERS[chosen.optimizer] if chosen.lr is None else chosen.lr
+        self.style_loss = "gram" if chosen.absolute else chosen.style_loss or net.style_loss
         self.objective = Objective(
-            *(self.net, self.content_layers, self.style_layers),
-            *(chosen.content_weight, chosen.style_weight),
-            *(chosen.tv_weight, chosen.tolerance, partial(DESCENTS[chosen.optimizer], lr)),
+            self.net,
+            self.content_layers,
+            self.style_layers,
+            chosen.value("content_weight"),
+            chosen.value("style_weight"),
+            chosen.tv_weight,
+            chosen.value("tolerance"),
+            chosen.optimizer,
+            chosen.value("lr"),
+            (chosen.betas[0], chosen.betas[1]),
+            chosen.losses,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
-        self.record(features=net.fingerprint, **layers, style_loss=self.style_loss, lr=lr)
+        resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
+        self.record(features=net.fingerprint, **layers, style_loss=self.style_loss, **resolved)
 
     def _layers(
         self,
@@ -112,6 +119,8 @@ class Gatys(Face):
         every: bool,
     ) -> dict[str, float]:
         """Layers with weights that sum to one.
+
+        With published losses, weights are used as they are, but layers that all weigh 1 share it.
 
         Args:
             net: the backbone.
@@ -143,7 +152,8 @@ class Gatys(Face):
                     f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
                 )
             weights = {tap: default[tap] for tap in chosen}
-        total = sum(weights.values())
+        shared = not self.options.absolute or set(weights.values()) == {1.0}
+        total = sum(weights.values()) if shared else 1.0
         return {tap: weight / total for tap, weight in weights.items()}
 
     @torch.inference_mode(False)
@@ -209,7 +219,7 @@ class Gatys(Face):
         for size, count in plan:
             resized = resize(content, size)
             share_after += size[0] * size[1] * count / cost
-            level = Level(
+            level = (PublishedLevel if self.options.absolute else Level)(
                 self.objective,
                 self._on_device(resized),
                 self._style_losses(style, resized, strength),
@@ -272,9 +282,11 @@ class Gatys(Face):
         self, style: Style, content: Tensor, strength: float
     ) -> Mapping[str, LayerLoss]:
         """The loss of each style layer, for ``content`` ``(3, H, W)`` at its size."""
-        if self.style_loss in OF_MOMENTS:
+        if self.style_loss not in OF_FEATURES:
+            published = LOSSES.get(self.options.losses)
+            loss = OF_MOMENTS[self.style_loss] if published is None else published.style
             target = self._target(style, content, strength)
-            return {tap: ByMoments(OF_MOMENTS[self.style_loss], target[tap]) for tap in target}
+            return {tap: ByMoments(loss, target[tap]) for tap in target}
         rng = torch.Generator(self.device).manual_seed(self.options.seed)
         return by_features(
             *(OF_FEATURES[self.style_loss](rng), style, content),

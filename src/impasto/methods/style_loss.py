@@ -30,9 +30,10 @@ __all__ = [
     "check_paintings",
 ]
 
-SAMPLE = 2048  # most feature vectors of a style at a layer
-POSITIONS = 1024  # of the result that remd compares, drawn for every iteration
+SAMPLE = 1024  # most feature vectors of a style at a layer
+POSITIONS = 4096  # of the result that remd compares, drawn for every iteration
 DIRECTIONS = 32  # that swd projects onto, drawn for every iteration
+DRAWS = 8  # of a loss that draws, whose mean is the unit
 FLOOR = 0.01  # least unit of a loss of features, as a share of a flat picture's distance
 
 LayerLoss = Callable[[Tensor], Tensor]
@@ -146,7 +147,11 @@ def by_features(
     layers = {}
     for tap, vectors in own.items():
         flat = painted[tap].mean(-1, keepdim=True).expand_as(vectors)
-        unit = torch.maximum(loss(vectors, painted[tap]), FLOOR * loss(flat, painted[tap])) + EPS
+        ours, least = (
+            torch.stack([loss(each, painted[tap]) for _ in range(DRAWS)]).mean()
+            for each in (vectors, flat)
+        )
+        unit = torch.maximum(ours, FLOOR * least) + EPS
         layers[tap] = ByFeatures(loss, target[tap], unit)
     return layers
 
