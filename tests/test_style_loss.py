@@ -179,6 +179,12 @@ def test_directions_change_and_are_drawn_by_seed():
     assert float(other(features, target)) != values[0]
 
 
+def test_sorting_counts_as_memory(small_net):
+    bytes_of = {loss: gatys(small_net, loss).bytes_per_pixel() for loss in ("gram", "swd", "remd")}
+    assert bytes_of["swd"] - bytes_of["gram"] == pytest.approx(1024)
+    assert bytes_of["remd"] == bytes_of["gram"]
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_half_precision_and_grey_pictures(small_net, loss):
     method = gatys(small_net, loss, precision="bfloat16", iterations=2)

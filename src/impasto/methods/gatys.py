@@ -41,7 +41,15 @@ from .face import Face
 from .level import Level, Objective, Progress, usable
 from .published import LOSSES, PublishedLevel
 from .records.gatys import DEFAULTS, STARTS, GatysOptions
-from .style_loss import OF_FEATURES, OF_MOMENTS, ByMoments, LayerLoss, by_features, check_paintings
+from .style_loss import (
+    OF_FEATURES,
+    OF_MOMENTS,
+    SORTING,
+    ByMoments,
+    LayerLoss,
+    by_features,
+    check_paintings,
+)
 
 __all__ = ["Gatys"]
 
@@ -334,4 +342,5 @@ class Gatys(Face):
         taps = set(self.style_layers) | set(self.content_layers)
         deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
         activations = self.net.numbers_per_pixel(deepest)
-        return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
+        loss = SORTING if self.style_loss == "swd" else 0.0
+        return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss

@@ -22,6 +22,7 @@ from ..styles import Style, pieces_of, reduce
 __all__ = [
     "OF_FEATURES",
     "OF_MOMENTS",
+    "SORTING",
     "ByFeatures",
     "ByMoments",
     "FeatureLoss",
@@ -33,6 +34,7 @@ __all__ = [
 SAMPLE = 1024  # most feature vectors of a style at a layer
 POSITIONS = 4096  # of the result that remd compares, drawn for every iteration
 DIRECTIONS = 32  # that swd projects onto, drawn for every iteration
+SORTING = DIRECTIONS * 24 * 4 / 3  # bytes per pixel: projections and indices, at all layers
 DRAWS = 8  # of a loss that draws, whose mean is the unit
 FLOOR = 0.01  # least unit of a loss of features, as a share of a flat picture's distance
 
