@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...linalg import ridge
+from ...methods.records.styleflow import Mixture
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
 from ...operators.adain import EPS
+from ...operators.rbmad import RBMAD, CodeRBMAD
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
+from .mixtures import fit_code, fit_layer, turn
 from .perceptual import Perceptual
 from .reversible import FlowTraining
 
@@ -22,11 +25,13 @@ __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
 
 PENALTY = 0.01  # of the start's weights: best on pictures kept aside
 NARROW = 0.2  # of tanh: where it is nearly linear
+TURNED = 128  # crops that RBMAD's channels are found from
+SPOTS = 12  # rows and columns of a crop that a layer is fitted at
 
 
 def untrained(
     encoder: str = "slim",
-    rbmad: bool = False,
+    rbmad: Mixture = StyleFlowConfig.rbmad,
     blocks: int = StyleFlowConfig.blocks,
     steps: int = StyleFlowConfig.steps,
     hidden: int = StyleFlowConfig.hidden,
@@ -66,31 +71,61 @@ def untrained(
 
 
 class StyleFlowTraining(FlowTraining):
-    """See :class:`FlowTraining`; it starts with what SAN predicts, too."""
+    """See :class:`FlowTraining`; it starts with what SAN or RBMAD predicts, too."""
 
     model: StyleFlowModel
 
     def fit(self, crops: Tensor) -> None:
-        """The activation normalisations, and SAN, see :func:`fit_san`.
+        """The activation normalisations, and each block's transfer.
 
+        See :func:`fit_san`; with RBMAD :func:`turn`, and :func:`fit_code` or :func:`fit_layer`.
         Half of the crops enter in other colours.
         """
-        super().fit(crops)
-        model, flow = self.model, self.model.flow
-        codes: list[Tensor] = []
-        answers: list[list[Tensor]] = [[] for _ in model.sans]
+        model, flow, encoder = self.model, self.model.flow, self.model.encoder
+        if model.config.rbmad in ("scm", "layers"):
+            some = crops[:: -(-len(crops) // TURNED)]
+            flow(whole(some, flow.unit), lambda number, x: turn(flow.blocks[number], x))
+        else:
+            super().fit(crops)
+        layers = model.config.rbmad == "layers"
+        rows: list[list[Tensor]] = [[] for _ in model.transfers]
+        answers: list[list[Tensor]] = [[] for _ in model.transfers]
 
         def note(number: int, features: Tensor) -> Tensor:
-            moments = Moments.of(features)
-            answers[number].append(torch.cat([moments.mean, moments.deviation(EPS)], -1))
+            answers[number].append(_spots(features) if layers else _statistics(features))
             return features
 
         for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
-            codes.append(style_code(model.measure(part)))
-            flow.inverse(flow(whole(part, flow.unit)), note)
-        for san, answer in zip(model.sans, answers, strict=True):
-            assert isinstance(san, SAN)
-            fit_san(san, torch.cat(codes), torch.cat(answer))
+            pictures = whole(part, flow.unit)
+            if layers:
+                features = encoder(pictures, model.taps)
+                for block, tap in enumerate(model.taps):
+                    rows[block].append(_spots(features[tap]))
+            else:
+                code = style_code(model.measure(part))
+                for codes in rows:
+                    codes.append(code)
+            flow.inverse(flow(pictures), note)
+        for number, transfer in enumerate(model.transfers):
+            known, wanted = torch.cat(rows[number]), torch.cat(answers[number])
+            if isinstance(transfer, SAN):
+                fit_san(transfer, known, wanted)
+            elif isinstance(transfer, CodeRBMAD):
+                fit_code(transfer, known, wanted)
+            elif isinstance(transfer, RBMAD):
+                fit_layer(transfer, known, wanted)
+
+
+def _statistics(features: Tensor) -> Tensor:
+    """Mean and deviation by channel as AdaIN takes them, ``(n, 2 C)``."""
+    moments = Moments.of(features)
+    return torch.cat([moments.mean, moments.deviation(EPS)], -1)
+
+
+def _spots(features: Tensor) -> Tensor:
+    """Features at some positions of each picture, ``(n, C)``."""
+    step = max(1, min(features.shape[-2:]) // SPOTS)
+    return features[..., ::step, ::step].transpose(0, 1).flatten(1).T
 
 
 @torch.no_grad()
