@@ -180,7 +180,7 @@ def test_styleflow_begins_with_the_styles_colours(kind):
     styles = STYLES.flip(1)
     out = training.render(CONTENTS, styles)
     before, after = ((x - styles).mean((2, 3)).square().sum() for x in (CONTENTS, out))
-    assert after < 0.2 * before
+    assert after < 0.25 * before
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
