@@ -90,10 +90,21 @@ class AdaINModel(EncoderModel):
         skips = {block: encoder.channels(tap) for block, tap in self.inputs.items() if block}
         self.decoder = Decoder(encoder.channels(taps[0]), widths, skips, self.config.upsampling)
         if operator == "adain":
+            self.rbmads = {}
             return self.decoder
         self.rbmads = {tap: RBMAD(encoder.channels(tap)) for tap in taps}
         parts = {"decoder": self.decoder, "rbmads": nn.ModuleDict(self.rbmads)}
         return nn.ModuleDict(parts)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The encoder and the decoder."""
+        return [self.encoder, self.decoder]
+
+    @property
+    def exact(self) -> list[nn.Module]:
+        """RBMAD, which measures styles: in bfloat16 they would not be those of float32."""
+        return list(self.rbmads.values())
 
     @property
     def fingerprint(self) -> str:
@@ -120,7 +131,7 @@ class AdaINModel(EncoderModel):
         """
         features = self.encoder(pictures, self.taps)
         if self.config.operator == "rbmad":
-            return {tap: rbmad.measure(features[tap]) for tap, rbmad in self.rbmads.items()}
+            return {tap: rbmad.measure(features[tap].float()) for tap, rbmad in self.rbmads.items()}
         return {tap: Moments.of(features[tap]) for tap in self.taps}
 
     def beyond(
@@ -161,7 +172,7 @@ class AdaINModel(EncoderModel):
             content_features[block] = features[tap]
             aim = style[tap]
             if self.config.operator == "rbmad":
-                aim = self.rbmads[tap].mixture(inside, aim)
+                aim = self.rbmads[tap].mixture(inside.float(), aim)
             stylised[block] = adain(features[tap], aim, strength, content_moments)
         out: Tensor = self.decoder(stylised[0], stylised).float()
         if strength < 1:

@@ -106,7 +106,7 @@ class RBMAD(nn.Module):
     def _half(self, mix: InvertibleConv, selected: Moments) -> Moments:
         """Moments of the first channels of the features that ``mix`` makes of ``selected``."""
         left, right = mix.factors()
-        return selected.mapped((left @ right)[: self.width].to(selected.first.dtype))
+        return selected.mapped((left @ right)[: self.width])
 
 
 class CodeRBMAD(RBMAD):
