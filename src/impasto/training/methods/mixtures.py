@@ -34,17 +34,17 @@ def begin(rbmad: RBMAD) -> None:
 
 
 @torch.no_grad()
-def fit_code(rbmad: CodeRBMAD, codes: Tensor, answers: Tensor) -> None:
+def fit_code(rbmad: CodeRBMAD, codes: Tensor, targets: Tensor) -> None:
     """Fit it to predict a style's own mean and deviation, by least squares.
 
     Args:
         rbmad: is changed.
         codes: of pictures, ``(n, code)``.
-        answers: mean and deviation of every channel that the network has of them here,
+        targets: mean and deviation of every channel that the network has of them here,
             ``(n, 2 channels)``.
     """
     begin(rbmad)
-    mean, deviation = answers.chunk(2, -1)
+    mean, deviation = targets.chunk(2, -1)
     rows = rbmad.standard(codes)
     weight, bias = ridge(rows, torch.cat([mean, deviation.log()], -1), PENALTY)
     rbmad.predict.weight.copy_(weight)
@@ -52,19 +52,19 @@ def fit_code(rbmad: CodeRBMAD, codes: Tensor, answers: Tensor) -> None:
 
 
 @torch.no_grad()
-def fit_layer(rbmad: RBMAD, rows: Tensor, answers: Tensor) -> None:
+def fit_layer(rbmad: RBMAD, rows: Tensor, targets: Tensor) -> None:
     """Fit it to predict the features that the network has from those of a layer, position for
     position, by least squares; their moments follow.
 
     Args:
         rbmad: is changed.
         rows: features of the layer, ``(n, style_channels)``.
-        answers: features of the network at the same positions, ``(n, channels)``.
+        targets: features of the network at the same positions, ``(n, channels)``.
     """
     rbmad.content_mix.assign(torch.eye(2 * rbmad.width))
     assert isinstance(rbmad.content, ResBottleneck)
     assert isinstance(rbmad.style, ResBottleneck)
-    weight, bias = (part.double() for part in ridge(rows, answers[:, rbmad.width :]))
+    weight, bias = (part.double() for part in ridge(rows, targets[:, rbmad.width :]))
     others = torch.linalg.svd(weight).Vh[rbmad.width :]  # what is not used, to be invertible
     rbmad.style_mix.assign(torch.cat([weight, others]))
     _last(rbmad.style).shift.copy_(torch.linalg.pinv(weight) @ bias)

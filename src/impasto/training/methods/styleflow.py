@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.styleflow`."""
+"""Training of :mod:`impasto.methods.styleflow`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...methods.records.styleflow import Mixture
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
 from ...operators.adain import EPS
-from ...operators.rbmad import RBMAD, CodeRBMAD
+from ...operators.rbmad import CodeRBMAD
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
 from .mixtures import fit_code, fit_layer, turn
@@ -23,9 +23,9 @@ from .reversible import FlowTraining
 
 __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
 
-PENALTY = 0.01  # of the start's weights: best on pictures kept aside
-NARROW = 0.2  # of tanh: where it is nearly linear
-TURNED = 128  # crops that RBMAD's channels are found from
+PENALTY = 0.01  # ridge penalty of the initialisation, best on held-out pictures
+NARROW = 0.2  # deviation of tanh's inputs, in its nearly linear range
+TURNED = 128  # crops that the rotation of RBMAD's channels is computed from
 SPOTS = 12  # rows and columns of a crop that a layer is fitted at
 
 
@@ -47,7 +47,7 @@ def untrained(
     loss_convention: str | None = None,
     recolored: float = 0.0,
 ) -> StyleFlowTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
         encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
@@ -59,7 +59,7 @@ def untrained(
             :func:`impasto.backbones.load_vgg`.
 
     Raises:
-        InputError: for options that do not exist or do not go together.
+        InputError: for options that are unknown or cannot be combined.
     """
     config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
     model = StyleFlowModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
@@ -71,15 +71,15 @@ def untrained(
 
 
 class StyleFlowTraining(FlowTraining):
-    """See :class:`FlowTraining`; it starts with what SAN or RBMAD predicts, too."""
+    """See :class:`FlowTraining`; the initialisation includes SAN or RBMAD."""
 
     model: StyleFlowModel
 
     def fit(self, crops: Tensor) -> None:
-        """The activation normalisations, and each block's transfer.
+        """Initialise the activation normalisations and each block's transfer.
 
-        See :func:`fit_san`; with RBMAD :func:`turn`, and :func:`fit_code` or :func:`fit_layer`.
-        Half of the crops enter in other colours.
+        See :func:`fit_san`; with RBMAD :func:`turn`, and :func:`fit_code` or :func:`fit_layer`. The
+        transfers are fitted to the crops and to recoloured copies of them.
         """
         model, flow, encoder = self.model, self.model.flow, self.model.encoder
         if model.config.rbmad in ("scm", "layers"):
@@ -88,32 +88,31 @@ class StyleFlowTraining(FlowTraining):
         else:
             super().fit(crops)
         layers = model.config.rbmad == "layers"
-        rows: list[list[Tensor]] = [[] for _ in model.transfers]
-        answers: list[list[Tensor]] = [[] for _ in model.transfers]
+        inputs: list[list[Tensor]] = [[] for _ in model.transfers]
+        targets: list[list[Tensor]] = [[] for _ in model.transfers]
 
-        def note(number: int, features: Tensor) -> Tensor:
-            answers[number].append(_spots(features) if layers else _statistics(features))
+        def record(number: int, features: Tensor) -> Tensor:
+            targets[number].append(_spots(features) if layers else _statistics(features))
             return features
 
         for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
             pictures = whole(part, flow.unit)
             if layers:
                 features = encoder(pictures, model.taps)
-                for block, tap in enumerate(model.taps):
-                    rows[block].append(_spots(features[tap]))
+                measured = [_spots(features[tap]) for tap in model.taps]
             else:
-                code = style_code(model.measure(part))
-                for codes in rows:
-                    codes.append(code)
-            flow.inverse(flow(pictures), note)
+                measured = [style_code(model.measure(part))] * len(model.transfers)
+            for block_inputs, new in zip(inputs, measured, strict=True):
+                block_inputs.append(new)
+            flow.inverse(flow(pictures), record)
         for number, transfer in enumerate(model.transfers):
-            known, wanted = torch.cat(rows[number]), torch.cat(answers[number])
+            rows, target = torch.cat(inputs[number]), torch.cat(targets[number])
             if isinstance(transfer, SAN):
-                fit_san(transfer, known, wanted)
+                fit_san(transfer, rows, target)
             elif isinstance(transfer, CodeRBMAD):
-                fit_code(transfer, known, wanted)
-            elif isinstance(transfer, RBMAD):
-                fit_layer(transfer, known, wanted)
+                fit_code(transfer, rows, target)
+            else:
+                fit_layer(transfer, rows, target)
 
 
 def _statistics(features: Tensor) -> Tensor:
@@ -129,41 +128,40 @@ def _spots(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_san(san: SAN, codes: Tensor, answers: Tensor) -> None:
-    """Fit it to predict a style's own mean and deviation, as AdaIN takes them, by least squares.
+def fit_san(san: SAN, codes: Tensor, targets: Tensor) -> None:
+    """Fit ``san`` in place by least squares to predict a style's mean and deviation, as in AdaIN.
 
-    Training goes on from there: thousands of styles would have to be seen before gradient steps
-    had found that map. The layers are given the slopes at which they are linear.
+    This is the initialisation of training: gradient steps would need thousands of styles to reach
+    this map. The activations' slopes are set so that the layers are linear.
 
     Args:
-        san: is changed.
-        codes: of pictures, ``(n, code)``.
-        answers: mean and deviation of every channel that the network has of them here,
-            ``(n, 2 channels)``.
+        san: the network to fit.
+        codes: style codes of pictures, ``(n, code)``.
+        targets: mean and deviation of every channel of their features, ``(n, 2 channels)``.
     """
-    size = answers.shape[-1]
+    size = targets.shape[-1]
     channels = size // 2
-    spread, centre = torch.std_mean(answers, 0)
+    spread, centre = torch.std_mean(targets, 0)
     spread = spread.clamp_min(1e-6)
     rows = san.style[0](codes)
     for part in (san.style, san.mean, san.deviation):
         for layer in part.children():
             if isinstance(layer, nn.PReLU):
                 layer.weight.fill_(1)
-    one, *others = _linear(san.style)
-    weight, bias = ridge(rows, NARROW * (answers - centre) / spread, PENALTY)
-    one.weight[:size], one.bias[:size] = weight, bias
+    first, *others = _linear(san.style)
+    weight, bias = ridge(rows, NARROW * (targets - centre) / spread, PENALTY)
+    first.weight[:size], first.bias[:size] = weight, bias
     for layer in others:
         layer.weight[:size] = torch.eye(*layer.weight[:size].shape)
         layer.bias[:size] = 0
-    for head, begin in ((san.mean, 0), (san.deviation, channels)):
-        into, out = _linear(head)
-        span = slice(begin, begin + channels)
-        into.weight.zero_()
-        into.weight[:, size:][:, span] = torch.diag(spread[span] / NARROW)
-        into.bias.zero_()
-        out.weight.copy_(torch.eye(channels))
-        out.bias.copy_(centre[span])
+    for head, offset in ((san.mean, 0), (san.deviation, channels)):
+        hidden, output = _linear(head)
+        span = slice(offset, offset + channels)
+        hidden.weight.zero_()
+        hidden.weight[:, size:][:, span] = torch.diag(spread[span] / NARROW)
+        hidden.bias.zero_()
+        output.weight.copy_(torch.eye(channels))
+        output.bias.copy_(centre[span])
 
 
 def _linear(layers: nn.Module) -> list[nn.Linear]:
