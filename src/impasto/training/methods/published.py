@@ -12,7 +12,7 @@ own, since a painting may be larger than a crop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,23 +24,23 @@ from ...errors import InputError
 from ...losses import aligned_channels
 from ...operators.adain import EPS, adain, normalise
 from ...statistics import Moments
-from .perceptual import STYLE_LAYERS, Perceptual, Target
+from .perceptual import Perceptual, Target
 
 __all__ = [
     "PUBLISHED",
     "Losses",
     "Published",
     "PublishedPerceptual",
-    "check_losses",
+    "build_perceptual",
     "feature_distance",
     "feature_mse",
-    "find_published",
     "gram_mse",
     "gram_squares",
     "half_squares",
     "moments_distance",
     "moments_mse",
     "normalised_mse",
+    "settle",
     "variance_mse",
 ]
 
@@ -152,70 +152,74 @@ PUBLISHED: dict[tuple[str, int], Published] = {
 """Method and number of the report -> its loss."""
 
 
-def check_losses(losses: str, ours: Mapping[str, Any]) -> bool:
-    """Whether the losses are ``published``.
+REPORTS = {"johnson": 4, "adain": 3, "artflow": 1, "styleflow": 1}
+# What no report has: a loss of colours, and pictures of less than full strength.
+ABSENT = {"color_weight": 0.0, "full": 1.0}
+
+
+def settle(
+    method: str,
+    losses: str,
+    report: int | None,
+    weights: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    only_ours: Mapping[str, Any],
+) -> tuple[Published | None, dict[str, Any], dict[str, Any]]:
+    """The losses of a training, and their weights where the caller gave none.
 
     Args:
-        losses: ``relative`` or ``published``.
-        ours: options that belong to our losses alone; None or 0 where they are not given.
+        method: name of the method.
+        losses: ``relative`` (ours) or ``published``.
+        report: whose losses, if published; None for the first choice in :data:`REPORTS`.
+        weights: options; None stands for the default, which depends on the losses.
+        ours: defaults for ``relative``.
+        only_ours: options that published losses do not have; None or 0 where they are not given.
+
+    Returns:
+        The published losses or None, ``weights`` without None, and what is recorded of both.
 
     Raises:
-        InputError: for other losses, or published ones with an option of ours.
+        InputError: for unknown losses, a report without any, or options of the other losses.
     """
     if losses not in get_args(Losses):
         raise InputError(f"losses = {losses!r}: use {' or '.join(get_args(Losses))}")
     if losses == "relative":
-        return False
-    for name, value in ours.items():
+        if report is not None:
+            raise InputError(f'report = {report}: is for losses = "published"; leave it out')
+        chosen = _filled(weights, ours)
+        return None, chosen, {"losses": losses, **chosen}
+    for name, value in only_ours.items():
         if value:
             raise InputError(
-                f'{name} = {value!r}: is no part of losses = "published"; leave one of them out'
+                f'{name} = {value!r}: losses = "published" has no such option; leave it out'
             )
-    return True
+    report = REPORTS[method] if report is None else report
+    if (method, report) not in PUBLISHED:
+        numbers = " or ".join(str(number) for name, number in PUBLISHED if name == method)
+        raise InputError(f"report = {report}: it trains no {method}; use {numbers}")
+    published = PUBLISHED[method, report]
+    chosen = _filled(weights, {**ABSENT, **vars(published)})
+    return published, chosen, {"losses": losses, "report": report, **chosen}
 
 
-def find_published(method: str, report: int) -> Published:
-    """The loss of a report. Raises InputError if the report has none for the method."""
-    reports = [number for name, number in PUBLISHED if name == method]
-    if report not in reports:
-        known = " or ".join(map(str, reports))
-        raise InputError(f"report = {report}: has no losses for {method}; use {known}")
-    return PUBLISHED[method, report]
+def _filled(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: defaults[name] if value is None else value for name, value in options.items()}
 
 
 class PublishedPerceptual(Perceptual):
     """Content and style terms of methods of any style, as published.
 
     Args:
-        judge: the loss network.
-        losses: see :class:`Published`.
-        content_layer, content_weight, style_weight, style_layers, kept: see
-            :class:`Perceptual`; None takes the weight that is published.
+        published: the losses.
+        judge, options: see :class:`Perceptual`.
 
     Raises:
-        InputError: for a layer or a share that does not exist.
+        InputError: for an unknown layer, or a share out of range.
     """
 
-    def __init__(
-        self,
-        judge: Backbone,
-        losses: Published,
-        content_layer: str = "relu4_1",
-        content_weight: float | None = None,
-        style_weight: float | None = None,
-        style_layers: Sequence[str] = STYLE_LAYERS,
-        kept: float | None = None,
-    ) -> None:
-        super().__init__(
-            judge,
-            content_layer,
-            losses.content_weight if content_weight is None else content_weight,
-            losses.style_weight if style_weight is None else style_weight,
-            losses.target,
-            style_layers,
-            losses.kept if kept is None else kept,
-        )
-        self.losses = losses
+    def __init__(self, published: Published, judge: Backbone, **options: Any) -> None:
+        super().__init__(judge, **options)
+        self.published = published
 
     def __call__(self, out: Tensor, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         """See :class:`Perceptual`."""
@@ -227,15 +231,20 @@ class PublishedPerceptual(Perceptual):
             if self.target == "adain":
                 target = adain(target, style_moments[layer])
         features = self.judge(out, {*self.style_layers, layer})
-        content = self.losses.content(features[layer], target)
-        moments = {tap: Moments.of(features[tap]) for tap in self.style_layers}
-        style = self._style(moments, style_moments)
-        return {"content": self.content_weight * content, "style": self.style_weight * style}
+        content = self.published.content(features[layer], target)
+        style = torch.stack(
+            [self._layer_loss(Moments.of(features[t]), style_moments[t]) for t in self.style_layers]
+        )
+        return {"content": self.content_weight * content, "style": self.style_weight * style.sum()}
 
-    def _style(self, moments: Mapping[str, Moments], target: Mapping[str, Moments]) -> Tensor:
-        terms = []
-        for tap in self.style_layers:
-            pair = moments[tap], target[tap]
-            channels = () if self.kept == 1 else (aligned_channels(*pair, self.kept),)
-            terms.append(self.losses.style(*pair, *channels))
-        return torch.stack(terms).sum()
+    def _layer_loss(self, moments: Moments, target: Moments) -> Tensor:
+        if self.kept == 1:
+            return self.published.style(moments, target)
+        return self.published.style(moments, target, aligned_channels(moments, target, self.kept))
+
+
+def build_perceptual(published: Published | None, judge: Backbone, **options: Any) -> Perceptual:
+    """The loss of a method of any style: ours, or as published; see :class:`Perceptual`."""
+    if published is None:
+        return Perceptual(judge, **options)
+    return PublishedPerceptual(published, judge, **options)
