@@ -124,8 +124,8 @@ SMALL = {
     ("adain", 3): {"widths": [[8], [8], [8], [8]]},
     ("artflow", 1): FLOW,
     ("styleflow", 1): FLOW,
-    ("johnson", 1): {"widths": [6, 8, 8], "blocks": 1, "report": 1},
-    ("johnson", 4): {"widths": [6, 8, 8], "blocks": 1},
+    ("johnson", 1): {"widths": [6, 8, 8], "blocks": 1, "noise": False, "report": 1},
+    ("johnson", 4): {"widths": [6, 8, 8], "blocks": 1, "noise": False},
 }
 
 
@@ -175,7 +175,7 @@ def test_terms_of_johnson(style, judge, report):
     losses, training = PUBLISHED["johnson", report], untrained(("johnson", report), style)
     for weight in training.network.parameters():
         weight.requires_grad_(False)
-    weight.add_(0.7)  # of the last layer: some pixels are above 1
+    weight.add_(9)  # bias of the last layer: many pixels are above 1
     contents = torch.rand(2, 3, 32, 48)
     terms = training.loss(contents, contents)
     assert set(terms) == {"content", "style"}
@@ -186,8 +186,8 @@ def test_terms_of_johnson(style, judge, report):
     content = losses.content(made["relu3_1"], wanted["relu3_1"])
     each = [losses.style(Moments.of(made[t]), Moments.of(painted[t])) for t in layers]
     total = float(sum(each)) / (len(each) if report == 1 else 1)
-    assert float(terms["content"]) == pytest.approx(losses.content_weight * float(content), 1e-4)
-    assert float(terms["style"]) == pytest.approx(losses.style_weight * total, 1e-4)
+    assert float(terms["content"]) == pytest.approx(losses.content_weight * float(content), 1e-3)
+    assert float(terms["style"]) == pytest.approx(losses.style_weight * total, 1e-3)
 
 
 @pytest.mark.parametrize("key", list(SMALL))
