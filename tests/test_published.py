@@ -64,6 +64,18 @@ def test_normalised_feature_loss():
     assert float(published.normalised_mse(ONE, 3 * ONE + 1)) < 1e-4
 
 
+@pytest.mark.parametrize(
+    "name", ["feature_mse", "half_squares", "feature_distance", "normalised_mse"]
+)
+def test_half_precision_is_not_summed_in_half_precision(name):
+    loss = getattr(published, name)
+    half, target = (100 * ONE).to(torch.float16), (100 * TWO).to(torch.float16)
+    assert loss(half, target).dtype == torch.float32
+    assert float(loss(half, target)) == pytest.approx(
+        float(loss(half.double(), target.double())), 1e-2
+    )
+
+
 def test_gram_losses():
     """Report 4's Gram matrices are divided by C H W and compared by MSELoss; report 1's Eq. 2."""
     four, one = [], []

@@ -49,23 +49,24 @@ Losses = Literal["relative", "published"]
 
 def feature_mse(features: Tensor, target: Tensor) -> Tensor:
     """``|F - P|^2 / CHW``: report 4's feature loss; ArtFlow's content loss (An et al. 2021)."""
-    return (features - target).square().mean()
+    return _difference(features, target).square().mean()
 
 
 def half_squares(features: Tensor, target: Tensor) -> Tensor:
     """``1/2 sum (F - P)^2``: report 1, Eq. 1. It grows with the size of the picture."""
-    return (features - target).square().sum((-3, -2, -1)).mean() / 2
+    return _difference(features, target).square().sum((-3, -2, -1)).mean() / 2
 
 
 def normalised_mse(features: Tensor, target: Tensor) -> Tensor:
     """Mean square of the difference of instance-normalised features: StyleFlow's content loss
     (Fan et al. 2022)."""
-    return (normalise(features) - normalise(target)).square().mean()
+    return _difference(normalise(features), normalise(target)).square().mean()
 
 
 def feature_distance(features: Tensor, target: Tensor) -> Tensor:
     """``|F - T|_2``: report 3, Eq. 13. A Euclidean norm, neither squared nor divided."""
-    distance: Tensor = torch.linalg.vector_norm(features - target, dim=(-3, -2, -1))
+    difference = _difference(features, target)
+    distance: Tensor = torch.linalg.vector_norm(difference, dim=(-3, -2, -1))
     return distance.mean()
 
 
@@ -107,6 +108,12 @@ def variance_mse(moments: Moments, target: Moments) -> Tensor:
     means = (moments.mean - target.mean).square()
     variances = (moments.deviation(EPS).square() - target.deviation(EPS).square()).square()
     return (means + variances).mean(-1).mean()
+
+
+def _difference(features: Tensor, target: Tensor) -> Tensor:
+    """In float32 at least: sums of squares in half precision would have three digits, or none."""
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return features.to(wide) - target.to(wide)
 
 
 def _mean_and_deviation(moments: Moments) -> Tensor:
