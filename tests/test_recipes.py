@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from data import painting
 
 from impasto.errors import InputError
+from impasto.images import write
 from impasto.training.bank import DistillConfig
 from impasto.training.classify import ClassifyConfig
 from impasto.training.crops import DataConfig
@@ -175,6 +177,33 @@ def test_every_recipe_in_the_repository_is_valid():
             assert read_recipe(path, method)
     for path in recipes.glob("robust/*.toml"):
         assert build(ClassifyConfig, read_toml(path), path.name)
+
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def test_the_reports_recipes_have_their_losses_and_a_small_one_each():
+    published, small = (
+        {path.stem: path for path in (RECIPES / folder).glob("*.toml")}
+        for folder in ("published", "small")
+    )
+    assert published.keys() <= small.keys()
+    for path in (*published.values(), *small.values()):
+        (stage,) = read_recipe(path, read_toml(path)["method"])
+        assert stage.options["losses"] == "published", path
+        assert stage.data.size == 96 or path in published.values()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "small").glob("*.toml")))
+def test_small_recipes_need_no_weights(name, tmp_path):
+    path = RECIPES / "small" / f"{name}.toml"
+    method = read_toml(path)["method"]
+    (stage,) = read_recipe(path, method)
+    options = dict(stage.options)
+    if method == "johnson":
+        write(tmp_path / "wave.png", painting())
+        options["styles"] = [tmp_path / "wave.png"]
+    assert trainable(method).untrained(**options).resolved["losses"] == "published"
 
 
 @pytest.mark.parametrize(
