@@ -13,10 +13,10 @@ from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...device import arranged
 from ...errors import check_share
-from ...methods.adain import AdaINConfig, AdaINModel
+from ...methods.adain import AdaINConfig, AdaINModel, Operator
 from ...methods.model import tuples
-from ...networks.decoder import Decoder
 from .base import ModelTraining
+from .mixtures import begin
 from .perceptual import STYLE_LAYERS, Perceptual, Target
 from .published import Losses, build_perceptual, settle
 from .regress import fit_decoder
@@ -32,6 +32,7 @@ def untrained(
     widths: Sequence[Sequence[int]] = AdaINConfig.widths,
     upsampling: Literal["nearest", "bilinear"] = "nearest",
     feedback: bool = False,
+    operator: Operator = "adain",
     encoder_weights: Path | None = None,
     losses: Losses = "relative",
     report: int | None = None,
@@ -47,7 +48,7 @@ def untrained(
     """The method with random weights, ready for training.
 
     Args:
-        encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
+        encoder, taps, widths, upsampling, feedback, operator: see :class:`AdaINConfig`.
         encoder_weights: see :class:`impasto.methods.adain.AdaIN`.
         losses: ``relative`` (ours), or ``published``: those of ``report`` 3 (Eq. 12 to 14), which
             is the default, or 2; see :mod:`impasto.training.methods.published`.
@@ -62,7 +63,7 @@ def untrained(
     Raises:
         InputError: for options that are unknown or cannot be combined.
     """
-    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
+    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback, operator)
     model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
     weights = {"content_weight": content_weight, "style_weight": style_weight, "target": target}
@@ -90,7 +91,6 @@ class AdaINTraining(ModelTraining):
     """
 
     model: AdaINModel
-    network: Decoder
 
     def __init__(self, model: AdaINModel, perceptual: Perceptual, recolored: float = 0.0) -> None:
         check_share("recolored", recolored)
@@ -98,8 +98,13 @@ class AdaINTraining(ModelTraining):
         self.perceptual, self.recolored = perceptual, recolored
 
     def start(self, crops: Tensor) -> None:
-        """Fit the decoder to invert the encoder, see :func:`fit_decoder`."""
-        fit_decoder(self.network, self.model.encoder, self.model.inputs, crops)
+        """Fit the decoder to invert the encoder, see :func:`fit_decoder`.
+
+        RBMAD is initialised as AdaIN of half of the channels, see :func:`begin`.
+        """
+        fit_decoder(self.model.decoder, self.model.encoder, self.model.inputs, crops)
+        for rbmad in self.model.rbmads.values():
+            begin(rbmad)
 
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
@@ -118,8 +123,7 @@ class AdaINTraining(ModelTraining):
         return self._stylized(contents, styles).clamp(0, 1)
 
     def _stylized(self, contents: Tensor, styles: Tensor) -> Tensor:
-        with torch.no_grad():
-            style = self.model.measure(styles)
-            feedback = self.model.config.feedback
-            target = self.model.beyond(style, contents, style) if feedback else style
+        style = self.model.measure(styles)
+        feedback = self.model.config.feedback
+        target = self.model.beyond(style, contents, style) if feedback else style
         return self.model(contents, target)

@@ -141,9 +141,8 @@ PUBLISHED: dict[tuple[str, int], Published] = {
     # Eq. 1 to 3 with their ratio 1e-5; Eq. 2 names no weights of layers: equal, as Gatys' are.
     ("johnson", 1): Published(half_squares, gram_squares, 1e-5, 1.0, mean=True),
     ("johnson", 4): Published(feature_mse, gram_mse, 1e5, 1e10),
-    # Report 2 compares means and "variance". Read as deviation, which Huang & Belongie's code takes:
-    # with squares of variances, SGD diverged within ten steps at every rate from 1e-6 to 1e-3. It
-    # names no weight: theirs.
+    # Report 2 compares means and "variance": deviations, as in Huang & Belongie's code, whose weight
+    # stands for that which the report does not name.
     ("adain", 2): Published(feature_mse, moments_mse, 1.0, 10.0, target="adain"),
     ("adain", 3): Published(feature_distance, moments_distance, 1.0, 0.1, target="adain"),
     # Report 1 takes the code of An et al. and Fan et al.
