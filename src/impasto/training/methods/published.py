@@ -141,7 +141,7 @@ PUBLISHED: dict[tuple[str, int], Published] = {
     # Eq. 1 to 3 with their ratio 1e-5; Eq. 2 names no weights of layers: equal, as Gatys' are.
     ("johnson", 1): Published(half_squares, gram_squares, 1e-5, 1.0, mean=True),
     ("johnson", 4): Published(feature_mse, gram_mse, 1e5, 1e10),
-    # Report 2 compares means and "variance": deviations, as in Huang & Belongie's code, whose weight
+    # Report 2 compares means and "variance": deviations, as in Huang & Belongie's code; its weight
     # stands for that which the report does not name.
     ("adain", 2): Published(feature_mse, moments_mse, 1.0, 10.0, target="adain"),
     ("adain", 3): Published(feature_distance, moments_distance, 1.0, 0.1, target="adain"),
