@@ -1,314 +1,276 @@
-"""The reports' losses, each against a plain restatement of its formula."""
+"""Published losses against plain restatements, and what becomes of their optimisation."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import warnings
 
 import pytest
 import torch
-from data import painting, refused
+from data import painting, photo
 
-from impasto.backbones import load_backbone
-from impasto.images import write
-from impasto.losses import aligned_channels
-from impasto.operators.adain import adain
+from impasto.backbones.base import CAFFE
+from impasto.backbones.resnet import ResNet
+from impasto.backbones.vgg import VGG
+from impasto.errors import InputError
+from impasto.images import read_settings
+from impasto.methods import METHODS, load, record_of
+from impasto.methods.gatys import Gatys
+from impasto.methods.level import Progress
+from impasto.methods.published import LOSSES, PublishedLevel
+from impasto.methods.records.gatys import GatysOptions
 from impasto.statistics import Moments
-from impasto.training.methods import TRAINABLE, published
-from impasto.training.methods.published import PUBLISHED
+from impasto.study.compare import available
+
+STYLE = {"relu1_1": 0.5, "relu2_1": 2.0}
+ALONE = Progress(0, 1, 0.0, 1.0)
 
 
-def features(seed: int = 0, count: int = 2, height: int = 5, width: int = 7) -> torch.Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 6, height, width, generator=rng, dtype=torch.float64)
+def gatys(net="compact", **options):
+    defaults = {"iterations": 3, "sizes": [0], "device": "cpu", "precision": "float32"}
+    return Gatys(net, **(defaults | options))
 
 
-ONE, TWO, LARGE = features(0), features(1), features(2, height=9, width=8)
+def features(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(len(shape)))
 
 
-def plain_gram(picture):
-    """Sums over positions of products of channels."""
-    channels = range(len(picture))
-    return [[float((picture[i] * picture[j]).sum()) for j in channels] for i in channels]
+def gram_of(f, per_position):
+    channels, height, width = f.shape
+    gram = torch.zeros(channels, channels, dtype=torch.float64)
+    for i in range(channels):
+        for j in range(channels):
+            gram[i, j] = (f[i].double() * f[j].double()).sum()
+    return gram / (height * width) if per_position else gram
 
 
-def plain_statistics(picture):
-    means = [float(channel.mean()) for channel in picture]
-    deviations = [math.sqrt(float(channel.var(correction=0)) + 1e-5) for channel in picture]
-    return means, deviations
+def test_losses_of_gatys_et_al_are_their_formulas():
+    f, p, a = features(5, 4, 6), features(5, 4, 6) * 0.7, features(5, 4, 6) ** 2
+    content = sum((x - y) ** 2 for x, y in zip(f.flatten(), p.flatten(), strict=True)) / 2
+    assert float(LOSSES["published"].content(f, p)) == pytest.approx(float(content), rel=1e-5)
+    channels, positions = 5, 24
+    error = (gram_of(f, False) - gram_of(a, False)).square().sum()
+    style = error / (4 * channels**2 * positions**2)
+    ours = LOSSES["published"].style(Moments.of(f), Moments.of(a).normalised())
+    assert float(ours) == pytest.approx(float(style), rel=1e-5)
 
 
-def mean(values):
-    return sum(values) / len(values)
+def test_losses_of_report_5_are_its_formulas():
+    f, p, a = features(5, 4, 6), features(5, 4, 6) * 0.7, features(5, 3, 7) ** 2
+    content = sum((x - y) ** 2 for x, y in zip(f.flatten(), p.flatten(), strict=True))
+    assert float(LOSSES["report5"].content(f, p)) == pytest.approx(float(content), rel=1e-5)
+    style = (gram_of(f, True) - gram_of(a, True)).square().sum()
+    ours = LOSSES["report5"].style(Moments.of(f), Moments.of(a))
+    assert float(ours) == pytest.approx(float(style), rel=1e-5)
 
 
-def test_feature_losses():
-    each = [float(((f - p) ** 2).sum()) for f, p in zip(ONE, TWO, strict=True)]
-    size = 6 * 5 * 7
-    assert float(published.feature_mse(ONE, TWO)) == pytest.approx(mean(each) / size)
-    assert float(published.half_squares(ONE, TWO)) == pytest.approx(mean(each) / 2)
-    lengths = [math.sqrt(total) for total in each]
-    assert float(published.feature_distance(ONE, TWO)) == pytest.approx(mean(lengths))
-
-
-def test_normalised_feature_loss():
-    def normal(channel):
-        return (channel - channel.mean()) / math.sqrt(float(channel.var(correction=0)) + 1e-5)
-
-    each = [
-        float((normal(f) - normal(p)).square().mean())
-        for one, two in zip(ONE, TWO, strict=True)
-        for f, p in zip(one, two, strict=True)
-    ]
-    assert float(published.normalised_mse(ONE, TWO)) == pytest.approx(mean(each))
-    assert float(published.normalised_mse(ONE, 3 * ONE + 1)) < 1e-4
-
-
-@pytest.mark.parametrize(
-    "name", ["feature_mse", "half_squares", "feature_distance", "normalised_mse"]
-)
-def test_half_precision_is_not_summed_in_half_precision(name):
-    loss = getattr(published, name)
-    half, target = (100 * ONE).to(torch.float16), (100 * TWO).to(torch.float16)
-    assert loss(half, target).dtype == torch.float32
-    assert float(loss(half, target)) == pytest.approx(
-        float(loss(half.double(), target.double())), 1e-2
+@pytest.mark.parametrize("losses", ["published", "report5"])
+def test_the_total_is_their_weighted_sum(small_net, losses):
+    options = {"content_weight": 0.3, "style_weight": 7.0, "tv_weight": 2.0}
+    method = gatys(
+        small_net, losses=losses, content_layers=["relu3_1"], style_layers=STYLE, **options
     )
+    content = photo()[None]
+    aim = method.measure(painting())
+    level = PublishedLevel(method.objective, content, aim)
+    x = (features(1, *content.shape[1:]) - 0.5) * 2  # beyond 0..1 as a picture: nothing is clipped
+    total, content_loss, style_loss = level.losses(x)
+    picture = x * level.unit + level.offset
+    taps = ["relu3_1", *STYLE]
+    f, p = small_net(picture, taps), small_net(content, taps)
+    parts = LOSSES[losses]
+    expected = parts.content(f["relu3_1"], p["relu3_1"])
+    styles = [
+        weight * parts.style(Moments.of(f[tap][0]), aim[tap]) for tap, weight in STYLE.items()
+    ]
+    assert float(content_loss) == pytest.approx(float(expected))
+    assert float(style_loss) == pytest.approx(float(sum(styles)), rel=1e-5)
+    variation = sum(float(x.diff(dim=side).square().sum()) for side in (-1, -2))
+    whole = 0.3 * expected + 7.0 * sum(styles) + 2.0 * variation
+    assert float(total) == pytest.approx(float(whole), rel=1e-5)
 
 
-def test_gram_losses():
-    """Report 4's Gram matrices are divided by C H W and compared by MSELoss; report 1's Eq. 2."""
-    four, one = [], []
-    for f, p in zip(ONE, TWO, strict=True):
-        pairs = [
-            (g, a)
-            for grams, aims in zip(plain_gram(f), plain_gram(p), strict=True)
-            for g, a in zip(grams, aims, strict=True)
-        ]
-        four.append(mean([((g - a) / (6 * 5 * 7)) ** 2 for g, a in pairs]))
-        one.append(sum((g - a) ** 2 for g, a in pairs) / (4 * 6**2 * (5 * 7) ** 2))
-    moments, target = Moments.of(ONE), Moments.of(TWO)
-    assert float(published.gram_mse(moments, target)) == pytest.approx(mean(four))
-    assert float(published.gram_squares(moments, target)) == pytest.approx(mean(one))
+def test_the_picture_is_in_the_units_of_the_networks_input():
+    net = VGG(((4, 4), (4,)), CAFFE)
+    method = gatys(net, losses="published", content_layers=["relu1_1"], style_layers=["relu1_1"])
+    level = PublishedLevel(method.objective, photo()[None], method.measure(painting()))
+    assert torch.allclose(level.unit.flatten(), torch.full((3,), 1 / 255))
+    red, _, blue = (level.offset.flatten() * 255).tolist()
+    assert (round(red, 2), round(blue, 2)) == (123.68, 103.94)
 
 
-@pytest.mark.parametrize("name", ["gram_mse", "gram_squares", "moments_mse", "moments_distance"])
-def test_a_painting_may_have_another_size(name):
-    loss = getattr(published, name)
-    tiled = LARGE[:1].repeat(1, 1, 1, 2)
-    assert float(loss(Moments.of(tiled), Moments.of(LARGE[:1]))) == pytest.approx(0, abs=1e-12)
-    assert float(loss(Moments.of(ONE), Moments.of(LARGE))) > 0
+def test_defaults_are_the_reports():
+    method = gatys(losses="published")
+    settings = method.settings
+    assert settings["losses"] == "published"
+    resolved = settings["resolved"]
+    assert (resolved["content_weight"], resolved["style_weight"]) == (1e-2, 1.0)
+    assert (resolved["tolerance"], resolved["lr"]) == (0.0, 1.0)
+    assert set(method.style_layers.values()) == {1 / 5}
+    assert gatys(losses="report5", optimizer="adam").settings["resolved"]["lr"] == 0.05
+    ours = gatys().settings["resolved"]
+    assert (ours["content_weight"], ours["style_weight"], ours["tolerance"]) == (1.0, 100.0, 0.01)
 
 
-def test_moments_losses():
-    distances, squares = [], []
-    for f, p in zip(ONE, TWO, strict=True):
-        (means, deviations), (mean_aims, aims) = plain_statistics(f), plain_statistics(p)
-        between = [m - n for m, n in zip(means, mean_aims, strict=True)]
-        apart = [d - e for d, e in zip(deviations, aims, strict=True)]
-        lengths = [math.sqrt(sum(x**2 for x in part)) for part in (between, apart)]
-        distances.append(sum(lengths))
-        squares.append(mean([x**2 for x in between]) + mean([x**2 for x in apart]))
-    pair = Moments.of(ONE), Moments.of(TWO)
-    assert float(published.moments_distance(*pair)) == pytest.approx(mean(distances))
-    assert float(published.moments_mse(*pair)) == pytest.approx(mean(squares))
+def test_weights_of_layers_are_absolute():
+    small_resnet = ResNet((1, 1, 1, 1), bottleneck=False, width=8)
+    method = gatys(small_resnet, losses="report5", style_layers="paper5", content_layers=["rb2"])
+    assert list(method.style_layers.values()) == [1e5, 1e4, 1e3, 1e2]
+    ours = gatys(small_resnet, style_layers="paper5", content_layers=["rb2"])
+    assert sum(ours.style_layers.values()) == pytest.approx(1)
 
 
-def test_aligned_channels_alone_count():
-    channels = torch.tensor([[0, 3], [5, 1]])
-    each = []
-    for f, p, chosen in zip(ONE, TWO, channels.tolist(), strict=True):
-        (means, deviations), (mean_aims, aims) = plain_statistics(f), plain_statistics(p)
-        each.append(
-            mean([(means[c] - mean_aims[c]) ** 2 for c in chosen])
-            + mean([(deviations[c] - aims[c]) ** 2 for c in chosen])
-        )
-    loss = published.moments_mse(Moments.of(ONE), Moments.of(TWO), channels)
-    assert float(loss) == pytest.approx(mean(each))
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_loss_falls(optimizer):
+    losses = []
+    options = {"optimizer": optimizer, "lr": {"lbfgs": 1.0, "adam": 0.05}[optimizer]}
+    method = gatys(
+        losses="published", content_weight=1e-5, iterations=25, start="content", **options
+    )
+    out = method(
+        photo(), method.prepare([painting()]), on_step=lambda step: losses.append(step.loss)
+    )
+    assert len(losses) == 25
+    assert losses[-1] < 0.5 * losses[0]
+    assert out.shape == photo().shape
+    assert 0 <= float(out.min()) <= float(out.max()) <= 1
 
 
-FLOW = {"steps": 1, "hidden": 8}
-SMALL = {
-    ("adain", 2): {"widths": [[8], [8], [8], [8]], "report": 2},
-    ("adain", 3): {"widths": [[8], [8], [8], [8]]},
-    ("artflow", 1): FLOW,
-    ("styleflow", 1): FLOW,
-    ("johnson", 1): {"widths": [6, 8, 8], "blocks": 1, "noise": False, "report": 1},
-    ("johnson", 4): {"widths": [6, 8, 8], "blocks": 1, "noise": False},
-}
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_descent_that_diverges_keeps_the_last_finite_picture(optimizer):
+    method = gatys(losses="published", iterations=30, optimizer=optimizer, lr=1e25)
+    steps = []
+    with pytest.warns(UserWarning, match=r"diverged at iteration \d+: the last finite picture"):
+        out = method(photo(), method.prepare([painting()]), on_step=steps.append and None)
+    assert bool(out.isfinite().all())
+    assert 0 <= float(out.min()) <= float(out.max()) <= 1
 
 
-@pytest.fixture(scope="module")
-def judge():
-    return load_backbone("slim")
+def test_large_rates_saturate_pixels():
+    """Report 3, Fig. 4: nothing holds the pixels in their range."""
+
+    def saturated(lr):
+        method = gatys(losses="published", iterations=15, optimizer="adam", lr=lr, start="content")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = method(photo(), method.prepare([painting()]))
+        return float(((out == 0) | (out == 1)).float().mean())
+
+    assert saturated(10.0) > 0.5
+    assert saturated(0.01) < 0.1
 
 
-@pytest.fixture(scope="module")
-def style(tmp_path_factory):
-    path = tmp_path_factory.mktemp("styles") / "wave.png"
-    write(path, painting())
-    return path
+def test_the_command_ends_well_and_says_it_in_a_line(run, photo_file, painting_file):
+    args = ["stylize", photo_file, painting_file, "-m", "gatys", "--losses", "published"]
+    args += ["--lr", "1e25", "--iterations", "9", "--device", "cpu", "-o", "out.png"]
+    code, out, err = run(*args)
+    assert code == 0, err
+    (line,) = [line for line in (out + err).splitlines() if "diverged" in line]
+    assert "iteration" in line
+    assert read_settings("out.png")["losses"] == "published"
 
 
-def untrained(key, style, **options):
-    options = {"loss_network": "slim", **SMALL[key], **options}
-    if key[0] == "johnson":
-        options["styles"] = [style]
-    return TRAINABLE[key[0]].untrained(**{"losses": "published", **options})
+def test_on_step_stops_it_and_time_does():
+    method = gatys(losses="published", iterations=50)
+    steps = []
+
+    def stop(step):
+        steps.append(step)
+        assert step.picture().shape == photo().shape
+        return step.iteration == 4
+
+    method(photo(), method.prepare([painting()]), on_step=stop)
+    assert len(steps) == 4
+    steps.clear()
+    method = gatys(losses="published", iterations=5000, time_limit=0.2)
+    method(photo(), method.prepare([painting()]), on_step=steps.append and None)
 
 
-@pytest.mark.parametrize("key", [("adain", 2), ("adain", 3), ("artflow", 1), ("styleflow", 1)])
-def test_terms_of_any_style(judge, style, key):
-    """Target, layers and weights: put together from the functions above."""
-    losses, training = PUBLISHED[key], untrained(key, style)
-    out, contents, styles = (torch.rand(2, 3, 32, 48) for _ in range(3))
-    terms = training.perceptual(out, contents, styles)
-    layers = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
-    made, wanted, painted = (judge(x, layers) for x in (out, contents, styles))
-    target = wanted["relu4_1"]
-    if key[0] == "adain":
-        target = adain(target, Moments.of(painted["relu4_1"]))
-    content = losses.content_weight * losses.content(made["relu4_1"], target)
-    total = 0.0
-    for layer in layers:
-        pair = Moments.of(made[layer]), Moments.of(painted[layer])
-        channels = (aligned_channels(*pair, 0.8),) if key[0] == "styleflow" else ()
-        total += float(losses.style(*pair, *channels))
-    assert float(terms["content"]) == pytest.approx(float(content), rel=1e-4)
-    assert float(terms["style"]) == pytest.approx(losses.style_weight * total, rel=1e-4)
+def test_sizes_go_coarse_to_fine():
+    method = gatys(losses="published", sizes=[24, 0], iterations=[3, 2])
+    sizes = []
+    method(
+        photo(),
+        method.prepare([painting()]),
+        on_step=lambda step: sizes.append(min(step.size)),
+    )
+    assert sizes == [24, 24, 24, *[min(photo().shape[1:])] * 2]
 
 
-@pytest.mark.parametrize("report", [1, 4])
-def test_terms_of_johnson(style, judge, report):
-    """Unclipped results at full strength; content as it is; the painting's own Gram matrices."""
-    losses, training = PUBLISHED["johnson", report], untrained(("johnson", report), style)
-    for weight in training.network.parameters():
-        weight.requires_grad_(False)
-    weight.add_(9)  # bias of the last layer: many pixels are above 1
-    contents = torch.rand(2, 3, 32, 48)
-    terms = training.loss(contents, contents)
-    assert set(terms) == {"content", "style"}
-    out = training.model(contents, torch.ones(1, 1), torch.ones(1))
-    assert out.max() > 1
-    layers = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
-    made, wanted, painted = (judge(x, layers) for x in (out, contents, painting()[None]))
-    content = losses.content(made["relu3_1"], wanted["relu3_1"])
-    each = [losses.style(Moments.of(made[t]), Moments.of(painted[t])) for t in layers]
-    total = float(sum(each)) / (len(each) if report == 1 else 1)
-    assert float(terms["content"]) == pytest.approx(losses.content_weight * float(content), 1e-3)
-    assert float(terms["style"]) == pytest.approx(losses.style_weight * total, 1e-3)
+def test_grey_pictures_stay_grey():
+    grey, style = (x.mean(0, keepdim=True).expand_as(x).clone() for x in (photo(), painting()))
+    method = gatys(losses="published", iterations=5)
+    out = method(grey, method.prepare([style]))
+    assert float((out - out.mean(0)).abs().max()) < 1e-3
 
 
-@pytest.mark.parametrize("key", list(SMALL))
-def test_gradients_and_what_is_recorded(style, key):
-    training = untrained(key, style)
-    contents, styles = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
-    training.network.train()
-    training.start(torch.rand(4, 3, 32, 32)) if key[0] in ("artflow", "styleflow") else None
-    terms = training.loss(contents, styles)
-    expected = {"content", "style"} | ({"tv"} if key[0] == "styleflow" else set())
-    assert set(terms) == expected
-    sum(terms.values()).backward()
-    grads = [weight.grad for weight in training.network.parameters() if weight.grad is not None]
-    assert grads
-    assert all(bool(grad.isfinite().all()) for grad in grads)
-    losses, resolved = PUBLISHED[key], training.resolved
-    assert resolved["losses"] == "published"
-    assert resolved["report"] == key[1]
-    assert resolved["content_weight"] == losses.content_weight
-    assert resolved["style_weight"] == losses.style_weight
+def test_strength_0_is_the_photograph():
+    method = gatys(losses="published", iterations=5, start="content")
+    out = method(photo(), method.prepare([painting()]), 0.0)
+    assert torch.allclose(out, photo(), atol=2e-3)
 
 
-@pytest.mark.parametrize("key", list(SMALL))
-def test_weights_of_the_caller_go_first(style, key):
-    training = untrained(key, style, content_weight=2.5, style_weight=0.0)
-    assert training.resolved["content_weight"] == 2.5
-    assert training.resolved["style_weight"] == 0.0
-    terms = training.loss(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
-    assert float(terms["style"].detach()) == 0
+def test_adam_takes_its_betas(small_net):
+    outs = []
+    for losses in ("relative", "published"):
+        for betas in ((0.9, 0.9), (0.5, 0.999)):
+            method = gatys(
+                small_net,
+                losses=losses,
+                optimizer="adam",
+                betas=betas,
+                style_layers=STYLE,
+                content_layers=["relu3_1"],
+            )
+            outs.append(method(photo(), method.prepare([painting()])))
+            assert method.settings["betas"] == list(betas)
+    assert not torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[2], outs[3])
 
 
-@pytest.mark.parametrize(
-    ("key", "weights"),
-    [
-        (("adain", 3), {"content_weight": 1.0, "style_weight": 1.0, "target": "content"}),
-        (("artflow", 1), {"content_weight": 1.0, "style_weight": 4.0, "tv_weight": 0.0, "kept": 1}),
-        (("styleflow", 1), {"content_weight": 1, "style_weight": 4, "tv_weight": 1, "kept": 0.8}),
-        (
-            ("johnson", 4),
-            {"content_weight": 1, "style_weight": 20, "color_weight": 3}
-            | {"tv_weight": 1, "full": 0.75},
-        ),
-    ],
-)
-def test_our_losses_stay_as_they_were(style, key, weights):
-    assert untrained(key, style, losses="relative").resolved == {"losses": "relative", **weights}
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, math.nan)])
+def test_betas_out_of_range(betas):
+    with pytest.raises(InputError, match="betas"):
+        gatys(betas=betas)
 
 
-def test_published_weights():
-    weights = {key: (p.content_weight, p.style_weight) for key, p in PUBLISHED.items()}
-    assert weights["johnson", 4] == (1e5, 1e10)
-    assert weights["johnson", 1][0] / weights["johnson", 1][1] == 1e-5
-    assert weights["adain", 3] == (1.0, 0.1)
-    assert weights["artflow", 1] == weights["styleflow", 1] == (0.1, 1.0)
-    assert [key for key, p in PUBLISHED.items() if p.tv_weight] == [("styleflow", 1)]
+def test_published_losses_are_of_gram_matrices():
+    with pytest.raises(InputError, match="losses published are of Gram matrices"):
+        gatys(losses="published", style_loss="moments")
 
 
-@pytest.mark.parametrize(
-    ("key", "options", "words"),
-    [
-        (("adain", 3), {"losses": "ours"}, ["losses = 'ours'", "relative or published"]),
-        (("adain", 3), {"recolored": 0.5}, ["recolored = 0.5", "leave it out"]),
-        (("adain", 3), {"target": "content"}, ["target = 'content'", "leave it out"]),
-        (("adain", 3), {"report": 4}, ["report = 4", "no adain; use 2 or 3"]),
-        (("adain", 3), {"losses": "relative", "report": 3}, ["report = 3", "leave it out"]),
-        (("artflow", 1), {"recolored": 0.5}, ["recolored = 0.5", "leave it out"]),
-        (("johnson", 4), {"color_weight": 1.0}, ["color_weight = 1.0", "leave it out"]),
-        (("johnson", 4), {"full": 0.5}, ["full = 0.5", "leave it out"]),
-        (("johnson", 4), {"report": 3}, ["report = 3", "no johnson; use 1 or 4"]),
-    ],
-)
-def test_mistakes(style, key, options, words):
-    refused(lambda: untrained(key, style, **options), *words)
+def test_presets_are_methods_under_a_name_of_their_own(run, photo_file, painting_file):
+    for name, preset in METHODS["gatys"].presets.items():
+        GatysOptions.of(name, preset.options)
+        assert record_of(name) is METHODS["gatys"]
+    net = VGG(((4, 4), (4, 4), (4,)))
+    method = load("gatys-report4", backbone=net, iterations=2, device="cpu")
+    assert list(method.style_layers) == ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
+    assert (list(method.content_layers), method.start) == (["conv2_2"], "noise")
+    args = ["stylize", photo_file, painting_file, "--method", "gatys-report4", "-o", "out.png"]
+    layers = ["--content-layers", "relu1_1", "--style-layers", "relu1_1"]
+    args += ["--backbone", "compact", "--iterations", "2", "--start", "grey", *layers]
+    code, _, err = run(*args)
+    assert code == 0, err
+    settings = read_settings("out.png")
+    assert (settings["method"], settings["losses"]) == ("gatys", "published")
+    assert (settings["start"], settings["content_layers"]) == ("grey", {"relu1_1": 1})
+    assert "gatys-report4" in run("methods")[1]
+    assert "Method gatys" in run("stylize", "--method", "gatys-report4", "--help")[1]
+    with pytest.raises(InputError, match="did you mean 'gatys-report4'"):
+        load("gatys-repot4")
 
 
-def test_vgg16_as_published(style):
-    """Report 4's loss network and layers; its activations are not brought to a unit mean."""
-    options = {"loss_network": "vgg16", "loss_weights": Path("random")}
-    training = untrained(("johnson", 4), style, **options)
-    assert training.style_layers == ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-    assert training.content_layer == "relu2_2"
-    contents = torch.rand(1, 3, 32, 32)
-    assert all(bool(term.isfinite()) for term in training.loss(contents, contents).values())
+def test_a_comparison_takes_presets_that_are_named():
+    assert not any("report" in label for label in available())
+    assert available(["gatys-report3", "adain"])["gatys-report3"][0] == "gatys"
 
 
-def test_activations_are_left_as_they_are(style, monkeypatch):
-    asked = []
-
-    def load(*args, **options):
-        asked.append(options)
-        return load_backbone("slim")
-
-    monkeypatch.setattr("impasto.training.methods.johnson.load_backbone", load)
-    for losses in ("published", "relative"):
-        untrained(("johnson", 4), style, losses=losses)
-    assert [options["normalise"] for options in asked] == [False, True]
+def test_layers_that_the_weights_lack_are_named_with_the_remedy():
+    net = VGG(((4,), (4,)), CAFFE, name="vgg19")
+    with pytest.raises(InputError, match="no layer conv.*: these weights serve .*choose one"):
+        load("gatys-report3", backbone=net)
 
 
-def test_vgg16_as_the_encoder_of_styleflow(style):
-    options = {"encoder": "vgg16", "encoder_weights": Path("random"), "wide": 8}
-    training = untrained(("styleflow", 1), style, **options)
-    contents = torch.rand(1, 3, 32, 32)
-    assert training.render(contents, contents).shape == contents.shape
-
-
-@pytest.mark.parametrize(
-    ("key", "options"),
-    [
-        (("johnson", 4), {"loss_network": "vgg16"}),
-        (("styleflow", 1), {"encoder": "vgg16"}),
-    ],
-)
-def test_missing_weights_name_their_file(style, key, options):
-    options = {**options, "loss_convention": "caffe"}
-    refused(lambda: untrained(key, style, **options), "vgg16-00b39a1b.pth", "by hand")
+def test_a_variant_is_loaded_by_its_label():
+    assert load("johnson-bottleneck", device="cpu").settings["kind"] == "bottleneck"
