@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import painting, photo
+from data import mixed, painting, photo, same_moments
 
 import impasto
 from impasto import cli
@@ -17,16 +17,13 @@ from impasto.images import write
 from impasto.methods.adain import AdaIN
 from impasto.methods.model import bundled
 from impasto.methods.styleflow import StyleFlow, StyleFlowModel
-from impasto.networks.flow import Coupling, InvertibleConv
 from impasto.operators.adain import normalise
 from impasto.operators.rbmad import RBMAD, CodeRBMAD
 from impasto.operators.san import style_code
 from impasto.paintings import store_style
-from impasto.statistics import Moments
 from impasto.styles import StoredStyle
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods import TRAINABLE
-from impasto.training.methods.mixtures import begin, fit_code, fit_layer
 
 CPU = {"device": "cpu", "precision": "float32"}
 KINDS = {
@@ -69,20 +66,6 @@ def files(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(params=list(KINDS))
 def method(request, files):
     return KINDS[request.param][0](files[request.param], **CPU)
-
-
-def mixed(*sizes: int) -> list[torch.Tensor]:
-    """Features of correlated channels, of some number of channels each."""
-    return [
-        torch.einsum("dc,bchw->bdhw", torch.randn(size, size), torch.randn(2, size, 9, 8)) + 1
-        for size in sizes
-    ]
-
-
-def same_moments(one: torch.Tensor, other: torch.Tensor, near: float = 1e-3) -> None:
-    torch.testing.assert_close(one.mean((2, 3)), other.mean((2, 3)), atol=near, rtol=near)
-    deviations = (features.std((2, 3), correction=0) for features in (one, other))
-    torch.testing.assert_close(*deviations, atol=near, rtol=near)
 
 
 def test_the_mixture_is_section_3_3():
@@ -186,82 +169,6 @@ def test_unknown_readings_and_too_few_channels_are_refused():
         RBMAD(8, style_channels=3)
     with pytest.raises(InputError, match="code of 0 numbers"):
         CodeRBMAD(8, code=0)
-
-
-# Starts in closed form.
-
-
-def test_any_invertible_matrix_can_be_assigned():
-    torch.manual_seed(0)
-    matrix, conv = torch.randn(6, 6), InvertibleConv(6)
-    x = torch.rand(1, 6, 4, 5)
-    conv.eval().inverse(x)
-    conv.assign(matrix)
-    expected = torch.einsum("dc,bchw->bdhw", matrix, x)
-    torch.testing.assert_close(conv(x), expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(conv.inverse(conv(x)), x, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(
-        conv.log_determinant(), torch.linalg.slogdet(matrix).logabsdet, atol=1e-4, rtol=1e-4
-    )
-
-
-def test_it_begins_as_adain_of_half_of_the_channels():
-    torch.manual_seed(0)
-    content, style = mixed(8, 8)
-    rbmad = RBMAD(8)
-    begin(rbmad)
-    out = rbmad(content, rbmad.measure(style)).detach()
-    torch.testing.assert_close(out[:, :4], content[:, :4], atol=1e-4, rtol=1e-4)
-    same_moments(out[:, 4:], style[:, 4:])
-
-
-def test_fitted_to_codes_it_predicts_the_styles_statistics():
-    torch.manual_seed(0)
-    codes = torch.rand(200, 10)
-    means, logs = codes @ torch.randn(10, 8) - 3, 0.3 * codes @ torch.randn(10, 8)
-    rbmad = CodeRBMAD(8, code=10).train().requires_grad_(False)
-    fit_code(rbmad, codes, torch.cat([means, logs.exp()], -1))
-    got = rbmad.measure(codes)
-    assert float((got.mean - means[:, 4:]).square().mean()) < 0.01 * float(means.var(0).mean())
-    assert float((got.deviation().log() - logs[:, 4:]).square().mean()) < 0.05 * float(
-        logs.var(0).mean()
-    )
-
-
-def test_fitted_to_a_layer_it_predicts_the_features():
-    torch.manual_seed(0)
-    rbmad = RBMAD(8, style_channels=14)
-    matrix, shift = torch.randn(8, 14), torch.randn(8)
-    rows = torch.randn(500, 14) + 1
-    fit_layer(rbmad, rows, rows @ matrix.T + shift)
-    style = mixed(14)[0]
-    wanted = torch.einsum("dc,bchw->bdhw", matrix, style) + shift[:, None, None]
-    got = rbmad.measure(style)
-    expected = Moments.of(wanted[:, 4:])
-    torch.testing.assert_close(got.mean, expected.mean, atol=0.05, rtol=0.02)
-    torch.testing.assert_close(got.deviation(), expected.deviation(), atol=0.05, rtol=0.02)
-
-
-@pytest.mark.parametrize("kind", ["scm", "layers"])
-def test_the_turned_flow_is_still_reversed(kind):
-    """And before any training its second half has the channels whose means vary most."""
-    training = untrained(kind)
-    training.start(torch.cat([CONTENTS, STYLES]))
-    flow = training.model.flow
-    couplings = [module for module in flow.modules() if isinstance(module, Coupling)]
-    assert not any(bool(coupling.last.weight.any()) for coupling in couplings)
-    pictures = torch.cat([CONTENTS, STYLES])
-    variances: list[torch.Tensor] = []
-
-    def after(number, x):
-        variances.append(x.mean((2, 3)).var(0))
-        return x
-
-    with torch.no_grad():
-        torch.testing.assert_close(flow.inverse(flow(pictures, after)), pictures, atol=1e-4, rtol=0)
-    for variance in variances:
-        first, second = variance.chunk(2)
-        assert float(first.sum()) < 0.01 * float(second.sum())
 
 
 # As methods.
