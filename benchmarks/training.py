@@ -5,7 +5,7 @@
 Trains every recipe of the group (recipes/small, each some minutes on two cores; `study` is
 recipes/study, by our losses), Johnson's networks with three seeds each, and writes
 benchmarks/training-GROUP.md, docs/img/training-GROUP.png (losses on pictures held out, relative to
-those of the first step) and docs/img/training-GROUP-pictures.jpg (each network on the same pairs:
+those of the first steps) and docs/img/training-GROUP-pictures.jpg (each network on the same pairs:
 photographs of scikit-image's, paintings of impasto's own). A training that has ended is not run
 again, one that was cut off goes on, and one whose loss was lost says so in the table.
 """
@@ -77,6 +77,23 @@ class Training:
         return self.run / "model.safetensors"
 
     @property
+    def batch(self) -> int:
+        """Pictures in a step."""
+        return read_recipe(self.recipe, self.method)[0].training.batch
+
+    @property
+    def method(self) -> str:
+        """What is trained."""
+        method: str = read_toml(self.recipe)["method"]
+        return method
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What its losses depend on: those of others by the same compare."""
+        options = read_toml(self.recipe)["options"]
+        return (self.method, str(options.get("report")), str(options.get("style_weight")))
+
+    @property
     def curve(self) -> list[dict[str, float]]:
         """What was logged."""
         return history(self.run)
@@ -119,10 +136,10 @@ def main() -> None:
 
 def trained(recipe: Path, seed: int, runs: Path, photos: Path, paintings: Path) -> Training:
     """Train it, or go on, unless it has ended; seconds of all stretches are added up."""
-    method = read_toml(recipe)["method"]
     run = runs / f"{recipe.stem}-{seed}"
     lost, clock = run / "lost", run / "seconds"
     training = Training(recipe, seed, run)
+    method = training.method
     if training.model.exists():
         return training
     if lost.exists():
@@ -175,7 +192,7 @@ def pictures(trainings: dict[str, list[Training]]) -> Made:
     """Render the pairs by every network, of the first seed, without repairs."""
     judge, made = load_vgg("slim"), Made([], {}, {})
     for photo, painting in PAIRS:
-        if any(read_toml(t[0].recipe)["method"] == "johnson" for t in trainings.values()):
+        if any(each[0].method == "johnson" for each in trainings.values()):
             painting = LEARNT
         content, style = square(getattr(data, photo)()), square(draw(painting, 512))
         made.cells += [(photo, content), (painting, style)]
@@ -184,7 +201,7 @@ def pictures(trainings: dict[str, list[Training]]) -> Made:
                 made.cells.append((f"{name}: loss lost", torch.ones_like(content)))
                 continue
             method: Any = load(
-                read_toml(training.recipe)["method"],
+                training.method,
                 model=training.model,
                 raw=True,
                 brush=None,
@@ -209,30 +226,35 @@ def square(picture: Any) -> Tensor:
 
 
 def curves(trainings: dict[str, list[Training]], path: Path) -> None:
-    """Content and style losses on pictures held out, relative to the first step's.
+    """Content and style losses on pictures held out, relative to the first steps'.
 
-    Recipes differ in marker and dashes; a line is labelled at its end. Thin lines are the losses
-    of the batches, of which the spread tells how stable a training is.
+    Their mean over all trainings by the same losses is the unit, so that these compare. Recipes
+    differ in marker and dashes. Thin lines are the losses of the batches, whose spread tells how
+    stable a training is.
     """
     figure = Figure(figsize=(12, 5.5), dpi=100, layout="constrained")
     for axes, term in zip(figure.subplots(1, 2), ("content", "style"), strict=True):
+        firsts: dict[tuple[str, ...], list[float]] = {}
+        for training in (training for seeds in trainings.values() for training in seeds):
+            first = next(row[f"train/{term}"] for row in training.curve if "train" in row)
+            firsts.setdefault(training.losses, []).append(first)
         for number, (name, seeds) in enumerate(trainings.items()):
+            style: dict[str, Any] = {"color": f"C{number}", "ls": DASHES[number % len(DASHES)]}
+            looks: dict[str, dict[str, Any]] = {
+                "train": {"lw": 0.5, "alpha": 0.5},
+                "validation": {"marker": MARKERS[number], "ms": 5, "lw": 1.5},
+            }
             for training in seeds:
-                seen = training.curve
-                (stage,) = read_recipe(training.recipe, read_toml(training.recipe)["method"])
-                first = next(r[f"train/{term}"] for r in seen if f"train/{term}" in r)
-                style = {"color": f"C{number}", "ls": DASHES[number % 4]}
-                for kind, look in (
-                    ("train", {"lw": 0.5, "alpha": 0.5}),
-                    ("validation", {"marker": MARKERS[number], "ms": 5, "lw": 1.5}),
-                ):
+                unit = statistics.mean(firsts[training.losses])
+                for kind, look in looks.items():
                     points = [
-                        (row["step"] * stage.training.batch, row[f"{kind}/{term}"] / first)
-                        for row in seen
+                        (row["step"] * training.batch, row[f"{kind}/{term}"] / unit)
+                        for row in training.curve
                         if math.isfinite(row.get(f"{kind}/{term}", math.nan))
                     ]
                     label = name if (kind, training.seed) == ("validation", 0) else None
-                    axes.plot(*zip(*points, strict=True), label=label, **style, **look)
+                    xs, ys = zip(*points, strict=True) if points else ((), ())
+                    axes.plot(xs, ys, label=label, **style, **look)
         axes.set_xlabel("pictures seen")
         axes.set_ylabel(f"{term} loss / that of the first step")
         axes.set_yscale("log")
@@ -250,7 +272,7 @@ def head(trainings: dict[str, list[Training]]) -> list[str]:
     return [
         f"Losses, weighted, on pictures held out: of one report's losses alone they compare. Gram "
         f"distance (by slim) and SSIM of luminance with the photograph: means of {len(PAIRS)} "
-        f"pairs.{spread} ({machine})",
+        f"pairs, by the first seed.{spread} ({machine})",
         "",
         "| recipe | steps x batch | content | style | sum | Gram distance | SSIM | seconds |",
         "| --- |" + " ---: |" * 7,
