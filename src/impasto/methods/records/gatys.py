@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...errors import InputError
 from ...options import (
     ByLayer,
     Choice,
@@ -18,7 +19,7 @@ from ...options import (
     again,
     option,
 )
-from .base import DeviceOptions, MethodRecord, StyleOptions
+from .base import DeviceOptions, MethodRecord, Preset, StyleOptions
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -26,10 +27,31 @@ if TYPE_CHECKING:
     from ...backbones.resnet import Smooth
     from ...images import Source
 
-__all__ = ["OPTIMIZERS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
+__all__ = ["DEFAULTS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
-OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # name -> default learning rate
+LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
+# Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "relative": {
+        "content_weight": 1.0,
+        "style_weight": 100.0,
+        "tolerance": 0.01,
+        "lr": LEARNING_RATES,
+    },
+    "published": {
+        "content_weight": 1e-2,
+        "style_weight": 1.0,
+        "tolerance": 0.0,
+        "lr": {"lbfgs": 1.0, "adam": 1.0},
+    },
+    "report5": {
+        "content_weight": 1.0,
+        "style_weight": 1.0,
+        "tolerance": 0.0,
+        "lr": {"lbfgs": 1.0, "adam": 0.05},
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +115,28 @@ class GatysOptions(DeviceOptions):
         "Layers of the style loss, such as relu1_1,relu2_1=0.5; for a ResNet also paper5. Default: "
         "relu1_1 to relu5_1; for a ResNet conv1 to rb3.",
     )
-    content_weight: float = option(
-        1.0, Number(0), "Weight of the content loss (alpha of paper 3, Eq. 4)."
+    losses: str = option(
+        "relative",
+        Choice(tuple(DEFAULTS)),
+        "relative (ours: independent of size and backbone), published (Gatys et al., with the "
+        "weights of report 3) or report5 (its Eq. 2.1 to 2.3). Published losses may diverge.",
+        expert=True,
     )
-    style_weight: float = option(
-        100.0, Number(0), "Weight of the style loss (beta of paper 3, Eq. 4)."
+    content_weight: float | None = option(
+        None,
+        Number(0),
+        "Weight of the content loss (alpha of report 3, Eq. 4). Default: 1; published: 0.01.",
+    )
+    style_weight: float | None = option(
+        None,
+        Number(0),
+        "Weight of the style loss (beta of report 3, Eq. 4). Default: 100; published, report5: 1.",
     )
     style_loss: str | None = option(
         None,
         Choice(("gram", "moments")),
-        "The style loss: gram or moments (mean, deviation). Default: gram; for ResNets moments.",
+        "The style loss: gram or moments (mean, deviation). Default: gram; for ResNets moments. "
+        "Published losses have no other than gram.",
         expert=True,
     )
     tv_weight: float = option(
@@ -116,12 +150,19 @@ class GatysOptions(DeviceOptions):
         expert=True,
     )
     optimizer: str = option(
-        "lbfgs", Choice(tuple(OPTIMIZERS)), "The optimiser: lbfgs or adam.", expert=True
+        "lbfgs", Choice(tuple(LEARNING_RATES)), "The optimiser: lbfgs or adam.", expert=True
     )
     lr: float | None = option(
         None,
         Number(0, above=True),
-        "Learning rate. Default: 1 (L-BFGS) or 0.02 (Adam).",
+        "Learning rate. Default: 1 (L-BFGS) or 0.02 (Adam); with published losses, whose unit is "
+        "that of the network's input, Adam's is 1, with report5's 0.05.",
+        expert=True,
+    )
+    betas: Sequence[float] = option(
+        (0.9, 0.99),
+        ListOf(Number(0, 1), what="two numbers"),
+        "Adam's decay rates of the means of gradients and of their squares.",
         expert=True,
     )
     sizes: Sequence[int] | None = option(
@@ -132,11 +173,11 @@ class GatysOptions(DeviceOptions):
         expert=True,
     )
     style_scale: float = again(StyleOptions, "style_scale")
-    tolerance: float = option(
-        0.01,
+    tolerance: float | None = option(
+        None,
         Number(0),
         "Stop a size early when 10 iterations lower the loss by less than this share; 0 never "
-        "stops early.",
+        "stops early. Default: 0.01; with published losses 0.",
         expert=True,
     )
     time_limit: float | None = option(
@@ -144,11 +185,74 @@ class GatysOptions(DeviceOptions):
     )
     seed: int = option(0, Whole(0, 2**63 - 1), "Seed of the random noise.", expert=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.betas) != 2 or max(self.betas) >= 1:
+            raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+        if self.absolute and self.style_loss == "moments":
+            raise InputError(
+                f"losses {self.losses} are of Gram matrices: leave out style_loss moments"
+            )
+
+    @property
+    def absolute(self) -> bool:
+        """Whether losses and layer weights are used as they are, with no common scale."""
+        return self.losses != "relative"
+
+    def value(self, name: str) -> Any:
+        """Value of an option whose default depends on the losses (and optimiser)."""
+        given = getattr(self, name)
+        default = DEFAULTS[self.losses][name]
+        if given is not None:
+            return given
+        return default[self.optimizer] if isinstance(default, Mapping) else default
+
 
 # Options of a refinement, which starts from a result and works only at the final size.
 REFINED = tuple(
     name for name in GatysOptions.declared() if name not in ("sizes", "iterations", "start")
 )
+
+# Report 3 names layers conv1_1, ..., and says that a ReLU of a similar name follows each: they are
+# taken before it, as report 4 prints them.
+REPORT3 = {
+    "losses": "published",
+    "backbone": "vgg19",
+    "content_layers": ["conv4_2"],
+    "style_layers": ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"],
+    "start": "content+noise",
+    "sizes": [0],
+    "iterations": 600,
+}
+PRESETS = {
+    "gatys-report3": Preset("as report 3, section IV.B: VGG-19, 600 iterations", REPORT3),
+    "gatys-report3-highres": Preset(
+        "as report 3, section V.B: 600 iterations at 512 px, 100 at full size",
+        REPORT3 | {"sizes": [512, 0], "iterations": [600, 100]},
+    ),
+    "gatys-report4": Preset(
+        "as report 4, section 2.2: the first five convolutions, from noise",
+        REPORT3
+        | {
+            "content_layers": ["conv2_2"],
+            "style_layers": ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"],
+            "start": "noise",
+        },
+    ),
+    "gatys-report5": Preset(
+        "as report 5, section 3.1: ResNet-50, from noise",
+        {
+            "losses": "report5",
+            "backbone": "resnet50",
+            "pooling": "max",
+            "content_layers": ["rb3"],
+            "style_layers": "paper5",
+            "start": "noise",
+            "sizes": [0],
+            "iterations": 500,
+        },
+    ),
+}
 
 RECORD = MethodRecord(
     "gatys",
@@ -156,6 +260,7 @@ RECORD = MethodRecord(
     "gatys:Gatys",
     GatysOptions,
     {"gatys": {}},
+    PRESETS,
     one_pass=False,
     trainable=False,
 )
