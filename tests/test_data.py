@@ -216,7 +216,7 @@ def test_folders_are_searched_with_all_below_them(tmp_path):
     assert len(pictures.train) == 5
     assert len({picture.numpy().tobytes() for picture in pictures.train}) == 5
     assert len(said) == 1
-    assert "skipped 4 files that are no pictures (.txt 2, no suffix 1, .json 1)" in said[0]
+    assert "skipped 4 files that are not pictures (.txt 2, no suffix 1, .json 1)" in said[0]
     assert f"{Path('a') / 'boxes.json'}" in said[0]
     assert "DS_Store" not in said[0]
     assert pictures.skipped == 0  # that is of pictures that cannot be read
@@ -228,7 +228,7 @@ def test_a_file_of_no_picture_is_said_as_one(tmp_path):
     (tmp_path / "p" / "a\nb.zip").write_bytes(b"")
     said: list[str] = []
     PictureSet([tmp_path / "p"], 40, warn=said.append)
-    assert said == [f"{tmp_path / 'p'}: skipped 1 file that is no picture (.zip 1): a?b.zip"]
+    assert said == [f"{tmp_path / 'p'}: skipped 1 file that is not a picture (.zip 1): a?b.zip"]
 
 
 def test_the_split_goes_by_the_name_wherever_the_folder_lies(tmp_path):

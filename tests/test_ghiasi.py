@@ -279,13 +279,13 @@ def test_a_second_pass_sees_what_the_first_has_made():
     for seed in range(24):
         torch.manual_seed(seed)
         few, mixed = contents[seed % 3 :], mix[seed % 3 :]
-        means = (training._passed(few, mixed) - few).abs().mean((1, 2, 3))
+        means = (training._first_pass(few, mixed) - few).abs().mean((1, 2, 3))
         assert all(float(mean) == 0 or float(mean) > 1e-2 for mean in means)
         counts.append(int((means > 0).sum()))
     assert set(counts[::3]) == {3}  # of 6
     assert max(counts) == 3
     assert 2 <= fmean(counts[1::3]) <= 3  # half of 5, on average
-    assert torch.equal(drawn("painter")._passed(contents, mix), contents)
+    assert torch.equal(drawn("painter")._first_pass(contents, mix), contents)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -130,7 +130,7 @@ def test_it_learns_every_style(folder, kind):
         seen = training.judge(out, training.style_layers)
         total = torch.zeros(2)
         for tap in training.style_layers:
-            total += gram_loss(Moments.of(seen[tap]), training.aims[tap])
+            total += gram_loss(Moments.of(seen[tap]), training.style_moments[tap])
         return total.tolist()
 
     before = distances()

@@ -21,7 +21,7 @@ import impasto
 from impasto.errors import InputError
 from impasto.images import write
 from impasto.training import accelerator as accelerating
-from impasto.training.accelerator import Accelerator, Hardware, accelerator
+from impasto.training.accelerator import Accelerator, Hardware, choose_accelerator
 from impasto.training.logs import LOSSES, Log, history
 from impasto.training.loop import Loop, Plan, Task
 from impasto.training.optimizers import Average, adam
@@ -91,7 +91,7 @@ def test_what_is_left_of_it_is_gone_on_with(tmp_path):
 )
 def test_a_checkpoint_of_another_version_is_named(tmp_path, old):
     torch.save(old, tmp_path / "last.pt")
-    with pytest.raises(InputError, match=r"last\.pt is of another version .* train anew"):
+    with pytest.raises(InputError, match=r"last\.pt was written by another version .* train again"):
         looped(tmp_path, Slope(), steps=3)
 
 
@@ -116,7 +116,7 @@ def test_without_fabric_a_run_is_the_same_bit_for_bit(folders, tmp_path, monkeyp
         if name == "plain":
             monkeypatch.setitem(sys.modules, "lightning_fabric", None)
             monkeypatch.setitem(sys.modules, "lightning_fabric.__version__", None)
-        kind = type(accelerator(Hardware("cpu", "bfloat16")))
+        kind = type(choose_accelerator(Hardware("cpu", "bfloat16")))
         assert (kind is Accelerator) == (name == "plain")
         method = run(tmp_path, name, PLATEAU, hardware=Hardware("cpu", "bfloat16"))
         found.append((weights(method), losses(tmp_path / name)))
@@ -126,10 +126,10 @@ def test_without_fabric_a_run_is_the_same_bit_for_bit(folders, tmp_path, monkeyp
 
 def test_what_needs_fabric_is_refused_without_it(monkeypatch):
     monkeypatch.setattr(accelerating, "_Fabric", lambda *given: __import__("absent_fabric"))
-    assert type(accelerator(Hardware("cpu"))) is Accelerator
+    assert type(choose_accelerator(Hardware("cpu"))) is Accelerator
     for hardware in (Hardware("cpu", devices=2), Hardware("cpu", strategy="ddp")):
         with pytest.raises(InputError, match=r'pip install "impasto\[train\]", or train on one'):
-            accelerator(hardware)
+            choose_accelerator(hardware)
 
 
 def test_the_next_batch_is_made_while_a_step_is_under_way(folders, tmp_path, monkeypatch):  # noqa: F811

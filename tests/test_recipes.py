@@ -105,7 +105,7 @@ def test_stages_override_what_they_name(tmp_path):
         ("[[stage]]\nstep = 3", r"toy\.toml, stage 1: unknown key 'step'"),
         ("[[stage]]\n[[stage]]\ntraining = {step = 3}", r"stage 2 \[training\]: unknown key"),
         ('method = "gatys"', "is a recipe for gatys, not for toy"),
-        ("[data", "not a recipe that can be read"),
+        ("[data", "not a recipe, cannot be read as TOML"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
@@ -203,7 +203,7 @@ def test_tables_are_typed_key_by_key():
 
 @pytest.mark.parametrize("text", ["training.batch", "=2", "training.=2", "a.b=", "a=[1", "a=x:y"])
 def test_values_that_cannot_be_read(text):
-    with pytest.raises(InputError, match="write KEY=VALUE|cannot be read as TOML|is no weight"):
+    with pytest.raises(InputError, match="write KEY=VALUE|cannot be read as TOML|is not a weight"):
         parse_set(text)
 
 
@@ -237,7 +237,7 @@ def test_set_goes_before_the_recipe_in_every_stage(tmp_path):
         ({"data.close": float("inf")}, "--set: data.close is inf: must be a finite number"),
         ({"options.loss.style": float("nan")}, "--set: options.loss.style is nan"),
         ({"options.wide": 3}, "--set options: unknown key 'wide'; the keys are width, rate"),
-        ({"data": 3, "data.size": 3}, "--set data.size: data is given a value too"),
+        ({"data": 3, "data.size": 3}, "--set data.size: data is set to a value too"),
     ],
 )
 def test_mistakes_of_set_are_named(tmp_path, changes, message):

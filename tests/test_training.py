@@ -28,7 +28,7 @@ from impasto.training.methods.regress import (
     fit_layers,
 )
 from impasto.training.sets import PictureSet
-from impasto.training.student import _unseen, dream
+from impasto.training.student import _residual_gram, dream
 from impasto.training.teachers import CollaborativeTeacher
 
 CONFIG = DistillConfig(
@@ -102,7 +102,7 @@ def test_an_interrupted_run_gives_the_same_student(folders, teacher, tmp_path, d
     with pytest.raises(Killed):
         distill(pictures, teachers, config, tmp_path / "cut", None, log, every=10)
     resumed, _ = run(folders, teacher, tmp_path / "cut", config, lines)
-    assert any("going on from last.pt at step 10" in line for line in lines)
+    assert any("resuming from last.pt at step 10" in line for line in lines)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name])
 
@@ -122,7 +122,7 @@ def test_the_student_learns_from_pictures_optimised_through_itself(folders, teac
     lines: list[str] = []
     config = dataclasses.replace(CONFIG, steps=14, dreams=40, dream_every=4)
     net, _ = run(folders, teacher, tmp_path / "run", config, lines)
-    assert any("optimised through it" in line for line in lines)
+    assert any("optimised through the student" in line for line in lines)
     own = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["task"]
     assert own["crops"].shape == (40, 3, 32, 32)
     seen = teacher(own["crops"][:1].float() / 255, ["relu2_1"])["relu2_1"][0].flatten(1).T
@@ -163,7 +163,7 @@ def test_the_command_makes_an_encoder(folders, tmp_path, monkeypatch):
     header = load_tensors(tmp_path / "out.safetensors")[1]
     assert json.loads(header["figures"])["recipe"]["steps"] == 2
     assert "licence" in header
-    assert any("pictures to learn from" in line for line in lines)
+    assert any("pictures for training" in line for line in lines)
 
 
 def test_the_command_is_told_more_and_ends_when_asked(folders, tmp_path, monkeypatch, capsys):
@@ -278,15 +278,15 @@ def test_full_bottlenecks_fit_their_teacher():
     assert float(error) < 0.1
 
 
-def test_unseen_is_the_gram_matrices_difference_but_for_the_residuals_own():
+def test_residual_gram_is_the_gram_matrices_difference_but_for_the_residuals_own():
     rng = torch.Generator().manual_seed(0)
     mapped, residual = torch.randn(2, 3, 50, 6, generator=rng)
     teacher = mapped + residual
     ours, theirs, own = (f.transpose(1, 2) @ f for f in (mapped, teacher, residual))
     missing = (theirs - ours - own).square().sum((1, 2)) / theirs.square().sum((1, 2))
-    torch.testing.assert_close(_unseen(mapped, teacher), missing.mean(), rtol=0.03, atol=0)
+    torch.testing.assert_close(_residual_gram(mapped, teacher), missing.mean(), rtol=0.03, atol=0)
     directions, _ = torch.linalg.qr(torch.cat([mapped, residual], -1))
-    apart = _unseen(directions[..., :6], directions[..., :6] + directions[..., 6:])
+    apart = _residual_gram(directions[..., :6], directions[..., :6] + directions[..., 6:])
     assert float(apart) < 1e-4
 
 
@@ -429,8 +429,14 @@ def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
         ("[layers]\nconv1_1 = 4", "layers: give lists"),
         ("optimizer = 'sgd'\nwidths = [[8]]", "use adam or muon"),
         ("[layers]\nconv2_1 = [4]", r"r\.toml: layers conv2_1"),
-        ("widths = [[8]]\n[taps]\nrelu9_1 = 2", "taps: give some of relu1_1"),
-        ("widths = [[8]]\n[taps]\nrelu1_1 = -1", "taps: give some of relu1_1"),
+        (
+            "widths = [[8]]\n[taps]\nrelu9_1 = 2",
+            "taps: give weights of 0 or more for some of relu1_1",
+        ),
+        (
+            "widths = [[8]]\n[taps]\nrelu1_1 = -1",
+            "taps: give weights of 0 or more for some of relu1_1",
+        ),
         ("optimizer = 3\nwidths = [[8]]", "optimizer = 3"),
         ("widths = [[8]", "not a recipe"),
     ],

@@ -230,6 +230,6 @@ def test_the_training_loop_and_going_on_elsewhere(monkeypatch, tmp_path):
     assert not [wait for wait in card.waits if "adain.py" in wait or "perceptual.py" in wait]
     cpu = Hardware("cpu", "float32")
     train("adain", *places, tmp_path / "n.safetensors", steps=6, resume=True, hardware=cpu, **given)
-    assert any("going on from" in line for line in said)
+    assert any("resuming from" in line for line in said)
     out = impasto.stylize(photo(), painting(), "adain", model=tmp_path / "n.safetensors")
     assert out.picture.rgb.isfinite().all()

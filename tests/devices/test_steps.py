@@ -14,7 +14,7 @@ from test_fit import CONFIG, Toy, folders, pairs, run  # noqa: F401, folders is 
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from impasto.errors import InputError
-from impasto.training.accelerator import Hardware, accelerator
+from impasto.training.accelerator import Hardware, choose_accelerator
 from impasto.training.crops import DataConfig
 from impasto.training.fit import fit
 from impasto.training.logs import history
@@ -220,9 +220,9 @@ def test_a_graph_on_the_card_itself_has_the_same_losses(folders, tmp_path):  # n
 def test_the_accelerator_of_a_card_is_fabrics(monkeypatch):
     pytest.importorskip("lightning_fabric")
     with playing(Card("cuda"), monkeypatch):
-        place = accelerator(CUDA)
+        place = choose_accelerator(CUDA)
         place.launch()
         assert place.device.type == "cuda"
         assert place.versions["lightning"]
         with pytest.raises(InputError, match="strategy fsdp may shard the weights"):
-            accelerator(dataclasses.replace(CUDA, strategy="fsdp"))
+            choose_accelerator(dataclasses.replace(CUDA, strategy="fsdp"))

@@ -1,7 +1,7 @@
-"""Where a training computes: on one device by plain PyTorch, or on what Lightning Fabric knows.
+"""Where training runs: on one device with plain PyTorch, or through Lightning Fabric.
 
-The loop asks these few things; the rest of it is the same everywhere. Fabric, where it is
-installed, brings several processes and machines, its strategies, and float16.
+The loop uses only this interface, so its code is the same for both. Fabric, if it is installed,
+adds several processes and machines, its strategies, and float16.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..device import choose_device, choose_precision, describe, mixed
 from ..errors import InputError
 from .recipes import check_fields
 
-__all__ = ["Accelerator", "Hardware", "accelerator", "is_main"]
+__all__ = ["Accelerator", "Hardware", "choose_accelerator", "is_main"]
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -33,9 +33,9 @@ class Hardware:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         precision: ``auto``, ``float32``, or mixed with ``bfloat16`` or ``float16`` (CUDA).
-        devices: processes on a machine, each with its device; nodes: machines, which must share
-            the folder of the run.
-        strategy: of Lightning Fabric, such as ``ddp``; none that shards the weights.
+        devices: processes per machine, each with its own device.
+        nodes: machines, which must share the folder of the run.
+        strategy: a strategy of Lightning Fabric that does not shard the weights, such as ``ddp``.
 
     Raises:
         InputError: for several processes on one numbered device, or values of another type.
@@ -51,18 +51,19 @@ class Hardware:
         check_fields(self)
         if ":" in self.device and self.devices > 1:
             raise InputError(
-                f"device {self.device} is one, and --devices {self.devices} are asked for: use "
+                f"device {self.device} is a single device, but --devices is {self.devices}: use "
                 f"--device {self.device.split(':')[0]}, or --devices 1"
             )
 
 
 class Accelerator:
-    """One device, by plain PyTorch.
+    """One device, with plain PyTorch.
 
     Attributes:
-        device: of this process.
-        dtype: that convolutions compute in; weights and losses are float32.
-        rank, world: this process, and how many there are.
+        device: the device of this process.
+        dtype: the type that convolutions compute in; weights and losses are float32.
+        rank, world: the number of this process, and the count of processes.
+        versions: versions of further packages that training uses.
     """
 
     rank, world = 0, 1
@@ -72,47 +73,47 @@ class Accelerator:
         self.device, self.dtype = device, dtype
 
     def launch(self) -> None:
-        """Start the other processes, each of which runs the same program."""
-        if self.device.index is not None:  # streams and graphs are of the current one
+        """Start the other processes; each runs the same program."""
+        if self.device.index is not None:  # streams and graphs belong to the current device
             torch.cuda.set_device(self.device)
 
     def setup(
         self, model: nn.Module, optimizers: Sequence[Optimizer]
     ) -> tuple[nn.Module, Sequence[Optimizer]]:
-        """A model on the device, and its optimisers, as they are to be called."""
+        """The model and its optimisers, wrapped for this accelerator."""
         return model, optimizers
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision of the forward pass."""
+        """A context that sets the precision of the forward pass."""
         return mixed(self.device, self.dtype)
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of ``loss``."""
+        """Compute the gradients of ``loss``."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizers: Sequence[Optimizer]) -> None:
-        """Give the gradients, which float16 scales, their own size before they are clipped."""
+        """Remove float16's scale from the gradients, so that they can be clipped."""
 
     def mean(self, values: Tensor) -> Tensor:
-        """Over the processes."""
+        """The mean of ``values`` over the processes."""
         return values
 
-    def any(self, asked: bool) -> bool:
-        """Whether any of the processes was asked."""
-        return asked
+    def any(self, condition: bool) -> bool:
+        """Whether ``condition`` is true in any of the processes."""
+        return condition
 
     def state(self) -> dict[str, Any]:
-        """What of the precision a checkpoint has to keep."""
+        """The state of the precision, for a checkpoint."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up :meth:`state`."""
+        """Restore :meth:`state`."""
 
     @property
     def machine(self) -> str:
-        """In words, for the figures of a model."""
-        one = describe(self.device, self.dtype)
-        return f"{self.world} x {one}" if self.world > 1 else one
+        """A description of the devices, for the figures of a model."""
+        description = describe(self.device, self.dtype)
+        return f"{self.world} x {description}" if self.world > 1 else description
 
 
 class _Fabric(Accelerator):
@@ -124,7 +125,7 @@ class _Fabric(Accelerator):
         from lightning_fabric.strategies.ddp import DDPStrategy
         from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
-        logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # not for people
+        logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # hide its hints
         names: dict[torch.dtype, Any] = {torch.float16: "16-mixed", torch.bfloat16: "bf16-mixed"}
         try:
             self.fabric: Any = Fabric(
@@ -136,15 +137,17 @@ class _Fabric(Accelerator):
             )
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"cannot train so ({reason}); see --devices and --strategy") from None
+            raise InputError(
+                f"cannot train on this hardware ({reason}); see --devices and --strategy"
+            ) from None
         if not isinstance(self.fabric.strategy, (DDPStrategy, SingleDeviceStrategy)):
             raise InputError(
-                f"cannot train so (strategy {hardware.strategy} may shard the weights); use "
-                "--strategy ddp"
+                f"strategy {hardware.strategy} may shard the weights, which impasto does not "
+                "support; use --strategy ddp"
             )
-        # Pictures stay float32, as without Fabric: what they are to be like is computed from them.
-        mixing: Any = self.fabric.strategy.precision
-        mixing.convert_input = lambda data: data
+        # Pictures stay float32, as without Fabric, because the loss targets are computed from them.
+        precision: Any = self.fabric.strategy.precision
+        precision.convert_input = lambda data: data
         self.world = hardware.devices * hardware.nodes
         self.versions = {"lightning": version}
         super().__init__(device, dtype)
@@ -157,8 +160,8 @@ class _Fabric(Accelerator):
     def setup(
         self, model: nn.Module, optimizers: Sequence[Optimizer]
     ) -> tuple[nn.Module, Sequence[Optimizer]]:
-        ready, *others = self.fabric.setup(model, *optimizers)
-        return ready, others
+        wrapped_model, *wrapped_optimizers = self.fabric.setup(model, *optimizers)
+        return wrapped_model, wrapped_optimizers
 
     def autocast(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = self.fabric.autocast()
@@ -175,25 +178,25 @@ class _Fabric(Accelerator):
         mean: Tensor = self.fabric.all_reduce(values, reduce_op="mean")
         return mean
 
-    def any(self, asked: bool) -> bool:
+    def any(self, condition: bool) -> bool:
         if self.world == 1:
-            return asked
-        return bool(self.fabric.all_reduce(torch.tensor(float(asked)), reduce_op="sum") > 0)
+            return condition
+        return bool(self.fabric.all_reduce(torch.tensor(float(condition)), reduce_op="sum") > 0)
 
     def state(self) -> dict[str, Any]:
-        kept: dict[str, Any] = self.fabric.strategy.precision.state_dict()
-        return kept
+        state: dict[str, Any] = self.fabric.strategy.precision.state_dict()
+        return state
 
     def load(self, state: dict[str, Any]) -> None:
         self.fabric.strategy.precision.load_state_dict(state)
 
 
-def accelerator(hardware: Hardware) -> Accelerator:
-    """What ``hardware`` asks for.
+def choose_accelerator(hardware: Hardware) -> Accelerator:
+    """The accelerator for ``hardware``.
 
     Raises:
-        InputError: for devices, a precision or a strategy that are not here, or need Fabric where
-            it is not installed.
+        InputError: for devices, a precision or a strategy that are not available, or that need
+            Fabric where it is not installed.
     """
     device = choose_device(hardware.device)
     if hardware.precision == "float16":
@@ -206,15 +209,15 @@ def accelerator(hardware: Hardware) -> Accelerator:
         return _Fabric(device, dtype, hardware)
     except ImportError:
         pass
-    more = hardware.devices > 1 or hardware.nodes > 1 or hardware.strategy != "auto"
-    if more or dtype == torch.float16:
+    distributed = hardware.devices > 1 or hardware.nodes > 1 or hardware.strategy != "auto"
+    if distributed or dtype == torch.float16:
         raise InputError(
-            "several devices, a strategy and float16 need Lightning Fabric, which is not here: "
-            'pip install "impasto[train]", or train on one device'
+            "several devices, a strategy and float16 need Lightning Fabric, which is not "
+            'installed: pip install "impasto[train]", or train on one device'
         )
     return Accelerator(device, dtype)
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and speaks, of those that train together."""
+    """Whether this is the process that writes files and log lines."""
     return all(os.environ.get(rank, "0") == "0" for rank in RANKS)

@@ -1,7 +1,7 @@
-"""The bank that an encoder is distilled from: crops, and what its teachers see in them.
+"""The bank that an encoder is distilled from: crops and the teachers' features of them.
 
-The teachers are the costly part, so their features are measured once, at random positions of a
-fixed set of crops, and the student then goes over it as often as the time allows.
+The teachers are slow, so their features are measured once, at random positions of a fixed set of
+crops. The student then trains on this set for any number of epochs.
 """
 
 from __future__ import annotations
@@ -24,29 +24,31 @@ Teacher = Callable[[Tensor], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Everything that a distillation depends on; a recipe holds these as TOML.
+    """The settings of a distillation; the keys of its recipe.
 
     Attributes:
         widths: channels of the student's convolutions, block by block: a narrow VGG.
-        layers: instead of these, the layers of a :class:`Compact`.
-        crops: size of the bank; validation: crops held out of it.
+        layers: the layers of a :class:`Compact`, instead of ``widths``.
+        crops: size of the bank.
+        validation: crops held out of it.
         size: side of a crop, pixels.
-        noise, blend: share of the crops with white noise (deviation up to 0.2) added, and of those
-            that are an average of two pictures. Optimisation starts from such pictures and passes
-            through them, and a student that only knows natural pictures can be fooled there.
-        positions: per crop and tap, at most.
-        steps, batch, optimizer, learning_rate: with a cosine schedule to zero. ``adam``; or
-            ``muon`` (Jordan 2024), whose steps change all directions of a weight alike, for the
-            convolutions and maps, and Adam at three tenths of its rate for the biases.
-        dreams, dream_every: every so many steps, 24 pictures are optimised through the student as
-            it is, and half of every batch is from the latest ``dreams`` of them. A student that has
-            only seen pictures from outside lets its statistics be satisfied in ways that the
-            teacher does not accept, however small its error on those pictures; here it learns
-            again and again what the teacher makes of the latest ones.
-        kernel, gram, unit: weights of the kernel loss, of the Gram loss and of the pull of mean
-            activations to one, relative to the map loss.
-        taps: weights of the taps, 1 where none is given.
-        seed: of crops, positions, initial weights and order.
+        noise, blend: share of the crops with white noise (deviation up to 0.2) added, and share of
+            the crops that average two pictures. Optimisation starts from such pictures and passes
+            through them; a student trained on natural pictures alone has large errors there.
+        positions: maximum number of positions per crop and tap.
+        steps, batch, optimizer, learning_rate: training, with a cosine schedule to zero. The
+            optimiser is ``adam``; or ``muon`` (Jordan 2024), whose steps change all directions of
+            a weight equally, for the convolutions and maps, with Adam at three tenths of the rate
+            for the biases.
+        dreams, dream_every: every ``dream_every`` steps, 24 pictures are optimised through the
+            current student, and half of every batch is drawn from the latest ``dreams`` of them.
+            If a student trains on real pictures alone, optimisation through it can match the
+            statistics in ways that the teacher rejects, even if the error on real pictures is
+            small. Here the student keeps learning the teacher's features of its latest pictures.
+        kernel, gram, unit: weights relative to the map loss: of the kernel loss, of the Gram loss,
+            and of the term that pulls mean activations towards one.
+        taps: weights of the taps; the default of each is 1.
+        seed: random seed of crops, positions, initial weights and order.
 
     Raises:
         InputError: for values out of range or of another type.
@@ -81,14 +83,14 @@ class DistillConfig:
 
 @dataclass
 class Bank:
-    """Crops and what the teachers see in them.
+    """Crops and the teachers' features of them.
 
     Attributes:
         crops: ``(n, 3, size, size)`` uint8.
         positions: tap -> ``(n, p)`` indices into the flattened feature map.
         features: tap -> ``(n, p, C)`` float16.
         scale: tap -> variance of the teacher's features, mean over channels; losses are relative
-            to it, so that every tap counts alike.
+            to it, so that all taps have equal weight.
     """
 
     crops: Tensor
@@ -97,13 +99,13 @@ class Bank:
     scale: dict[str, float] = field(default_factory=dict)
 
     def at(self, index: Tensor) -> Bank:
-        """The crops of these numbers, with what is known of them."""
+        """The crops with these indices, with their features."""
         positions = {tap: values[index] for tap, values in self.positions.items()}
         features = {tap: values[index] for tap, values in self.features.items()}
         return Bank(self.crops[index], positions, features, self.scale)
 
     def to(self, device: torch.device) -> Bank:
-        """The same on ``device``."""
+        """The bank on ``device``."""
         positions = {tap: to_device(values, device) for tap, values in self.positions.items()}
         features = {tap: to_device(values, device) for tap, values in self.features.items()}
         return Bank(to_device(self.crops, device), positions, features, self.scale)
@@ -116,24 +118,24 @@ def measure(
     held_out: bool,
     progress: Callable[[int, int], None],
 ) -> Bank:
-    """Cut crops and measure the teachers on them, once."""
+    """Cut random crops and measure the teachers' features of them."""
     rng = torch.Generator().manual_seed(config.seed + int(held_out))
     count = config.validation if held_out else config.crops
     use_held_out = held_out and bool(pictures.validation)
     crops = torch.empty(count, 3, config.size, config.size, dtype=torch.uint8)
 
-    def crop() -> Tensor:
+    def draw() -> Tensor:
         return pictures.crop(config.size, rng, use_held_out)
 
     for i in range(count):
-        picture = crop()
-        kind = float(torch.rand((), generator=rng))
-        if kind < config.noise:
+        crop = draw()
+        choice = float(torch.rand((), generator=rng))
+        if choice < config.noise:
             deviation = 0.2 * float(torch.rand((), generator=rng))
-            picture = picture + deviation * torch.randn(picture.shape, generator=rng)
-        elif kind < config.noise + config.blend:
-            picture = (picture + crop()) / 2
-        crops[i] = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+            crop = crop + deviation * torch.randn(crop.shape, generator=rng)
+        elif choice < config.noise + config.blend:
+            crop = (crop + draw()) / 2
+        crops[i] = (crop.clamp(0, 1) * 255).round().to(torch.uint8)
     return examine(crops, teachers, config.positions, rng, progress)
 
 
@@ -145,19 +147,19 @@ def examine(
     rng: torch.Generator,
     progress: Callable[[int, int], None],
 ) -> Bank:
-    """What the teachers see in ``crops``, at ``positions`` random positions of each."""
+    """The teachers' features of ``crops``, at ``positions`` random positions of each."""
     bank = Bank(crops)
     count = len(crops)
     for i in range(count):
         for teacher in teachers:
             for tap, features in teacher(crops[i : i + 1].float() / 255).items():
                 flat = features[0].flatten(1).T  # (N, C)
-                kept = min(positions, len(flat))
+                sampled = min(positions, len(flat))
                 if tap not in bank.features:
-                    shape = (count, kept, flat.shape[1])
+                    shape = (count, sampled, flat.shape[1])
                     bank.features[tap] = torch.empty(shape, dtype=torch.float16)
-                    bank.positions[tap] = torch.empty(count, kept, dtype=torch.int32)
-                index = torch.randperm(len(flat), generator=rng)[:kept]
+                    bank.positions[tap] = torch.empty(count, sampled, dtype=torch.int32)
+                index = torch.randperm(len(flat), generator=rng)[:sampled]
                 bank.positions[tap][i] = index.int()
                 bank.features[tap][i] = flat[index.to(flat.device)].half()
         progress(i + 1, count)
@@ -167,11 +169,11 @@ def examine(
     return bank
 
 
-def joined(first: Bank, second: Bank, most: int | None = None) -> Bank:
-    """The crops of both in one, ``most`` of them at most."""
+def joined(first: Bank, second: Bank, limit: int | None = None) -> Bank:
+    """Both banks concatenated, truncated to ``limit`` crops."""
     return Bank(
-        torch.cat([first.crops, second.crops])[:most],
-        {tap: torch.cat([p, second.positions[tap]])[:most] for tap, p in first.positions.items()},
-        {tap: torch.cat([f, second.features[tap]])[:most] for tap, f in first.features.items()},
+        torch.cat([first.crops, second.crops])[:limit],
+        {tap: torch.cat([p, second.positions[tap]])[:limit] for tap, p in first.positions.items()},
+        {tap: torch.cat([f, second.features[tap]])[:limit] for tap, f in first.features.items()},
         first.scale,
     )

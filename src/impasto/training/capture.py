@@ -1,9 +1,9 @@
-"""A training step as a CUDA graph: launched as one, where the host was what a GPU waited for.
+"""A training step as a CUDA graph: one launch, for steps in which the GPU waits for the host.
 
-https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. What is captured is what the step did
-when it was: tensors stay where they are, shapes stay, and whatever the host decides or draws in the
-step is decided once for all. So losses must draw their random numbers on the device, where
-``torch.manual_seed`` before every launch gives the numbers that the step would draw by itself.
+See https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. A graph replays the captured
+kernels: addresses and shapes of tensors are fixed, and so is every value that the host computes or
+draws. Losses must therefore draw their random numbers on the device, where ``torch.manual_seed``
+before every launch gives the same numbers as without a graph.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..errors import InputError
 
 __all__ = ["Captured"]
 
-WARM = 3  # steps before the capture, in which kernels are chosen and optimisers make their state
+WARM_UP = 3  # steps before the capture: they select kernels and create the optimisers' state
 REMEDY = "set training.graph to false"
 
 Terms = dict[str, Tensor]
 
 
 class Captured:
-    """``step``, from its fourth call on as a graph.
+    """``step``, run as a graph from its fourth call on.
 
     Args:
-        step: from a batch of tensors, whose shapes are always the same, to terms of a loss; frees
-            the gradients before it makes new ones.
-        seed: sets torch's random numbers anew for the step that is next.
+        step: maps a batch of tensors of constant shapes to the terms of a loss; it must set the
+            gradients to None before it computes new ones.
+        seed: seeds torch's random generators for the next step.
     """
 
     def __init__(self, step: Callable[..., Terms], seed: Callable[[], None]) -> None:
@@ -41,10 +41,10 @@ class Captured:
         self.terms: Terms = {}
 
     def __call__(self, *batch: Tensor) -> Terms:
-        """One step; the terms are overwritten by the next."""
+        """Run one step. The next call overwrites the returned terms."""
         self.calls += 1
-        if self.calls <= WARM:
-            return self._warm(batch)
+        if self.calls <= WARM_UP:
+            return self._warm_up(batch)
         if self.graph is None:
             self._capture(batch)
         for static, tensor in zip(self.batch, batch, strict=True):
@@ -54,12 +54,12 @@ class Captured:
         self.graph.replay()
         return self.terms
 
-    def _warm(self, batch: Sequence[Tensor]) -> Terms:
-        """On a stream of its own, as the capture will be."""
-        before = torch.get_rng_state()
+    def _warm_up(self, batch: Sequence[Tensor]) -> Terms:
+        """Run the step on a side stream, like the capture."""
+        host_state = torch.get_rng_state()
         with side_stream():
             terms = self.step(*batch)
-        if not torch.equal(before, torch.get_rng_state()):
+        if not torch.equal(host_state, torch.get_rng_state()):
             raise InputError(
                 "this loss draws random numbers on the host, which a CUDA graph would freeze: "
                 + REMEDY
@@ -71,20 +71,20 @@ class Captured:
         self.batch = [tensor.clone() for tensor in batch]
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may ask the GPU for memory meanwhile: they prepare the next batches.
+            # Other threads prepare the next batches and may allocate GPU memory meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.terms = self.step(*self.batch)
         except RuntimeError as fault:
             reason = " ".join(str(fault).split())[:200]
             raise InputError(
-                f"the step cannot be captured as a CUDA graph ({reason}): {REMEDY} and start anew"
+                f"the step cannot be captured as a CUDA graph ({reason}): {REMEDY} and start again"
             ) from fault
         self.graph = graph
 
 
 @contextmanager
 def side_stream() -> Iterator[None]:
-    """Work on another stream, before and after which this one waits."""
+    """Work on another stream, synchronised with the current one before and after."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     current = torch.cuda.current_stream()
     stream.wait_stream(current)

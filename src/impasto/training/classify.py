@@ -1,9 +1,9 @@
 """``impasto train encoder --backbone resnet18``: weights from labels, standard or robust.
 
-Robust weights are trained on pictures that were changed, within a small distance, so as to raise
-the loss (Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018).
-What is left to go by are features that people see too: paper 5 finds that pictures reconstructed
-and styled through such weights are cleaner (after Engstrom et al. 2019 and Nakano 2019).
+Robust weights are trained on pictures that are perturbed, within a small distance, to increase the
+loss (Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018).
+Such a network relies on features that people see too. Paper 5 finds that pictures reconstructed and
+styled with such weights are cleaner (after Engstrom et al. 2019 and Nakano 2019).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..files import check_apart, path_of, paths_of
 from ..progress import drawn
 from ..tensors import save_tensors
-from .accelerator import Accelerator, Hardware, accelerator
+from .accelerator import Accelerator, Hardware, choose_accelerator
 from .crops import Window, below, cut
 from .labels import labels_of
 from .loop import Loop, OnProgress, Plan, Task
@@ -35,29 +35,29 @@ from .stream import crops_of, seed_of, to_device
 
 __all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify"]
 
-WARM = 50  # steps in which the rate grows
-WORKERS = 2  # threads that cut crops ahead
-REFERENCE = 224  # pixels: the side of the pictures that epsilon is for
+WARM_UP = 50  # steps in which the learning rate grows
+WORKERS = 2  # threads that prepare crops
+REFERENCE = 224  # pixels: the side of the pictures that epsilon refers to
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    """How a network learns to tell classes apart; the keys of a recipe.
+    """The settings of a classifier's training; the keys of a recipe.
 
     Attributes:
-        steps, batch: of stochastic gradient descent with momentum; every batch has as many pictures
-            of one class as of another, on average.
+        steps, batch: of stochastic gradient descent with momentum; batches are balanced between
+            the classes on average.
         size: side of the crops, pixels.
-        short_side: of the pictures that they are cut from.
-        learning_rate: at the start; falls to zero as half a wave.
-        momentum, weight_decay: as usual.
-        adversarial: learn from attacked pictures.
-        epsilon: greatest L2 norm of an attack on a picture of 224x224 in 0..1 (3 in paper 5); in
-            proportion to the side for others.
+        short_side: short side of the pictures before cropping, pixels.
+        learning_rate: initial learning rate; a cosine schedule reduces it to zero.
+        momentum, weight_decay: of SGD.
+        adversarial: train on attacked pictures.
+        epsilon: maximum L2 norm of an attack on a 224x224 picture in 0..1 (3 in paper 5); it is
+            proportional to the side for other sizes.
         attacks: gradient steps of an attack.
-        validation: share (0..1) of the pictures that is kept aside.
-        checkpoint_every: steps.
-        seed: of weights and data.
+        validation: share (0..1) of the pictures that are held out.
+        checkpoint_every: steps between checkpoints and validations.
+        seed: random seed of weights and data.
 
     Raises:
         InputError: for values out of range or of another type.
@@ -95,12 +95,12 @@ class ClassifyConfig:
 
     @property
     def radius(self) -> float:
-        """Greatest L2 norm of an attack on a crop."""
+        """Maximum L2 norm of an attack on a crop."""
         return self.epsilon * self.size / REFERENCE
 
 
 class Labelled:
-    """Decoded pictures by class, those for validation (chosen by a hash of the name) apart.
+    """Decoded pictures by class; a hash of the name selects those for validation.
 
     Args:
         classes: see :func:`labels_of`.
@@ -108,7 +108,7 @@ class Labelled:
         warn: called with a line for each file that cannot be read; it is skipped.
 
     Raises:
-        InputError: if a class has no picture to learn from.
+        InputError: if a class has no training picture.
     """
 
     def __init__(
@@ -121,17 +121,17 @@ class Labelled:
         self.train: list[list[Tensor]] = []
         self.validation: list[tuple[Tensor, int]] = []
         for label, (name, paths) in enumerate(classes.items()):
-            learnt = []
+            training = []
             for path, picture in zip(paths, decoded(paths, config.short_side), strict=True):
                 if isinstance(picture, InputError):
                     warn(f"skipped: {picture}")
                 elif place_of(path) < config.validation:
                     self.validation.append((picture, label))
                 else:
-                    learnt.append(picture)
-            if not learnt:
-                raise InputError(f"class {name}: no picture to learn from; add some to its folder")
-            self.train.append(learnt)
+                    training.append(picture)
+            if not training:
+                raise InputError(f"class {name}: no pictures to train on; add some to its folder")
+            self.train.append(training)
 
     def labels(self, step: int) -> Tensor:
         """Random labels ``(B,)`` of the batch of a step."""
@@ -139,7 +139,7 @@ class Labelled:
         return torch.randint(len(self.train), (self.config.batch,), generator=rng)
 
     def windows(self, step: int) -> list[Window]:
-        """What the crops of the batch are made of."""
+        """The windows that the crops of the batch are made from."""
         rng = torch.Generator().manual_seed(seed_of(self.config.seed, "crops", step))
         pools = [self.train[label] for label in self.labels(step).tolist()]
         return [cut(pool[below(len(pool), rng)], self.config.size, rng) for pool in pools]
@@ -147,25 +147,25 @@ class Labelled:
     def batches(
         self, start: int, device: torch.device
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Crops ``(B, 3, size, size)`` in 0..1 and their labels ``(B,)``, from a step on."""
+        """Crops ``(B, 3, size, size)`` in 0..1 and labels ``(B,)`` for all steps from ``start``."""
         crops = crops_of(self.windows, self.config.size, start, WORKERS, device)
         for step, batch in enumerate(crops, start):
             yield batch, to_device(self.labels(step), device)
 
     def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The middles of the pictures kept aside, in batches."""
+        """Centre crops of the held-out pictures and their labels, in batches."""
         size = self.config.size
         for start in range(0, len(self.validation), self.config.batch):
-            part = self.validation[start : start + self.config.batch]
+            batch = self.validation[start : start + self.config.batch]
             crops = []
-            for picture, _ in part:
+            for picture, _ in batch:
                 top, left = ((side - size) // 2 for side in picture.shape[-2:])
                 crops.append(picture[:, top : top + size, left : left + size].float() / 255)
-            yield torch.stack(crops), torch.tensor([label for _, label in part])
+            yield torch.stack(crops), torch.tensor([label for _, label in batch])
 
 
 class Classifier(nn.Module):
-    """A ResNet, the mean of its last features over the picture, and a linear map to classes."""
+    """A ResNet, global average pooling of its last features, and a linear map to classes."""
 
     def __init__(self, net: ResNet, classes: int) -> None:
         super().__init__()
@@ -182,31 +182,32 @@ class Classifier(nn.Module):
 
 
 def attack(model: nn.Module, pictures: Tensor, labels: Tensor, radius: float, steps: int) -> Tensor:
-    """Pictures near ``pictures`` that ``model`` takes for others: projected gradient ascent.
+    """Adversarial examples near ``pictures``, by projected gradient ascent (Madry et al.).
 
-    Each step goes a length of ``2.5 radius / steps`` along the gradient of the loss (Madry et al.),
-    back into the ball and into 0..1. The model is in evaluation mode meanwhile.
+    Each step moves by ``2.5 radius / steps`` along the gradient of the loss, then projects onto
+    the ball and into 0..1. The model is in evaluation mode meanwhile.
 
     Args:
-        model: gives scores.
+        model: maps pictures to scores.
         pictures: ``(B, 3, H, W)`` in 0..1.
         labels: ``(B,)``.
-        radius: greatest L2 norm of a change.
-        steps: of the ascent.
+        radius: maximum L2 norm of the perturbation.
+        steps: number of ascent steps.
     """
     training = model.training
     model.eval()
-    change = torch.zeros_like(pictures)
+    perturbation = torch.zeros_like(pictures)
     for _ in range(steps):
-        change.requires_grad_(True)
-        loss = F.cross_entropy(model(pictures + change), labels, reduction="sum")
-        (slope,) = torch.autograd.grad(loss, change)
+        perturbation.requires_grad_(True)
+        loss = F.cross_entropy(model(pictures + perturbation), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, perturbation)
         with torch.no_grad():
-            change = change + 2.5 * radius / steps * slope / (_norm(slope) + 1e-12)
-            change = change * (radius / (_norm(change) + 1e-12)).clamp(max=1)
-            change = (pictures + change).clamp(0, 1) - pictures
+            length = 2.5 * radius / steps
+            perturbation = perturbation + length * gradient / (_norm(gradient) + 1e-12)
+            perturbation = perturbation * (radius / (_norm(perturbation) + 1e-12)).clamp(max=1)
+            perturbation = (pictures + perturbation).clamp(0, 1) - pictures
     model.train(training)
-    return pictures + change.detach()
+    return pictures + perturbation.detach()
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -215,19 +216,19 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> dict[str, float]:
-    """Accuracy (0..1) on the pictures kept aside: as they are (``clean``), and ``attacked``."""
+    """Accuracy (0..1) on the held-out pictures, ``clean`` and ``attacked``."""
     device = next(model.parameters()).device
-    right = {name: torch.zeros((), device=device) for name in ("clean", "attacked")}
+    correct = {name: torch.zeros((), device=device) for name in ("clean", "attacked")}
     count = 0
     model.eval()
     for crops, labels in pictures.held_out():
         crops, labels = crops.to(device), labels.to(device)
         attacked = attack(model, crops, labels, config.radius, config.attacks)
         with torch.no_grad():
-            right["clean"] += (model(crops).argmax(1) == labels).sum()
-            right["attacked"] += (model(attacked).argmax(1) == labels).sum()
+            correct["clean"] += (model(crops).argmax(1) == labels).sum()
+            correct["attacked"] += (model(attacked).argmax(1) == labels).sum()
         count += len(labels)
-    return {name: float(value) / max(count, 1) for name, value in right.items()}
+    return {name: float(value) / max(count, 1) for name, value in correct.items()}
 
 
 class Classification(Task):
@@ -237,7 +238,7 @@ class Classification(Task):
 
     def __init__(self, model: Classifier, pictures: Labelled, config: ClassifyConfig) -> None:
         self.network, self.pictures, self.config = model, pictures, config
-        self.schedule = warm_cosine(config.steps, WARM)
+        self.schedule = warm_cosine(config.steps, WARM_UP)
 
     def optimizers(self, device: torch.device) -> list[torch.optim.Optimizer]:
         config = self.config
@@ -284,28 +285,28 @@ def classify(
 ) -> dict[str, float]:
     """Train a ResNet on labelled pictures and write its weights to ``out``.
 
-    An interrupted run goes on from the checkpoint in ``run``.
+    An interrupted run resumes from the checkpoint in ``run``.
 
     Args:
         name: ``resnet18`` or ``resnet50``.
         folders: see :func:`labels_of`.
-        recipe: TOML with the keys of :class:`ClassifyConfig`; None takes the defaults.
+        recipe: TOML with the keys of :class:`ClassifyConfig`; None uses the defaults.
         run: folder of the checkpoint.
-        out: the file to write, ``.safetensors``; ``impasto ... --backbone-weights`` takes it.
-        adversarial, steps: instead of the recipe's.
-        changes: likewise: keys of the recipe -> values.
+        out: the ``.safetensors`` file to write, for ``impasto ... --backbone-weights``.
+        adversarial, steps: override the recipe.
+        changes: override further keys of the recipe: key -> value.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`impasto.training.loop.OnProgress`.
-        progress: draw a bar, which notebooks draw too.
-        log: called with a line of progress.
+        progress: draw a progress bar, in notebooks too.
+        log: called with each log line.
 
     Returns:
-        Accuracy on the pictures kept aside, see :func:`accuracy`.
+        Accuracy on the held-out pictures, see :func:`accuracy`.
 
     Raises:
-        InputError: if a folder, a file or the recipe cannot be used, or something read would be
+        InputError: if a folder, a file or the recipe cannot be used, or an input file would be
             overwritten.
-        Interrupted: if ``on_progress`` asked for the end.
+        Interrupted: if ``on_progress`` returned True.
     """
     folders = paths_of(folders, "folders")
     run, out = path_of(run, "run"), path_of(out, "out")
@@ -318,9 +319,9 @@ def classify(
     changed = nested(changes or {})
     check(changed, {field.name: str(field.type) for field in fields(ClassifyConfig)}, "--set")
     flags = {"adversarial": adversarial, "steps": steps}
-    twice = [key for key, value in flags.items() if value is not None and key in changed]
-    if twice:
-        raise InputError(f"{twice[0]}: given by --{twice[0]} and --set; leave one out")
+    conflicts = [key for key, value in flags.items() if value is not None and key in changed]
+    if conflicts:
+        raise InputError(f"{conflicts[0]}: given by --{conflicts[0]} and --set; leave one out")
     table = merged({} if recipe is None else read_toml(recipe), changed)
     source = str(recipe) if not changed else f"{recipe} with --set" if recipe else "--set"
     config = build(ClassifyConfig, table, source)
@@ -330,11 +331,12 @@ def classify(
         config = replace(config, steps=steps)
     check_apart([out, run / "last.pt"], [recipe])
     classes = labels_of(folders, log)
-    place = accelerator(Hardware(device, "float32"))
+    accelerator = choose_accelerator(Hardware(device, "float32"))
     settings = {"backbone": name, "classes": list(classes), **asdict(config)}
     pictures = Labelled(classes, config, log)
-    counts = (f"{name} {len(own)}" for name, own in zip(classes, pictures.train, strict=True))
-    log(f"{', '.join(counts)} to learn from, {len(pictures.validation)} held out")
+    pools = zip(classes, pictures.train, strict=True)
+    counts = ", ".join(f"{label} {len(pool)}" for label, pool in pools)
+    log(f"{counts} for training, {len(pictures.validation)} held out")
     torch.manual_seed(config.seed)
     depths, bottleneck = record.shape
     model = Classifier(ResNet(depths, bottleneck, name=name), len(classes))
@@ -347,11 +349,11 @@ def classify(
         seed=config.seed,
     )
     task = Classification(model, pictures, config)
-    Loop(task, plan, place, run / "last.pt", settings, True, on_progress, log).train()
+    Loop(task, plan, accelerator, run / "last.pt", settings, True, on_progress, log).train()
     figures = accuracy(model, pictures, config)
-    log(", ".join(f"{kind} {share:.1%} right" for kind, share in figures.items()))
+    log("accuracy: " + ", ".join(f"{kind} {share:.1%}" for kind, share in figures.items()))
     weights = {
-        # Of the normalisations float16 would lose the small variances.
+        # Normalisations stay float32: float16 would lose their small variances.
         key: tensor.half() if tensor.ndim > 1 else tensor
         for key, tensor in {**model.net.state_dict(), **model.fc.state_dict(prefix="fc.")}.items()
     }

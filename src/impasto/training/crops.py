@@ -1,7 +1,7 @@
-"""Random crops: windows are cut on the host, what is left is computed where they lie.
+"""Random crops: windows are cut on the host, then resized and mirrored on the device.
 
-A cut is a view of a few numbers; enlarging, reducing and mirroring are the device's work. The same
-random numbers give the same crop, whoever makes it.
+A cut is a view, so it costs nothing on the host. The same random numbers give the same crop on
+every device.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ class DataConfig:
         size: side of a crop, pixels.
         short_side: pixels; every picture is resized to it before it is cut.
         scales: cut windows between ``size`` and the short side and reduce them to ``size``, so that
-            a network meets textures at several scales; otherwise the window is ``size``.
-        close: share of the crops that are close-ups, enlarged two to eight times: their grounds are
-            as smooth as those of much larger pictures.
+            a network trains on textures at several scales; otherwise the window is ``size``.
+        close: share of the crops that are close-ups, enlarged two to eight times: their smooth
+            areas are as smooth as those of much larger pictures.
         flips: mirror half of the crops.
-        validation, test: shares (0..1) of the pictures kept aside; 0.2 and 0.1 are paper 2's.
-        minimum: photographs to learn from, at least; fewer are refused.
-        memory: GB of decoded pictures of a set that are kept; the others are decoded anew whenever
-            they are drawn.
-        workers: threads that prepare crops in advance, no more than there are cores; 0 prepares
-            them between the steps.
+        validation, test: shares (0..1) of the pictures that are held out; 0.2 and 0.1 are paper
+            2's.
+        minimum: minimum number of training photographs; fewer are refused.
+        memory: GB of decoded pictures of a set to keep in memory; the others are decoded again
+            whenever they are drawn.
+        workers: threads that prepare crops in advance, at most one per core; 0 prepares them
+            between the steps.
 
     Raises:
         InputError: for values out of range or of another type.
@@ -73,11 +74,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Window:
-    """A square of a picture, as it was decoded.
+    """A square window of a decoded picture.
 
     Attributes:
         pixels: ``(3, side, side)`` uint8, a view.
-        mirrored: whether the crop shall be.
+        mirrored: whether to mirror the crop.
     """
 
     pixels: Tensor
@@ -94,12 +95,12 @@ def cut(
 ) -> Window:
     """A random window of ``(3, H, W)`` uint8, see :func:`random_crop`."""
     height, width = picture.shape[-2:]
-    most = min(height, width)
-    side = min(size, most)
+    short_side = min(height, width)
+    side = min(size, short_side)
     if close and torch.rand((), generator=rng) < close:
         side = max(size // 8 + below(size // 2 - size // 8 + 1, rng), 1)
-    elif scales and most > size:
-        side += below(most - size + 1, rng)
+    elif scales and short_side > size:
+        side += below(short_side - size + 1, rng)
     top, left = below(height - side + 1, rng), below(width - side + 1, rng)
     pixels = picture[:, top : top + side, left : left + side]
     return Window(pixels, bool(flips and below(2, rng)))
@@ -127,18 +128,18 @@ def random_crop(
     """One random crop of ``(3, H, W)`` uint8 as ``(3, size, size)`` float32 in 0..1.
 
     With ``scales`` the window is between ``size`` and the picture's short side, then reduced to
-    ``size``, so a network meets textures at several scales. With ``flips`` it is mirrored half of
-    the time. A share ``close`` has windows of a half to an eighth of ``size``, enlarged.
+    ``size``, so that a network trains on textures at several scales. With ``flips`` it is mirrored
+    half of the time. A share ``close`` of the windows is a half to an eighth of ``size``, enlarged.
     """
     return cropped(cut(picture, size, rng, scales, flips, close), size)
 
 
 class Packed:
-    """Windows side by side in one piece of memory, which one copy takes to a device.
+    """Windows packed into one buffer, which moves to a device in one copy.
 
     Args:
-        windows: on the host.
-        pin: into memory that a GPU fetches by itself.
+        windows: windows on the host.
+        pin: use pinned memory, which a GPU copies asynchronously.
     """
 
     def __init__(self, windows: Sequence[Window], pin: bool = False) -> None:
@@ -148,14 +149,14 @@ class Packed:
         self.mirrored = [window.mirrored for window in windows]
 
     def crops(self, size: int, device: torch.device) -> Tensor:
-        """Crops ``(n, 3, size, size)`` in 0..1, computed on ``device``; nothing waits for it."""
-        there = self.pixels.to(device, non_blocking=True)
-        parts = torch.split(there, [shape.numel() for shape in self.shapes])
-        each = zip(parts, self.shapes, self.mirrored, strict=True)
-        windows = (Window(part.view(shape), mirrored) for part, shape, mirrored in each)
+        """Crops ``(n, 3, size, size)`` in 0..1, computed asynchronously on ``device``."""
+        pixels = self.pixels.to(device, non_blocking=True)
+        parts = torch.split(pixels, [shape.numel() for shape in self.shapes])
+        items = zip(parts, self.shapes, self.mirrored, strict=True)
+        windows = (Window(part.view(shape), mirrored) for part, shape, mirrored in items)
         return torch.stack([cropped(window, size) for window in windows])
 
 
 def below(limit: int, rng: torch.Generator) -> int:
-    """A random whole number, 0 or more and below ``limit``."""
+    """A random integer from 0 to ``limit - 1``."""
     return int(torch.randint(limit, (), generator=rng))

@@ -1,19 +1,19 @@
-"""Distilling a small encoder from VGG-19: how the bundled ``compact`` and ``slim`` are made.
+"""Distillation of a small encoder from VGG-19: how the bundled ``compact`` and ``slim`` are made.
 
-The student has VGG's layers, narrow or in bottlenecks. It learns these things at every tap, from
+The student has VGG's layers, narrow or in bottlenecks. It minimises these losses at every tap, on
 random crops of photographs and paintings:
 
 * **map**: a linear map of its features reproduces the teacher's (Wang et al., "Collaborative
-  Distillation for Ultra-Resolution Universal Style Transfer", CVPR 2020). The map is dropped
-  afterwards.
+  Distillation for Ultra-Resolution Universal Style Transfer", CVPR 2020). The map is discarded
+  after training.
 * **kernel**: the dot products of its features between positions equal the teacher's,
-  ``F_s^T F_s / C_s = F_t^T F_t / C_t``. This is what style transfer needs: the squared distance of
-  two Gram matrices is a function of these dot products alone,
+  ``F_s^T F_s / C_s = F_t^T F_t / C_t``. Style transfer depends on these: the squared distance of
+  two Gram matrices is a function of the dot products alone,
   ``|A A^T - B B^T|^2 = |A^T A|^2 + |B^T B|^2 - 2 |A^T B|^2``,
-  so a student with the teacher's kernel has the teacher's style loss, whatever its width.
-* **gram** (if asked for): what is left of the teacher's features is uncorrelated with the student's
-  in each crop. The map leaves no correlation over all crops together; in a single picture there is
-  some, and that share of its Gram matrix is what an optimisation through the student cannot see.
+  so a student with the teacher's kernel has the teacher's style loss, regardless of its width.
+* **gram** (optional): in each crop, the residual of the map is uncorrelated with the mapped
+  features. Least squares removes this correlation over all crops together, but not in a single
+  picture. That share of its Gram matrix is invisible to an optimisation through the student.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..backbones.compact import Compact
 from ..backbones.vgg import VGG
 from ..errors import InputError, Interrupted
 from ..files import path_of
-from .accelerator import Accelerator, Hardware, accelerator
+from .accelerator import Accelerator, Hardware, choose_accelerator
 from .bank import Bank, DistillConfig, Teacher, examine, joined, measure
 from .checkpoint import save_state
 from .loop import Loop, OnProgress, Plan, Task
@@ -44,7 +44,7 @@ from .student import Student, dream, evaluate
 
 __all__ = ["distill"]
 
-CLIP, WARM = 5.0, 100  # norm of the gradient; steps in which the rate grows
+CLIP, WARM_UP = 5.0, 100  # norm of the gradient; steps in which the learning rate grows
 
 
 class Distillation(Task):
@@ -52,7 +52,7 @@ class Distillation(Task):
 
     Args:
         student: see :class:`Student`.
-        bank, held_out: to learn from, and to validate on.
+        bank, held_out: crops for training and for validation.
         teachers, config, start, log: see :func:`distill`.
         every: steps between validations.
     """
@@ -73,7 +73,7 @@ class Distillation(Task):
         self.network, self.bank, self.held_out = student, bank, held_out
         self.teachers, self.config, self.teacher = teachers, config, start
         self.log, self.every, self.began = log, every, time.monotonic()
-        self.schedule = warm_cosine(config.steps, WARM)
+        self.schedule = warm_cosine(config.steps, WARM_UP)
         self.weights = {"map": 1.0, "kernel": config.kernel, "gram": config.gram}
         self.weights["unit"] = config.unit
         self.dreams: Bank | None = None
@@ -93,7 +93,7 @@ class Distillation(Task):
         return [adam(self.network.parameters(), rate, device)]
 
     def batches(self, start: int, accelerator: Accelerator) -> Generator[tuple[Bank], None, None]:
-        """Random crops of the bank; half of them are the student's own pictures, if it has any."""
+        """Random crops of the bank; half of each batch is from :attr:`dreams`, if there are any."""
         size = self.config.batch
         for step in count(start):
             if self.config.dreams and step and step % self.config.dream_every == 0:
@@ -101,8 +101,8 @@ class Distillation(Task):
             rng = torch.Generator().manual_seed(seed_of(self.config.seed, "batch", step))
             batch = self.bank.at(torch.randint(len(self.bank.crops), (size,), generator=rng))
             if self.dreams is not None:
-                few = torch.randint(len(self.dreams.crops), (size // 2,), generator=rng)
-                batch = joined(batch.at(torch.arange(size // 2, size)), self.dreams.at(few))
+                index = torch.randint(len(self.dreams.crops), (size // 2,), generator=rng)
+                batch = joined(batch.at(torch.arange(size // 2, size)), self.dreams.at(index))
             yield (batch.to(accelerator.device),)
 
     def loss(self, batch: Bank) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ class Distillation(Task):
         }
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """Losses by tap on what is held out."""
+        """Losses by tap on the held-out crops."""
         return evaluate(self.network, self.held_out, self.config.batch)
 
     def validate(self) -> dict[str, float]:
@@ -136,15 +136,15 @@ class Distillation(Task):
         self.dreams = None if state is None else Bank(**state)
 
     def _dream(self, step: int) -> None:
-        """Add the student's own pictures of now, and what the teachers see in them."""
+        """Add pictures optimised through the current student, and the teachers' features."""
         config, bank = self.config, self.bank
         rng = torch.Generator().manual_seed(config.seed + step)
         crops = dream(self.network.net, bank.crops, rng, list(bank.features))
         latest = examine(crops, self.teachers, config.positions, rng, lambda done, total: None)
         latest.scale = bank.scale
         if step % self.every < config.dream_every:
-            fooled = evaluate(self.network, latest, config.batch)
-            self.log(_line("  pictures just optimised through it:", fooled))
+            figures = evaluate(self.network, latest, config.batch)
+            self.log(_line("  pictures just optimised through the student:", figures))
         self.dreams = latest if self.dreams is None else joined(latest, self.dreams, config.dreams)
 
 
@@ -159,27 +159,27 @@ def distill(
     device: torch.device = torch.device("cpu"),  # noqa: B008
     on_progress: OnProgress = lambda step, steps, loss: None,
 ) -> tuple[Compact | VGG, dict[str, dict[str, float]]]:
-    """Train a student; an interrupted run goes on where its last checkpoint stands.
+    """Train a student; an interrupted run resumes from its last checkpoint.
 
     Args:
         pictures: photographs and paintings.
-        teachers: each maps ``(1, 3, H, W)`` to features by tap name.
+        teachers: functions from ``(1, 3, H, W)`` to features by tap name.
         config: see :class:`DistillConfig`.
         run: folder of the bank (``bank.pt``), checkpoint (``last.pt``) and log (``losses.csv``).
-        start: the first teacher's network, on the CPU, for a start by least squares instead of
-            random weights.
-        log: called with a line of progress.
+        start: the first teacher's network, on the CPU, for an initialisation by least squares
+            instead of random weights.
+        log: called with each log line.
         every: steps between validations and checkpoints.
-        device: where to compute.
-        on_progress: see :data:`impasto.training.loop.OnProgress`; while the teachers are asked,
-            with no step done, too.
+        device: the device to train on.
+        on_progress: see :data:`impasto.training.loop.OnProgress`; also called with step 0 while
+            the teachers' features are measured.
 
     Returns:
         The student, and its validation losses by tap.
 
     Raises:
         InputError: if the run folder holds a run of another configuration.
-        Interrupted: if ``on_progress`` asked for the end.
+        Interrupted: if ``on_progress`` returned True.
     """
     run = path_of(run, "run")
     bank, held_out = _banks(pictures, teachers, config, run, log, on_progress)
@@ -195,10 +195,10 @@ def distill(
         samples_every=0,
         seed=config.seed,
     )
-    place = accelerator(Hardware(str(device), "float32"))  # the student mixes by itself
-    loop = Loop(
-        task, plan, place, run / "last.pt", asdict(config), True, on_progress=on_progress, log=log
-    )
+    # Losses are float32: the student sets the precision of its convolutions itself.
+    accelerator = choose_accelerator(Hardware(str(device), "float32"))
+    settings = asdict(config)
+    loop = Loop(task, plan, accelerator, run / "last.pt", settings, True, on_progress, log)
     loop.train()
     figures = task.figures()
     log(_line("at the end", figures))
@@ -206,9 +206,9 @@ def distill(
 
 
 def _line(head: str, figures: Mapping[str, Mapping[str, float]]) -> str:
-    """One line of progress: map and kernel error of every tap."""
-    each = (f"{tap} {row['map']:.3f}/{row['kernel']:.3f}" for tap, row in figures.items())
-    return f"{head}  {'  '.join(each)}"
+    """A log line with the map and kernel error of every tap."""
+    errors = (f"{tap} {row['map']:.3f}/{row['kernel']:.3f}" for tap, row in figures.items())
+    return f"{head}  {'  '.join(errors)}"
 
 
 def _banks(
@@ -219,21 +219,22 @@ def _banks(
     log: Callable[[str], None],
     on_progress: OnProgress,
 ) -> tuple[Bank, Bank]:
-    """Read, or measured and kept in ``bank.pt``."""
+    """Banks for training and validation, from ``bank.pt`` or measured and saved there."""
     path = run / "bank.pt"
     names = ("crops", "size", "noise", "blend", "positions", "validation", "seed")
     settings = {name: getattr(config, name) for name in names}
     if path.exists():
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            found = saved["settings"], Bank(**saved["train"]), Bank(**saved["validation"])
+            saved_settings = saved["settings"]
+            banks = Bank(**saved["train"]), Bank(**saved["validation"])
         except (PermissionError, MemoryError):
             raise
         except Exception as error:  # a broken file can raise anything
-            raise InputError(f"{path} is damaged or cut off: delete it to measure anew") from error
-        if found[0] == settings:
-            return found[1:]
-        log("the bank was measured with other settings: measuring anew")
+            raise InputError(f"{path} is damaged or cut off: delete it to measure again") from error
+        if saved_settings == settings:
+            return banks
+        log("the bank was measured with other settings: measuring again")
 
     def progress(done: int, total: int) -> None:
         if done % 500 == 0 or done == total:

@@ -1,4 +1,4 @@
-"""``impasto train encoder``: the recipe of a bundled encoder, read and run."""
+"""``impasto train encoder``: reads the recipe of a bundled encoder and distils it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..backbones import load_vgg
 from ..backbones.compact import Compact, save_encoder
-from ..backbones.records import BUNDLED
+from ..backbones.records import BACKBONES, BUNDLED
 from ..device import arranged, choose_device, choose_precision
 from ..errors import InputError
 from ..files import check_apart, path_of
@@ -31,22 +31,22 @@ TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> DistillConfig:
-    """A recipe as a configuration, with ``changes`` such as ``{"batch": 4}`` in it.
+    """The configuration of a recipe, overridden by ``changes`` such as ``{"batch": 4}``.
 
     Raises InputError for unknown keys or values of a wrong type.
     """
     changed = nested(changes or {})
-    known = {field.name: str(field.type) for field in dataclasses.fields(DistillConfig)}
-    check(changed, known, "--set")
+    types = {field.name: str(field.type) for field in dataclasses.fields(DistillConfig)}
+    check(changed, types, "--set")
     table = merged(read_toml(path), changed)
     where = f"{path} with --set" if changed else str(path)
     config = build(DistillConfig, table, where)
     if not isinstance(config.layers, dict) or bool(config.layers) == bool(config.widths):
         raise InputError(f"{where}: give either widths or a table of layers; see recipes/")
-    numbers = config.layers.values() if config.layers else config.widths
+    channel_lists = config.layers.values() if config.layers else config.widths
     if not all(
-        isinstance(given, list | tuple) and given and all(type(n) is int for n in given)
-        for given in numbers
+        isinstance(channels, list | tuple) and channels and all(type(n) is int for n in channels)
+        for channels in channel_lists
     ):
         key = "layers" if config.layers else "widths"
         raise InputError(f"{where}: {key}: give lists of channels; see recipes/")
@@ -55,7 +55,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Distill
     if config.optimizer not in ("adam", "muon"):
         raise InputError(f"{where}: optimizer {config.optimizer!r} is unknown: use adam or muon")
     if config.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        raise InputError(f"{where}: optimizer 'muon' needs torch 2.9 or newer: install that")
+        raise InputError(f"{where}: optimizer 'muon' needs torch 2.9 or newer: update torch")
     if layers:
         try:
             Compact(layers)
@@ -65,7 +65,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Distill
         tap not in TAPS or type(weight) not in (int, float) or weight < 0
         for tap, weight in config.taps.items()
     ):
-        raise InputError(f"{where}: taps: give some of {', '.join(TAPS)} weights of 0 or more")
+        raise InputError(f"{where}: taps: give weights of 0 or more for some of {', '.join(TAPS)}")
     return config
 
 
@@ -90,24 +90,25 @@ def train(
     """Distil the encoder ``name`` and write it to ``out`` with its figures in the header.
 
     Args:
-        photos, paintings: folders, searched with all that is below them.
-        teacher, convention: VGG-19's weights, and what they expect of their input.
-        teacher_relu5: a :class:`CollaborativeTeacher`'s, for relu5_1, if the teacher ends before.
+        photos, paintings: folders, searched recursively.
+        teacher, convention: weights of VGG-19, and the input convention that they expect.
+        teacher_relu5: weights of a :class:`CollaborativeTeacher` for relu5_1, if the teacher has
+            no such layer.
         recipe: TOML with the keys of :class:`DistillConfig`.
-        run: folder of the bank and the checkpoint; an interrupted run goes on.
+        run: folder of the bank and the checkpoint; an interrupted run resumes.
         out: the encoder to write, ``.safetensors``.
-        steps: instead of the recipe's.
-        log: called with a line of progress.
+        steps: overrides the recipe.
+        log: called with each log line.
         name: ``compact`` or ``slim``.
-        changes: instead of the recipe's: its keys -> values.
+        changes: override further keys of the recipe: key -> value.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`impasto.training.loop.OnProgress`.
-        progress: draw a bar, which notebooks draw too.
+        progress: draw a progress bar, in notebooks too.
 
     Raises:
-        InputError: if a folder, a file or the recipe cannot be used, or something read would be
+        InputError: if a folder, a file or the recipe cannot be used, or an input file would be
             overwritten.
-        Interrupted: if ``on_progress`` asked for the end.
+        Interrupted: if ``on_progress`` returned True.
     """
     if name not in BUNDLED:
         raise InputError(f"encoder {name!r} is unknown: use {' or '.join(BUNDLED)}")
@@ -118,8 +119,9 @@ def train(
     if steps is not None and "steps" in (changes or {}):
         raise InputError("steps: given by --steps and --set; leave one out")
     config = read_recipe(recipe, changes)
-    if bool(config.layers) != (name == "compact"):
-        other = "slim" if name == "compact" else "compact"
+    is_vgg = BACKBONES[name].mirrored  # a plain VGG has widths, others have layers
+    if bool(config.layers) == is_vgg:
+        other = next(key for key in BUNDLED if BACKBONES[key].mirrored != is_vgg)
         raise InputError(f"{recipe}: the recipe of a {other}: give --backbone {other}")
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)
@@ -130,22 +132,23 @@ def train(
         [out, run / "bank.pt", run / "last.pt", run / "losses.csv"],
         [teacher, teacher_relu5, recipe],
     )
-    where = choose_device(device)
+    target_device = choose_device(device)
     vgg = arranged(load_vgg("vgg19", teacher, convention=convention, photos=photos))
     taps = [tap for tap in TAPS if tap in vgg.taps]
-    fast = arranged(copy.deepcopy(vgg).to(choose_precision("auto", where)), where)
+    precision = choose_precision("auto", target_device)
+    fast_vgg = arranged(copy.deepcopy(vgg).to(precision), target_device)
 
-    def first(picture: Tensor) -> dict[str, Tensor]:
-        features = fast(arranged(picture, where), taps)
+    def vgg_teacher(picture: Tensor) -> dict[str, Tensor]:
+        features = fast_vgg(arranged(picture, target_device), taps)
         return {tap: values.float() for tap, values in features.items()}
 
-    teachers: list[Teacher] = [first]
+    teachers: list[Teacher] = [vgg_teacher]
     if teacher_relu5 is not None and "relu5_1" not in taps:
-        teachers.append(CollaborativeTeacher(teacher_relu5, device=where))
+        teachers.append(CollaborativeTeacher(teacher_relu5, device=target_device))
     pictures = PictureSet([photos, paintings], held_out=0.05, warn=log, leave_out=run)
-    log(f"{len(pictures.train)} pictures to learn from, {len(pictures.validation)} held out")
+    log(f"{len(pictures.train)} pictures for training, {len(pictures.validation)} held out")
     net, figures = distill(
-        *(pictures, teachers, config, run, vgg, log), device=where, on_progress=on_progress
+        *(pictures, teachers, config, run, vgg, log), device=target_device, on_progress=on_progress
     )
     net.served = tuple(figures)
     save_encoder(net, out, {"validation": figures, "recipe": dataclasses.asdict(config)})

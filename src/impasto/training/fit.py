@@ -1,8 +1,8 @@
-"""Training any method's network by :mod:`impasto.training.loop`.
+"""Training of any method's network with :mod:`impasto.training.loop`.
 
 A run is a folder: ``last.ckpt``, ``losses.csv``, TensorBoard's log in ``tensorboard/``,
-``losses.png``, ``samples-STEP.png``, and when it has ended ``network.safetensors``. Its checkpoint
-is a pickle: trust a run's folder that comes from elsewhere as you would a program.
+``losses.png``, ``samples-STEP.png``, and ``network.safetensors`` once it is complete. The
+checkpoint is a pickle: treat a run folder from elsewhere like a program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..files import PARTS, path_of
 from ..images import write
 from ..tensors import load_tensors, read_header, save_tensors
-from .accelerator import Accelerator, Hardware, accelerator, is_main
+from .accelerator import Accelerator, Hardware, choose_accelerator, is_main
 from .checkpoint import check_settings, plain
 from .logs import history
 from .loop import Loop, OnProgress, Plan, Task
@@ -40,7 +40,7 @@ __all__ = ["TrainingConfig", "check_run", "finished", "fit"]
 Optimizer = Literal["adam", "sgd"]
 Kind = Literal["constant", "inverse", "halving", "cosine", "plateau"]
 CHECKPOINT, NETWORK = "last.ckpt", "network.safetensors"
-SHEET = 4  # contents and styles of a sample sheet
+SHEET = 4  # contents and styles in a sample sheet
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,21 @@ class TrainingConfig(Plan):
     """How a network is trained; the table ``[training]`` of a recipe.
 
     Attributes:
-        steps: of the optimiser, in all; a run may go on with others, unless its schedule is
-            ``cosine``.
+        steps: total steps of the optimiser; a run can resume with another number, unless its
+            schedule is ``cosine``.
         clip, average, graph, seed, validate_every, log_every, checkpoint_every, samples_every: see
             :class:`impasto.training.loop.Plan`.
-        batch: pairs in a step, over all processes.
-        start: crops that the method's start in closed form is fitted to; 0 starts with the weights
-            as they are.
+        batch: pairs per step, over all processes.
+        start: crops for the method's closed-form initialisation; 0 skips it.
         optimizer: ``adam``, or ``sgd`` with ``momentum``.
-        learning_rate: at the start.
+        learning_rate: initial learning rate.
         momentum: of SGD.
         schedule: of the learning rate: ``constant``; ``inverse``, divided by ``1 + decay step``
-            (Huang & Belongie); ``halving``, halved every ``every`` steps; ``cosine``, falling to
-            zero over ``steps`` as half a wave; ``plateau``, multiplied by ``factor`` when the
-            validation loss has not fallen for ``patience`` validations.
+            (Huang & Belongie); ``halving``, halved every ``every`` steps; ``cosine``, half a cosine
+            wave down to zero over ``steps``; ``plateau``, multiplied by ``factor`` when the
+            validation loss has not improved for ``patience`` validations.
         decay, every, factor, patience: see ``schedule``.
-        validation: pairs in a validation, the same every time.
+        validation: pairs per validation, always the same.
 
     Raises:
         InputError: for values out of range or of another type.
@@ -83,9 +82,9 @@ class TrainingConfig(Plan):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, known in (("optimizer", get_args(Optimizer)), ("schedule", get_args(Kind))):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} = {getattr(self, name)!r}: use {', '.join(known)}")
+        for name, choices in (("optimizer", get_args(Optimizer)), ("schedule", get_args(Kind))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} = {getattr(self, name)!r}: use {', '.join(choices)}")
         counts = ("steps", "batch", "every", "validate_every", "validation", "log_every")
         for name in (*counts, "checkpoint_every"):
             if getattr(self, name) < 1:
@@ -102,7 +101,7 @@ class TrainingConfig(Plan):
             raise InputError(f"graph = true and optimizer = {self.optimizer!r}: use adam")
 
 
-# What a run may be gone on with differently: it changes neither what was learnt nor what will be.
+# Settings that may change when a run resumes, because they do not affect its weights.
 FREE = {"steps", "log_every", "checkpoint_every", "samples_every", "graph", "memory", "workers"}
 
 
@@ -110,11 +109,11 @@ class MethodTask(Task):
     """A method in training.
 
     Args:
-        method: see :class:`Trainable`; frozen networks of its own are no part of a checkpoint.
-        pairs: what it learns from.
+        method: see :class:`Trainable`; its frozen networks are not saved in checkpoints.
+        pairs: training data.
         config: see :class:`TrainingConfig`.
-        run: the folder that pictures go to.
-        place: where it is trained.
+        run: folder for sample sheets and loss curves.
+        accelerator: where to train.
     """
 
     def __init__(
@@ -123,17 +122,18 @@ class MethodTask(Task):
         pairs: Pairs,
         config: TrainingConfig,
         run: Path,
-        place: Accelerator,
+        accelerator: Accelerator,
     ) -> None:
         self.method, self.pairs, self.config, self.run = method, pairs, config, run
-        self.network, self.schedule, self.place = method.network, schedule_of(config), place
+        self.network, self.schedule = method.network, schedule_of(config)
+        self.accelerator = accelerator
 
     def start(self) -> None:
         if not self.config.start:
             return
         contents, styles = self.pairs.batch(range(self.config.start))
-        both = self.pairs.paintings is not None
-        self.method.start(torch.cat([contents[::2], styles[1::2]]) if both else contents)
+        mixed = self.pairs.paintings is not None
+        self.method.start(torch.cat([contents[::2], styles[1::2]]) if mixed else contents)
 
     def to(self, device: torch.device) -> None:
         arranged(self.network, device)
@@ -148,8 +148,8 @@ class MethodTask(Task):
     def batches(
         self, start: int, accelerator: Accelerator
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        where = (accelerator.rank, accelerator.world, accelerator.device)
-        return iter(Stream(self.pairs, self.config.batch, start, *where))
+        process = (accelerator.rank, accelerator.world, accelerator.device)
+        return iter(Stream(self.pairs, self.config.batch, start, *process))
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
         return self.method.loss(arranged(contents), arranged(styles))
@@ -160,14 +160,14 @@ class MethodTask(Task):
     def evaluate(self, split: Split) -> dict[str, float]:
         """Mean of every term of the loss over pairs of a split, the same pairs every time.
 
-        Every process evaluates all of them, so that all go on alike.
+        Every process evaluates all pairs, so that their schedules stay the same.
         """
         config, pairs = self.config, self.pairs.of(split)
-        share = config.batch // self.place.world
+        share = config.batch // self.accelerator.world
         sums: dict[str, Tensor] = {}
         for start in range(0, config.validation, share):
             batch = pairs.batch(range(start, min(start + share, config.validation)))
-            contents, styles = (crops.to(self.place.device) for crops in batch)
+            contents, styles = (crops.to(self.accelerator.device) for crops in batch)
             torch.manual_seed(seed_of(config.seed, split, start))
             for name, term in self.method.loss(contents, styles).items():
                 mean = term.float() * (len(contents) / config.validation)
@@ -175,18 +175,18 @@ class MethodTask(Task):
         return {name: float(total) for name, total in sums.items()}
 
     def draw(self, step: int) -> None:
-        """Losses so far, and what the network makes of pictures that it does not learn from."""
+        """Draw the losses so far, and the network's results on validation pictures."""
         contents, styles = self.pairs.of("validation").batch(range(SHEET))
-        alone = self.pairs.paintings is None
         columns = getattr(self.method, "columns", 1)
-        shown = None if alone else styles
-        picture = sheet(self.method.render, contents, shown, self.place.device, columns)
+        shown_styles = None if self.pairs.paintings is None else styles
+        device = self.accelerator.device
+        picture = sheet(self.method.render, contents, shown_styles, device, columns)
         write(self.run / f"samples-{step}.png", picture)
         draw_losses(history(self.run), self.run / "losses.png")
 
 
 def schedule_of(config: TrainingConfig) -> Schedule:
-    """See :class:`TrainingConfig`."""
+    """The schedule of the learning rate, see :class:`TrainingConfig`."""
     if config.schedule == "plateau":
         return Plateau(config.factor, config.patience)
     factors: dict[str, Callable[[int], float]] = {
@@ -214,44 +214,45 @@ def fit(
 
     Args:
         method: see :class:`Trainable`.
-        pairs: what to learn from.
+        pairs: training data.
         config: see :class:`TrainingConfig`.
         run: folder of the checkpoint, logs and pictures.
-        settings: what else, besides ``config`` and the data's, must be the same to go on.
-        resume: go on with what ``run`` holds; without it, a folder that holds a run is refused.
-        hardware: see :class:`Hardware`; None chooses.
+        settings: further settings, besides ``config`` and the data's, that must match to resume.
+        resume: resume the run in ``run``; without it, a folder that holds a run is refused.
+        hardware: see :class:`Hardware`; None uses its defaults.
         on_progress: see :data:`OnProgress`; the loss is the latest logged.
-        log: called with a line of progress.
+        log: called with each log line.
 
     Returns:
         Figures: losses of validation and test, the share of time spent waiting for data, steps,
         seed, versions and machine.
 
     Raises:
-        InputError: if the run, the settings or the hardware cannot be used, or the loss is lost.
-        Interrupted: if ``on_progress`` asked for the end.
+        InputError: if the run, the settings or the hardware cannot be used, or the loss is not
+            finite.
+        Interrupted: if ``on_progress`` returned True.
     """
-    run, place = path_of(run, "run"), accelerator(hardware or Hardware())
-    if config.batch % place.world:
+    run, accelerator = path_of(run, "run"), choose_accelerator(hardware or Hardware())
+    if config.batch % accelerator.world:
         raise InputError(
-            f"batch = {config.batch} cannot be shared by {place.world} processes: give a "
+            f"batch = {config.batch} cannot be shared by {accelerator.world} processes: give a "
             "multiple of their number"
         )
-    if config.graph and place.world > 1:
-        raise InputError("training.graph is for one process: leave it out, or --devices")
+    if config.graph and accelerator.world > 1:
+        raise InputError("training.graph needs a single process: leave out graph or --devices")
     check_run(run, resume)
     if is_main():
-        for part in run.glob(PARTS):  # of runs that were killed while they wrote
+        for part in run.glob(PARTS):  # left by runs that were killed while writing
             part.unlink(missing_ok=True)
     fixed = plain(_fixed(config, pairs) | dict(settings or {}))
-    done = finished(run) if resume else None
-    if done is not None and done["steps"] == config.steps:  # else more steps are asked for now
+    final = finished(run) if resume else None
+    if final is not None and final["steps"] == config.steps:  # otherwise train for more steps
         tensors, header = load_tensors(run / NETWORK)
         check_settings(run, json.loads(header["settings"]), fixed)
         method.network.load_state_dict(tensors)
-        return done
-    task = MethodTask(method, pairs, config, run, place)
-    loop = Loop(task, config, place, run / CHECKPOINT, fixed, resume, on_progress, log)
+        return final
+    task = MethodTask(method, pairs, config, run, accelerator)
+    loop = Loop(task, config, accelerator, run / CHECKPOINT, fixed, resume, on_progress, log)
     loop.train()
     with loop.as_saved():
         test, validation = task.evaluate("test"), task.evaluate("validation")
@@ -263,10 +264,10 @@ def fit(
         "waiting": round(loop.waiting, 4),
         "steps": loop.step,
         "seed": config.seed,
-        "machine": place.machine,
-        "versions": versions | place.versions | {"python": platform.python_version()},
+        "machine": accelerator.machine,
+        "versions": versions | accelerator.versions | {"python": platform.python_version()},
     }
-    if place.rank == 0:
+    if accelerator.rank == 0:
         draw_losses(history(run), run / "losses.png")
         tensors = dict(method.network.state_dict())
         header = {"figures": json.dumps(figures), "settings": json.dumps(fixed)}
@@ -275,15 +276,15 @@ def fit(
 
 
 def check_run(run: Path, resume: bool) -> None:
-    """Raise InputError if the folder holds a run that is not to be gone on with."""
+    """Raise InputError if the folder holds a run, unless ``resume`` is set."""
     if (run / CHECKPOINT).exists() and not resume and is_main():
         raise InputError(
-            f"{run}: holds a run; go on with it by --resume, choose another --run, or delete it"
+            f"{run}: holds a run; continue it with --resume, choose another --run, or delete it"
         )
 
 
 def _fixed(config: TrainingConfig, pairs: Pairs) -> dict[str, object]:
-    """What must be the same for a run to go on, named as in the recipe."""
+    """The settings that must match for a run to resume, named as in the recipe."""
     free = FREE - {"steps"} if config.schedule == "cosine" else FREE
     tables = {"training": asdict(config), "data": asdict(pairs.config)}
     fixed: dict[str, object] = {
@@ -297,10 +298,10 @@ def _fixed(config: TrainingConfig, pairs: Pairs) -> dict[str, object]:
 
 
 def finished(run: Path) -> dict[str, object] | None:
-    """The figures of a run that has ended; None if it has not, or has not begun."""
+    """The figures of a completed run; None if it is not complete."""
     run = path_of(run, "run")
     header = read_header(run / NETWORK)
-    if not {"figures", "settings"} <= header.keys():  # a damaged file, or one of another origin
+    if not {"figures", "settings"} <= header.keys():  # a damaged or foreign file
         return None
     figures: dict[str, object] = json.loads(header["figures"])
     return figures

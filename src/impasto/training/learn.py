@@ -1,9 +1,8 @@
-"""``impasto learn``: one painting learnt well, from what is predicted for it, in some minutes.
+"""``impasto learn``: fine-tunes the style that is predicted for one painting, in a few minutes.
 
-Ghiasi et al. 2017 predict the scales and shifts of every normalisation for a painting that the
-network has never seen. Here they, and the network's last layers, are learnt on from there for that
-painting alone, by the losses of :class:`.methods.ghiasi.GhiasiTraining` against the whole of the
-painting.
+Ghiasi et al. 2017 predict the scales and shifts of every normalisation for an unseen painting. This
+module trains them further for that painting alone, together with the network's last layers. The
+losses are those of :class:`.methods.ghiasi.GhiasiTraining`, against the whole painting.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from .sets import PictureSet
 __all__ = ["learn"]
 
 SIZE, SMALLEST, LARGEST = 384, 64, 1024
-CROP, BATCH = 256, 1  # pixels of the photographs' crops, at most; how many in a step
+CROP, BATCH = 256, 1  # maximum side of the photographs' crops in pixels; crops per step
 MINUTES = 5.0
 LOSSES: dict[str, Any] = {
     "content_weight": 1.5,
@@ -52,12 +51,12 @@ LOSSES: dict[str, Any] = {
     "again": 0.0,
 }
 ROWS_RATE, LAYERS_RATE = 2e-2, 2e-3
-WARM = 0.05  # share of the work in which the rate grows from nothing
+WARM = 0.05  # share of the work in which the learning rate grows from zero
 FULL = 0.85  # share of the steps at strength 1
-RECOLORED = 0.3  # of the photographs, of which there may be few
-MEMORY = 0.05  # GB of photographs that are decoded once
-CLIP = 5.0  # norm of the gradients, of rows and of layers, at most
-RECENT = 20  # steps whose mean loss is said
+RECOLORED = 0.3  # share of the photographs in other colours, because there may be few
+MEMORY = 0.05  # GB of decoded photographs to keep in memory
+CLIP = 5.0  # maximum norm of the gradients, separately for rows and layers
+RECENT = 20  # steps in the reported mean loss
 
 
 @drawn("learning")
@@ -76,89 +75,89 @@ def learn(
     on_progress: Callable[[int, int, float], bool | None] = lambda done, total, loss: None,
     progress: bool = False,
 ) -> Learnt:
-    """Learn one painting, starting from what the network predicts for it.
+    """Learn one painting, starting from the network's prediction for it.
 
     Args:
-        painting: whatever :func:`impasto.images.read` takes.
-        photos: folder of photographs to learn on; None takes the free samples.
-        minutes: how long, about.
-        steps: how many steps instead; 0 keeps what is predicted. The same number, seed, threads and
-            precision give the same result.
-        size: short side in pixels of photographs and painting, 64 to 1024: strokes are learnt as
-            they are seen at it.
-        mixable: leave the network's last layers alone, so that the style mixes with others.
-        model: a file made by ``impasto train ghiasi``; None takes the bundled one.
-        seed: of crops, colours and noise.
+        painting: any source that :func:`impasto.images.read` accepts.
+        photos: folder of photographs to train on; None uses the free samples.
+        minutes: approximate duration.
+        steps: number of steps, instead of ``minutes``; 0 keeps the prediction. The same steps,
+            seed, threads and precision give the same result.
+        size: short side in pixels of photographs and painting, 64 to 1024; it sets the size of the
+            strokes.
+        mixable: do not train the network's last layers, so that the style mixes with others.
+        model: a file made by ``impasto train ghiasi``; None uses the bundled one.
+        seed: random seed of crops, colours and noise.
         device, precision: see :mod:`impasto.device`; with bfloat16, mixed.
-        on_progress: called with what is done, in steps or seconds, with all that is to do, and the
-            loss; returning True ends with what was learnt so far.
-        progress: draw a bar.
+        on_progress: called with the work done and the total work, both in steps or in seconds, and
+            the loss; returning True ends training and keeps what was learnt so far.
+        progress: draw a progress bar.
 
     Returns:
-        The style: ``save(path)`` writes it, and it is taken wherever a painting is.
+        The style. ``save(path)`` writes it; it can be used in the place of a painting.
 
     Raises:
         InputError: for a number out of its range, pictures that cannot be read or are too small,
-            and a file that is no such model.
+            and a file that is not such a model.
     """
     check_finite("minutes", minutes)
     if not 0 < minutes <= 10_000:
-        raise InputError(f"minutes is {minutes}: must be above 0, and 10000 at most")
+        raise InputError(f"minutes is {minutes}: must be above 0 and at most 10000")
     if steps is not None:
         check_whole("steps", steps, 0)
     check_whole("size", size, SMALLEST)
     if size > LARGEST:
-        raise InputError(f"size is {size}: must be {LARGEST} pixels at most")
+        raise InputError(f"size is {size}: must be at most {LARGEST} pixels")
     check_whole("seed", seed, 0)
     if seed >= 2**63:
         raise InputError(f"seed is {seed}: must be below 2^63")
     check_process()
-    where = choose_device(device)
-    dtype = choose_precision(precision, where)
-    seen = read_painting(painting)
-    if min(seen.height, seen.width) < SMALLEST:
+    target_device = choose_device(device)
+    dtype = choose_precision(precision, target_device)
+    picture = read_painting(painting)
+    if min(picture.height, picture.width) < SMALLEST:
         raise InputError(
-            f"{seen.name}: the painting is {seen.width}x{seen.height}; the short side must be "
-            f"{SMALLEST} pixels or more"
+            f"{picture.name}: the painting is {picture.width}x{picture.height}; the short side "
+            f"must be {SMALLEST} pixels or more"
         )
     budget = 60 * minutes if steps is None else float(steps)
     latest, steps_done = Latest(), 0
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        learner = _Learner(seen.rgb, size, mixable, model, where, dtype)
+        learner = _Learner(picture.rgb, size, mixable, model, target_device, dtype)
         draw = _photographs(photos, size, torch.Generator().manual_seed(seed))
-        began, done = time.monotonic(), 0.0
+        start, done = time.monotonic(), 0.0
         while done < budget:
             latest(learner.step(draw(), done / budget))
             steps_done += 1
-            done = float(steps_done) if steps is not None else time.monotonic() - began
+            done = float(steps_done) if steps is not None else time.monotonic() - start
             if on_progress(
                 int(min(done, budget)), math.ceil(budget), _mean(latest.losses[-RECENT:])
             ):
                 break
         losses = latest.all()
-        spent = time.monotonic() - began
+        seconds = time.monotonic() - start
     figures = {
         "steps": steps_done,
-        "seconds": round(spent),
+        "seconds": round(seconds),
         "loss": [round(fmean(part), 4) for part in (losses[:RECENT], losses[-RECENT:]) if part],
         "photographs": "samples" if photos is None else "own",
         "size": size,
         "seed": seed,
-        "device": describe(where, dtype),
+        "device": describe(target_device, dtype),
     }
-    color = Moments.of(seen.rgb.double()).normalised().to(torch.float32)
-    rows, layers = learner.kept()
-    return Learnt(seen.name, color, learner.method.digest, rows, layers, figures)
+    color = Moments.of(picture.rgb.double()).normalised().to(torch.float32)
+    rows, layers = learner.tensors()
+    return Learnt(picture.name, color, learner.method.digest, rows, layers, figures)
 
 
 class _Learner:
-    """One painting, the network, and what is learnt of it.
+    """The optimisation of the rows and layers of one painting.
 
     Args:
         painting: ``(3, H, W)``.
         size, mixable, model: see :func:`learn`.
-        device, dtype: where, and how precisely, to compute.
+        device, dtype: the device and the precision of the network.
     """
 
     def __init__(
@@ -177,7 +176,7 @@ class _Learner:
         self.device, self.dtype = device, dtype
         self.painting = reduce(painting, size)[None].to(device)
         with torch.no_grad():
-            self.judged = self.training.judge_all(self.painting)
+            self.painting_features = self.training.features(self.painting)
             shares = self.method.rows(self.painting, self.method.prepare([painting]))
             rows, layers = self.network.predicted(shares, mixable)
         for tensor in (rows, *layers.values()):
@@ -194,44 +193,46 @@ class _Learner:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * min(1, (share + 1e-3) / WARM) * (1 + math.cos(math.pi * share)) / 2
         contents = recolored(contents, RECOLORED).to(self.device)
-        drawn = torch.rand(2).tolist()
-        strength = 1.0 if drawn[0] < FULL else drawn[1]
+        choice, partial = torch.rand(2).tolist()
+        strength = 1.0 if choice < FULL else partial
         with mixed(self.device, self.dtype):
             mix = self._mix(contents, strength)
             noise = self._noise(*contents.shape[-2:])
             out = self.network(contents, mix, strength, [self.learnt], noise)
-            by = contents.new_full((len(contents),), strength)
-            terms = self.training.terms(out, contents, self.painting, by, self.judged)
+            strengths = contents.new_full((len(contents),), strength)
+            terms = self.training.terms(
+                out, contents, self.painting, strengths, self.painting_features
+            )
             loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
             norm = nn.utils.clip_grad_norm_(group["params"], CLIP)
-            for tensor in group["params"]:  # a slope that is not finite is none
+            for tensor in group["params"]:  # gradients that are not finite become zero
                 tensor.grad = torch.where(norm.isfinite(), tensor.grad, torch.zeros_like(tensor))
         self.optimizer.step()
         return loss.detach()
 
-    def kept(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rows and layers so far, as a file has them."""
+    def tensors(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The current rows and layers, rounded to float16 as in a file."""
 
-        def plain(tensor: Tensor) -> Tensor:
+        def rounded(tensor: Tensor) -> Tensor:
             return tensor.detach().cpu().half().float()
 
-        layers = {name: plain(layer) for name, layer in self.learnt.layers.items()}
-        return plain(self.learnt.rows), layers
+        layers = {name: rounded(layer) for name, layer in self.learnt.layers.items()}
+        return rounded(self.learnt.rows), layers
 
     @torch.no_grad()
     def _mix(self, contents: Tensor, strength: float) -> Tensor:
-        """Shares of the network's rows, which are the photographs' own, and of the learnt one."""
+        """Weights of the network's rows, those of the photographs, and of the learnt row."""
         if strength == 1:
-            photograph = contents.new_zeros(len(contents), self.network.config.rows)
+            photo_rows = contents.new_zeros(len(contents), self.network.config.rows)
         else:
-            photograph = (1 - strength) * self.network.rows(self.network.measure(contents))
-        return nn.functional.pad(photograph, (0, 1), value=strength)
+            photo_rows = (1 - strength) * self.network.rows(self.network.measure(contents))
+        return nn.functional.pad(photo_rows, (0, 1), value=strength)
 
     def _noise(self, height: int, width: int) -> Tensor:
-        """As in rendering, but elsewhere every time."""
+        """The noise of rendering, at a random position."""
         painter = self.network.network.painter
         rows, columns = painter.noise_at(height, width).shape[-2:]
         top, left = (int(torch.randint(3 * length, ())) for length in (rows, columns))
@@ -244,21 +245,21 @@ def _mean(losses: Sequence[float]) -> float:
 
 
 def _photographs(folder: Path | None, size: int, rng: torch.Generator) -> Callable[[], Tensor]:
-    """Gives batches of crops ``(BATCH, 3, H, W)``: of a folder's photographs, or the samples."""
+    """A function that draws crops ``(BATCH, 3, H, W)`` of a folder's photographs or the samples."""
     side = min(CROP, size)
     pictures: Sequence[Tensor]
     if folder is None:
         try:
-            each = [photograph(name) for name in PHOTOGRAPHS]
+            samples = [photograph(name) for name in PHOTOGRAPHS]
         except InputError as fault:
             raise InputError(f"{fault}, or name a folder of photographs (--photos)") from None
-        small = [resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size)) for rgb in each]
-        pictures = [(rgb * 255).round().to(torch.uint8) for rgb in small]
+        reduced = [resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size)) for rgb in samples]
+        pictures = [(rgb * 255).round().to(torch.uint8) for rgb in reduced]
     else:
         pictures = PictureSet([folder], size, memory=MEMORY).train
 
     def draw() -> Tensor:
-        numbers = torch.randint(len(pictures), (BATCH,), generator=rng).tolist()
-        return torch.stack([random_crop(pictures[number], side, rng) for number in numbers])
+        indices = torch.randint(len(pictures), (BATCH,), generator=rng).tolist()
+        return torch.stack([random_crop(pictures[index], side, rng) for index in indices])
 
     return draw

@@ -1,4 +1,4 @@
-"""What a run says of itself: ``losses.csv`` always, TensorBoard's log where that is installed."""
+"""The logs of a run: ``losses.csv``, and TensorBoard's log if TensorBoard is installed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LOSSES, TENSORBOARD = "losses.csv", "tensorboard"
 
 
 class Log:
-    """Rows of figures of a run, by step.
+    """The logged figures of a run, one row per step.
 
     Args:
-        run: the folder; a log that is there is gone on with.
-        step: that the run stands at; rows beyond it, which a killed run left, are dropped.
-        write: whether this is the process that does.
+        run: the folder; an existing log is continued.
+        step: the current step of the run; later rows, which a killed run left, are deleted.
+        write: whether this process writes the log.
     """
 
     def __init__(self, run: Path, step: int, write: bool = True) -> None:
@@ -43,7 +43,7 @@ class Log:
         self._board = _board(run / TENSORBOARD, step)
 
     def add(self, step: int, row: Mapping[str, float]) -> None:
-        """Write a row at once."""
+        """Append a row to the file immediately."""
         if not self.write:
             return
         new = [name for name in row if name not in self._names]
@@ -56,24 +56,24 @@ class Log:
         except OSError as fault:
             raise InputError(
                 f"{shown(self.path)}: cannot write it ({reason_of(fault)}); free some space, and "
-                "go on by the same command and --resume"
+                "continue with the same command and --resume"
             ) from fault
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Let TensorBoard see all of it."""
+        """Write what TensorBoard's writer has buffered."""
         if self._board is not None:
             self._board.flush()
 
     def close(self) -> None:
-        """Write the last of it."""
+        """Close TensorBoard's writer."""
         if self._board is not None:
             self._board.close()
 
     def _widen(self, new: list[str]) -> None:
-        """Columns that the file has not; what is written before stays."""
+        """Add columns and keep the existing rows."""
         rows = list(csv.DictReader(_lines(self.path)))
         self._names += new
         self._rewrite(rows)
@@ -87,7 +87,7 @@ class Log:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines: a kill may have torn the last."""
+    """The complete lines of a file; a kill may have cut the last one."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -95,7 +95,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _board(folder: Path, step: int) -> Any:
-    """TensorBoard's writer of what comes after ``step``, or None where it is not installed."""
+    """TensorBoard's writer for the steps after ``step``, or None if it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -104,10 +104,10 @@ def _board(folder: Path, step: int) -> Any:
 
 
 def history(run: Path) -> list[dict[str, float]]:
-    """The logged figures of a run, by step, over all its resumptions.
+    """The logged figures of a run, sorted by step, including those from before it was resumed.
 
     Returns:
-        Rows with ``step`` and what was logged at it, such as ``train`` and ``train/content``.
+        Rows with ``step`` and the figures of that step, such as ``train`` and ``train/content``.
     """
     rows: dict[int, dict[str, float]] = {}
     for row in csv.DictReader(_lines(path_of(run, "run") / LOSSES)):
@@ -117,10 +117,10 @@ def history(run: Path) -> list[dict[str, float]]:
 
 
 class Latest:
-    """The latest loss that is known: of a GPU that of the step before, which is not waited for.
+    """The latest available loss. On a GPU it is the previous step's, to avoid a synchronisation.
 
     Attributes:
-        losses: all so far.
+        losses: all available losses.
     """
 
     def __init__(self) -> None:
@@ -128,14 +128,14 @@ class Latest:
         self._pending: deque[Callable[[], list[float]]] = deque()
 
     def __call__(self, loss: Tensor) -> float:
-        """Take the loss ``()`` of this step, and give the latest."""
+        """Add the loss ``()`` of this step and return the latest available one."""
         self._pending.append(fetched(loss.reshape(1)))
         if len(self._pending) > (loss.device.type == "cuda"):
             self.losses += self._pending.popleft()()
         return self.losses[-1] if self.losses else math.nan
 
     def all(self) -> list[float]:
-        """The losses of all steps, that of the last too."""
+        """The losses of all steps, after waiting for the last one."""
         while self._pending:
             self.losses += self._pending.popleft()()
         return self.losses

@@ -1,9 +1,9 @@
-"""The one training loop: of methods, encoders and classifiers.
+"""The training loop for methods, encoders and classifiers.
 
-A step is counted from 0 and depends on the seed, its number and the weights alone: data and random
-numbers are drawn anew for every step. So a run that was killed goes on from its last checkpoint to
-the same losses, bit for bit on a CPU. Nothing in a step waits for a GPU, and the figures of a step
-are read when the next is under way.
+Steps are counted from 0. A step depends only on the seed, its number and the weights, because the
+random generators are seeded for every step. A killed run therefore resumes from its last checkpoint
+with the same losses, bit for bit on a CPU. No step waits for a GPU: the figures of a step are read
+during the next one.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from .stream import seed_of
 
 __all__ = ["Loop", "OnProgress", "Plan", "Task"]
 
-AGREE = 10  # steps after which several processes ask each other whether to end
+AGREE = 10  # steps between the exchanges of processes about whether to stop
 
 OnProgress = Callable[[int, int, float], bool | None]
-"""Called after every step with the steps done, those planned, and the latest loss (nan as long as
-there is none); True ends the run, with a checkpoint."""
+"""Called after every step with the steps done, the total steps and the latest loss (nan before the
+first). Returning True writes a checkpoint and ends the run."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens when.
+    """The schedule of a run.
 
     Attributes:
-        steps: of the optimisers, in all.
-        clip: greatest norm of the gradient; 0 does not clip.
-        average: decay of the moving average of the weights, which then is what is validated and
-            saved; 0 saves the weights themselves.
-        validate_every, log_every, checkpoint_every, samples_every: steps between validations,
-            entries in the logs, checkpoints and sample sheets; 0 validates never and draws none.
+        steps: total steps of the optimisers.
+        clip: maximum norm of the gradient; 0 does not clip.
+        average: decay of a moving average of the weights, which is validated and saved in their
+            place; 0 uses the weights themselves.
+        validate_every, log_every, checkpoint_every, samples_every: steps between validations, log
+            entries, checkpoints and sample sheets; 0 disables validation or sample sheets.
         graph: capture the step as a CUDA graph, see :mod:`impasto.training.capture`; other devices
-            take no notice.
-        seed: of initial weights, data and whatever a loss draws.
+            ignore it.
+        seed: random seed of initial weights, data and losses.
     """
 
     steps: int = 10000
@@ -66,69 +66,69 @@ class Plan:
 
 
 class Task:
-    """What the loop trains; a training says what is its own.
+    """What the loop trains; subclasses define the data, the loss and the optimisers.
 
     Attributes:
-        network: its weights are learnt and kept.
-        schedule: of the learning rates.
+        network: the network whose weights are trained and saved.
+        schedule: schedule of the learning rates.
     """
 
     network: nn.Module
     schedule = Schedule()
 
     def start(self) -> None:
-        """Set the network to a start, before the first step of a run."""
+        """Initialise the network before the first step of a run."""
 
     def to(self, device: torch.device) -> None:
-        """Move the network and all that :meth:`loss` uses."""
+        """Move the network and everything that :meth:`loss` uses to ``device``."""
         arranged(self.network, device)
 
     def optimizers(self, device: torch.device) -> list[Optimizer]:
-        """Of the network's weights, which are on ``device``."""
+        """The optimisers of the network's weights, which are on ``device``."""
         raise NotImplementedError
 
     def batches(self, start: int, accelerator: Accelerator) -> Generator[Sequence[Any], None, None]:
-        """What :meth:`loss` takes, on the device, for step ``start`` and all that follow."""
+        """The arguments of :meth:`loss` on the device, for all steps from ``start`` on."""
         raise NotImplementedError
 
     def loss(self, *batch: Any) -> dict[str, Tensor]:
-        """The terms of the loss by name; what is minimised is their sum."""
+        """The terms of the loss by name; their sum is minimised."""
         raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
-        """Terms of the loss on what is not learnt from."""
+        """The terms of the loss on held-out data."""
         return {}
 
     def draw(self, step: int) -> None:
-        """Show what the network makes now."""
+        """Write a sample sheet of the current network's results."""
 
     def report(self, step: int, steps: int, loss: float, validation: Mapping[str, float]) -> str:
-        """A line for people."""
+        """A log line."""
         validated = f", validation {sum(validation.values()):.4g}" if validation else ""
         return f"step {step} of {steps}: loss {loss:.4g}{validated}"
 
     def state(self) -> Any:
-        """What else a checkpoint has to keep."""
+        """Further state for a checkpoint."""
         return None
 
     def load(self, state: Any) -> None:
-        """Take up :meth:`state`."""
+        """Restore :meth:`state`."""
 
 
 class Loop:
-    """A task, trained as planned.
+    """Trains a task according to a plan.
 
     Args:
-        task, plan, accelerator: see there.
-        checkpoint: the file to keep; its folder is that of the run.
-        settings: what must be the same for a run to go on; kept in the checkpoint.
-        resume: go on from the checkpoint, if there is one.
+        task, plan, accelerator: see :class:`Task`, :class:`Plan` and :class:`Accelerator`.
+        checkpoint: the checkpoint file; its folder is the folder of the run.
+        settings: settings that must match for a run to resume; saved in the checkpoint.
+        resume: resume from the checkpoint, if there is one.
         on_progress: see :data:`OnProgress`; the loss is the latest logged.
-        log: called with a line of progress.
+        log: called with each log line.
 
     Attributes:
-        step: steps done.
-        loss: the latest that is known; nan as long as there is none.
+        step: number of completed steps.
+        loss: the latest logged loss; nan before the first.
         waiting: share (0..1) of the time since the first batch that was spent waiting for batches.
     """
 
@@ -148,42 +148,42 @@ class Loop:
         self.resume, self.on_progress, self.log = resume, on_progress, log
         self.average: Average | None = None
         self.step, self.loss, self.waiting = 0, math.nan, 0.0
-        self._asked = False  # for the end
-        self._late: Callable[[], None] | None = None  # reads figures that are on their way
+        self._stop = False  # whether on_progress asked to stop
+        self._pending: Callable[[], None] | None = None  # logs the figures once they have arrived
 
     def train(self) -> None:
-        """Take all steps that are left.
+        """Run the remaining steps.
 
         Raises:
-            InputError: if the checkpoint cannot be used or written, or the loss is lost.
-            Interrupted: if ``on_progress`` asked for the end.
+            InputError: if the checkpoint cannot be used or written, or the loss is not finite.
+            Interrupted: if ``on_progress`` returned True.
         """
         self._prepare()
         task, plan, device = self.task, self.plan, self.accelerator.device
         captured = plan.graph and device.type == "cuda"
         advance = Captured(self.advance, self._seed) if captured else self.advance
-        began, waited = 0.0, 0.0
+        first_arrival, waited = 0.0, 0.0
         with closing(task.batches(self.step, self.accelerator)) as batches, closing(self._writer):
             task.network.train()
             while self.step < plan.steps:
-                asked = perf_counter()
+                request = perf_counter()
                 batch = next(batches)
-                came = perf_counter()
-                if began:  # the start of the threads that prepare batches does not count
-                    waited += came - asked
-                    self.waiting = waited / (came - began)
+                arrival = perf_counter()
+                if first_arrival:  # the first batch includes the start of the threads
+                    waited += arrival - request
+                    self.waiting = waited / (arrival - first_arrival)
                 else:
-                    began = came
+                    first_arrival = arrival
                 self._seed()
                 set_rate(self.optimizers, task.schedule(self.step))
                 terms = advance(*batch)
                 self.step += 1
                 if self.average is not None:
                     self.average.update(self.step)
-                self._attend(terms)
+                self._after_step(terms)
 
     def advance(self, *batch: Any) -> dict[str, Tensor]:
-        """One step: forward, backward, update. Gives the terms of the loss."""
+        """One step: forward, backward, update. Returns the terms of the loss."""
         self._model.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             terms: dict[str, Tensor] = self._model(*batch)
@@ -198,8 +198,8 @@ class Loop:
 
     @contextmanager
     def as_saved(self) -> Iterator[None]:
-        """The network as it is saved: averaged, in evaluation mode, without gradients; and the
-        precision of training."""
+        """A context with the network as it is saved: averaged, in evaluation mode, without
+        gradients, and in the precision of training."""
         network = self.task.network
         self._exchange()
         network.eval()
@@ -211,20 +211,20 @@ class Loop:
             self._exchange()
 
     def finish(self) -> None:
-        """Leave the network as it is saved."""
+        """Replace the weights by their average and switch to evaluation mode."""
         self._exchange()
         self.task.network.eval()
 
     def _prepare(self) -> None:
-        """Bring everything to where the last checkpoint left it, or to the start."""
+        """Restore the last checkpoint, or initialise the task."""
         task, accelerator = self.task, self.accelerator
-        kept = None
+        state = None
         if self.resume and self.checkpoint.exists():
-            kept = load_checkpoint(self.checkpoint)
-            check_settings(self.run, kept["settings"], self.settings)
-            self.log(f"{self.run}: going on from {self.checkpoint.name} at step {kept['step']}")
-            task.network.load_state_dict(kept["network"])
-            task.load(kept["task"])
+            state = load_checkpoint(self.checkpoint)
+            check_settings(self.run, state["settings"], self.settings)
+            self.log(f"{self.run}: resuming from {self.checkpoint.name} at step {state['step']}")
+            task.network.load_state_dict(state["network"])
+            task.load(state["task"])
         else:
             task.start()
         accelerator.launch()
@@ -233,70 +233,70 @@ class Loop:
             self.average = Average(task.network, self.plan.average)
         self.optimizers = task.optimizers(accelerator.device)
         set_rate(self.optimizers, 1.0)
-        if kept is not None:
-            self.step = kept["step"]
-            load_optimizers(self.optimizers, kept["optimizers"])
-            task.schedule.load(kept["schedule"])
-            accelerator.load(kept["precision"])
+        if state is not None:
+            self.step = state["step"]
+            load_optimizers(self.optimizers, state["optimizers"])
+            task.schedule.load(state["schedule"])
+            accelerator.load(state["precision"])
             if self.average is not None:
-                self.average.load(kept["average"])
+                self.average.load(state["average"])
         self._model, self._steppers = accelerator.setup(_Forward(task), self.optimizers)
         self._writer = Log(self.run, self.step, write=accelerator.rank == 0)
 
     def _seed(self) -> None:
         torch.manual_seed(seed_of(self.plan.seed, "step", self.step, self.accelerator.rank))
 
-    def _attend(self, terms: dict[str, Tensor]) -> None:
-        """Log, validate, draw and keep, in this order, so that a checkpoint holds all."""
+    def _after_step(self, terms: dict[str, Tensor]) -> None:
+        """Log, validate, draw and save, in this order, so that a checkpoint includes them."""
         plan, step, accelerator = self.plan, self.step, self.accelerator
-        self._read_late()
-        keep = step % plan.checkpoint_every == 0 or step == plan.steps
+        self._flush_pending()
+        saves = step % plan.checkpoint_every == 0 or step == plan.steps
         validates = plan.validate_every > 0 and step % plan.validate_every == 0
-        if keep or validates or step == 1 or step % plan.log_every == 0:
-            self._note(terms)
+        if saves or validates or step == 1 or step % plan.log_every == 0:
+            self._log_terms(terms)
         if validates:
             self._validate()
         if plan.samples_every and step % plan.samples_every == 0 and accelerator.rank == 0:
             with self.as_saved():
                 self.task.draw(step)
-        self._asked |= bool(self.on_progress(step, plan.steps, self.loss))
-        agreed = accelerator.world == 1 or step % AGREE == 0
-        ends = agreed and accelerator.any(self._asked)
-        if keep or ends:
-            self._keep()
-        if ends:
+        self._stop |= bool(self.on_progress(step, plan.steps, self.loss))
+        exchanges = accelerator.world == 1 or step % AGREE == 0
+        stops = exchanges and accelerator.any(self._stop)
+        if saves or stops:
+            self._save()
+        if stops:
             raise Interrupted(step)
 
-    def _note(self, terms: dict[str, Tensor]) -> None:
-        """Log the step's terms, mean over the processes: of a GPU when the next is under way."""
+    def _log_terms(self, terms: dict[str, Tensor]) -> None:
+        """Log the terms' means over the processes; for a GPU during the next step."""
         step, names, waiting = self.step, list(terms), self.waiting
-        first: float = self.optimizers[0].param_groups[0]["first_rate"]
-        rate = first * self.task.schedule(step)
+        initial_rate: float = self.optimizers[0].param_groups[0]["first_rate"]
+        rate = initial_rate * self.task.schedule(step)
         values = torch.stack([term.float() for term in terms.values()])
-        get = fetched(self.accelerator.mean(values))
+        fetch = fetched(self.accelerator.mean(values))
 
-        def read() -> None:
-            row = dict(zip(names, get(), strict=True))
+        def write() -> None:
+            row = dict(zip(names, fetch(), strict=True))
             self.loss = sum(row.values())
             if not math.isfinite(self.loss):
                 raise InputError(
                     f"{self.run}: the loss is {self.loss} at step {step}; lower learning_rate or "
-                    "set clip, and start anew in another folder"
+                    "set clip, and start again in another folder"
                 )
             logged = {"train": self.loss, **{f"train/{name}": row[name] for name in names}}
             self._writer.add(step, {**logged, "learning_rate": rate, "waiting": waiting})
 
-        self._late = read
+        self._pending = write
         if self.accelerator.device.type != "cuda":
-            self._read_late()
+            self._flush_pending()
 
-    def _read_late(self) -> None:
-        late, self._late = self._late, None
-        if late is not None:
-            late()
+    def _flush_pending(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending()
 
     def _validate(self) -> None:
-        self._read_late()
+        self._flush_pending()
         with self.as_saved():
             row = self.task.validate()
         total = sum(row.values())
@@ -306,9 +306,9 @@ class Loop:
             self._writer.add(self.step, {"validation": total, **logged})
         self.log(self.task.report(self.step, self.plan.steps, self.loss, row))
 
-    def _keep(self) -> None:
-        """Write the checkpoint; a kill at any moment leaves the one before whole."""
-        self._read_late()  # a lost loss is not kept
+    def _save(self) -> None:
+        """Write the checkpoint atomically: a kill leaves the previous one intact."""
+        self._flush_pending()  # raises for a loss that is not finite
         self._writer.flush()
         if self.accelerator.rank:
             return
@@ -323,7 +323,7 @@ class Loop:
             "precision": self.accelerator.state(),
             "task": self.task.state(),
         }
-        remedy = "free some space, and go on by the same command and --resume"
+        remedy = "free some space, and continue with the same command and --resume"
         save_state(self.checkpoint, state, "the checkpoint", remedy)
 
     def _exchange(self) -> None:
@@ -332,7 +332,7 @@ class Loop:
 
 
 class _Forward(nn.Module):
-    """The loss as a module's forward pass, which is where strategies take hold."""
+    """The loss as a module's forward pass, which Fabric's strategies wrap."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How weights follow their gradients: optimisers, schedules of their rate, the mean over steps."""
+"""Optimisers, schedules of the learning rate, and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Average", "Plateau", "Schedule", "adam", "muon", "set_rate", "warm_c
 
 
 def adam(weights: Iterable[Tensor], rate: float, device: torch.device) -> Optimizer:
-    """Adam (Kingma & Ba 2015); on CUDA with its rate on the device, so that a graph can hold it."""
+    """Adam (Kingma & Ba 2015); on CUDA it is capturable, with the learning rate on the device."""
     if device.type != "cuda":
         return torch.optim.Adam(weights, rate)
     return torch.optim.Adam(weights, torch.tensor(rate, device=device), capturable=True)
@@ -23,23 +23,23 @@ def adam(weights: Iterable[Tensor], rate: float, device: torch.device) -> Optimi
 def muon(network: nn.Module, rate: float, device: torch.device) -> list[Optimizer]:
     """Muon (Jordan 2024) for kernels and matrices, Adam at three tenths of its rate for biases.
 
-    torch's Muon takes matrices, so kernels are handed to it flattened, as views of the same memory.
+    torch's Muon accepts matrices only, so it gets the kernels as flattened views.
     """
     kernels = [weight for weight in network.parameters() if weight.ndim > 1]
     matrices = [nn.Parameter(weight.detach().view(len(weight), -1)) for weight in kernels]
 
-    def hand_over(*_: Any) -> None:
+    def copy_gradients(*_: Any) -> None:
         for kernel, matrix in zip(kernels, matrices, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
 
-    first = torch.optim.Muon(matrices, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    first.register_step_pre_hook(hand_over)
-    others = [weight for weight in network.parameters() if weight.ndim == 1]
-    return [first, adam(others, 0.3 * rate, device)]
+    optimizer = torch.optim.Muon(matrices, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    optimizer.register_step_pre_hook(copy_gradients)
+    biases = [weight for weight in network.parameters() if weight.ndim == 1]
+    return [optimizer, adam(biases, 0.3 * rate, device)]
 
 
 def set_rate(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Set every learning rate to ``factor`` times what it was at first."""
+    """Set every learning rate to ``factor`` times its initial value."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             if "first_rate" not in group:
@@ -55,59 +55,59 @@ class Schedule:
     """A factor of the learning rates.
 
     Args:
-        factor: of the steps done before.
+        factor: function from the number of completed steps to the factor.
     """
 
     def __init__(self, factor: Callable[[int], float] = lambda step: 1.0) -> None:
         self.factor = factor
 
     def __call__(self, step: int) -> float:
-        """The factor when ``step`` steps are done."""
+        """The factor after ``step`` steps."""
         return self.factor(step)
 
     def validated(self, loss: float) -> None:
-        """Hear of a validation."""
+        """Called after every validation with its loss."""
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint has to keep."""
+        """The state for a checkpoint."""
         return {}
 
     def load(self, state: dict[str, float]) -> None:
-        """Take up :meth:`state`."""
+        """Restore :meth:`state`."""
 
 
 class Plateau(Schedule):
-    """Multiplied by ``decay`` when the validation loss has not fallen for ``patience`` validations.
+    """Multiplies the rate by ``decay`` after ``patience`` validations without an improvement.
 
-    It has fallen if it is a ten-thousandth less than the least so far.
+    An improvement is a loss at least 0.01 % below the lowest so far.
     """
 
     def __init__(self, decay: float, patience: int) -> None:
-        super().__init__(lambda step: self.now)
+        super().__init__(lambda step: self.current)
         self.decay, self.patience = decay, patience
-        self.now, self.least, self.bad = 1.0, math.inf, 0
+        self.current, self.lowest, self.stalled = 1.0, math.inf, 0
 
     def validated(self, loss: float) -> None:
-        """Lower the factor if it is time."""
-        self.bad += 1
-        if loss < self.least * (1 - 1e-4):
-            self.least, self.bad = loss, 0
-        if self.bad > self.patience:
-            self.now, self.bad = self.now * self.decay, 0
+        """Reduce the factor if the loss has stalled."""
+        self.stalled += 1
+        if loss < self.lowest * (1 - 1e-4):
+            self.lowest, self.stalled = loss, 0
+        if self.stalled > self.patience:
+            self.current, self.stalled = self.current * self.decay, 0
 
     def state(self) -> dict[str, float]:
         """See :class:`Schedule`."""
-        return {"now": self.now, "least": self.least, "bad": self.bad}
+        return {"now": self.current, "least": self.lowest, "bad": self.stalled}
 
     def load(self, state: dict[str, float]) -> None:
         """See :class:`Schedule`."""
-        self.now, self.least, self.bad = state["now"], state["least"], int(state["bad"])
+        self.current, self.lowest, self.stalled = state["now"], state["least"], int(state["bad"])
 
 
-def warm_cosine(steps: int, warm: int) -> Schedule:
-    """Growing over ``warm`` steps, and falling to zero over all of them as half a wave."""
+def warm_cosine(steps: int, warm_up: int) -> Schedule:
+    """A cosine schedule to zero over ``steps``, with a linear warm-up over ``warm_up`` steps."""
     return Schedule(
-        lambda step: (1 + math.cos(math.pi * step / steps)) / 2 * min(1.0, (step + 1) / warm)
+        lambda step: (1 + math.cos(math.pi * step / steps)) / 2 * min(1.0, (step + 1) / warm_up)
     )
 
 
@@ -115,7 +115,9 @@ class Average:
     """The moving average of a network's weights (Polyak & Juditsky 1992).
 
     Args:
-        decay: of the average in a step, 0..1; it begins with the weights after the first.
+        network: the network to average.
+        decay: decay of the average per step, 0..1; the average starts at the weights after the
+            first step.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -124,7 +126,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After ``step`` steps."""
+        """Update the average after ``step`` steps."""
         share = 1.0 if step == 1 else 1 - self.decay
         torch._foreach_lerp_(self.weights, list(self.network.parameters()), share)
 
@@ -135,6 +137,6 @@ class Average:
 
     @torch.no_grad()
     def load(self, state: list[Tensor]) -> None:
-        """Take up what a checkpoint kept."""
-        for weight, kept in zip(self.weights, state, strict=True):
-            weight.copy_(kept)
+        """Restore the average of a checkpoint."""
+        for weight, saved in zip(self.weights, state, strict=True):
+            weight.copy_(saved)

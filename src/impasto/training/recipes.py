@@ -1,6 +1,6 @@
-"""Recipes: TOML in which every key is known and every value has its type; and single values, typed.
+"""Recipes: TOML with checked keys and types; and single values from the command line.
 
-``--set training.batch=2`` stands for a line of a recipe, and goes before it.
+``--set training.batch=2`` replaces a line of a recipe.
 """
 
 from __future__ import annotations
@@ -39,26 +39,27 @@ Config = TypeVar("Config")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds. Raises InputError if it cannot be read."""
+    """The contents of a TOML file. Raises InputError if it cannot be read."""
     path = path_of(path, "recipe")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: not a recipe that can be read ({reason}); see recipes/"
+            f"{path}: not a recipe, cannot be read as TOML ({reason}); see recipes/"
         ) from None
 
 
-def check(table: Mapping[str, Any], known: Mapping[str, str], where: str) -> None:
-    """Raise InputError for a key that is not ``known`` or a value that is not of its type.
+def check(table: Mapping[str, Any], types: Mapping[str, str], where: str) -> None:
+    """Raise InputError for a key that is not in ``types`` or a value of another type.
 
-    NaN and infinity, which TOML has, are no values either, however deep they lie.
+    NaN and infinity, which TOML allows, are refused at any depth.
 
     Args:
-        known: key -> its type as it is annotated, such as ``int`` or ``str | None``; or ``table``,
-            or ``tables`` for a list of them.
-        where: for the message: the file, and the table in it.
+        table: the table to check.
+        types: key -> its annotated type, such as ``int`` or ``str | None``; or ``table``, or
+            ``tables`` for a list of tables.
+        where: the file and the table in it, for the message.
     """
     kinds: dict[str, tuple[type, ...]] = {
         "bool": (bool,),
@@ -71,22 +72,22 @@ def check(table: Mapping[str, Any], known: Mapping[str, str], where: str) -> Non
         "tables": (list,),
     }
     for key, value in table.items():
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}")
-        fitting: tuple[type, ...] = ()
-        for name in known[key].split(" | "):
-            # Others are containers, or a choice of words, which whoever takes the value knows.
-            contains = "[" in name and not name.startswith("Literal")
-            fitting += kinds.get(name, (list, tuple, dict) if contains else (str,))
-        if not isinstance(value, fitting) or (isinstance(value, bool) and bool not in fitting):
-            raise InputError(f"{where}: {key} = {value!r} is not of type {known[key]}")
-        if known[key] == "tables" and not all(isinstance(entry, dict) for entry in table[key]):
+        if key not in types:
+            raise InputError(f"{where}: unknown key {key!r}; the keys are {', '.join(types)}")
+        allowed: tuple[type, ...] = ()
+        for name in types[key].split(" | "):
+            # Other types are containers, or choices of words, which the configuration checks.
+            is_container = "[" in name and not name.startswith("Literal")
+            allowed += kinds.get(name, (list, tuple, dict) if is_container else (str,))
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            raise InputError(f"{where}: {key} = {value!r} is not of type {types[key]}")
+        if types[key] == "tables" and not all(isinstance(entry, dict) for entry in table[key]):
             raise InputError(f"{where}: {key}: give tables, [[{key}]]")
         check_numbers(f"{where}: {key}", value)
 
 
 def check_numbers(name: str, value: Any) -> None:
-    """Raise InputError for NaN or infinity, in lists and tables too."""
+    """Raise InputError for NaN or infinity, also in lists and tables."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             check_numbers(f"{name}.{key}", inner)
@@ -98,7 +99,7 @@ def check_numbers(name: str, value: Any) -> None:
 
 
 def check_fields(config: Any) -> None:
-    """Raise InputError for a field of a dataclass that is not of its type, or not finite."""
+    """Raise InputError for a field of a dataclass of the wrong type, or that is not finite."""
     fields = dataclasses.fields(config)
     values = {field.name: getattr(config, field.name) for field in fields}
     check(values, {field.name: str(field.type) for field in fields}, type(config).__name__)
@@ -115,22 +116,22 @@ def build(config: type[Config], table: Mapping[str, Any], where: str) -> Config:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as tuples, all the way down: a configuration does not change."""
+    """Lists as tuples, recursively, because configurations are immutable."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def parse_set(text: str) -> tuple[str, Any]:
-    """``"training.batch=2"`` is ``("training.batch", 2)``: a key of a recipe, and its value.
+    """Parse ``"training.batch=2"`` as ``("training.batch", 2)``: a recipe's key and its value.
 
-    See :func:`value_of`; a value in brackets or quotation marks is read as TOML.
+    See :func:`value_of`; a value in brackets or quotation marks is parsed as TOML.
 
     Raises:
-        InputError: for anything else.
+        InputError: for text of another form.
     """
     name, equals, value = text.partition("=")
     name, value = name.strip().replace("-", "_"), value.strip()
     if not (equals and value and all(name.split("."))):
-        raise InputError(f"--set {text!r}: write KEY=VALUE, of a table TABLE.KEY=VALUE")
+        raise InputError(f"--set {text!r}: write KEY=VALUE or TABLE.KEY=VALUE")
     if value[0] not in "[{'\"":
         return name, value_of(value)
     try:
@@ -140,22 +141,22 @@ def parse_set(text: str) -> tuple[str, Any]:
 
 
 def value_of(text: str) -> Any:
-    """A value as it is typed: a number, true, false, none, or the text.
+    """Parse a command-line value: a number, true, false, none, or text.
 
-    A list joins its parts by ``+``; names with weights give these behind a colon.
+    A ``+`` separates the parts of a list, and a colon a name from its weight.
     """
-    one = _one(text)
-    if re.match(r"[A-Za-z]:[/\\]", text):  # a path of Windows, not a name with its weight
+    value = _single(text)
+    if re.match(r"[A-Za-z]:[/\\]", text):  # a Windows path, not a name with its weight
         return text
-    if isinstance(one, str) and ("+" in text or ":" in text):  # 1e+5 is a number
+    if isinstance(value, str) and ("+" in text or ":" in text):  # 1e+5 is a number
         parts = [part.partition(":") for part in text.split("+")]
         if any(weight for _, _, weight in parts):
             return {name: _number(weight, text) for name, _, weight in parts}
-        return [_one(name) for name, _, _ in parts]
-    return one
+        return [_single(name) for name, _, _ in parts]
+    return value
 
 
-def _one(text: str) -> Any:
+def _single(text: str) -> Any:
     """A number, true, false, none, or the text."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
@@ -172,39 +173,39 @@ def _number(weight: str, text: str) -> float:
     try:
         return float(weight or "1")
     except ValueError:
-        raise InputError(f"{text}: {weight!r} is no weight: give a number") from None
+        raise InputError(f"{text}: {weight!r} is not a weight: give a number") from None
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"training.batch": 2}`` as tables in tables. Raises InputError where two contradict."""
-    out: dict[str, Any] = {}
+    """``{"training.batch": 2}`` as nested tables. Raises InputError for contradictory keys."""
+    root: dict[str, Any] = {}
     for name, value in changes.items():
-        *tables, key = name.split(".")
-        table = out
-        for each in tables:
-            table = table.setdefault(each, {})
+        *parents, key = name.split(".")
+        table = root
+        for parent in parents:
+            table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise InputError(
-                    f"--set {name}: {each} is given a value too: leave one of them out"
+                    f"--set {name}: {parent} is set to a value too: leave one of them out"
                 )
         table[key] = merged(table[key], value) if _tables(table.get(key), value) else value
-    return out
+    return root
 
 
-def merged(table: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """``table`` with the keys of ``own`` in their places, tables in it likewise."""
-    out = dict(table)
-    for key, value in own.items():
-        out[key] = merged(out[key], value) if _tables(out.get(key), value) else value
-    return out
+def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` overridden by ``changes``, recursively."""
+    result = dict(table)
+    for key, value in changes.items():
+        result[key] = merged(result[key], value) if _tables(result.get(key), value) else value
+    return result
 
 
-def _tables(one: Any, two: Any) -> bool:
-    return isinstance(one, Mapping) and isinstance(two, Mapping)
+def _tables(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def typed(changes: Mapping[str, Any]) -> str:
-    """Changes as they are typed, each after a blank: what :func:`parse_set` reads back."""
+    """``changes`` as ``--set`` options with a leading space; the inverse of :func:`parse_set`."""
     out = ""
     for name, value in changes.items():
         if isinstance(value, Mapping):
@@ -212,7 +213,7 @@ def typed(changes: Mapping[str, Any]) -> str:
             continue
         text = str(value)
         if isinstance(value, Path):
-            text = value.name  # as of all files: folders are nobody's business
+            text = value.name  # for privacy, folders are not recorded
         elif value is None or isinstance(value, bool):
             text = str(value).lower()
         elif isinstance(value, (list, tuple)) or (
@@ -224,7 +225,7 @@ def typed(changes: Mapping[str, Any]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """`word` as it is typed, in double quotes if in any: cmd of Windows knows no others."""
+    """``word`` quoted for a shell, in double quotes if necessary: Windows has no others."""
     if shlex.quote(word) == word:
         return word
     return '"' + re.sub(r'(["\\$`])', r"\\\1", word) + '"'

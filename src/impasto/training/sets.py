@@ -1,4 +1,4 @@
-"""Pictures to learn from: folders, decoded once where memory allows."""
+"""Training pictures: folders of files, kept in memory as far as it suffices."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 Split = Literal["train", "validation", "test"]
-KINDS, NAMED = 5, 3  # of files that are no pictures: kinds and names that are said
+KINDS, NAMED = 5, 3  # suffixes and names that are listed of files that are not pictures
 
 
 class _Pool(Sequence[Tensor]):
-    """Pictures ``(3, H, W)`` uint8, kept or decoded when drawn.
+    """Pictures ``(3, H, W)`` uint8, in memory or decoded on access.
 
-    A file that turns out broken when it is drawn gives way to the next one, and is named once.
+    A file that cannot be decoded is replaced by the next one, with one warning.
     """
 
     def __init__(self, short_side: int, warn: Callable[[str], None]) -> None:
@@ -68,10 +68,10 @@ class _Pool(Sequence[Tensor]):
             try:
                 return decode(item, self.short_side)
             except InputError as error:
-                with self._lock:  # of several threads that found it, one says it
-                    known = position in self.broken
+                with self._lock:  # only one of several threads warns
+                    is_new = position not in self.broken
                     self.broken.add(position)
-                if not known:
+                if is_new:
                     self.warn(f"skipped: {error}")
         raise InputError("no picture of the set can be read any more; check its folder")
 
@@ -80,24 +80,23 @@ class PictureSet:
     """The pictures of some folders as 8-bit tensors with a given short side.
 
     Args:
-        folders: searched with all that is below them, see :func:`impasto.images.list_pictures`;
-            every picture counts, those of the same name in other folders too.
-        short_side: pixels; pictures are resized to it, never cropped.
-        held_out, test: shares (0..1) kept aside for validation and test, chosen by a stable hash of
-            the file name, so that the same picture is on the same side in every run and on every
-            machine.
-        warn: called with one line for each file that cannot be read, and one for those that are no
-            pictures by their names; such files are skipped.
-        minimum: pictures to train on, at least.
-        memory: GB of decoded pictures to keep; those beyond are decoded when they are drawn.
-        leave_out: a folder whose pictures do not count, where it lies in one of the others: that of
-            the run, which writes some.
+        folders: searched recursively, see :func:`impasto.images.list_pictures`; pictures of the
+            same name in different folders are all used.
+        short_side: pixels; pictures are resized to it, not cropped.
+        held_out, test: shares (0..1) for validation and test, selected by a stable hash of the file
+            name, so that a picture is in the same split in every run and on every machine.
+        warn: called with one line for each file that cannot be read, and one line for all files
+            whose suffix is not a picture's; such files are skipped.
+        minimum: minimum number of training pictures.
+        memory: GB of decoded pictures to keep in memory; further ones are decoded on access.
+        leave_out: a folder to skip if it lies in one of ``folders``: the folder of the run, which
+            contains sample sheets.
 
     Attributes:
         train, validation, test: sequences of ``(3, H, W)`` uint8 tensors.
 
     Raises:
-        InputError: if the folders hold fewer pictures to train on.
+        InputError: if the folders hold fewer training pictures than ``minimum``.
     """
 
     def __init__(
@@ -112,22 +111,22 @@ class PictureSet:
         leave_out: Path | None = None,
     ) -> None:
         folders = paths_of(folders, "folders")
-        for what, share in (("held_out", held_out), ("test", test)):
-            check_share(what, share)
+        for name, share in (("held_out", held_out), ("test", test)):
+            check_share(name, share)
         if not memory >= 0:
             raise InputError(f"memory is {memory}: must be 0 GB or more")
         self.train, self.validation, self.test = (_Pool(short_side, warn) for _ in range(3))
-        self._unreadable, left = 0, memory * 1e9
-        found: list[Path] = []
+        self._unreadable, free_bytes = 0, memory * 1e9
+        paths: list[Path] = []
         for folder in folders:
-            found += _without(list_pictures(folder, recursive=True), folder, leave_out)
+            paths += _without(list_pictures(folder, recursive=True), folder, leave_out)
             name_others(folder, warn, leave_out)
-        with closing(decoded(found, short_side)) as pictures:
-            for path in found:
-                share = place_of(path)
-                aside = self.validation if share < held_out else self.test
-                pool = aside if share < held_out + test else self.train
-                if left <= 0:
+        with closing(decoded(paths, short_side)) as pictures:
+            for path in paths:
+                place = place_of(path)
+                held_out_pool = self.validation if place < held_out else self.test
+                pool = held_out_pool if place < held_out + test else self.train
+                if free_bytes <= 0:
                     pool.items.append(path)
                     continue
                 picture = next(pictures)
@@ -136,18 +135,18 @@ class PictureSet:
                     self._unreadable += 1
                     continue
                 pool.items.append(picture)
-                left -= picture.numel()
+                free_bytes -= picture.numel()
         if len(self.train) < max(minimum, 1):
-            listed = ", ".join(map(str, folders))
-            few = f"only {len(self.train)}" if self.train else "no"
+            names = ", ".join(map(str, folders))
+            count = f"only {len(self.train)}" if self.train else "no"
             needed = f" ({minimum} are needed)" if self.train else ""
             raise InputError(
-                f"{listed}: {few} pictures to train on{needed}; name a folder of JPEG or PNG files"
+                f"{names}: {count} pictures to train on{needed}; name a folder of JPEG or PNG files"
             )
 
     @property
     def skipped(self) -> int:
-        """Files that could not be read, so far."""
+        """Number of files that could not be read so far."""
         pools = (self.train, self.validation, self.test)
         return self._unreadable + sum(len(pool.broken) for pool in pools)
 
@@ -158,19 +157,19 @@ class PictureSet:
 
 
 def name_others(folder: Path, warn: Callable[[str], None], leave_out: Path | None = None) -> None:
-    """Say in a line which files in and below ``folder`` are no pictures by their names.
+    """Warn in one line of files in and below ``folder`` whose suffix is not a picture's.
 
-    Hidden ones are passed over without a word.
+    Hidden files are ignored.
     """
     others: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        # No link is followed in a circle.
-        folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
-        if real not in seen:
-            seen.add(real)
-            others += (Path(place, name) for name in sorted(files) if name[0] != ".")
+    visited: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # Links may form cycles.
+        folders[:] = [] if real in visited else sorted(name for name in folders if name[0] != ".")
+        if real not in visited:
+            visited.add(real)
+            others += (Path(parent, name) for name in sorted(files) if name[0] != ".")
     others = [path for path in others if path.suffix.lower() not in SUFFIXES]
     others = _without(others, folder, leave_out)
     if others:
@@ -179,53 +178,53 @@ def name_others(folder: Path, warn: Callable[[str], None], leave_out: Path | Non
         counted += ", ..." if len(kinds) > KINDS else ""
         names = ", ".join(str(path.relative_to(folder)) for path in others[:NAMED])
         names += ", ..." if len(others) > NAMED else ""
-        what = "file that is no picture" if len(others) == 1 else "files that are no pictures"
-        line = f"{folder}: skipped {len(others)} {what} ({counted}): {names}"
+        noun = "file that is not a picture" if len(others) == 1 else "files that are not pictures"
+        line = f"{folder}: skipped {len(others)} {noun} ({counted}): {names}"
         warn("".join(c if c.isprintable() else "?" for c in line))
 
 
 def check_run_apart(run: Path, folders: Iterable[Path]) -> None:
-    """Raise InputError if the folder of a run, which draws pictures, is one of ``folders``."""
+    """Raise InputError if the folder of a run, which writes pictures, is one of ``folders``."""
     for folder in folders:
         if same_file(run, folder):
             raise InputError(
-                f"{run}: is a folder of pictures to learn, and the run would write among them; "
-                "choose another --run"
+                f"{run}: is a folder of training pictures, and the run would write into it; choose "
+                "another --run"
             )
 
 
 def _without(paths: list[Path], folder: Path, leave_out: Path | None) -> list[Path]:
-    """Those that are not in ``leave_out``, if that lies in ``folder``."""
+    """The paths that are not in ``leave_out``, if that lies in ``folder``."""
     if leave_out is None or not within(leave_out, folder):
         return paths
     return [path for path in paths if not within(path, leave_out)]
 
 
 def place_of(path: Path) -> float:
-    """Where a picture stands in 0..1 by a hash of its name: the same in every run and everywhere.
+    """A number in 0..1 from a hash of the file name, the same in every run and on every machine.
 
-    Those below a share are kept aside.
+    Pictures with a number below a given share are held out.
     """
     return int(sha256(path.name.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def decode(path: Path, short_side: int) -> Tensor:
-    """A picture ``(3, H, W)`` uint8 of that short side."""
+    """A picture ``(3, H, W)`` uint8, resized to ``short_side``."""
     rgb = read(path_of(path, "path"), size=short_side).rgb
-    small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
-    return (small * 255).round().to(torch.uint8)
+    resized = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], short_side))
+    return (resized * 255).round().to(torch.uint8)
 
 
 def decoded(paths: Iterable[Path], short_side: int) -> Generator[Tensor | InputError, None, None]:
-    """The pictures of ``paths`` in their order, decoded by as many threads as there are cores.
+    """The pictures of ``paths`` in order, decoded by one thread per core.
 
-    Of a file that cannot be read, the error.
+    For a file that cannot be read, the error is yielded.
     """
 
-    def one(path: Path) -> Tensor | InputError:
+    def decode_or_error(path: Path) -> Tensor | InputError:
         try:
             return decode(path, short_side)
         except InputError as error:
             return error
 
-    return in_order(one, paths, cores())
+    return in_order(decode_or_error, paths, cores())

@@ -1,4 +1,4 @@
-"""Pictures of a training: its losses, and a sheet of what the network makes."""
+"""Pictures of a run: loss curves, and sheets of the network's results."""
 
 from __future__ import annotations
 
@@ -23,48 +23,49 @@ def sheet(
     device: torch.device,
     columns: int = 1,
 ) -> Tensor:
-    """A row for every content, a column for every style: ``(3, H, W)`` in 0..1 on the CPU.
+    """A sheet of results ``(3, H, W)`` in 0..1 on the CPU: a row per content, a column per style.
 
     Args:
-        render: contents and styles ``(B, 3, H, W)`` on ``device`` to results of that shape.
-        contents, styles: ``(n, 3, H, W)`` and ``(m, 3, H, W)``; without styles there is no row of
-            them.
-        columns: of results, without styles.
+        render: maps contents and styles ``(B, 3, H, W)`` on ``device`` to results of that shape.
+        contents, styles: ``(n, 3, H, W)`` and ``(m, 3, H, W)``; None omits the row of styles.
+        device: the device of the network.
+        columns: number of results per content, if there are no styles.
     """
     blank = torch.ones_like(contents[:1])
     rows = [] if styles is None else [torch.cat([blank, styles])]
     for content in contents:
-        against = content.expand(columns, *content.shape) if styles is None else styles
-        same = content.expand_as(against)
-        results = render(same.to(device), against.to(device))
+        row_styles = content.expand(columns, *content.shape) if styles is None else styles
+        row_contents = content.expand_as(row_styles)
+        results = render(row_contents.to(device), row_styles.to(device))
         rows.append(torch.cat([content[None], results.float().cpu().clamp(0, 1)]))
     padded = [torch.nn.functional.pad(row, (0, GAP, 0, GAP), value=1.0) for row in rows]
     return torch.cat([torch.cat(list(row), -1) for row in padded], -2)
 
 
 def draw_losses(history: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw every term of the loss over the steps, as PNG: training thin, validation thick.
+    """Plot every term of the loss over the steps as PNG: training thin, validation thick.
 
     Args:
         history: rows with ``step`` and, where logged, ``train/TERM`` and ``validation/TERM``.
-        path: replaced whole; nothing is drawn where Matplotlib is not installed.
+        path: written atomically; without Matplotlib nothing is written.
     """
     try:
-        from matplotlib.figure import Figure  # drawn without a window, whatever the system has
+        from matplotlib.figure import Figure  # needs no window
     except ImportError:
         return
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     names = sorted({name.split("/")[1] for row in history for name in row if "/" in name})
     for index, name in enumerate(names):
-        for side, width, alpha in (("train", 0.8, 0.6), ("validation", 2.0, 1.0)):
-            points = [(r["step"], r[f"{side}/{name}"]) for r in history if f"{side}/{name}" in r]
+        for split, width, alpha in (("train", 0.8, 0.6), ("validation", 2.0, 1.0)):
+            key = f"{split}/{name}"
+            points = [(row["step"], row[key]) for row in history if key in row]
             if points:
                 x, y = zip(*points, strict=True)
-                label, color = f"{name}, {side}", f"C{index % 10}"
-                mark = "." if side == "validation" else ""
-                axes.plot(x, y, mark + "-", color=color, label=label, lw=width, alpha=alpha)
-    values = [v for row in history for name, v in row.items() if "/" in name]
+                label, color = f"{name}, {split}", f"C{index % 10}"
+                marker = "." if split == "validation" else ""
+                axes.plot(x, y, marker + "-", color=color, label=label, lw=width, alpha=alpha)
+    values = [value for row in history for name, value in row.items() if "/" in name]
     if values and min(values) > 0:
         axes.set_yscale("log")
     axes.set_xlabel("step")

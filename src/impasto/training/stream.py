@@ -1,4 +1,4 @@
-"""What a step is given: pairs of crops, prepared in advance, each by its number alone."""
+"""The data of a step: pairs of crops, prepared in advance. Each depends only on its index."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from .threads import cores, in_order
 __all__ = ["Pairs", "Stream", "crops_of", "seed_of", "to_device"]
 
 
-def seed_of(*what: object) -> int:
-    """A seed, 0..2^63 - 1, that depends on ``what`` alone, on every machine."""
-    return int.from_bytes(sha256(repr(what).encode()).digest()[:8], "big") >> 1
+def seed_of(*key: object) -> int:
+    """A seed, 0..2^63 - 1, that is a hash of ``key``, the same on every machine."""
+    return int.from_bytes(sha256(repr(key).encode()).digest()[:8], "big") >> 1
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on ``device``, without waiting for the work that is under way there."""
+    """Copy a host tensor to ``device`` without waiting for its running work."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Content and style crops, without end: sample ``i`` depends on the seed and ``i`` alone.
+    """An endless set of content and style crops; sample ``i`` depends only on the seed and ``i``.
 
-    So a run that goes on at step ``k`` sees what it would have seen, whatever the number of workers
-    and processes.
+    A run that resumes at step ``k`` therefore gets the same data, regardless of the number of
+    workers and processes.
 
     Args:
-        photos: what contents are cut from.
-        paintings: what styles are cut from; None repeats the content in the style's place.
+        photos: pictures for contents.
+        paintings: pictures for styles; None uses the content as its own style.
         config: see :class:`DataConfig`.
-        seed: of the order and the crops.
-        split: which pictures; where a set has none kept aside, those to train on are taken.
+        seed: random seed of the order and the crops.
+        split: which pictures to use; for an empty split, the training pictures are used.
 
     Each sample is two tensors ``(3, size, size)`` in 0..1.
     """
@@ -61,7 +61,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return Pairs(self.photos, self.paintings, self.config, self.seed, split)
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Samples as ``(B, 3, size, size)`` of contents and styles, on the CPU."""
+        """A batch of contents and one of styles, each ``(B, 3, size, size)``, on the CPU."""
         contents, styles = zip(*(self[index] for index in indices), strict=True)
         return torch.stack(contents), torch.stack(styles)
 
@@ -71,7 +71,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return crop, crop if style is content else cropped(style, self.config.size)
 
     def windows(self, index: int) -> tuple[Window, Window]:
-        """What the crops of a sample are made of; one window twice without paintings."""
+        """The windows of a sample's crops; the same window twice without paintings."""
         rng = torch.Generator().manual_seed(seed_of(self.seed, self.split, index))
         content = self._cut(self.photos, rng)
         return content, content if self.paintings is None else self._cut(self.paintings, rng)
@@ -84,18 +84,18 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Stream:
-    """Batches of pairs from a step on, without end, prepared in advance.
+    """An endless stream of batches of pairs, prepared in advance.
 
-    Threads decode and cut them: they share the decoded pictures, start at once on every system, and
-    what takes time is done outside of Python's lock. For a CPU they make the crops too; a GPU is
-    given a batch's windows in one copy and makes its crops itself.
+    Threads decode the pictures and cut the windows. They share the decoded pictures, start quickly
+    on every system, and spend their time outside of Python's lock. For a CPU they also compute the
+    crops; a GPU gets the windows of a batch in one copy and computes the crops itself.
 
     Args:
         pairs: see :class:`Pairs`.
-        batch: pairs in a step, over all processes.
-        start: the step to begin with.
-        rank, world: this process and how many there are; each has its share of every batch.
-        device: where the batches are needed.
+        batch: pairs per step, over all processes.
+        start: the first step.
+        rank, world: the number of this process, and the count of processes that share a batch.
+        device: the device of the batches.
 
     Each batch is contents and styles ``(batch / world, 3, size, size)`` in 0..1.
     """
@@ -114,13 +114,13 @@ class Stream:
         self.workers = min(pairs.config.workers, cores())
 
     def __iter__(self) -> Generator[tuple[Tensor, Tensor], None, None]:
-        alone = self.pairs.paintings is None
+        photos_only = self.pairs.paintings is None
         size = self.pairs.config.size
         for crops in crops_of(self._windows, size, self.start, self.workers, self.device):
-            yield (crops, crops) if alone else (crops[: self.share], crops[self.share :])
+            yield (crops, crops) if photos_only else (crops[: self.share], crops[self.share :])
 
     def _windows(self, step: int) -> list[Window]:
-        """Those of the contents, then those of the styles if they are others."""
+        """The windows of the contents, followed by those of the styles if there are paintings."""
         first = step * self.batch + self.rank * self.share
         pairs = [self.pairs.windows(index) for index in range(first, first + self.share)]
         contents, styles = zip(*pairs, strict=True)
@@ -137,8 +137,8 @@ def crops_of(
     """Crops ``(n, 3, size, size)`` in 0..1 on ``device`` for every step from ``start`` on.
 
     Args:
-        windows: of a step; called in threads, see :func:`in_order`.
-        size: side of the crops.
+        windows: function from a step to its windows; called in threads, see :func:`in_order`.
+        size: side of the crops, pixels.
         start, workers, device: see :class:`Stream`.
     """
     if device.type == "cpu":

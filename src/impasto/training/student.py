@@ -1,4 +1,4 @@
-"""The student of a distillation: an encoder with the maps to its teachers' features."""
+"""The student of a distillation: an encoder with linear maps to its teachers' features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Student", "dream", "evaluate"]
 
 
 class Student(nn.Module):
-    """The student with the linear maps that are dropped when it has learnt."""
+    """The student with its linear maps, which are discarded after training."""
 
     def __init__(self, config: DistillConfig, bank: Bank) -> None:
         super().__init__()
@@ -45,25 +45,25 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def start(self, bank: Bank, teacher: VGG, others: Sequence[Teacher]) -> None:
-        """Layers and maps by least squares, see :mod:`.methods.regress`; on the CPU."""
+        """Fit layers and maps by least squares on the CPU, see :mod:`.methods.regress`."""
         crops = bank.crops[: 240 if isinstance(self.net, Compact) else 400].float() / 255
         targets: dict[str, Tensor] = {}
         for other in others:
-            features = [other(crop[None]) for crop in crops]
+            by_crop = [other(crop[None]) for crop in crops]
             targets |= {
-                "conv" + tap[4:]: torch.cat([s[tap] for s in features]).cpu() for tap in features[0]
+                "conv" + tap[4:]: torch.cat([features[tap] for features in by_crop]).cpu()
+                for tap in by_crop[0]
             }
         if isinstance(self.net, Compact):
             fit_bottlenecks(self.net, teacher, crops, targets)
         else:
             fit_layers(self.net, teacher, crops, targets)
-        part = bank.at(torch.arange(len(crops)))
         for tap in bank.features:
             rows, answers = [], []
             for index in torch.split(torch.arange(len(crops)), 8):
-                ours, theirs = self._sampled(part.at(index), tap)
-                rows.append(ours[:, :128].flatten(0, 1))
-                answers.append(theirs[:, :128].flatten(0, 1))
+                student, teacher_features = self._sampled(bank.at(index), tap)
+                rows.append(student[:, :128].flatten(0, 1))
+                answers.append(teacher_features[:, :128].flatten(0, 1))
             weight, bias = ridge(torch.cat(rows), torch.cat(answers))
             linear = self.maps[tap]
             assert isinstance(linear, nn.Linear)
@@ -75,28 +75,28 @@ class Student(nn.Module):
         return _gathered(self.net(_pictures(batch), [tap])[tap], batch, tap)
 
     def losses(self, batch: Bank, gram: bool = True) -> dict[str, dict[str, Tensor]]:
-        """Per tap: ``map``, ``kernel``, ``gram`` (shares of variance not explained), ``unit``."""
+        """Per tap: ``map``, ``kernel``, ``gram`` (shares of unexplained variance), ``unit``."""
         pictures = _pictures(batch)
-        out: dict[str, dict[str, Tensor]] = {}
+        losses: dict[str, dict[str, Tensor]] = {}
         with _mixed(pictures.device):
             taps = self.net(pictures, batch.features)
         for tap, features in taps.items():
             student, teacher = _gathered(features, batch, tap)
             mapped = self.maps[tap](student)
             error = F.mse_loss(mapped, teacher) / batch.scale[tap]
-            few = slice(0, max(1, 512 // len(pictures)))
-            ours = student[:, few].flatten(0, 1)
-            theirs = teacher[:, few].flatten(0, 1)
-            kernel = ours @ ours.T / ours.shape[1]
-            target = theirs @ theirs.T / theirs.shape[1]
-            out[tap] = {
+            count = max(1, 512 // len(pictures))  # positions per crop in the kernel
+            student_rows = student[:, :count].flatten(0, 1)
+            teacher_rows = teacher[:, :count].flatten(0, 1)
+            kernel = student_rows @ student_rows.T / student_rows.shape[1]
+            target = teacher_rows @ teacher_rows.T / teacher_rows.shape[1]
+            losses[tap] = {
                 "map": error,
                 "kernel": F.mse_loss(kernel, target) / target.var(),
                 "unit": (student.mean((0, 1)) - 1).square().mean(),
             }
             if gram:
-                out[tap]["gram"] = _unseen(mapped, teacher)
-        return out
+                losses[tap]["gram"] = _residual_gram(mapped, teacher)
+        return losses
 
 
 def _pictures(batch: Bank) -> Tensor:
@@ -111,61 +111,61 @@ def _gathered(features: Tensor, batch: Bank, tap: str) -> tuple[Tensor, Tensor]:
     return student, batch.features[tap].float()
 
 
-def _unseen(mapped: Tensor, teacher: Tensor) -> Tensor:
-    """Of ``(B, p, C)``: the squared part of Gram matrices in which ``mapped`` meets what it lacks.
+def _residual_gram(mapped: Tensor, teacher: Tensor) -> Tensor:
+    """The cross terms of ``mapped`` and its residual in the Gram matrices of ``(B, p, C)``.
 
     ``|P^T E + E^T P|^2 / |T^T T|^2`` for ``T = P + E``, mean over the crops.
     """
     with _mixed(mapped.device):
         cross = mapped.transpose(1, 2) @ (teacher - mapped)
         gram = teacher.transpose(1, 2) @ teacher
-    missing = (cross + cross.transpose(1, 2)).float().square().sum((1, 2))
-    return (missing / gram.float().square().sum((1, 2))).mean()
+    cross_energy = (cross + cross.transpose(1, 2)).float().square().sum((1, 2))
+    return (cross_energy / gram.float().square().sum((1, 2))).mean()
 
 
 def _mixed(device: torch.device) -> AbstractContextManager[Any]:
-    """Convolutions in bfloat16 where that is fast."""
+    """Autocast to bfloat16 on devices where it is fast."""
     return mixed(device, choose_precision("auto", device))
 
 
 def dream(net: Compact | VGG, crops: Tensor, rng: torch.Generator, taps: Sequence[str]) -> Tensor:
-    """Pictures on the way of an optimisation through ``net``, ``(24, 3, H, W)`` uint8.
+    """Intermediate results of an optimisation through ``net``, ``(24, 3, H, W)`` uint8.
 
-    Eight random crops take the Gram matrices of eight others at ``taps`` (Adam, 36 steps, weak
-    content term), as in Gatys' method; three pictures of each are kept.
+    Eight random crops are optimised towards the Gram matrices of eight others at ``taps``, as in
+    Gatys' method (Adam, 36 steps, a weak content term). Three results of each are returned.
     """
     net.requires_grad_(False)
-    kept: list[Tensor] = []
-    deep = taps[-2]
-    chosen = torch.randint(len(crops), (2, 8), generator=rng)
+    results: list[Tensor] = []
+    content_tap = taps[-2]
+    indices = torch.randint(len(crops), (2, 8), generator=rng)
     device = next(net.parameters()).device
-    content, style = (arranged(crops[index].float() / 255, device) for index in chosen)
+    content, style = (arranged(crops[index].float() / 255, device) for index in indices)
     with torch.no_grad(), _mixed(device):
-        content_features = net(content, [deep])[deep]
-        aim = {tap: Moments.of(f) for tap, f in net(style, taps).items()}
+        content_features = net(content, [content_tap])[content_tap]
+        targets = {tap: Moments.of(features) for tap, features in net(style, taps).items()}
     x = content.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([x], 0.04, betas=(0.9, 0.99))
     for step in range(1, 37):
         optimizer.param_groups[0]["lr"] = 0.04 * min(1.0, (37 - step) / 18)
         with _mixed(device):
             features = net(x, taps)
-        losses = [gram_loss(Moments.of(features[tap]), aim[tap]) for tap in taps]
+        losses = [gram_loss(Moments.of(features[tap]), targets[tap]) for tap in taps]
         loss = 100 * torch.stack(losses).mean(0).sum() + content_loss(
-            features[deep], content_features
+            features[content_tap], content_features
         )
         (x.grad,) = torch.autograd.grad(loss, x)
         optimizer.step()
         with torch.no_grad():
             x.clamp_(0, 1)
         if step % 12 == 0:
-            kept.append((x.detach() * 255).round().to(torch.uint8))
+            results.append((x.detach() * 255).round().to(torch.uint8))
     net.requires_grad_(True)
-    return torch.cat(kept).cpu().contiguous()
+    return torch.cat(results).cpu().contiguous()
 
 
 @torch.no_grad()
 def evaluate(student: Student, bank: Bank, batch: int) -> dict[str, dict[str, float]]:
-    """Mean losses over a bank; ``map`` and ``kernel`` are shares of variance not explained."""
+    """Mean losses over a bank; ``map`` and ``kernel`` are shares of unexplained variance."""
     device = next(student.parameters()).device
     sums: dict[str, dict[str, Tensor]] = {}
     for index in torch.split(torch.arange(len(bank.crops)), batch):

@@ -1,4 +1,4 @@
-"""Teachers to distil an encoder from."""
+"""Teachers for the distillation of an encoder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["CollaborativeTeacher"]
 class CollaborativeTeacher:
     """The published 16-times-smaller VGG-19 of Wang et al. (Collaborative Distillation, 2020).
 
-    A 1x1 convolution takes RGB in 0..1 to its input; 3x3 convolutions with reflection padding
-    follow; ``convK1_aux`` (1x1) maps its feature after ``convK1`` to VGG-19's width in the
-    unit-mean scale. It reaches relu5_1, which VGG-19 files that end early do not.
+    A 1x1 convolution transforms RGB in 0..1, then 3x3 convolutions with reflection padding follow.
+    ``convK1_aux`` (1x1) maps the features after ``convK1`` to VGG-19's width, in the unit-mean
+    scale. It has relu5_1, which truncated VGG-19 files lack.
 
     Args:
         path: a safetensors file with the published names.
-        device: where to compute.
-        taps: which of ``relu1_1 .. relu5_1`` to teach.
+        taps: the layers to return, of ``relu1_1 .. relu5_1``.
+        device: the device of the network.
 
     Raises:
-        InputError: if the file holds something else.
+        InputError: if the file does not hold this network.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class CollaborativeTeacher:
         self.taps = taps
 
     def __call__(self, picture: Tensor) -> dict[str, Tensor]:
-        """Features mapped to VGG-19's width: tap -> ``(B, C, H, W)``, not negative."""
+        """Features mapped to VGG-19's width: tap -> ``(B, C, H, W)``, after a ReLU."""
         conv: Callable[..., Tensor] = F.conv2d
         t = self.tensors
         x = conv(picture.to(self.device), t["conv0.weight"], t["conv0.bias"])
-        out: dict[str, Tensor] = {}
+        features: dict[str, Tensor] = {}
         for block, depth in enumerate((2, 2, 4, 4, 1), 1):
             if block > 1:
                 x = F.max_pool2d(x, 2)
@@ -60,5 +60,5 @@ class CollaborativeTeacher:
                 tap = f"relu{block}_{index}"
                 if tap in self.taps:
                     aux = conv(x, t[f"{name}_aux.weight"], t[f"{name}_aux.bias"])
-                    out[tap] = F.relu(aux)
-        return out
+                    features[tap] = F.relu(aux)
+        return features

@@ -1,4 +1,4 @@
-"""Work in threads, ahead of whoever needs it: decoding and cropping release Python's lock."""
+"""Work in threads ahead of its use: decoding and cropping release Python's lock."""
 
 from __future__ import annotations
 
@@ -21,65 +21,67 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """``function`` of every item, in their order, computed by threads two items each ahead.
+    """``function`` of every item, in order, computed in advance: two items per thread.
 
-    What an item raises is raised where its result would come.
+    An exception is raised in the place of the item's result.
 
     Args:
-        workers: threads; without any, each item is computed when it is asked for.
+        function: called in the threads.
+        items: its arguments.
+        workers: number of threads; 0 computes each item on demand.
     """
     if not workers:
         yield from map(function, items)
         return
     with one_thread_each(workers) as pool:
-        source = iter(items)
-        ahead = deque(pool.submit(function, item) for item in islice(source, 2 * workers))
+        remaining = iter(items)
+        futures = deque(pool.submit(function, item) for item in islice(remaining, 2 * workers))
         try:
-            while ahead:
-                ahead.extend(pool.submit(function, item) for item in islice(source, 1))
-                yield ahead.popleft().result()
+            while futures:
+                futures.extend(pool.submit(function, item) for item in islice(remaining, 1))
+                yield futures.popleft().result()
         finally:
-            for future in ahead:
+            for future in futures:
                 future.cancel()
 
 
 @contextmanager
 def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in each of which torch computes with that thread alone.
+    """A pool of threads that each use a single torch thread.
 
-    Each would otherwise start as many more as there are cores.
+    By default each would start one more thread per core.
     """
-    before = torch.get_num_threads()
-    met = Barrier(workers + 1)
+    thread_count = torch.get_num_threads()
+    started = Barrier(workers + 1)
 
     def begin() -> None:
-        _stand_back()
+        _lower_priority()
         torch.set_num_threads(1)
-        met.wait()
+        started.wait()
 
     pool = ThreadPoolExecutor(workers, "impasto-data")
     try:
         for _ in range(workers):
             pool.submit(begin)
-        met.wait()
-        torch.set_num_threads(before)  # torch takes the latest for all threads to come
+        started.wait()
+        torch.set_num_threads(thread_count)  # torch uses the latest value for all new threads
         yield pool
     finally:
-        met.abort()  # of those that still wait, where the start was cut short
+        started.abort()  # releases threads that still wait after an interrupted start
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _stand_back() -> None:
-    """Do not interrupt the thread that gives out the work: Linux would let who is woken go first.
+def _lower_priority() -> None:
+    """Prevent this thread from preempting the thread that submits the work.
 
-    A step was delayed by as long as it takes to crop a batch.
+    By default Linux runs a woken thread first, which delays a step by the time to crop a batch.
     """
     if sys.platform == "linux":
         with suppress(OSError):

@@ -1,10 +1,10 @@
-"""``impasto train METHOD``: a recipe, read and run.
+"""``impasto train METHOD``: reads a recipe and trains a method.
 
 A recipe is TOML: ``method``, and the tables ``[options]`` (of the method's ``untrained``),
-``[data]`` (:class:`DataConfig`) and ``[training]`` (:class:`TrainingConfig`). With ``[[stage]]``
-tables, each holding some of these three anew, the stages are run one after another, each from the
-last's weights: a model may begin with a cheap loss network and small crops and end with VGG-19.
-Single values may be given beside it, for all stages: ``--set training.batch=2``.
+``[data]`` (:class:`DataConfig`) and ``[training]`` (:class:`TrainingConfig`). A recipe can have
+several stages, ``[[stage]]`` tables that override parts of these three. Each stage starts from the
+weights of the previous one: for example, a cheap loss network and small crops first, VGG-19 last.
+Command-line values override the recipe in all stages: ``--set training.batch=2``.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from .stream import Pairs
 __all__ = ["Stage", "read_recipe", "train", "trainable"]
 
 TABLES = {"options": "table", "data": "table", "training": "table"}
-WEIGHTS = {"encoder": "encoder_weights", "loss_network": "loss_weights"}  # options: network, file
+# Option that names a network -> option of its file.
+WEIGHTS = {"encoder": "encoder_weights", "loss_network": "loss_weights"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of a training: options of the method, its data, its training."""
+    """One stage of training: options of the method, its data, its training."""
 
     options: dict[str, Any]
     data: DataConfig
@@ -50,62 +51,65 @@ class Stage:
 
 
 def trainable(name: str) -> Any:
-    """What can be trained, by name: see :class:`impasto.training.methods.Learner`.
+    """The method's :class:`impasto.training.methods.Learner`, by name.
 
     Raises:
-        InputError: for another name.
+        InputError: for a method that is unknown or cannot be trained.
     """
     if name not in TRAINABLE:
-        what = "cannot be trained" if name in METHODS else "is unknown"
-        known = ", ".join([*TRAINABLE, "encoder"])
-        raise InputError(f"method {name!r} {what}: use one of {known}")
+        fault = "cannot be trained" if name in METHODS else "is unknown"
+        choices = ", ".join([*TRAINABLE, "encoder"])
+        raise InputError(f"method {name!r} {fault}: use one of {choices}")
     return TRAINABLE[name]
 
 
 def read_recipe(
     recipe: Path | None, name: str, changes: Mapping[str, Any] | None = None
 ) -> list[Stage]:
-    """The stages of a recipe, one if it names none; None stands for every default.
+    """The stages of a recipe; a recipe without ``[[stage]]`` has one.
 
     Args:
-        recipe: a file of TOML.
-        name: of the method.
-        changes: values in the place of the recipe's, in every stage: such as
-            ``{"training.batch": 2}``.
+        recipe: a TOML file; None uses the defaults.
+        name: name of the method.
+        changes: values that override the recipe in every stage, such as ``{"training.batch": 2}``.
 
     Raises:
         InputError: for unknown keys, wrong types, values out of range, or another method's recipe.
     """
     parameters = inspect.signature(trainable(name).untrained).parameters
-    options = {key: _annotation(parameter) for key, parameter in parameters.items()}
+    option_types = {key: _annotation(parameter) for key, parameter in parameters.items()}
     values = {} if recipe is None else read_toml(recipe)
     check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
     if values.get("method", name) != name:
         raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
     changed = nested(changes or {})
     check(changed, TABLES, "--set")
-    kinds = {"options": options, "data": _types(DataConfig), "training": _types(TrainingConfig)}
-    for table, own in changed.items():
-        check(own, kinds[table], f"--set {table}")
+    types = {"options": option_types, "data": _types(DataConfig)}
+    types["training"] = _types(TrainingConfig)
+    for table, table_changes in changed.items():
+        check(table_changes, types[table], f"--set {table}")
     stages = []
-    for number, own in enumerate(values.get("stage", [{}]), 1):
+    for number, stage in enumerate(values.get("stage", [{}]), 1):
         where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
-        check(own, TABLES, where)
-        tables = {table: merged(values.get(table, {}), own.get(table, {})) for table in TABLES}
-        check(tables["options"], options, f"{where} [options]")
+        check(stage, TABLES, where)
+        tables = {table: merged(values.get(table, {}), stage.get(table, {})) for table in TABLES}
+        check(tables["options"], option_types, f"{where} [options]")
         tables = merged(tables, changed)
 
-        def of(table: str, where: str = where) -> str:
-            """Where the table is from, for messages."""
-            place = f"{where} [{table}]"
+        def source_of(table: str, where: str = where) -> str:
+            """The origin of the table, for messages."""
+            source = f"{where} [{table}]"
             if table not in changed:
-                return place
-            return f"--set {table}" if recipe is None else f"{place} with --set"
+                return source
+            return f"--set {table}" if recipe is None else f"{source} with --set"
 
-        data = build(DataConfig, tables["data"], of("data"))
-        training = build(TrainingConfig, tables["training"], of("training"))
-        chosen = {k: _paths(v) if "Path" in options[k] else v for k, v in tables["options"].items()}
-        stages.append(Stage(chosen, data, training))
+        data = build(DataConfig, tables["data"], source_of("data"))
+        training = build(TrainingConfig, tables["training"], source_of("training"))
+        options = {
+            key: _paths(value) if "Path" in option_types[key] else value
+            for key, value in tables["options"].items()
+        }
+        stages.append(Stage(options, data, training))
     return stages
 
 
@@ -132,28 +136,28 @@ def train(
     """Train a method and write it to ``out`` with its figures in the header.
 
     Args:
-        name: of the method.
-        photos, paintings: folders, searched with all that is below them; paintings may be None for
-            a method of photographs alone.
-        recipe: see :mod:`impasto.training.train`; None takes the defaults.
-        run: folder of the run; of ``stage-1`` and so on in it, if the recipe has stages.
+        name: name of the method.
+        photos, paintings: folders, searched recursively; paintings may be None for a method that
+            needs photographs only.
+        recipe: see :mod:`impasto.training.train`; None uses the defaults.
+        run: folder of the run; several stages use its subfolders ``stage-1`` and so on.
         out: the model to write, ``.safetensors``.
-        resume: go on with what ``run`` holds.
-        steps: instead of the recipe's.
-        options: of the method, instead of the recipe's: the paintings that it learns.
-        changes: instead of the recipe's, see :func:`read_recipe`.
-        vgg, convention: weights of VGG, where the encoder or the loss network is one, and what
-            they expect.
+        resume: resume the run in ``run``.
+        steps: overrides the recipe.
+        options: options of the method that override the recipe, such as the paintings to learn.
+        changes: further values that override the recipe, see :func:`read_recipe`.
+        vgg, convention: weights of VGG, if it is the encoder or the loss network, and the input
+            convention that they expect.
         hardware, on_progress: see :func:`impasto.training.fit.fit`.
-        progress: draw a bar, which notebooks draw too.
-        log: called with a line of progress, in the main process.
+        progress: draw a progress bar, in notebooks too.
+        log: called with each log line, in the main process.
 
     Raises:
-        InputError: if a folder, a file or the recipe cannot be used, or something read would be
+        InputError: if a folder, a file or the recipe cannot be used, or an input file would be
             overwritten.
-        Interrupted: if ``on_progress`` asked for the end.
+        Interrupted: if ``on_progress`` returned True.
     """
-    cls = trainable(name)
+    learner = trainable(name)
     photos, run, out = path_of(photos, "photos"), path_of(run, "run"), path_of(out, "out")
     paintings = None if paintings is None else path_of(paintings, "paintings")
     recipe = None if recipe is None else path_of(recipe, "recipe")
@@ -163,61 +167,62 @@ def train(
         options["styles"] = paths_of(options["styles"], "styles")
     log = log if is_main() else lambda line: None
     stages = read_recipe(recipe, name, changes)
-    twice = {"training.steps"} if steps is not None else set()
-    twice |= {f"options.{key}" for key in options}
-    twice &= set(changes or {})
-    if twice:
-        flags = ", ".join(_flag(key.split(".")[1]) for key in sorted(twice))
-        raise InputError(f"{', '.join(sorted(twice))}: given by {flags} and --set; leave one out")
+    conflicts = {"training.steps"} if steps is not None else set()
+    conflicts |= {f"options.{key}" for key in options}
+    conflicts &= set(changes or {})
+    if conflicts:
+        keys = sorted(conflicts)
+        flags = ", ".join(_flag(key.split(".")[1]) for key in keys)
+        raise InputError(f"{', '.join(keys)}: given by {flags} and --set; leave one out")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of a model ends in .safetensors")
-    if paintings is None and not cls.photographs_alone:
+    if paintings is None and not learner.photographs_alone:
         raise InputError(f"method {name} learns from paintings too: name a folder, --paintings DIR")
-    if paintings is not None and "styles" in inspect.signature(cls.untrained).parameters:
+    if paintings is not None and "styles" in inspect.signature(learner.untrained).parameters:
         raise InputError(f"method {name} learns the paintings of --style: leave out --paintings")
     if steps is not None:
         if len(stages) > 1:
             raise InputError(
-                f"{recipe}: has {len(stages)} stages; set the steps of each in it, or "
-                "those of all by --set training.steps=N"
+                f"{recipe}: has {len(stages)} stages; set the steps of each in it, or those of "
+                "all with --set training.steps=N"
             )
         stages = [replace(stages[0], training=replace(stages[0].training, steps=steps))]
-    stages = _with_options(stages, cls, name, options)
-    stages = _with_vgg(stages, cls, vgg, convention)
+    stages = _with_options(stages, learner, name, options)
+    stages = _with_vgg(stages, learner, vgg, convention)
     folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
     _check_places(folders, run, out, stages, [photos, paintings, recipe])
     choose_device((hardware or Hardware()).device)  # before the pictures are read
     for folder in folders:
         check_run(folder, resume)
-    method, learnt, figures = None, None, []
+    method, weights, figures = None, None, []
     pictures: tuple[object, PictureSet, PictureSet | None] | None = None
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True), 1):
         torch.manual_seed(stage.training.seed)
-        method = cls.untrained(**stage.options)
+        method = learner.untrained(**stage.options)
         training = stage.training
-        if learnt is not None:
-            method.network.load_state_dict(learnt)
+        if weights is not None:
+            method.network.load_state_dict(weights)
             training = replace(training, start=0)
         if pictures is None or pictures[0] != _decoding(stage.data):
             pictures = (_decoding(stage.data), *_read(photos, paintings, stage.data, run, log))
         sets = pictures[1:]
         if len(stages) > 1:
             log(f"stage {number} of {len(stages)}")
-        plain = {key: _plain(value) for key, value in stage.options.items()}
+        stage_options = {key: _recorded(value) for key, value in stage.options.items()}
         result = fit(
             method,
             Pairs(*sets, stage.data, stage.training.seed),
             training,
             folder,
-            settings={"method": name, "options": plain},
+            settings={"method": name, "options": stage_options},
             resume=resume,
             hardware=hardware,
             on_progress=on_progress,
             log=log,
         )
-        recorded = {"options": plain, "data": asdict(stage.data), **asdict(training)}
-        figures.append({**result, "recipe": recorded})
-        learnt = method.network.state_dict()
+        tables = {"options": stage_options, "data": asdict(stage.data), **asdict(training)}
+        figures.append({**result, "recipe": tables})
+        weights = method.network.state_dict()
         log(
             f"{folder}: {stage.training.steps} steps, {_losses(result)}, "
             f"{result['waiting']:.1%} of the time waiting for data"
@@ -231,11 +236,11 @@ def train(
         command += f" --steps {steps}" if steps else ""
         command += f" --vgg {vgg.name}" if vgg else ""
         command += f" --convention {convention}" if convention else ""
-        command += typed(_without_folders(changes or {}, cls))
+        command += typed(_without_folders(changes or {}, learner))
         for key, value in options.items():
             values = value if isinstance(value, list) else [value]
-            command += "".join(f" {_flag(key)} {getattr(v, 'name', v)}" for v in values)
-        counts = [len(s.train) for s in pictures[1:] if s is not None]
+            command += "".join(f" {_flag(key)} {getattr(item, 'name', item)}" for item in values)
+        counts = [len(pool.train) for pool in pictures[1:] if pool is not None]
         header = {"command": command, "pictures": counts, **figures[-1]}
         if len(figures) > 1:
             header["stages"] = figures
@@ -243,23 +248,23 @@ def train(
         log(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")
 
 
-# What _read() takes of a DataConfig; where it is the same, so are the pictures.
+# The settings of a DataConfig that _read() uses: stages in which they are equal share pictures.
 _decoding = attrgetter("short_side", "validation", "test", "minimum", "memory")
 
 
 def _check_places(
-    folders: list[Path], run: Path, out: Path, stages: list[Stage], given: list[Path | None]
+    folders: list[Path], run: Path, out: Path, stages: list[Stage], inputs: list[Path | None]
 ) -> None:
-    """Raise InputError if what is written would overwrite what is read, the run's own files too."""
-    for place in (out, *(folder / NETWORK for folder in folders)):
-        check_name(place)
-    *pictures, recipe = given
+    """Raise InputError if an output would overwrite an input or a file of the run."""
+    for path in (out, *(folder / NETWORK for folder in folders)):
+        check_name(path)
+    *pictures, recipe = inputs
     check_run_apart(run, [folder for folder in pictures if folder is not None])
     files = [recipe]
     for stage in stages:
         for value in stage.options.values():
-            each = value if isinstance(value, (list, tuple)) else [value]
-            files += [path for path in each if isinstance(path, Path)]
+            values = value if isinstance(value, (list, tuple)) else [value]
+            files += [path for path in values if isinstance(path, Path)]
     for folder in folders:
         if any(same_file(out, folder / name) for name in (NETWORK, CHECKPOINT)):
             raise InputError(f"{out}: is a file of the run itself; choose another -o")
@@ -275,28 +280,28 @@ def _read(
     run: Path,
     log: Callable[[str], None],
 ) -> tuple[PictureSet, PictureSet | None]:
-    """Photographs and paintings, counted in a line each."""
+    """Read photographs and paintings, and log their counts."""
 
-    def one(kind: str, folder: Path, minimum: int) -> PictureSet:
-        shares = {"held_out": config.validation, "test": config.test, "memory": config.memory}
-        found = PictureSet(
-            [folder], config.short_side, warn=log, minimum=minimum, leave_out=run, **shares
+    def read_folder(kind: str, folder: Path, minimum: int) -> PictureSet:
+        limits = {"held_out": config.validation, "test": config.test, "memory": config.memory}
+        pictures = PictureSet(
+            [folder], config.short_side, warn=log, minimum=minimum, leave_out=run, **limits
         )
         log(
-            f"{len(found.train)} {kind} to learn from, {len(found.validation)} for validation, "
-            f"{len(found.test)} for test, {found.skipped} skipped"
+            f"{len(pictures.train)} {kind} for training, {len(pictures.validation)} for "
+            f"validation, {len(pictures.test)} for test, {pictures.skipped} skipped"
         )
-        return found
+        return pictures
 
-    contents = one("photographs", photos, config.minimum)
-    return contents, None if paintings is None else one("paintings", paintings, 1)
+    contents = read_folder("photographs", photos, config.minimum)
+    return contents, None if paintings is None else read_folder("paintings", paintings, 1)
 
 
 def _with_options(
-    stages: list[Stage], cls: Any, name: str, options: Mapping[str, Any]
+    stages: list[Stage], learner: Any, name: str, options: Mapping[str, Any]
 ) -> list[Stage]:
-    """The stages with ``options`` of the method in the place of theirs."""
-    unknown = [key for key in options if key not in inspect.signature(cls.untrained).parameters]
+    """The stages with their options overridden by ``options``."""
+    unknown = [key for key in options if key not in inspect.signature(learner.untrained).parameters]
     if unknown:
         flags = ", ".join(map(_flag, unknown))
         raise InputError(f"method {name} has no option {flags}: leave it out")
@@ -304,67 +309,71 @@ def _with_options(
 
 
 def _flag(option: str) -> str:
-    """As it is typed."""
+    """The command-line flag of an option."""
     return {"styles": "--style"}.get(option, f"--{option.replace('_', '-')}")
 
 
 def _paths(value: Any) -> Any:
-    """A file's path, or those of several."""
+    """A string or a list of strings as paths."""
     if isinstance(value, (list, tuple)):
-        return [Path(each) for each in value]
+        return [Path(item) for item in value]
     return None if value is None else Path(value)
 
 
-def _plain(value: Any) -> Any:
-    """An option as it is recorded: a file by its name, paintings to learn with a digest too.
+def _recorded(value: Any) -> Any:
+    """An option as it is recorded: files by name, and files in lists by name and digest.
 
-    A run that goes on must see what it has seen, not another painting of the same name.
+    The digest prevents a run from resuming with another painting of the same name.
     """
     if isinstance(value, (list, tuple)):
-        return [_known(each) if isinstance(each, Path) else _plain(each) for each in value]
+        return [_digest(item) if isinstance(item, Path) else _recorded(item) for item in value]
     return value.name if isinstance(value, Path) else value
 
 
-def _known(path: Path) -> str:
+def _digest(path: Path) -> str:
     return f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def _with_vgg(
-    stages: list[Stage], cls: Any, vgg: Path | None, convention: str | None
+    stages: list[Stage], learner: Any, vgg: Path | None, convention: str | None
 ) -> list[Stage]:
-    """The stages with the weights given for each of their networks that is not bundled."""
+    """The stages with ``vgg`` as the weights of each network that is not bundled."""
     if vgg is None and convention is None:
         return stages
-    parameters = inspect.signature(cls.untrained).parameters
-    places = {k: v for k, v in WEIGHTS.items() if k in parameters and v in parameters}
+    parameters = inspect.signature(learner.untrained).parameters
+    file_options = {
+        network: file
+        for network, file in WEIGHTS.items()
+        if network in parameters and file in parameters
+    }
 
-    def given(stage: Stage) -> dict[str, Any]:
-        networks = {k: stage.options.get(k, parameters[k].default) for k in places}
-        files = [places[k] for k, network in networks.items() if network not in (None, *BUNDLED)]
-        options = {**dict.fromkeys(files, vgg), "loss_convention": convention} if files else {}
+    def weights_of(stage: Stage) -> dict[str, Any]:
+        networks = {key: stage.options.get(key, parameters[key].default) for key in file_options}
+        keys = [file_options[key] for key, name in networks.items() if name not in (None, *BUNDLED)]
+        options = {**dict.fromkeys(keys, vgg), "loss_convention": convention} if keys else {}
         return {key: value for key, value in options.items() if value is not None}
 
-    if not any(map(given, stages)):
+    if not any(map(weights_of, stages)):
         raise InputError(
             "--vgg and --convention are for an encoder or a loss network that is VGG: set "
             'encoder = "vgg19" or loss_network = "vgg19" under [options] in the recipe'
         )
-    return [replace(stage, options={**stage.options, **given(stage)}) for stage in stages]
+    return [replace(stage, options={**stage.options, **weights_of(stage)}) for stage in stages]
 
 
-def _without_folders(changes: Mapping[str, Any], cls: Any) -> dict[str, Any]:
-    """Changes with files by their names alone, as all that is recorded."""
-    parameters = inspect.signature(cls.untrained).parameters
+def _without_folders(changes: Mapping[str, Any], learner: Any) -> dict[str, Any]:
+    """``changes`` with files reduced to their names, as in all records."""
+    parameters = inspect.signature(learner.untrained).parameters
 
-    def named(key: str, value: Any) -> Any:
+    def without_folder(key: str, value: Any) -> Any:
         table, _, option = key.partition(".")
         if table != "options" or "Path" not in _annotation(parameters[option.split(".")[0]]):
             return value
         if isinstance(value, (list, tuple)):
-            return [Path(each).name for each in value]
+            return [Path(item).name for item in value]
         return value if value is None else Path(value)
 
-    return {key: named(key, value) for key, value in changes.items()}
+    return {key: without_folder(key, value) for key, value in changes.items()}
 
 
 def _types(config: Any) -> dict[str, str]:
@@ -372,8 +381,8 @@ def _types(config: Any) -> dict[str, str]:
 
 
 def _annotation(parameter: inspect.Parameter) -> str:
-    kind = parameter.annotation
-    return kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    annotation = parameter.annotation
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _losses(figures: Mapping[str, Any]) -> str:

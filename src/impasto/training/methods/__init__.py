@@ -1,4 +1,4 @@
-"""The learning half of the methods: what can be trained, by name."""
+"""The training side of the methods: those that can be trained, by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Learner:
     """A method that can be trained.
 
     Attributes:
-        module: in this package, imported when it is wanted.
+        module: its module in this package, imported on first use.
         photographs_alone: training needs no folder of paintings.
     """
 

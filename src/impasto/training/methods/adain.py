@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.adain`."""
+"""Training of :mod:`impasto.methods.adain`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def untrained(
     loss_convention: str | None = None,
     recolored: float = 0.0,
 ) -> AdaINTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
         encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
@@ -52,7 +52,7 @@ def untrained(
             see :func:`impasto.backbones.load_vgg`.
 
     Raises:
-        InputError: for options that do not exist or do not go together.
+        InputError: for options that are unknown or cannot be combined.
     """
     config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
     model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
@@ -64,13 +64,13 @@ def untrained(
 
 
 class AdaINTraining(ModelTraining):
-    """The method as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+    """Training of the method, see :class:`impasto.training.methods.base.Trainable`.
 
     Args:
-        model: with a decoder to train.
+        model: the model whose decoder is trained.
         perceptual: the loss.
-        recolored: share (0..1) of the paintings that are seen in other colours while training, see
-            :func:`impasto.color.recolored`: a small set knows few palettes.
+        recolored: share (0..1) of the training paintings that are recoloured, see
+            :func:`impasto.color.recolored`: a small set has few palettes.
 
     Raises:
         InputError: for a share out of range.
@@ -85,7 +85,7 @@ class AdaINTraining(ModelTraining):
         self.perceptual, self.recolored = perceptual, recolored
 
     def start(self, crops: Tensor) -> None:
-        """Fit the decoder so that it inverts the encoder, see :func:`fit_decoder`."""
+        """Fit the decoder to invert the encoder, see :func:`fit_decoder`."""
         fit_decoder(self.network, self.model.encoder, self.model.inputs, crops)
 
     def to(self, device: torch.device) -> None:
@@ -97,16 +97,16 @@ class AdaINTraining(ModelTraining):
         """``content`` and ``style``, weighted."""
         if self.network.training and self.recolored:
             styles = in_other_colors(styles, self.recolored)
-        return self.perceptual(self._painted(contents, styles), contents, styles)
+        return self.perceptual(self._stylized(contents, styles), contents, styles)
 
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
-        return self._painted(contents, styles).clamp(0, 1)
+        return self._stylized(contents, styles).clamp(0, 1)
 
-    def _painted(self, contents: Tensor, styles: Tensor) -> Tensor:
+    def _stylized(self, contents: Tensor, styles: Tensor) -> Tensor:
         with torch.no_grad():
             style = self.model.measure(styles)
             feedback = self.model.config.feedback
-            asked = self.model.beyond(style, contents, style) if feedback else style
-        return self.model(contents, asked)
+            target = self.model.beyond(style, contents, style) if feedback else style
+        return self.model(contents, target)

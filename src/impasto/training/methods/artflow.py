@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.artflow`."""
+"""Training of :mod:`impasto.methods.artflow`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def untrained(
     loss_convention: str | None = None,
     recolored: float = 0.0,
 ) -> FlowTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
         operator, blocks, steps, hidden, affine, expansion: see :class:`ArtFlowConfig`.
@@ -40,7 +40,7 @@ def untrained(
             :func:`impasto.backbones.load_backbone`.
 
     Raises:
-        InputError: for options that do not exist or do not go together.
+        InputError: for options that are unknown or cannot be combined.
     """
     model = ArtFlowModel(ArtFlowConfig(operator, blocks, steps, hidden, affine, expansion))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)

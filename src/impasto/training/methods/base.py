@@ -1,4 +1,4 @@
-"""What training needs of a method, and what the methods that learn share."""
+"""The interface between training and methods, and what the trainable methods share."""
 
 from __future__ import annotations
 
@@ -12,65 +12,66 @@ from torch import Tensor, nn
 from ...methods.model import Model
 from ...statistics import Moments
 
-__all__ = ["RANGE_WEIGHT", "ModelTraining", "Trainable", "aim", "draw_strength"]
+__all__ = ["RANGE_WEIGHT", "ModelTraining", "Trainable", "draw_strength", "mixed_moments"]
 
-RANGE_WEIGHT = 1e3  # only to bring pixels back: what lies outside is not seen
+RANGE_WEIGHT = 1e3  # brings back pixels out of range, where the clipped losses have no gradient
 
 
 class Trainable(Protocol):
-    """What training needs of a method whose network is learnt.
+    """The interface of a method with a trainable network.
 
     Attributes:
-        network: what is learnt, and nothing else: its state is what a checkpoint keeps.
+        network: the trained network, without frozen ones: checkpoints hold its state.
 
-    A method that learns from photographs alone may say by ``columns`` how many results of each a
-    sample sheet shows; :meth:`render` is then given each so many times.
+    A method that trains on photographs alone can define an attribute ``columns``, the number of
+    results per photograph in a sample sheet; :meth:`render` then gets each photograph that many
+    times.
     """
 
     network: nn.Module
 
     def start(self, crops: Tensor) -> None:
-        """Set the network to a start in closed form, before the first step.
+        """Initialise the network in closed form, before the first step.
 
         Args:
-            crops: some hundred photographs and paintings, ``(n, 3, H, W)`` in 0..1.
+            crops: photographs and paintings, ``(n, 3, H, W)`` in 0..1; a few hundred suffice.
         """
         ...
 
     def to(self, device: torch.device) -> None:
-        """Move everything that :meth:`loss` uses, frozen networks too."""
+        """Move everything that :meth:`loss` uses to ``device``, including frozen networks."""
         ...
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss, weighted, by name; what is minimised is their sum.
+        """The weighted terms of the loss by name; their sum is minimised.
 
         Args:
-            contents, styles: batches ``(B, 3, H, W)`` in 0..1, each content with its style. A
-                method that learns from photographs alone ignores the styles.
+            contents, styles: batches ``(B, 3, H, W)`` in 0..1, a style for each content. A method
+                that trains on photographs alone ignores the styles.
         """
         ...
 
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:
-        """The pictures ``(B, 3, H, W)`` in 0..1 that the network makes now, for sample sheets."""
+        """Results ``(B, 3, H, W)`` in 0..1 of the current network, for sample sheets."""
         ...
 
     def save(self, path: Path, figures: Mapping[str, object]) -> None:
-        """Write the model, float16 safetensors, with its configuration and ``figures``."""
+        """Write the model as float16 safetensors, with its configuration and ``figures``."""
         ...
 
 
 class ModelTraining:
-    """The training of a model's network: what all :class:`Trainable` of ours share.
+    """The base class of all :class:`Trainable` in this package: trains a model's network.
 
     Args:
-        model: with a network to train.
+        model: the model whose network is trained.
     """
 
     def __init__(self, model: Model) -> None:
         self.model, self.network = model, model.network
 
     def start(self, crops: Tensor) -> None:
-        """There is none in closed form."""
+        """Do nothing: by default there is no closed-form initialisation."""
 
     def save(self, path: Path, figures: Mapping[str, object]) -> None:
         """See :meth:`impasto.methods.model.Model.save`."""
@@ -78,13 +79,14 @@ class ModelTraining:
 
 
 def draw_strength(count: int, full: float, device: torch.device) -> Tensor:
-    """A strength for each picture, ``(count,)``: 1 for a share ``full``, else anything in 0..1."""
-    drawn = torch.rand(2, count, device=device)
-    return torch.where(drawn[0] < full, 1.0, drawn[1])
+    """Random strengths ``(count,)``: 1 for a share ``full``, otherwise uniform in 0..1."""
+    choice, partial = torch.rand(2, count, device=device)
+    return torch.where(choice < full, 1.0, partial)
 
 
-def aim(own: Moments, style: Moments, strength: Tensor) -> Moments:
-    """The photographs' moments and their styles', mixed by each picture's strength ``(B,)``."""
-    by = strength[:, None]
-    mean, gram = own.mean.lerp(style.mean, by), own.gram.lerp(style.gram, by[..., None])
+def mixed_moments(content: Moments, style: Moments, strength: Tensor) -> Moments:
+    """The moments of contents and styles, interpolated by each picture's strength ``(B,)``."""
+    weight = strength[:, None]
+    mean = content.mean.lerp(style.mean, weight)
+    gram = content.gram.lerp(style.gram, weight[..., None])
     return Moments(torch.ones_like(strength), mean, gram)

@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.ghiasi`."""
+"""Training of :mod:`impasto.methods.ghiasi`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ...methods.ghiasi import GhiasiConfig, GhiasiModel, Kind, style_code
 from ...methods.model import tuples
 from ...networks.painter import Predicted
 from ...statistics import Moments
-from .base import RANGE_WEIGHT, ModelTraining, aim, draw_strength
+from .base import RANGE_WEIGHT, ModelTraining, draw_strength, mixed_moments
 
 __all__ = ["GhiasiTraining", "untrained"]
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 CONTENT_LAYER = "relu3_1"
 STROKE_LAYERS = ("relu3_1", "relu4_1")
-NEAR = 0.02  # a photograph as near to the painting as this does not count in full
-DIRECTIONS = 12  # of the colour space, in which palettes are compared
+NEAR = 0.02  # lower limit of a photograph's distance to the painting, as a divisor
+DIRECTIONS = 12  # random directions of the colour space in the palette loss
 
 
 def untrained(
@@ -58,59 +58,60 @@ def untrained(
     loss_weights: Path | None = None,
     loss_convention: str | None = None,
 ) -> GhiasiTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
         kind, widths, blocks, rows: see :class:`GhiasiConfig`.
-        init: a model to go on from; of the same kind.
+        init: a model of the same configuration to start from.
         content_weight, style_weight, stroke_weight, color_weight, palette_weight, tv_weight,
             scales, full, recolored, again: see :class:`GhiasiTraining`.
         loss_network, loss_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.
 
     Raises:
-        InputError: for options that do not exist or do not go together.
+        InputError: for options that are unknown or cannot be combined.
     """
     config = GhiasiConfig(kind, None if widths is None else tuples(widths), blocks, rows)
     model = GhiasiModel(config, load_backbone(config.encoder))
     if init is not None:
-        before = GhiasiModel.load(init)
-        if before.config != config:
-            raise InputError(f"{init}: holds another network ({before.config}); name another")
-        model = before
+        initial = GhiasiModel.load(init)
+        if initial.config != config:
+            raise InputError(f"{init}: holds another network ({initial.config}); name another")
+        model = initial
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
     return GhiasiTraining(
         *(model, judge, content_weight, style_weight, stroke_weight, color_weight),
         *(palette_weight, tv_weight, scales, full, recolored, again),
-        begun=init is not None,
+        pretrained=init is not None,
     )
 
 
 class GhiasiTraining(ModelTraining):
-    """The method as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+    """Training of the method, see :class:`impasto.training.methods.base.Trainable`.
 
-    A picture's strength is 1, or anything between 0 and 1: rows and what is aimed at are mixed
-    accordingly, and at 0 the photograph itself is what is wanted.
+    A picture's strength is 1, or random in 0..1. It mixes the rows and the target moments of
+    photograph and painting; at 0, the target is the photograph itself.
 
     Args:
-        model: with a network to train.
+        model: the model whose network is trained.
         judge: the loss network.
-        content_weight: of the content term, at relu3_1.
-        style_weight: of the Gram term, the mean over relu1_1..relu4_1 and over ``scales``, each
-            relative to the mean of the painting's and the photograph's own.
-        stroke_weight: of the relaxed earth mover's distance of relu3_1 and relu4_1 at half the
-            size, as a share of the photograph's own distance: bolder strokes, less hatching.
-        color_weight: of the covariances of colours.
-        palette_weight: of their whole distribution, see :func:`impasto.losses.palette_loss`.
-        tv_weight: of total variation.
-        scales: at which the style is compared: the picture, it halved, and so on.
+        content_weight: weight of the content term, at relu3_1.
+        style_weight: weight of the Gram term, the mean over relu1_1..relu4_1 and over ``scales``,
+            each relative to the mean of the painting's and the photograph's Gram matrices.
+        stroke_weight: weight of the relaxed earth mover's distance of relu3_1 and relu4_1 at half
+            the size, relative to the photograph's distance: bolder strokes, less hatching.
+        color_weight: weight of the covariances of colours.
+        palette_weight: weight of the distribution of colours, see
+            :func:`impasto.losses.palette_loss`.
+        tv_weight: weight of total variation.
+        scales: number of scales at which the style is compared: full size, half, and so on.
         full: share of the pictures with strength 1.
-        recolored: share of photographs and of paintings that are seen in other colours, see
+        recolored: share of photographs and of paintings that are recoloured, see
             :func:`impasto.color.recolored`.
-        again: share of the pictures that are a second pass: what the network has made of the
-            photograph at half the size, enlarged, is painted once more, as large pictures are (see
+        again: share of the pictures that train a second pass: the network's result at half the
+            size, enlarged, is its input, as in rendering of large pictures (see
             :class:`impasto.methods.feedforward.OnePass`).
-        begun: the network has learnt before, and knows how codes are spread.
+        pretrained: the network was trained before, so its code statistics are set.
 
     Raises:
         InputError: for a layer that does not exist, or a number out of range.
@@ -133,7 +134,7 @@ class GhiasiTraining(ModelTraining):
         full: float,
         recolored: float,
         again: float,
-        begun: bool = False,
+        pretrained: bool = False,
     ) -> None:
         for name, share in (("full", full), ("recolored", recolored), ("again", again)):
             check_share(name, share)
@@ -146,15 +147,15 @@ class GhiasiTraining(ModelTraining):
         self.stroke_weight, self.color_weight = stroke_weight, color_weight
         self.palette_weight, self.tv_weight = palette_weight, tv_weight
         self.scales, self.full, self.recolored, self.again = scales, full, recolored, again
-        self.begun = begun
+        self.pretrained = pretrained
 
     @torch.no_grad()
     def start(self, crops: Tensor) -> None:
-        """Measure how codes are spread, over photographs and paintings."""
-        if self.begun:
+        """Measure mean and deviation of the style codes of photographs and paintings."""
+        if self.pretrained:
             return
-        each = [self.model.measure(part) for part in torch.split(crops, 16)]
-        codes = [style_code(moments) for moments in each]
+        moments = (self.model.measure(part) for part in torch.split(crops, 16))
+        codes = [style_code(part) for part in moments]
         self.network.predictor.standardise(torch.cat(codes))
 
     def to(self, device: torch.device) -> None:
@@ -163,16 +164,16 @@ class GhiasiTraining(ModelTraining):
             arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """Its terms by name, weighted.
+        """The weighted terms by name.
 
         Raises:
-            InputError: for crops that are too small for so many scales.
+            InputError: for crops that are too small for the number of scales.
         """
-        least = 2 ** (self.scales + 2)  # relu4_1 is at an eighth of the size
-        if min(contents.shape[-2:]) < least:
+        minimum = 2 ** (self.scales + 2)  # relu4_1 is at an eighth of the size
+        if min(contents.shape[-2:]) < minimum:
             raise InputError(
                 f"crops of {min(contents.shape[-2:])} px are too small for {self.scales} scales: "
-                f"they need {least} or more"
+                f"they need {minimum} or more"
             )
         if self.network.training and self.recolored:
             contents = in_other_colors(contents, self.recolored)
@@ -181,12 +182,12 @@ class GhiasiTraining(ModelTraining):
         return self.loss_at(contents, styles, strength)
 
     def loss_at(self, contents: Tensor, styles: Tensor, strength: Tensor) -> dict[str, Tensor]:
-        """As :meth:`loss`, with each picture's strength, ``(B,)``."""
+        """As :meth:`loss`, with a given strength of each picture, ``(B,)``."""
         with torch.no_grad():
-            codes = [self.model.measure(x) for x in (contents, styles)]
-        rows, painted = map(self.model.rows, codes)
-        mix = rows.lerp(painted, strength[:, None])
-        contents = self._passed(contents, mix)
+            moments = [self.model.measure(pictures) for pictures in (contents, styles)]
+        content_rows, style_rows = map(self.model.rows, moments)
+        mix = content_rows.lerp(style_rows, strength[:, None])
+        contents = self._first_pass(contents, mix)
         return self.terms(self.model(contents, mix), contents, styles, strength)
 
     def terms(
@@ -195,37 +196,47 @@ class GhiasiTraining(ModelTraining):
         contents: Tensor,
         styles: Tensor,
         strength: Tensor,
-        judged: Sequence[Mapping[str, Tensor]] | None = None,
+        style_features: Sequence[Mapping[str, Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """The terms of results ``out``, not clipped, that were made of ``contents``.
+        """The terms of the loss of unclipped results ``out`` for ``contents``.
 
         Args:
             out, contents: ``(B, 3, H, W)``.
             styles: ``(B or 1, 3, h, w)``.
             strength: ``(B,)``.
-            judged: :meth:`judge_all` of ``styles``, if it is known.
+            style_features: :meth:`features` of ``styles``, if already computed.
         """
-        clipped = out.clamp(0, 1)  # as the result will be
+        clipped = out.clamp(0, 1)  # like the final result
         with torch.no_grad():
-            owned = self.judge_all(contents)
-            wanted = self.judge_all(styles) if judged is None else judged
+            content_features = self.features(contents)
+            if style_features is None:
+                style_features = self.features(styles)
 
         style, strokes, content = [], [], clipped.new_zeros(())
-        each = zip(self.judge_all(clipped), owned, wanted, strict=True)
-        for scale, (seen, before, after) in enumerate(each):
+        by_scale = zip(self.features(clipped), content_features, style_features, strict=True)
+        for scale, (result_taps, content_taps, style_taps) in enumerate(by_scale):
             for tap in STYLE_LAYERS:
-                here, there = Moments.of(before[tap]), Moments.of(after[tap])
-                target = aim(here, there, strength)
-                style.append(gram_loss(Moments.of(seen[tap]), target, here).mean())
+                content_moments = Moments.of(content_taps[tap])
+                target = mixed_moments(content_moments, Moments.of(style_taps[tap]), strength)
+                result = Moments.of(result_taps[tap])
+                style.append(gram_loss(result, target, content_moments).mean())
             if scale == 0:
-                content = content_loss(seen[CONTENT_LAYER], before[CONTENT_LAYER])
+                content = content_loss(result_taps[CONTENT_LAYER], content_taps[CONTENT_LAYER])
             if scale == min(1, self.scales - 1):
-                strokes = [_strokes(seen[t], before[t], after[t], strength) for t in STROKE_LAYERS]
+                strokes = [
+                    _stroke_loss(result_taps[tap], content_taps[tap], style_taps[tap], strength)
+                    for tap in STROKE_LAYERS
+                ]
         directions = F.normalize(torch.randn(3, DIRECTIONS, device=out.device), dim=0)
-        ours, theirs, own = (F.avg_pool2d(x, 4) for x in (clipped, styles, contents))
-        theirs = F.interpolate(theirs, ours.shape[-2:])  # as many pixels of the same colours
-        palette = palette_loss(ours, theirs, own, strength, directions).mean()
-        target = aim(Moments.of(contents), Moments.of(styles), strength)
+        result_colors, style_colors, content_colors = (
+            F.avg_pool2d(pictures, 4) for pictures in (clipped, styles, contents)
+        )
+        # Nearest-neighbour sampling equalises the counts of pixels and keeps their colours.
+        style_colors = F.interpolate(style_colors, result_colors.shape[-2:])
+        palette = palette_loss(
+            result_colors, style_colors, content_colors, strength, directions
+        ).mean()
+        target = mixed_moments(Moments.of(contents), Moments.of(styles), strength)
         color = covariance_loss(Moments.of(clipped), target).mean()
         return {
             "content": self.content_weight * content,
@@ -243,24 +254,25 @@ class GhiasiTraining(ModelTraining):
         return self.model(contents, self.model.rows(self.model.measure(styles))).clamp(0, 1)
 
     @torch.no_grad()
-    def _passed(self, contents: Tensor, mix: Tensor) -> Tensor:
-        """``contents``, some of them after a first pass at half the size, enlarged."""
+    def _first_pass(self, contents: Tensor, mix: Tensor) -> Tensor:
+        """``contents``, some of them replaced by a first pass at half the size, enlarged."""
         if not self.again:
             return contents
-        # As many at most as the device may draw: nobody waits to be told how many it has drawn.
+        # The maximum count is computed on the host; a mask on the device avoids a synchronisation.
         count = math.ceil(self.again * len(contents))
-        drawn = torch.rand(2, len(contents), device=contents.device)
-        chosen = drawn[0].argsort()[:count]
-        kept = drawn[1, :count] < self.again * len(contents) / count
-        first = self.model(F.avg_pool2d(contents[chosen], 2), mix[chosen]).clamp(0, 1)
-        torch.clear_autocast_cache()  # else the next pass has no gradients (pytorch#158232)
-        large = F.interpolate(first, contents.shape[-2:], mode="bicubic").clamp(0, 1)
-        out = contents.clone()
-        out[chosen] = torch.where(kept[:, None, None, None], large.to(out), out[chosen])
-        return out
+        order, chance = torch.rand(2, len(contents), device=contents.device)
+        chosen = order.argsort()[:count]
+        replaced = chance[:count] < self.again * len(contents) / count
+        results = self.model(F.avg_pool2d(contents[chosen], 2), mix[chosen]).clamp(0, 1)
+        torch.clear_autocast_cache()  # otherwise the next pass has no gradients (pytorch#158232)
+        enlarged = F.interpolate(results, contents.shape[-2:], mode="bicubic").clamp(0, 1)
+        inputs = contents.clone()
+        mask = replaced[:, None, None, None]
+        inputs[chosen] = torch.where(mask, enlarged.to(inputs), inputs[chosen])
+        return inputs
 
-    def judge_all(self, pictures: Tensor) -> list[dict[str, Tensor]]:
-        """Features of ``pictures`` at all layers that losses look at, for every scale."""
+    def features(self, pictures: Tensor) -> list[dict[str, Tensor]]:
+        """Features of ``pictures`` at all layers of the loss, for every scale."""
         layers = {*STYLE_LAYERS, CONTENT_LAYER, *STROKE_LAYERS}
         by_scale = [self.judge(pictures, layers)]
         for _ in range(1, self.scales):
@@ -269,8 +281,8 @@ class GhiasiTraining(ModelTraining):
         return by_scale
 
 
-def _strokes(seen: Tensor, own: Tensor, theirs: Tensor, strength: Tensor) -> Tensor:
-    """What is left of the photograph's distance to the painting, beyond what strength leaves."""
+def _stroke_loss(result: Tensor, content: Tensor, style: Tensor, strength: Tensor) -> Tensor:
+    """The remaining share of the photograph's distance to the painting, above ``1 - strength``."""
     with torch.no_grad():
-        away = relaxed_emd(own, theirs).clamp_min(NEAR)
-    return F.relu(relaxed_emd(seen, theirs) / away - (1 - strength)).mean()
+        distance = relaxed_emd(content, style).clamp_min(NEAR)
+    return F.relu(relaxed_emd(result, style) / distance - (1 - strength)).mean()

@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.johnson`."""
+"""Training of :mod:`impasto.methods.johnson`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ...methods.model import tuples
 from ...networks.transformer import Kind, Transformer
 from ...statistics import Moments
 from ...styles import reduce
-from .base import RANGE_WEIGHT, ModelTraining, aim, draw_strength
+from .base import RANGE_WEIGHT, ModelTraining, draw_strength, mixed_moments
 
 __all__ = ["JohnsonTraining", "untrained"]
 
-# Style layers and content layer: of VGG-16 those of paper 4, of the others what is nearest.
+# Style layers and content layer: those of paper 4 for VGG-16, similar ones for the others.
 LAYERS = {
     "vgg16": (("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"),
     "vgg19": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
@@ -52,23 +52,23 @@ def untrained(
     loss_weights: Path | None = None,
     loss_convention: str | None = None,
 ) -> JohnsonTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
-        styles: paintings to learn; their names are those of the files, without the ending.
-        style_size: short side in pixels to which they are reduced: larger makes larger
+        styles: paintings to learn; their names are the file names without the suffix.
+        style_size: short side in pixels to which they are reduced: a larger value makes larger
             strokes.
         kind, widths, blocks, expansion, noise: see :class:`JohnsonConfig`.
         content_weight, style_weight, color_weight, tv_weight, full, recolored: see
             :class:`JohnsonTraining`.
-        style_layers, content_layer: None takes those of paper 4 for VGG-16, relu1_1..relu4_1
-            and relu3_1 for others.
+        style_layers, content_layer: None uses those of paper 4 for VGG-16, relu1_1..relu4_1 and
+            relu3_1 for others.
         loss_network, loss_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.
 
     Raises:
-        InputError: for options that do not exist or do not go together, and paintings that
-            cannot be read.
+        InputError: for options that are unknown or cannot be combined, and paintings that cannot
+            be read.
     """
     if not styles:
         raise InputError("name one painting or several to learn: --style PAINTING")
@@ -99,24 +99,24 @@ def untrained(
 
 
 class JohnsonTraining(ModelTraining):
-    """The method as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+    """Training of the method, see :class:`impasto.training.methods.base.Trainable`.
 
-    Every picture of a batch gets a style at random, and a strength: 1, or anything between 0 and 1.
-    The statistics aimed at are mixed accordingly, as :class:`impasto.methods.gatys.Gatys` mixes
-    them; at 0 the photograph itself is what is wanted.
+    Every picture of a batch gets a random style and a strength, which is 1 or random in 0..1. It
+    mixes the target moments of photograph and painting, as in
+    :class:`impasto.methods.gatys.Gatys`; at 0, the target is the photograph itself.
 
     Args:
-        model: with a network to train.
+        model: the model whose network is trained.
         judge: the loss network.
-        paintings: ``(3, H, W)`` each, at the size at which their strokes are wanted.
-        content_weight, style_weight, color_weight, tv_weight: of the terms. The first three are
-            relative to their targets, so that one default serves every painting. Colour is the
-            style loss of the pixels themselves, with covariances, as Gram matrices would let a
-            clear sky become a bare wall of one colour.
+        paintings: ``(3, H, W)`` each, at the size that sets the size of the strokes.
+        content_weight, style_weight, color_weight, tv_weight: weights of the terms. The first three
+            terms are relative to their targets, so that one default suits every painting. The
+            colour term is the style loss of the pixels, with covariances: Gram matrices would turn
+            a clear sky into a flat area of one colour.
         full: share of the pictures with strength 1.
-        recolored: share of the photographs that are seen in other colours, see
-            :func:`impasto.color.recolored`: few of a small set have a deep blue sky.
-        style_layers, content_layer: of ``judge``.
+        recolored: share of the photographs that are recoloured, see
+            :func:`impasto.color.recolored`: a small set has few deep blue skies.
+        style_layers, content_layer: layers of ``judge``.
 
     Raises:
         InputError: for a layer that does not exist, or a share out of range.
@@ -153,47 +153,55 @@ class JohnsonTraining(ModelTraining):
         self.layers = {*style_layers, content_layer}
         self.columns = len(paintings)
         with torch.no_grad():
-            each = [self.judge(painting[None], self.style_layers) for painting in paintings]
-        self.aims = {tap: _stacked([f[tap][0] for f in each]) for tap in self.style_layers}
+            features = [self.judge(painting[None], self.style_layers) for painting in paintings]
+        self.style_moments = {
+            tap: _stacked([layers[tap][0] for layers in features]) for tap in self.style_layers
+        }
         self.colors = _stacked(paintings)
 
     def to(self, device: torch.device) -> None:
         """Move both networks and the paintings' statistics to ``device``."""
         arranged(self.network, device)
         arranged(self.judge, device)
-        self.aims = {tap: aim.to(device) for tap, aim in self.aims.items()}
+        self.style_moments = {
+            tap: moments.to(device) for tap, moments in self.style_moments.items()
+        }
         self.colors = self.colors.to(device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """Its terms by name, weighted; ``styles`` is not used."""
+        """The weighted terms by name; ``styles`` is not used."""
         if self.network.training and self.recolored:
             contents = in_other_colors(contents, self.recolored)
         count = len(contents)
-        styles_known = len(self.model.config.styles)
-        chosen = torch.randint(styles_known, (count,), device=contents.device)
+        style_count = len(self.model.config.styles)
+        chosen = torch.randint(style_count, (count,), device=contents.device)
         return self.loss_at(contents, chosen, draw_strength(count, self.full, contents.device))
 
     def loss_at(self, contents: Tensor, chosen: Tensor, strength: Tensor) -> dict[str, Tensor]:
-        """As :meth:`loss`, with the number of each picture's style and its strength, ``(B,)``."""
+        """As :meth:`loss`, with the index of each picture's style and its strength, ``(B,)``."""
         with torch.no_grad():
-            before = self.judge(contents, self.layers)
+            content_features = self.judge(contents, self.layers)
         out = self.model(contents, self._shares(chosen), strength)
-        clipped = out.clamp(0, 1)  # as the result will be
-        after = self.judge(clipped, self.layers)
+        clipped = out.clamp(0, 1)  # like the final result
+        result_features = self.judge(clipped, self.layers)
 
-        def wanted(own: Tensor, styles: Moments) -> Moments:
-            each = (part[chosen] for part in (styles.weight, styles.first, styles.second))
-            return aim(Moments.of(own), Moments(*each), strength)
+        def target(features: Tensor, styles: Moments) -> Moments:
+            parts = (part[chosen] for part in (styles.weight, styles.first, styles.second))
+            return mixed_moments(Moments.of(features), Moments(*parts), strength)
 
-        terms = [
-            gram_loss(Moments.of(after[tap]), wanted(before[tap], self.aims[tap])).mean()
+        style = [
+            gram_loss(
+                Moments.of(result_features[tap]),
+                target(content_features[tap], self.style_moments[tap]),
+            ).mean()
             for tap in self.style_layers
         ]
-        color = covariance_loss(Moments.of(clipped), wanted(contents, self.colors)).mean()
-        content = content_loss(after[self.content_layer], before[self.content_layer])
+        color = covariance_loss(Moments.of(clipped), target(contents, self.colors)).mean()
+        layer = self.content_layer
+        content = content_loss(result_features[layer], content_features[layer])
         return {
             "content": self.content_weight * content,
-            "style": self.style_weight * torch.stack(terms).mean(),
+            "style": self.style_weight * torch.stack(style).mean(),
             "color": self.color_weight * color,
             "tv": self.tv_weight * total_variation(clipped),
             "range": RANGE_WEIGHT * range_loss(out),
@@ -201,7 +209,7 @@ class JohnsonTraining(ModelTraining):
 
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:
-        """Pictures ``(B, 3, H, W)`` in 0..1, in one learnt style after another."""
+        """Pictures ``(B, 3, H, W)`` in 0..1, cycling through the learnt styles."""
         chosen = torch.arange(len(contents), device=contents.device)
         shares = self._shares(chosen % len(self.model.config.styles))
         return self.model(contents, shares, shares.new_ones(1)).clamp(0, 1)
@@ -212,7 +220,8 @@ class JohnsonTraining(ModelTraining):
 
 
 def _stacked(pictures: Sequence[Tensor]) -> Moments:
-    """Normalised moments of several pictures' features ``(C, H, W)``, one after another."""
-    each = [Moments.of(picture).normalised() for picture in pictures]
-    first, second = ([getattr(m, name) for m in each] for name in ("first", "second"))
-    return Moments(torch.ones(len(each)), torch.stack(first), torch.stack(second))
+    """Normalised moments of several pictures' features ``(C, H, W)``, stacked."""
+    moments = [Moments.of(picture).normalised() for picture in pictures]
+    first = torch.stack([picture.first for picture in moments])
+    second = torch.stack([picture.second for picture in moments])
+    return Moments(torch.ones(len(moments)), first, second)

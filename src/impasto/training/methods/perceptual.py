@@ -1,4 +1,4 @@
-"""The loss that methods of any style learn by: content and style as a loss network sees them.
+"""The loss for methods of arbitrary styles: content and style in the features of a loss network.
 
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
 ICCV 2017; papers 1 to 3.
@@ -22,7 +22,7 @@ from ...statistics import Moments
 __all__ = ["STYLE_LAYERS", "Perceptual", "Target"]
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-NEAR = 0.05  # a style as near as this already does not count in full
+NEAR = 0.05  # lower limit of a photograph's distance to the style, as a divisor
 Target = Literal["adain", "content"]
 
 
@@ -31,19 +31,19 @@ class Perceptual:
 
     Args:
         judge: the loss network.
-        content_layer: of the content term.
-        content_weight, style_weight: of the terms. The style term is the share that is left of the
-            photograph's distance to the style, as results are judged: a distance relative to the
-            style alone is ruled by the few flat crops among the paintings.
-        target: of the content term: ``adain``, the features after AdaIN (papers 2 and 3), or
-            ``content``, the photograph's own, instance-normalised, which leaves the statistics to
-            the style term alone.
-        style_layers: of the style term: mean and deviation of every channel.
-        kept: share of the channels that count in it, see
+        content_layer: layer of the content term.
+        content_weight, style_weight: weights of the terms. The style term is the remaining share of
+            the photograph's distance to the style, as in evaluation. A distance relative to the
+            style alone would be dominated by the few flat crops of paintings.
+        target: target of the content term: ``adain``, the features after AdaIN (papers 2 and 3), or
+            ``content``, the photograph's features, instance-normalised, so that only the style term
+            affects the statistics.
+        style_layers: layers of the style term, which compares mean and deviation of every channel.
+        kept: share of the channels in the style term, see
             :func:`impasto.losses.aligned_channels`.
 
     Raises:
-        InputError: for a target, a layer or a share that does not exist.
+        InputError: for an unknown target or layer, or a share out of range.
     """
 
     def __init__(
@@ -69,40 +69,40 @@ class Perceptual:
         self.target, self.kept = target, kept
 
     def __call__(self, out: Tensor, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """``content`` and ``style``, weighted, of results ``(B, 3, H, W)`` not clipped."""
+        """``content`` and ``style``, weighted, of unclipped results ``(B, 3, H, W)``."""
         layers = {*self.style_layers, self.content_layer}
         with torch.no_grad():
             style_moments = {tap: Moments.of(f) for tap, f in self.judge(styles, layers).items()}
             content_features = self.judge(contents, layers)
         result_features = self.judge(out, layers)
-        wanted, features = content_features[self.content_layer], result_features[self.content_layer]
+        layer = self.content_layer
+        original, result = content_features[layer], result_features[layer]
         if self.target == "adain":
-            content = content_loss(features, adain(wanted, style_moments[self.content_layer]))
+            content = content_loss(result, adain(original, style_moments[layer]))
         else:
-            content = (normalise(features) - normalise(wanted)).square().mean() / 2
+            content = (normalise(result) - normalise(original)).square().mean() / 2
         style = torch.stack(
             [
-                self._left(result_features, content_features, style_moments, tap)
+                self._style_loss(result_features, content_features, style_moments, tap)
                 for tap in self.style_layers
             ]
         )
         return {"content": self.content_weight * content, "style": self.style_weight * style.mean()}
 
-    def _left(
+    def _style_loss(
         self,
         result_features: Mapping[str, Tensor],
         content_features: Mapping[str, Tensor],
         style_moments: Mapping[str, Moments],
         tap: str,
     ) -> Tensor:
-        """What share of the photographs' distance to the styles is left at ``tap``."""
+        """The remaining share of the photographs' distance to the styles at ``tap``."""
         result, content_moments = (
             Moments.of(features[tap]) for features in (result_features, content_features)
         )
         channels = (
             None if self.kept == 1 else aligned_channels(result, style_moments[tap], self.kept)
         )
-        left = moments_loss(result, style_moments[tap], channels)
-        return (
-            left / moments_loss(content_moments, style_moments[tap], channels).clamp_min(NEAR)
-        ).mean()
+        distance = moments_loss(result, style_moments[tap], channels)
+        original = moments_loss(content_moments, style_moments[tap], channels)
+        return (distance / original.clamp_min(NEAR)).mean()

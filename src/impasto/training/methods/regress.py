@@ -1,9 +1,9 @@
-"""Closed-form starts: every layer of a network fitted by least squares, before any training.
+"""Closed-form initialisation: every layer of a network is fitted by least squares before training.
 
-An encoder's convolution over its own features is the linear regression onto the teacher's features
-before the ReLU, for as many of the teacher's channels as there is room for: those that explain the
-others best. A decoder's is the regression onto the encoder's features one step shallower. It takes
-a minute and stands where random weights get to after hours of gradient steps (He et al., "Channel
+A student's convolution is the linear regression from its input features to the teacher's features
+before the ReLU. Its channels are the subset of the teacher's that explains the others best. A
+decoder's convolution is the regression onto the encoder's features one layer shallower. This takes
+a minute and reaches the loss of hours of gradient steps from random weights (He et al., "Channel
 Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, reconstruct layers in this way).
 """
 
@@ -30,38 +30,39 @@ __all__ = [
 
 
 def counterparts(student: VGG, teacher: VGG) -> dict[str, str]:
-    """Student's convolution -> the teacher's that it imitates: first and last of a block agree."""
+    """Student's convolution -> its target in the teacher; first and last of a block correspond."""
     pairs: dict[str, str] = {}
     for block, widths in enumerate(student.widths, 1):
         if block > len(teacher.widths):
             break
-        ours, theirs = len(widths), len(teacher.widths[block - 1])
-        for index in range(min(ours, theirs)):
-            last = index == ours - 1 and ours > 1
-            pairs[f"conv{block}_{index + 1}"] = f"conv{block}_{theirs if last else index + 1}"
+        depth, teacher_depth = len(widths), len(teacher.widths[block - 1])
+        for index in range(min(depth, teacher_depth)):
+            is_last = index == depth - 1 and depth > 1
+            number = teacher_depth if is_last else index + 1
+            pairs[f"conv{block}_{index + 1}"] = f"conv{block}_{number}"
     return pairs
 
 
 def choose_channels(features: Tensor, count: int) -> Tensor:
     """Indices of the ``count`` channels that explain the others best.
 
-    Pivoted Cholesky decomposition of the second moments: each next channel is the one with most
-    left that the chosen ones do not explain linearly.
+    Pivoted Cholesky decomposition of the second moments: each step adds the channel that linearly
+    explains most of the remaining second moments.
 
     Args:
         features: ``(N, C)``, after the ReLU.
         count: at most ``C``.
     """
-    left = (features.T @ features / len(features)).double()
+    residual = (features.T @ features / len(features)).double()
     chosen: list[int] = []
     for _ in range(count):
-        gain = left.square().sum(0) / left.diagonal().clamp_min(1e-9)
+        gain = residual.square().sum(0) / residual.diagonal().clamp_min(1e-9)
         if chosen:
             gain[chosen] = -1
         best = int(gain.argmax())
         chosen.append(best)
-        column = left[:, best].clone()
-        left -= torch.outer(column, column) / column[best].clamp_min(1e-9)
+        column = residual[:, best].clone()
+        residual -= torch.outer(column, column) / column[best].clamp_min(1e-9)
     return torch.tensor(chosen)
 
 
@@ -74,26 +75,26 @@ def fit_layers(
     per_crop: int = 192,
     seed: int = 0,
 ) -> None:
-    """Fit the student's convolutions in place, as deep as there is something to imitate.
+    """Fit the student's convolutions in place, up to the deepest that has a target.
 
     Args:
-        student, teacher: float32 networks; the student's pooling and padding are its own.
-        crops: ``(n, 3, H, W)`` in 0..1 to regress on.
-        targets: further targets, student's convolution -> ``(n, C, h, w)`` before the ReLU, where
-            the teacher has none.
-        per_crop: positions of a crop that enter the regression.
-        seed: of the positions.
+        student, teacher: float32 networks; their pooling and padding may differ.
+        crops: ``(n, 3, H, W)`` in 0..1 for the regression.
+        targets: student's convolution -> ``(n, C, h, w)`` before the ReLU, for convolutions that
+            the teacher lacks.
+        per_crop: positions per crop in the regression.
+        seed: random seed of the positions.
     """
     rng = torch.Generator().manual_seed(seed)
     pairs = counterparts(student, teacher)
-    state, block = student.normalised(crops), 1
+    features, block = student.normalised(crops), 1
     for name, conv in student.convs.items():
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         if int(name[4]) != block:
-            state, block = F.max_pool2d(state, 2), int(name[4])
-        first = name == "conv1_1"
-        padded = F.pad(state, (1, 1, 1, 1), mode="replicate" if first else "constant")
+            features, block = F.max_pool2d(features, 2), int(name[4])
+        mode = "replicate" if name == "conv1_1" else "constant"
+        padded = F.pad(features, (1, 1, 1, 1), mode=mode)
         target: Tensor | None = None
         if name in pairs:
             chunks = [teacher(chunk, [pairs[name]])[pairs[name]] for chunk in torch.split(crops, 8)]
@@ -101,16 +102,16 @@ def fit_layers(
         elif targets is not None:
             target = targets.get(name)
         if target is not None:
-            rows, answers = _sample(padded, target, per_crop, rng)
-            kept = choose_channels(answers.clamp_min(0), conv.out_channels)
-            weight, bias = ridge(rows, answers[:, kept])
-            # The chosen channels are the strong ones: bring the dot products of features, divided
-            # by the number of channels, back to the teacher's.
-            ours = (rows @ weight.T + bias).clamp_min(0).square().mean()
-            gain = (answers.clamp_min(0).square().mean() / ours.clamp_min(1e-9)).sqrt()
+            rows, target_rows = _sample(padded, target, per_crop, rng)
+            channels = choose_channels(target_rows.clamp_min(0), conv.out_channels)
+            weight, bias = ridge(rows, target_rows[:, channels])
+            # The chosen channels are strong ones: rescale their mean square, and with it the dot
+            # products of features per channel, to the teacher's.
+            energy = (rows @ weight.T + bias).clamp_min(0).square().mean()
+            gain = (target_rows.clamp_min(0).square().mean() / energy.clamp_min(1e-9)).sqrt()
             conv.weight.copy_((gain * weight).reshape(conv.weight.shape))
             conv.bias.copy_(gain * bias)
-        state = _convolved(padded, conv)
+        features = _convolved(padded, conv)
 
 
 @torch.no_grad()
@@ -122,11 +123,12 @@ def fit_bottlenecks(
     per_crop: int = 160,
     seed: int = 0,
 ) -> None:
-    """As :func:`fit_layers`, for a student with bottlenecks that has the teacher's own layers.
+    """As :func:`fit_layers`, for a student with the teacher's layers as bottlenecks.
 
-    Of each layer's input, the 1x1 convolution keeps the directions that its regression makes most
-    of; the regression on these, cut to its rank by the principal components of what it predicts
-    (Zhang et al., "Accelerating Very Deep Convolutional Networks", TPAMI 2016), gives the others.
+    The first 1x1 convolution of a layer projects its input onto the directions that matter most in
+    the regression. The regression on these, reduced to the bottleneck's rank by the principal
+    components of its predictions (Zhang et al., "Accelerating Very Deep Convolutional Networks",
+    TPAMI 2016), gives the other two.
 
     Args:
         student, teacher, crops, targets, per_crop, seed: see :func:`fit_layers`; a target may be
@@ -134,72 +136,73 @@ def fit_bottlenecks(
     """
     rng = torch.Generator().manual_seed(seed)
     targets = targets or {}
-    state = student.normalised(crops)
+    features = student.normalised(crops)
     for name, layer in student.convs.items():
         assert isinstance(layer, nn.Sequential)
         convs = [conv for conv in layer if isinstance(conv, nn.Conv2d)]
         spatial = convs[0] if len(convs) == 1 else convs[1]
         kernel, stride = spatial.kernel_size[0], spatial.stride[0]
         if student.pools_before(name):
-            state = student.pooled(state)
+            features = student.pooled(features)
         if name in targets:
             target = targets[name]
         else:
             target = torch.cat([teacher(part, [name])[name] for part in torch.split(crops, 8)])
         target = F.max_pool2d(target, 2) if stride == 2 else target
         mode = "replicate" if name == "conv1_1" else "constant"
-        # The first layer sees the picture itself: its regression is exact.
+        # The input of the first layer is the picture itself, so its regression is exact.
         penalty = 1e-7 if name == "conv1_1" else 1e-4
-        padded = F.pad(state, (1, 1, 1, 1), mode=mode)
-        at = _positions(target, per_crop, rng)
-        rows, answers = _patches(padded, at, kernel, stride), _gathered(target, at)
-        kept = choose_channels(answers.clamp_min(0), min(convs[-1].out_channels, target.shape[1]))
-        answers = answers[:, kept]
-        weight, bias = ridge(rows, answers, penalty)
+        padded = F.pad(features, (1, 1, 1, 1), mode=mode)
+        positions = _positions(target, per_crop, rng)
+        rows = _patches(padded, positions, kernel, stride)
+        target_rows = _gathered(target, positions)
+        count = min(convs[-1].out_channels, target.shape[1])
+        target_rows = target_rows[:, choose_channels(target_rows.clamp_min(0), count)]
+        weight, bias = ridge(rows, target_rows, penalty)
         if len(convs) == 3:
-            into = _telling(state, weight, convs[0].out_channels, kernel)
-            convs[0].weight.copy_(into[..., None, None])
+            projection = _input_directions(features, weight, convs[0].out_channels, kernel)
+            convs[0].weight.copy_(projection[..., None, None])
             padded = F.conv2d(padded, convs[0].weight)
-            rows = _patches(padded, at, kernel, stride)
-            weight, bias = ridge(rows, answers, penalty)
+            rows = _patches(padded, positions, kernel, stride)
+            weight, bias = ridge(rows, target_rows, penalty)
             predicted = rows @ weight.T
-            out = principal(torch.cov(predicted.T), spatial.out_channels).float()
-            bias = answers.mean(0) - out @ (out.T @ (weight @ rows.mean(0)))
-            spatial.weight.copy_((out.T @ weight).reshape(spatial.weight.shape))
-            weight = out
-        # The chosen channels are the strong ones, see fit_layers().
+            basis = principal(torch.cov(predicted.T), spatial.out_channels).float()
+            bias = target_rows.mean(0) - basis @ (basis.T @ (weight @ rows.mean(0)))
+            spatial.weight.copy_((basis.T @ weight).reshape(spatial.weight.shape))
+            weight = basis
         last = convs[-1]
         assert last.bias is not None
         last.weight.zero_()
         last.bias.zero_()
-        last.weight[: len(kept)] = weight.reshape(len(kept), *last.weight.shape[1:])
-        last.bias[: len(kept)] = bias
-        state = torch.cat([F.relu(_through(part, convs)) for part in torch.split(padded, 8)])
-        theirs = target.clamp_min(0).square().mean()
-        gain = (theirs / state.square().mean().clamp_min(1e-9)).sqrt()
+        last.weight[:count] = weight.reshape(count, *last.weight.shape[1:])
+        last.bias[:count] = bias
+        features = torch.cat([F.relu(_applied(convs, part)) for part in torch.split(padded, 8)])
+        # Rescale to the teacher's mean square, see fit_layers().
+        energy = target.clamp_min(0).square().mean()
+        gain = (energy / features.square().mean().clamp_min(1e-9)).sqrt()
         last.weight.mul_(gain)
         last.bias.mul_(gain)
-        state = state * gain
+        features = features * gain
 
 
-def _through(padded: Tensor, convs: list[nn.Conv2d]) -> Tensor:
-    """The spatial convolution, of an input that is padded and projected, and the one after it."""
+def _applied(convs: list[nn.Conv2d], padded: Tensor) -> Tensor:
+    """Apply the spatial convolution and the one after it to a padded, projected input."""
     spatial = convs[0] if len(convs) == 1 else convs[1]
     x = F.conv2d(padded, spatial.weight, spatial.bias, spatial.stride)
     return x if len(convs) == 1 else F.conv2d(x, convs[2].weight, convs[2].bias)
 
 
-def _telling(state: Tensor, weight: Tensor, count: int, kernel: int) -> Tensor:
-    """``(count, C)``: the directions of ``state`` that a convolution by ``weight`` depends on most.
+def _input_directions(features: Tensor, weight: Tensor, count: int, kernel: int) -> Tensor:
+    """``(count, C)``: the directions of ``features`` that a convolution depends on most.
 
-    Both are seen where the channels of ``state`` are uncorrelated.
+    They are computed for whitened features and transformed back.
     """
-    flat = state.transpose(0, 1).flatten(1)[:, ::7]
+    flat = features.transpose(0, 1).flatten(1)[:, ::7]
     values, vectors = torch.linalg.eigh((flat @ flat.T / flat.shape[1]).double())
     values = values.clamp_min(1e-6 * values.max()).sqrt()
     root, inverse = compose(values, vectors), compose(1 / values, vectors)
-    taken = weight.double().reshape(len(weight), -1, kernel**2).transpose(0, 1).flatten(1)
-    return (principal(root @ taken @ taken.T @ root, count).T @ inverse).float()
+    by_channel = weight.double().reshape(len(weight), -1, kernel**2).transpose(0, 1).flatten(1)
+    return (principal(root @ by_channel @ by_channel.T @ root, count).T @ inverse).float()
 
 
 @torch.no_grad()
@@ -211,64 +214,68 @@ def fit_decoder(
     per_crop: int = 192,
     seed: int = 0,
 ) -> None:
-    """Fit a decoder in place so that it inverts the encoder: the start of its training.
+    """Fit a decoder in place to invert the encoder, as the initialisation of its training.
 
-    Layer by layer, its convolutions are regressed onto the encoder's features that they mirror, see
-    :func:`_mirrored`, the last one onto the picture.
+    Layer by layer, its convolutions are regressed onto the mirrored features of the encoder, see
+    :func:`_mirrored`, and the last one onto the picture.
 
     Args:
         decoder: mirrors ``encoder`` from ``taps[0]`` on.
-        encoder: float32.
-        taps: the decoder's block -> tap that it is given.
-        crops: ``(n, 3, H, W)`` in 0..1; they are cut to whole cells of ``taps[0]``.
+        encoder: a float32 network.
+        taps: the decoder's block -> tap whose features are its input.
+        crops: ``(n, 3, H, W)`` in 0..1; they are cropped to a multiple of the stride of
+            ``taps[0]``.
+        per_crop, seed: see :func:`fit_layers`.
     """
     rng = torch.Generator().manual_seed(seed)
     deepest = int(taps[0][4])
-    cell = 2 ** (deepest - 1)
-    crops = crops[..., : crops.shape[-2] // cell * cell, : crops.shape[-1] // cell * cell]
-    state = _features(encoder, taps[0], crops)
+    stride = 2 ** (deepest - 1)
+    height, width = (side // stride * stride for side in crops.shape[-2:])
+    crops = crops[..., :height, :width]
+    features = _features(encoder, taps[0], crops)
     for index, block in enumerate(decoder.blocks):
         if index:
-            state = F.interpolate(state, scale_factor=2, mode=decoder.upsampling)
+            features = F.interpolate(features, scale_factor=2, mode=decoder.upsampling)
         if index in decoder.skips:
-            state = torch.cat([state, _features(encoder, taps[index], crops)], 1)
+            features = torch.cat([features, _features(encoder, taps[index], crops)], 1)
         assert isinstance(block, nn.ModuleList)
         convs = [layer for layer in block if isinstance(layer, nn.Conv2d)]
-        ways = _mirrored(encoder, deepest - index, taps.get(index), len(convs))
-        for conv, (tap, halved) in zip(convs, ways, strict=True):
+        mirrored = _mirrored(encoder, deepest - index, taps.get(index), len(convs))
+        for conv, (tap, pool) in zip(convs, mirrored, strict=True):
             target = _features(encoder, tap, crops)
-            target = F.max_pool2d(target, 2) if halved else target
-            around = padded(state)
-            rows, answers = _sample(around, target, per_crop, rng)
-            count = min(conv.out_channels, answers.shape[1])
-            weight, bias = ridge(rows, answers[:, choose_channels(answers, count)])
+            target = F.max_pool2d(target, 2) if pool else target
+            conv_input = padded(features)
+            rows, target_rows = _sample(conv_input, target, per_crop, rng)
+            count = min(conv.out_channels, target_rows.shape[1])
+            weight, bias = ridge(rows, target_rows[:, choose_channels(target_rows, count)])
             conv.weight[:count] = weight.reshape(count, *conv.weight.shape[1:])
             assert conv.bias is not None
             conv.bias[:count] = bias
-            state = _convolved(around, conv)
-    weight, bias = ridge(*_sample(padded(state), crops, per_crop, rng))
+            features = _convolved(conv_input, conv)
+    weight, bias = ridge(*_sample(padded(features), crops, per_crop, rng))
     decoder.last.weight.copy_(weight.reshape(decoder.last.weight.shape))
     assert decoder.last.bias is not None
     decoder.last.bias.copy_(bias)
 
 
 def _mirrored(encoder: VGG, level: int, tap: str | None, count: int) -> list[tuple[str, bool]]:
-    """For each of ``count`` convolutions of a decoder's block: a tap, and whether to pool it.
+    """The targets of ``count`` convolutions of a decoder's block: a tap, and whether to pool it.
 
-    The encoder's layers of this resolution in reverse, then what its block above hands down. A
-    block that is given ``tap`` has those before it left; the first repeats if they are too few.
+    The targets are the encoder's layers of this resolution in reverse, from the layer before
+    ``tap`` (or the last) on, then the pooled output of the shallower block. The first repeats if
+    there are too few.
     """
     last = len(encoder.widths[level - 1]) if tap is None else int(tap[6:])
-    ways = [(f"relu{level}_{j}", False) for j in range(last - 1, 0, -1)]
+    targets = [(f"relu{level}_{number}", False) for number in range(last - 1, 0, -1)]
     if level > 1:
-        above = f"relu{level - 1}_{len(encoder.widths[level - 2])}"
-        ways.append((above, True))
-    ways = ways or [("relu1_1", False)]
-    return [ways[0]] * (count - len(ways)) + ways[-count:]
+        shallower = f"relu{level - 1}_{len(encoder.widths[level - 2])}"
+        targets.append((shallower, True))
+    targets = targets or [("relu1_1", False)]
+    return [targets[0]] * (count - len(targets)) + targets[-count:]
 
 
 def _features(encoder: VGG, tap: str, crops: Tensor) -> Tensor:
-    served, encoder.served = encoder.served, None  # layers between the taps are wanted here
+    served, encoder.served = encoder.served, None  # the layers between the taps are needed too
     try:
         return torch.cat([encoder(chunk, [tap])[tap] for chunk in torch.split(crops, 8)])
     finally:
@@ -283,27 +290,27 @@ def _convolved(padded: Tensor, conv: nn.Conv2d) -> Tensor:
 def _sample(
     padded: Tensor, target: Tensor, per_crop: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """3x3 patches ``(M, 9 C_in)`` and the teacher's answers ``(M, C)`` at random positions."""
-    at = _positions(target, per_crop, rng)
-    return _patches(padded, at), _gathered(target, at)
+    """3x3 patches ``(M, 9 C_in)`` and targets ``(M, C)`` at random positions."""
+    positions = _positions(target, per_crop, rng)
+    return _patches(padded, positions), _gathered(target, positions)
 
 
 def _positions(target: Tensor, per_crop: int, rng: torch.Generator) -> list[Tensor]:
-    """Indices into the flattened map of each picture."""
+    """Random indices into the flattened feature map of each picture."""
     count = target.shape[-2] * target.shape[-1]
     return [torch.randperm(count, generator=rng)[:per_crop] for _ in target]
 
 
-def _patches(padded: Tensor, at: list[Tensor], kernel: int = 3, stride: int = 1) -> Tensor:
-    """What a convolution sees at the positions, ``(M, C_in * kernel^2)``."""
+def _patches(padded: Tensor, positions: list[Tensor], kernel: int = 3, stride: int = 1) -> Tensor:
+    """The input patches of a convolution at the positions, ``(M, C_in * kernel^2)``."""
     rows = []
-    for picture, index in zip(padded, at, strict=True):
+    for picture, index in zip(padded, positions, strict=True):
         patches = F.unfold(picture[None], kernel, stride=stride)[0]  # (C_in kernel^2, H * W)
         rows.append(patches[:, index].T)
     return torch.cat(rows)
 
 
-def _gathered(target: Tensor, at: list[Tensor]) -> Tensor:
-    """The answers at the positions, ``(M, C)``."""
-    pairs = zip(target, at, strict=True)
-    return torch.cat([answer.flatten(1)[:, index].T for answer, index in pairs])
+def _gathered(target: Tensor, positions: list[Tensor]) -> Tensor:
+    """The targets at the positions, ``(M, C)``."""
+    pairs = zip(target, positions, strict=True)
+    return torch.cat([features.flatten(1)[:, index].T for features, index in pairs])

@@ -1,4 +1,4 @@
-"""The learning half of what ArtFlow and StyleFlow share: a reversible network."""
+"""Training of reversible networks, which ArtFlow and StyleFlow share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["FlowTraining"]
 
 
 class FlowTraining(ModelTraining):
-    """A flow as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+    """Training of a flow, see :class:`impasto.training.methods.base.Trainable`.
 
     Args:
-        model: with a flow to train.
+        model: the model whose flow is trained.
         perceptual: the loss.
-        tv_weight: of total variation.
-        recolored: share (0..1) of the paintings that are seen in other colours while training, see
-            :func:`impasto.color.recolored`: a small set knows few palettes.
+        tv_weight: weight of total variation.
+        recolored: share (0..1) of the training paintings that are recoloured, see
+            :func:`impasto.color.recolored`: a small set has few palettes.
 
     Raises:
         InputError: for a share out of range.
@@ -44,7 +44,7 @@ class FlowTraining(ModelTraining):
         self.perceptual, self.tv_weight, self.recolored = perceptual, tv_weight, recolored
 
     def start(self, crops: Tensor) -> None:
-        """Set what is set from data: the activation normalisations."""
+        """Initialise the activation normalisations from data."""
         training = self.network.training
         self.network.train()
         with torch.no_grad():
@@ -52,7 +52,7 @@ class FlowTraining(ModelTraining):
         self.network.train(training)
 
     def fit(self, crops: Tensor) -> None:
-        """See :meth:`start`; the network is in training, and there are no gradients."""
+        """See :meth:`start`; called in training mode, without gradients."""
         flow = self.model.flow
         flow(whole(crops[:32], flow.unit))
 
@@ -62,7 +62,7 @@ class FlowTraining(ModelTraining):
             arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """``content`` and ``style``, and ``tv`` if it counts, weighted."""
+        """``content``, ``style`` and, if its weight is not 0, ``tv``, weighted."""
         if self.network.training and self.recolored:
             styles = in_other_colors(styles, self.recolored)
         out = self.model(contents, self.model.measure(styles))

@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.styleflow`."""
+"""Training of :mod:`impasto.methods.styleflow`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .reversible import FlowTraining
 
 __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
 
-PENALTY = 0.01  # of the start's weights: best on pictures kept aside
-NARROW = 0.2  # of tanh: where it is nearly linear
+PENALTY = 0.01  # ridge penalty of the initialisation, best on held-out pictures
+NARROW = 0.2  # deviation of tanh's inputs, in its nearly linear range
 
 
 def untrained(
@@ -42,7 +42,7 @@ def untrained(
     loss_convention: str | None = None,
     recolored: float = 0.0,
 ) -> StyleFlowTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
         encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
@@ -54,7 +54,7 @@ def untrained(
             :func:`impasto.backbones.load_vgg`.
 
     Raises:
-        InputError: for options that do not exist or do not go together.
+        InputError: for options that are unknown or cannot be combined.
     """
     config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
     model = StyleFlowModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
@@ -66,69 +66,68 @@ def untrained(
 
 
 class StyleFlowTraining(FlowTraining):
-    """See :class:`FlowTraining`; it starts with what SAN predicts, too."""
+    """See :class:`FlowTraining`; the initialisation includes SAN."""
 
     model: StyleFlowModel
 
     def fit(self, crops: Tensor) -> None:
-        """The activation normalisations, and SAN, see :func:`fit_san`.
+        """Initialise the activation normalisations and SAN, see :func:`fit_san`.
 
-        Half of the crops enter in other colours.
+        SAN is fitted to the crops and to recoloured copies of them.
         """
         super().fit(crops)
         model, flow = self.model, self.model.flow
         codes: list[Tensor] = []
-        answers: list[list[Tensor]] = [[] for _ in model.sans]
+        targets: list[list[Tensor]] = [[] for _ in model.sans]
 
-        def note(number: int, features: Tensor) -> Tensor:
+        def record(number: int, features: Tensor) -> Tensor:
             moments = Moments.of(features)
-            answers[number].append(torch.cat([moments.mean, moments.deviation(EPS)], -1))
+            targets[number].append(torch.cat([moments.mean, moments.deviation(EPS)], -1))
             return features
 
         for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
             codes.append(style_code(model.measure(part)))
-            flow.inverse(flow(whole(part, flow.unit)), note)
-        for san, answer in zip(model.sans, answers, strict=True):
+            flow.inverse(flow(whole(part, flow.unit)), record)
+        for san, target in zip(model.sans, targets, strict=True):
             assert isinstance(san, SAN)
-            fit_san(san, torch.cat(codes), torch.cat(answer))
+            fit_san(san, torch.cat(codes), torch.cat(target))
 
 
 @torch.no_grad()
-def fit_san(san: SAN, codes: Tensor, answers: Tensor) -> None:
-    """Fit it to predict a style's own mean and deviation, as AdaIN takes them, by least squares.
+def fit_san(san: SAN, codes: Tensor, targets: Tensor) -> None:
+    """Fit ``san`` in place by least squares to predict a style's mean and deviation, as in AdaIN.
 
-    Training goes on from there: thousands of styles would have to be seen before gradient steps
-    had found that map. The layers are given the slopes at which they are linear.
+    This is the initialisation of training: gradient steps would need thousands of styles to reach
+    this map. The activations' slopes are set so that the layers are linear.
 
     Args:
-        san: is changed.
-        codes: of pictures, ``(n, code)``.
-        answers: mean and deviation of every channel that the network has of them here,
-            ``(n, 2 channels)``.
+        san: the network to fit.
+        codes: style codes of pictures, ``(n, code)``.
+        targets: mean and deviation of every channel of their features, ``(n, 2 channels)``.
     """
-    size = answers.shape[-1]
+    size = targets.shape[-1]
     channels = size // 2
-    spread, centre = torch.std_mean(answers, 0)
+    spread, centre = torch.std_mean(targets, 0)
     spread = spread.clamp_min(1e-6)
     rows = san.style[0](codes)
     for part in (san.style, san.mean, san.deviation):
         for layer in part.children():
             if isinstance(layer, nn.PReLU):
                 layer.weight.fill_(1)
-    one, *others = _linear(san.style)
-    weight, bias = ridge(rows, NARROW * (answers - centre) / spread, PENALTY)
-    one.weight[:size], one.bias[:size] = weight, bias
+    first, *others = _linear(san.style)
+    weight, bias = ridge(rows, NARROW * (targets - centre) / spread, PENALTY)
+    first.weight[:size], first.bias[:size] = weight, bias
     for layer in others:
         layer.weight[:size] = torch.eye(*layer.weight[:size].shape)
         layer.bias[:size] = 0
-    for head, begin in ((san.mean, 0), (san.deviation, channels)):
-        into, out = _linear(head)
-        span = slice(begin, begin + channels)
-        into.weight.zero_()
-        into.weight[:, size:][:, span] = torch.diag(spread[span] / NARROW)
-        into.bias.zero_()
-        out.weight.copy_(torch.eye(channels))
-        out.bias.copy_(centre[span])
+    for head, offset in ((san.mean, 0), (san.deviation, channels)):
+        hidden, output = _linear(head)
+        span = slice(offset, offset + channels)
+        hidden.weight.zero_()
+        hidden.weight[:, size:][:, span] = torch.diag(spread[span] / NARROW)
+        hidden.bias.zero_()
+        output.weight.copy_(torch.eye(channels))
+        output.bias.copy_(centre[span])
 
 
 def _linear(layers: nn.Module) -> list[nn.Linear]:

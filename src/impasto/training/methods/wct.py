@@ -1,4 +1,4 @@
-"""The learning half of :mod:`impasto.methods.wct`."""
+"""Training of :mod:`impasto.methods.wct`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .regress import fit_decoder
 
 __all__ = ["WCTTraining", "mirrored", "untrained"]
 
-PARAMETERS = 1_950_000  # of all decoders by default: 3.9 MB in float16
+PARAMETERS = 1_950_000  # default limit for all decoders together: 3.9 MB in float16
 
 
 def untrained(
@@ -34,18 +34,18 @@ def untrained(
     pixels: float = 1.0,
     features: float = 1.0,
 ) -> WCTTraining:
-    """The method in training, with random weights.
+    """The method with random weights, ready for training.
 
     Args:
         encoder, encoder_weights, loss_convention: see
-            :func:`impasto.backbones.load_vgg`; the encoder is the loss network too.
-        taps: one decoder for each; None for every ``relu*_1`` that the encoder has.
-        widths: see :class:`WCTConfig`; taps that are not named, and None, mirror the encoder.
-        upsampling: of the decoders.
+            :func:`impasto.backbones.load_vgg`; the encoder is also the loss network.
+        taps: the taps that get a decoder; None uses every ``relu*_1`` of the encoder.
+        widths: see :class:`WCTConfig`; by default the decoders mirror the encoder.
+        upsampling: upsampling of the decoders.
         pixels, features: see :class:`WCTTraining`.
 
     Raises:
-        InputError: for options that do not exist or do not go together.
+        InputError: for options that are unknown or cannot be combined.
     """
     net = load_vgg(encoder, encoder_weights, convention=loss_convention)
     if taps is None:
@@ -53,19 +53,20 @@ def untrained(
     net.check(taps)
     if not taps:
         raise InputError("taps: name at least one")
-    chosen = {} if widths is None else widths
-    if not isinstance(chosen, Mapping) or not set(chosen) <= set(taps):
+    overrides = {} if widths is None else widths
+    if not isinstance(overrides, Mapping) or not set(overrides) <= set(taps):
         raise InputError(f"widths are by tap: give a table of some of {', '.join(taps)}")
-    every = mirrored(net, taps) | {tap: tuples(blocks) for tap, blocks in chosen.items()}
-    return WCTTraining(WCTModel(WCTConfig(net.name, every, upsampling), net), pixels, features)
+    all_widths = mirrored(net, taps) | {tap: tuples(blocks) for tap, blocks in overrides.items()}
+    config = WCTConfig(net.name, all_widths, upsampling)
+    return WCTTraining(WCTModel(config, net), pixels, features)
 
 
 class WCTTraining(ModelTraining):
-    """The method as training sees it, see :class:`impasto.training.methods.base.Trainable`.
+    """Training of the method, see :class:`impasto.training.methods.base.Trainable`.
 
     Args:
-        model: with decoders to train.
-        pixels, features: weights of the two terms, each relative to how much its target varies.
+        model: the model whose decoders are trained.
+        pixels, features: weights of the two terms, each relative to the variance of its target.
     """
 
     model: WCTModel
@@ -76,7 +77,7 @@ class WCTTraining(ModelTraining):
         self.pixels, self.features = pixels, features
 
     def start(self, crops: Tensor) -> None:
-        """Fit every decoder so that it inverts the encoder, see :func:`fit_decoder`."""
+        """Fit every decoder to invert the encoder, see :func:`fit_decoder`."""
         for tap, decoder in self.network.items():
             assert isinstance(decoder, Decoder)
             fit_decoder(decoder, self.model.encoder, {0: tap}, crops)
@@ -87,7 +88,7 @@ class WCTTraining(ModelTraining):
             arranged(net, device)
 
     def loss(self, contents: Tensor, styles: Tensor) -> dict[str, Tensor]:
-        """Reconstruction by every decoder: pixels, and the encoder's features of them.
+        """Reconstruction losses of every decoder: of pixels, and of the encoder's features.
 
         Args:
             contents: photographs ``(B, 3, H, W)``.
@@ -99,37 +100,41 @@ class WCTTraining(ModelTraining):
         terms = {}
         for tap, target in encoded.items():
             out = self.model.decode(tap, target, size)
-            again = self.model.encode(out, [tap])[tap]
+            encoded_out = self.model.encode(out, [tap])[tap]
             terms[f"{tap} pixels"] = self.pixels * content_loss(out, contents)
-            terms[f"{tap} features"] = self.features * content_loss(again, target)
+            terms[f"{tap} features"] = self.features * content_loss(encoded_out, target)
         return terms
 
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of batches of contents and styles."""
-        with torch.autocast(contents.device.type, enabled=False):  # it would round the transform
+        with torch.autocast(contents.device.type, enabled=False):  # the transform needs float32
             return self.model(contents, self.model.measure(styles))
 
 
 def mirrored(encoder: VGG, taps: Sequence[str]) -> dict[str, Widths]:
-    """Widths of decoders that go the encoder's way back, narrowed until all fit into 4 MB."""
+    """Widths of decoders that mirror the encoder, reduced until all fit into 4 MB."""
     for step in range(20, 0, -1):
         widths = {tap: _mirror(encoder, tap, step / 20) for tap in taps}
         with torch.device("meta"):
             decoders = [Decoder(encoder.channels(tap), widths[tap]) for tap in taps]
-        if sum(p.numel() for d in decoders for p in d.parameters()) <= PARAMETERS:
+        weights = (weight for decoder in decoders for weight in decoder.parameters())
+        if sum(weight.numel() for weight in weights) <= PARAMETERS:
             break
     return widths
 
 
 def _mirror(encoder: VGG, tap: str, share: float) -> Widths:
-    """Every convolution gives what the encoder's took, times ``share``."""
+    """The input widths of the encoder's convolutions, reversed and multiplied by ``share``."""
     block, convolution = int(tap[4]), int(tap[6:])
-    taken: list[list[int]] = []
-    before = 3
+    input_widths: list[list[int]] = []
+    previous = 3
     for widths in (*encoder.widths[: block - 1], encoder.widths[block - 1][:convolution]):
-        taken.append([before, *widths[:-1]])
-        before = widths[-1]
-    # To RGB is the decoder's own last convolution; one before it keeps relu1_1's from being linear.
-    taken[0] = taken[0][1:] or [encoder.widths[0][0]]
-    return [[max(8, round(w * share / 8) * 8) for w in reversed(b)] for b in reversed(taken)]
+        input_widths.append([previous, *widths[:-1]])
+        previous = widths[-1]
+    # The decoder has a last convolution to RGB; one before it keeps relu1_1's decoder nonlinear.
+    input_widths[0] = input_widths[0][1:] or [encoder.widths[0][0]]
+    return [
+        [max(8, round(width * share / 8) * 8) for width in reversed(widths)]
+        for widths in reversed(input_widths)
+    ]
