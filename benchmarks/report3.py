@@ -146,6 +146,7 @@ def draw_sheet(name: str, rows: list[dict[str, Any]], folder: Path, size: int) -
         size = 2 * size
         last = max(picture.shape[-1] for _, picture in made)
         made = [(label, picture) for label, picture in made if picture.shape[-1] == last]
+        made.reverse()  # the full size alone first
         whole = [(label, at(picture, size)) for label, picture in made]
         # The face, pixel by pixel.
         top, left = round(0.12 * last), round(0.32 * last)
@@ -156,9 +157,15 @@ def draw_sheet(name: str, rows: list[dict[str, Any]], folder: Path, size: int) -
         sheet = labelled([*whole, *details], columns=len(whole))
     else:
         inputs = [("photograph", photograph(PHOTO)), ("painting", read(draw(PAINTING, size)).rgb)]
-        cells = [(label, at(picture, size)) for label, picture in [*inputs, *made]]
-        sheet = labelled(cells, columns=4 if len(cells) > 4 else len(cells))
+        cells = [(short(label), at(picture, size)) for label, picture in [*inputs, *made]]
+        sheet = labelled(cells, columns=len(cells))
     write(DOCS / f"report3-{name}.jpg", sheet, quality=85)
+
+
+def short(label: str) -> str:
+    """A label that fits above a small picture: of layers, the first and the last."""
+    first, *_, last = label.removeprefix("style_layers=").split("+") * 2
+    return first if first == last else f"{first} to {last}"
 
 
 def at(picture: Tensor, size: int) -> Tensor:
@@ -239,7 +246,7 @@ def figures(rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     for number, name in enumerate(FIGURES, 3):
         for row in rows[name]:
             ends = " | ".join(f"{row[key]:.3g}" for key in ("loss", "content", "style"))
-            yield f"| {number} | {row['label']} | {row['worked']:.0f} | {ends} " + (
+            yield f"| {number} | {short(row['label'])} | {row['worked']:.0f} | {ends} " + (
                 f"| {row['iterations']} |"
             )
 
