@@ -211,6 +211,8 @@ def high_resolution(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: |"
     made = {row["label"]: row for row in rows}
     for size in sorted({int(row["size"]) for row in rows}):
+        if not {f"{size}: 700", f"{size}: 600 + 100"} <= made.keys():
+            continue  # interrupted
         alone, both = made[f"{size}: 700"], made[f"{size}: 600 + 100"]
         losses, worked = alone["losses"], alone["worked"]
 
