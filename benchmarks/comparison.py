@@ -1,4 +1,4 @@
-"""Every bundled method on pictures that none was trained on, beside paper 1's Table 1.
+"""Every bundled method on pictures that none was trained on, beside report 1's Table 1.
 
     python benchmarks/comparison.py --contents DIR --styles DIR --vgg vgg19.safetensors \
         --convention caffe [--photos DIR] [--size 320] [--folder DIR] [--model FILE]...
@@ -6,7 +6,7 @@
 A model file enters under its own name, such as a network trained by a recipe of recipes/published.
 
 As `impasto compare`, whose sheet, scatter and page go to the folder; an interrupted run goes on.
-Writes benchmarks/comparison.md and, from the scatter, docs/img/comparison.png. Paper 1 adds "the
+Writes benchmarks/comparison.md and, from the scatter, docs/img/comparison.png. Report 1 adds "the
 common parts" of its methods' losses, scaled so that they can be compared, and gives no more of
 them; ours is the mean/deviation distance to the painting that is left (relu1_1..relu4_1) plus the
 distance of instance-normalised relu4_1 to the photograph, both by VGG-19.
@@ -24,7 +24,7 @@ from impasto.device import choose_precision, describe
 from impasto.images import list_pictures
 from impasto.study.compare import available, compare, of_files
 
-# Paper 1, Table 1: "Loss of different models". Its baseline is Johnson's network.
+# Report 1, Table 1: "Loss of different models". Its baseline is Johnson's network.
 PAPER = {
     "johnson": 11.1,
     "johnson-bottleneck": 4.69,
@@ -62,7 +62,7 @@ def main() -> None:
         f"Short side {args.size} px, judged by VGG-19 ({machine}, torch "
         f"{torch.__version__}); mean and standard error over {pairs} pairs.",
         "",
-        f"| method | paper 1 | style + content | {' | '.join(SHOWN)} |",
+        f"| method | report 1 | style + content | {' | '.join(SHOWN)} |",
         f"| --- |{' ---: |' * (len(SHOWN) + 2)}",
     ]
     for name in order:

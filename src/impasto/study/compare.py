@@ -1,7 +1,7 @@
-"""Every method on every pair of pictures, with the same measures (papers 1 and 3).
+"""Every method on every pair of pictures, with the same measures (reports 1 and 3).
 
 A comparison is a folder: ``pictures/``, ``results.csv`` with one row per result, and the summaries:
-``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (paper 1, Figure 10),
+``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (report 1, Figure 10),
 ``scatter.png`` and ``index.html``, which shows all of them offline. Results that are in
 ``results.csv`` are not rendered again, so an interrupted comparison can be resumed.
 """
