@@ -66,8 +66,8 @@ class Gatys(Face):
 
     Sizes must end with the size of the content, or with 0, which means the same (coarse to fine:
     report 3, section V.B). Report 4 finds it "difficult to estimate a good epoch"; ``tolerance``
-    does that. L-BFGS is better than Adam in the same number of iterations (reports 3 and 5). The style
-    layers ``paper5`` are rb1..rb4 of a ResNet with the weights of report 5, section 3.1.
+    does that. L-BFGS is better than Adam in the same number of iterations (reports 3 and 5). The
+    style layers ``paper5`` are rb1..rb4 of a ResNet with the weights of report 5, section 3.1.
 
     Raises:
         InputError: for an option out of its range, or a backbone that is not available.
