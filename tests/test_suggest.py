@@ -94,6 +94,7 @@ def test_broken_paintings_are_skipped_with_a_line(folder):
 def test_what_cannot_be_ranked_is_refused(folder, tmp_path):
     refused(lambda: suggest(tmp_path / "no.jpg", folder), "no.jpg")
     refused(lambda: ranked(tmp_path / "nowhere"), "nowhere")
+    refused(lambda: ranked(folder / "far.png"), "far.png", "folder")
     (tmp_path / "empty" / "more").mkdir(parents=True)
     refused(lambda: ranked(tmp_path / "empty"), "empty", "no paintings", "--recursive")
     (tmp_path / "empty" / "broken.png").write_bytes(b"no picture")

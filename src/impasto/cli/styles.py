@@ -299,8 +299,8 @@ def suggest(
 ) -> None:
     """Rank paintings by how well they suit a photograph: by distance of colours and of texture.
 
-    Where a painting is far from a photograph, more details of the photograph are lost. Distances
-    are in standard deviations over the folder: 0 is its mean, and less is nearer.
+    The farther a painting is from a photograph, the more details of the photograph tend to be lost.
+    Distances are in standard deviations over the folder: 0 is its mean, and less is nearer.
 
     Examples:
 
@@ -337,11 +337,8 @@ def suggest(
         stopped = work.interrupted()
     best = ranked[:top]
     if as_json:
-        print(
-            json.dumps(
-                [{"rank": rank, **_row(each)} for rank, each in enumerate(best, 1)], indent=2
-            )
-        )
+        rows = [{"rank": rank, **_row(each)} for rank, each in enumerate(best, 1)]
+        print(json.dumps(rows, indent=2))
     elif best:
         width = max(len("painting"), *(len(shown(each.name)) for each in best))
         print(f"rank  {'painting':{width}}  color  texture  total")

@@ -59,7 +59,7 @@ class Suggestion:
 
     @property
     def total(self) -> float:
-        """Mean of both distances."""
+        """Mean of both distances; ``benchmarks/suggest.py`` supports no other weights."""
         return (self.color + self.texture) / 2
 
 
