@@ -211,6 +211,10 @@ def train_encoder(
         bool | None,
         typer.Option(help="ResNet: learn from attacked pictures, for robust weights (Madry)."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="ResNet: weights of an earlier training to begin with."),
+    ] = None,
     **options: Any,
 ) -> None:
     """Distil a bundled encoder from VGG-19, or train a ResNet, standard or robust.
@@ -220,8 +224,10 @@ def train_encoder(
         impasto train encoder --photos photos/ --paintings paintings/ --teacher vgg19.safetensors
         --convention caffe --recipe recipes/compact.toml -o compact.safetensors
 
+        impasto train encoder --backbone resnet18 --pictures labelled/ -o standard.safetensors
+
         impasto train encoder --backbone resnet18 --pictures labelled/ --adversarial
-        -o robust.safetensors
+        --start standard.safetensors --run runs/robust -o robust.safetensors
     """
     from ..backbones.records import BUNDLED
     from ..errors import Interrupted
@@ -233,8 +239,10 @@ def train_encoder(
     run = run or Path("runs") / backbone
     changes = dict(map(parse_set, option or []))
     if backbone in BUNDLED:
-        if pictures or adversarial is not None:
-            raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
+        if pictures or start or adversarial is not None:
+            raise InputError(
+                "--pictures, --adversarial and --start are for --backbone resnet18 or resnet50"
+            )
         required = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
         missing = [flag for flag, given in (required | {"--recipe": recipe}).items() if not given]
         if missing:
@@ -260,6 +268,7 @@ def train_encoder(
 
             classify(
                 *(backbone, pictures, recipe, run, out),  # type: ignore[arg-type]
+                start=start,
                 adversarial=adversarial,
                 steps=steps,
                 changes=changes,
