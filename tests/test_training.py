@@ -122,7 +122,7 @@ def test_the_student_learns_from_pictures_optimised_through_itself(folders, teac
     lines: list[str] = []
     config = dataclasses.replace(CONFIG, steps=14, dreams=40, dream_every=4)
     net, _ = run(folders, teacher, tmp_path / "run", config, lines)
-    assert any("optimised through it" in line for line in lines)
+    assert any("optimised through the student" in line for line in lines)
     own = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["task"]
     assert own["crops"].shape == (40, 3, 32, 32)
     seen = teacher(own["crops"][:1].float() / 255, ["relu2_1"])["relu2_1"][0].flatten(1).T
@@ -429,8 +429,14 @@ def test_collaborative_teacher_computes_what_its_layers_say(tmp_path):
         ("[layers]\nconv1_1 = 4", "layers: give lists"),
         ("optimizer = 'sgd'\nwidths = [[8]]", "use adam or muon"),
         ("[layers]\nconv2_1 = [4]", r"r\.toml: layers conv2_1"),
-        ("widths = [[8]]\n[taps]\nrelu9_1 = 2", "taps: give some of relu1_1"),
-        ("widths = [[8]]\n[taps]\nrelu1_1 = -1", "taps: give some of relu1_1"),
+        (
+            "widths = [[8]]\n[taps]\nrelu9_1 = 2",
+            "taps: give weights of 0 or more for some of relu1_1",
+        ),
+        (
+            "widths = [[8]]\n[taps]\nrelu1_1 = -1",
+            "taps: give weights of 0 or more for some of relu1_1",
+        ),
         ("optimizer = 3\nwidths = [[8]]", "optimizer = 3"),
         ("widths = [[8]", "not a recipe"),
     ],
