@@ -15,7 +15,7 @@ from test_vgg import random_state
 
 from impasto.backbones.records import VGG19
 from impasto.cli.console import say
-from impasto.cli.running import bar
+from impasto.cli.running import progress_bar
 from impasto.errors import InputError
 from impasto.images import read_settings, write
 from impasto.methods import DEFAULT
@@ -208,10 +208,10 @@ def test_square_brackets_are_said_as_they_are(run, painting_file, tmp_path, monk
 
 
 def test_square_brackets_in_the_bar():
-    drawn = bar()
-    drawn.add_task("[/2020].jpg", total=1.0, words="[/x]")
+    bar = progress_bar()
+    bar.add_task("[/2020].jpg", total=1.0, text="[/x]")
     with say.capture() as captured:
-        say.print(drawn.get_renderable())
+        say.print(bar.get_renderable())
     assert "[/2020].jpg" in captured.get()
 
 
@@ -429,7 +429,7 @@ def test_lists(run):
     assert code == 0
     assert "compact" in out
     assert "vgg19-torchvision" in out
-    assert "not here" in out
+    assert "not downloaded" in out
 
 
 def test_samples(run, tmp_path):

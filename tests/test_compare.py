@@ -102,7 +102,7 @@ def test_what_is_there_is_not_made_again(folders, tmp_path, judge, monkeypatch):
 def test_a_folder_of_something_else_is_refused(folders, tmp_path, judge, text):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "comparison.json").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match="no comparison that can go on"):
+    with pytest.raises(InputError, match="no comparison that can be resumed"):
         run(folders, tmp_path / "out", ["adain"], judge)
     assert (tmp_path / "out" / "comparison.json").read_text(encoding="utf-8") == text
 
@@ -237,7 +237,7 @@ def test_identity_is_the_photograph_by_itself_once_for_each(folders, tmp_path, j
     assert "identity" in (out / "table.csv").read_text(encoding="utf-8").splitlines()[0]
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "| identity |" in table
-    assert "- identity: ssim of what becomes of the photograph with itself" in table
+    assert "- identity: ssim of the photograph rendered with itself" in table
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "<th>identity" in page
     assert "<dt>identity<dd>" in page
@@ -277,7 +277,7 @@ def test_gatys_at_its_own_picture(judge):
 def test_results_are_not_written_among_what_is_read(folders, tmp_path, judge, place):
     (tmp_path / "link").symlink_to(folders[0], target_is_directory=True)
     before = {p: p.read_bytes() for f in folders for p in f.iterdir()}
-    with pytest.raises(InputError, match="written among the pictures of .* such as"):
+    with pytest.raises(InputError, match="written among the input pictures of .* such as"):
         run(folders, tmp_path / place, ["adain"], judge)
     assert {p: p.read_bytes() for f in folders for p in f.iterdir()} == before
 
@@ -286,7 +286,7 @@ def test_a_comparisons_own_pictures_as_contents(folders, tmp_path, judge):
     out = tmp_path / "out"
     write(out / "pictures" / "contents" / "a.png", photo(60, 80))
     before = (out / "pictures" / "contents" / "a.png").read_bytes()
-    with pytest.raises(InputError, match="written among the pictures"):
+    with pytest.raises(InputError, match="written among the input pictures"):
         run((out / "pictures" / "contents", folders[1]), out, ["adain"], judge)
     (out / "pictures" / "adain").mkdir()
     painted = out / "pictures" / "adain" / "photo 0 50% wave#1.png"

@@ -93,14 +93,14 @@ def cards(monkeypatch):
             monkeypatch.setattr(torch.cuda, name, answer)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         monkeypatch.setattr(torch.version, "hip", None)
-        monkeypatch.setattr(choice, "_noted", set())
+        monkeypatch.setattr(choice, "_reported", set())
 
     return there
 
 
 def test_auto_passes_over_a_card_without_kernels_and_says_so_once(cards):
     cards((6, 1))
-    with pytest.warns(UserWarning, match=r"the CPU computes: card 0 has capability 6\.1") as heard:
+    with pytest.warns(UserWarning, match=r"using the CPU: card 0 has capability 6\.1") as heard:
         assert device.choose_device() == torch.device("cpu")
     assert len(heard) == 1
     assert "7.5, 8.0, 9.0" in str(heard[0].message)
@@ -163,7 +163,7 @@ def plain_torch(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(choice.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(choice.sys, "platform", "win32")
-    monkeypatch.setattr(choice, "_noted", set())
+    monkeypatch.setattr(choice, "_reported", set())
 
 
 def test_a_card_that_torch_was_not_built_for_is_noted(plain_torch):

@@ -171,7 +171,7 @@ def test_a_card_that_computes(monkeypatch):
     with playing(Card("cuda", memory=8 * 2**30, capability=(8, 6)), monkeypatch):
         told = rows()
     assert told["cuda:0"] == ("a stand-in, capability 8.6, bfloat16; 8.0 of 8.0 GB are free")
-    assert told["device"] == "cuda by auto: the first card that this torch computes on"
+    assert told["device"] == "cuda by auto: the first card that this torch can use"
     assert told["precision"].startswith("bfloat16 by auto: the card multiplies it natively")
     assert "GPU" not in told
 
@@ -213,7 +213,7 @@ def test_apples_gpu(monkeypatch):
     with playing(Card("mps", memory=2**33), monkeypatch):
         told = rows()
     assert re.match(r"Apple's GPU, (no )?bfloat16; \d\.\d of 8\.0 GB are free", told["mps"])
-    assert told["device"] == "mps by auto: Apple's GPU is here"
+    assert told["device"] == "mps by auto: Apple's GPU is available"
     assert told["precision"].startswith("float32 by auto")
 
 
@@ -223,7 +223,7 @@ def test_a_card_beside_a_torch_without_cuda(monkeypatch, no_card):
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.version, "hip", None)
     told = rows()
-    assert "was built without CUDA: the build for it is at https://pytorch.org" in told["GPU"]
+    assert "was built without CUDA: a build with CUDA is at https://pytorch.org" in told["GPU"]
     assert told["device"].startswith("cpu by auto")
 
 
@@ -262,8 +262,8 @@ def test_why_the_cpu_takes_its_precision(monkeypatch, no_card, units):
 
 
 def test_the_cache_is_looked_at_and_not_made(tmp_path, no_card):
-    place = doctor._nameless(str(tmp_path / "home"))
-    assert rows()["cache"] == f"{place}, by IMPASTO_HOME: not there yet, can be made; no downloads"
+    place = doctor._without_home(str(tmp_path / "home"))
+    assert rows()["cache"] == f"{place}, by IMPASTO_HOME: does not exist yet, can be created; no downloads"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -280,13 +280,13 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, no_card):
     (tmp_path / "file").write_text("in the way", encoding="ascii")
     for place in ("file", "file/below"):
         monkeypatch.setenv("IMPASTO_HOME", str(tmp_path / place))
-        assert re.search("cannot be (written|made)", rows()["cache"])
+        assert re.search("cannot be (written|created)", rows()["cache"])
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("IMPASTO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(doctor.os, "access", lambda *given: False)
     assert "cannot be written: set IMPASTO_HOME to another folder" in rows()["cache"]
     monkeypatch.setenv("IMPASTO_HOME", str(tmp_path / "home" / "new"))
-    assert "not there yet, cannot be made in" in rows()["cache"]
+    assert "does not exist yet, cannot be created in" in rows()["cache"]
 
 
 def test_the_home_folder_is_not_named(tmp_path, monkeypatch, no_card):
@@ -310,7 +310,7 @@ def test_the_home_folder_is_not_named(tmp_path, monkeypatch, no_card):
 )
 def test_only_the_home_folder_is_shortened(monkeypatch, home, text, told):
     monkeypatch.setattr(doctor.os.path, "expanduser", lambda path: home)
-    assert doctor._nameless(text) == (told or text)
+    assert doctor._without_home(text) == (told or text)
 
 
 def test_a_home_folder_of_windows(monkeypatch):
@@ -319,4 +319,4 @@ def test_a_home_folder_of_windows(monkeypatch):
     monkeypatch.setattr(doctor.os.path, "isabs", lambda path: True)
     monkeypatch.setattr(doctor.sys, "platform", "win32")
     text = r"c:\users\al\x, C:/Users/Al/x, 'C:\\Users\\Al\\x', C:\Users\Alma"
-    assert doctor._nameless(text) == r"~\x, ~/x, '~\\x', C:\Users\Alma"
+    assert doctor._without_home(text) == r"~\x, ~/x, '~\\x', C:\Users\Alma"

@@ -136,7 +136,7 @@ def test_what_is_read_is_not_overwritten(folder, name):
 
 
 def test_results_do_not_become_paintings(folder):
-    with pytest.raises(InputError, match="written among the pictures"):
+    with pytest.raises(InputError, match="written among the input pictures"):
         leak(folder / "photo.png", folder / "styles", folder / "styles", {"wct": ("wct", {})})
     assert len(list((folder / "styles").iterdir())) == 2
 

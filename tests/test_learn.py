@@ -333,7 +333,7 @@ def test_learn_and_stylize(desk, run, tmp_path):
     shutil.copy("model.safetensors", "trained.safetensors")
     code, _, said = desk("--steps", 1, out="trained.safetensors")
     assert code == 2
-    assert "trained.safetensors: holds something else than a learnt style" in said
+    assert "trained.safetensors: exists and is no learnt style" in said
     given = ["--model", "model.safetensors", "-o", "out.png"]
     assert run("stylize", "photo.png", "mine.safetensors", *given)[0] == 0
     _, shown, _ = run("show", "out.png", "--json")

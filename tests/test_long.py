@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 MEASURED = """
 import sys
 import impasto.cli, impasto.pipeline
-from impasto.study.compare import _most_memory as most
+from impasto.study.compare import _peak_memory as most
 before = most()
 try: impasto.cli.main()
 finally: print(round((most() - before) / 2**20), file=sys.stderr)

@@ -352,8 +352,8 @@ def test_empty_names_are_refused(run, arguments):
 def test_an_address_is_shown_as_typed(run):
     code, _, said = run("stylize", "https://x.org/a.jpg", "painting.png", "-o", "out.png")
     assert code == 2
-    assert said.startswith("impasto: https://x.org/a.jpg: is an address")
-    assert "read from files" in said
+    assert said.startswith("impasto: https://x.org/a.jpg: is a web address")
+    assert "only files can be read" in said
 
 
 # What fails ------------------------------------------------------------------------------------

@@ -362,8 +362,8 @@ def test_what_is_like_nothing(run, tmp_path):
         ("photo.png", "carries no impasto settings"),
         ("none.png", "none.png"),
         ("preview.png", "a preview"),
-        ("model.png", "made with --model mine.safetensors, which is not here"),
-        ("start.png", "made with --start sketch, which is not here"),
+        ("model.png", "made with --model mine.safetensors, which does not exist"),
+        ("start.png", "made with --start sketch, which does not exist"),
     ):
         code, _, said = run("stylize", "photo.png", "wave.png", "--like", picture)
         assert (code, len(said.splitlines())) == (2, 1)

@@ -94,7 +94,7 @@ def test_it_goes_on_and_takes_further_values(folder):
     with pytest.raises(InputError, match=r"another sweep \(method differ\)"):
         run(folder, {"strength": [1.0]}, method="wct", options=FAST)
     (folder / "out" / "results.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(InputError, match="no sweep that can go on"):
+    with pytest.raises(InputError, match="no sweep that can be resumed"):
         run(folder, {"strength": [1.0]})
 
 

@@ -189,7 +189,7 @@ def test_an_address_is_shown_as_typed(address):
         with pytest.raises(InputError) as caught:
             gather(pictures)
         assert str(caught.value).startswith(f"{address}: ")
-        assert "read from files" in str(caught.value)
+        assert "only files can be read" in str(caught.value)
 
 
 def test_empty_folders_are_refused(made):

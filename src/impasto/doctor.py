@@ -1,4 +1,4 @@
-"""What a report of a fault needs of the machine; it will be public, so it names nobody."""
+"""What a bug report needs to know about the machine, without the user's name."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ EXTRAS = {
 
 
 def report() -> list[Row]:
-    """Labels, and what there is to say of each: versions, devices, what ``auto`` takes, files.
+    """Rows of a label and text: versions, devices, the choices of ``auto``, files.
 
-    What is missing or broken is said in its place. Raises, writes and downloads nothing.
+    A row reports what is missing or broken. Raises, writes and downloads nothing.
     """
-    with warnings.catch_warnings(record=True) as heard:  # the rows say it
+    with warnings.catch_warnings(record=True) as caught:  # reported in the rows
         warnings.simplefilter("always")
         rows = [
             ("impasto", __version__),
-            ("Python", _told(_python)),
-            ("system", _told(platform.platform)),
-            *_computing(heard),
-            ("libraries", _told(_libraries)),
-            ("pictures", _told(_pillow)),
-            ("models", _told(_models)),
-            ("cache", _told(_cache)),
-            ("missing", _told(_missing)),
+            ("Python", _guarded(_python)),
+            ("system", _guarded(platform.platform)),
+            *_computing(caught),
+            ("libraries", _guarded(_libraries)),
+            ("pictures", _guarded(_pillow)),
+            ("models", _guarded(_models)),
+            ("cache", _guarded(_cache)),
+            ("missing", _guarded(_missing)),
         ]
-    return [(label, shown(_nameless(" ".join(text.split())))) for label, text in rows]
+    return [(label, shown(_without_home(" ".join(text.split())))) for label, text in rows]
 
 
 def laid_out(rows: list[Row], width: int | None = None) -> str:
@@ -59,12 +59,10 @@ def laid_out(rows: list[Row], width: int | None = None) -> str:
     for label, text in rows:
         line = f"{label:{column}}{text}"
         if width is not None:
-            after = " " * column
-            room = max(width, column + 20)
             line = textwrap.fill(
                 line,
-                room,
-                subsequent_indent=after,
+                max(width, column + 20),
+                subsequent_indent=" " * column,
                 break_long_words=False,  # paths and addresses stay whole
                 break_on_hyphens=False,
             )
@@ -72,29 +70,30 @@ def laid_out(rows: list[Row], width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _told(tell: Callable[[], str]) -> str:
+def _guarded(text_of: Callable[[], str]) -> str:
     try:
-        return tell()
-    except Exception as fault:  # here all that is broken is to be told
-        return f"unknown: {_words(fault)}"
+        return text_of()
+    except Exception as fault:  # the report must be complete whatever is broken
+        return f"unknown: {_message(fault)}"
 
 
-def _words(fault: Exception) -> str:
+def _message(fault: Exception) -> str:
     kind = "" if isinstance(fault, InputError) else f"{type(fault).__name__}: "
     return kind + reason_of(fault)
 
 
-def _nameless(text: str) -> str:
-    """``text`` with ~ for the user's home folder, however it is spelled."""
-    place = os.path.expanduser("~")
-    ignored = re.IGNORECASE if sys.platform in ("win32", "darwin") else 0
-    for spelled in sorted({place, os.path.realpath(place)}, key=len, reverse=True):
-        parts = [re.escape(part) for part in re.split(r"[\\/]+", spelled) if part]
-        if not os.path.isabs(spelled) or not parts:
+def _without_home(text: str) -> str:
+    """``text`` with ~ for the user's home folder in any spelling."""
+    home_folder = os.path.expanduser("~")
+    flags = re.IGNORECASE if sys.platform in ("win32", "darwin") else 0
+    spellings = {home_folder, os.path.realpath(home_folder)}
+    for spelling in sorted(spellings, key=len, reverse=True):
+        parts = [re.escape(part) for part in re.split(r"[\\/]+", spelling) if part]
+        if not os.path.isabs(spelling) or not parts:
             continue
-        start = r"[\\/]+" if spelled[0] in "\\/" else ""
-        whole = rf"(?<![\w.~-]){start}" + r"[\\/]+".join(parts) + r"(?![\w.-])"
-        text = re.sub(whole, "~", text, flags=ignored)
+        start = r"[\\/]+" if spelling[0] in "\\/" else ""
+        pattern = rf"(?<![\w.~-]){start}" + r"[\\/]+".join(parts) + r"(?![\w.-])"
+        text = re.sub(pattern, "~", text, flags=flags)
     return text
 
 
@@ -109,11 +108,11 @@ def _python() -> str:
 def _version(module: str, name: str) -> str:
     """``name`` and its version, or what is wrong with it."""
     try:
-        own = getattr(import_module(module), "__version__", None)
-        return f"{name} {own or metadata.version(name)}"
+        version = getattr(import_module(module), "__version__", None)
+        return f"{name} {version or metadata.version(name)}"
     except Exception as fault:
-        gone = isinstance(fault, ModuleNotFoundError) and fault.name == module
-        return f"{name} is not here" if gone else f"{name} is broken ({_words(fault)})"
+        missing = isinstance(fault, ModuleNotFoundError) and fault.name == module
+        return f"{name} is not installed" if missing else f"{name} is broken ({_message(fault)})"
 
 
 def _libraries() -> str:
@@ -122,7 +121,7 @@ def _libraries() -> str:
 
 def _pillow() -> str:
     pillow = _version("PIL", "Pillow")
-    from PIL import Image, features  # noqa: F401  its binary part may be what is broken
+    from PIL import Image, features  # noqa: F401  Image loads the binary part, which may be broken
 
     avif = "avif" in features.modules and features.check("avif")
     heic = find_spec("pillow_heif") is not None
@@ -135,21 +134,21 @@ def _pillow() -> str:
 # Devices ---------------------------------------------------------------------------------------
 
 
-def _computing(heard: list[warnings.WarningMessage]) -> list[Row]:
+def _computing(caught: list[warnings.WarningMessage]) -> list[Row]:
     try:
         torch: Any = import_module("torch")
-        line = ("torch", f"{torch.__version__}, {_told(partial(_built, torch))}")
+        line = ("torch", f"{torch.__version__}, {_guarded(partial(_built, torch))}")
         device: Any = import_module(".device", __package__)
     except Exception as fault:
-        why = RUNTIME if lacks_runtime(fault) else f"cannot be imported: {_words(fault)}"
+        reason = RUNTIME if lacks_runtime(fault) else f"cannot be imported: {_message(fault)}"
         absent = [(label, "none without torch") for label in ("GPU", "device", "precision")]
-        return [("torch", why), ("CPU", _told(_processor)), *absent, ("runtime", "none")]
+        return [("torch", reason), ("CPU", _guarded(_processor)), *absent, ("runtime", "none")]
     return [
         line,
-        ("CPU", _told(partial(_cpu, torch, device))),
-        *_gpus(torch, device, heard),
-        ("device", _told(partial(_chosen_device, torch, device))),
-        ("precision", _told(partial(_chosen_precision, device))),
+        ("CPU", _guarded(partial(_cpu, torch, device))),
+        *_gpus(torch, device, caught),
+        ("device", _guarded(partial(_chosen_device, torch, device))),
+        ("precision", _guarded(partial(_chosen_precision, device))),
         ("runtime", "eager PyTorch: nothing is compiled"),
     ]
 
@@ -162,12 +161,12 @@ def _built(torch: Any) -> str:
     return "built for Apple's GPUs" if torch.backends.mps.is_built() else "built without CUDA"
 
 
-def _memory(free: float, whole: float) -> str:
-    return f"{free / 2**30:.1f} of {whole / 2**30:.1f} GB are free"
+def _memory(free: float, total: float) -> str:
+    return f"{free / 2**30:.1f} of {total / 2**30:.1f} GB are free"
 
 
 def _processor() -> str:
-    """Without torch."""
+    """The CPU's row without torch."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -184,85 +183,85 @@ def _cpu(torch: Any, device: Any) -> str:
     return f"{threads} thread{plural} on {os.cpu_count()} cores, {', '.join(units)}; {memory}"
 
 
-def _gpus(torch: Any, device: Any, heard: list[warnings.WarningMessage]) -> list[Row]:
+def _gpus(torch: Any, device: Any, caught: list[warnings.WarningMessage]) -> list[Row]:
     try:
         if torch.cuda.is_available():
             names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-            return [(name, _told(partial(_card, torch, device, name))) for name in names]
+            return [(name, _guarded(partial(_card, torch, device, name))) for name in names]
         if torch.backends.mps.is_available():
-            return [("mps", _told(partial(_apple, torch, device)))]
-        return [("GPU", _no_card(torch, device, heard))]
+            return [("mps", _guarded(partial(_apple, torch, device)))]
+        return [("GPU", _no_card(torch, device, caught))]
     except Exception as fault:
-        return [("GPU", f"unknown: {_words(fault)}")]
+        return [("GPU", f"unknown: {_message(fault)}")]
 
 
 def _card(torch: Any, device: Any, name: str) -> str:
-    where = torch.device(name)
-    fault = device.obstacle(where.index)
+    card = torch.device(name)
+    fault = device.obstacle(card.index)
     if fault is not None:
         return f"not used: {fault}"
-    major, minor = torch.cuda.get_device_capability(where)
-    fast = device.choose_precision("auto", where) == torch.bfloat16
-    whole = torch.cuda.mem_get_info(where)[1]
+    major, minor = torch.cuda.get_device_capability(card)
+    fast = device.choose_precision("auto", card) == torch.bfloat16
+    total = torch.cuda.mem_get_info(card)[1]
     return (
-        f"{torch.cuda.get_device_name(where)}, capability {major}.{minor}, "
+        f"{torch.cuda.get_device_name(card)}, capability {major}.{minor}, "
         f"{'bfloat16' if fast else 'no fast bfloat16'}; "
-        f"{_memory(device.available_memory(where), whole)}"
+        f"{_memory(device.available_memory(card), total)}"
     )
 
 
 def _apple(torch: Any, device: Any) -> str:
-    where = torch.device("mps")
+    gpu = torch.device("mps")
     try:
-        device.choose_precision("bfloat16", where)
-        can = "bfloat16"
+        device.choose_precision("bfloat16", gpu)
+        precision = "bfloat16"
     except InputError:
-        can = "no bfloat16"
-    memory = _memory(device.available_memory(where), torch.mps.recommended_max_memory())
-    return f"Apple's GPU, {can}; {memory}"
+        precision = "no bfloat16"
+    memory = _memory(device.available_memory(gpu), torch.mps.recommended_max_memory())
+    return f"Apple's GPU, {precision}; {memory}"
 
 
-def _no_card(torch: Any, device: Any, heard: list[warnings.WarningMessage]) -> str:
-    why = [device.missing_cuda()]
-    said = (str(warning.message) for warning in heard)  # a driver that is too old, say
-    why += [text.partition(" (Triggered")[0] for text in said if "CUDA initialization" in text]
-    if torch.version.cuda and shutil.which("nvidia-smi") and len(why) == 1:
-        why.append("nvidia-smi is here, and torch finds no card")
+def _no_card(torch: Any, device: Any, caught: list[warnings.WarningMessage]) -> str:
+    reasons = [device.missing_cuda()]
+    texts = (str(warning.message) for warning in caught)  # such as a driver that is too old
+    reasons += [text.partition(" (Triggered")[0] for text in texts if "CUDA initialization" in text]
+    if torch.version.cuda and shutil.which("nvidia-smi") and len(reasons) == 1:
+        reasons.append("nvidia-smi is installed, and torch finds no card")
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        why.append(f"CUDA_VISIBLE_DEVICES is {visible!r}")
-    return "; ".join(filter(None, ["none that torch can use", *why]))
+        reasons.append(f"CUDA_VISIBLE_DEVICES is {visible!r}")
+    return "; ".join(filter(None, ["none that torch can use", *reasons]))
 
 
-# What auto takes -------------------------------------------------------------------------------
+# Choices of auto -------------------------------------------------------------------------------
 
 
 def _chosen_device(torch: Any, device: Any) -> str:
     chosen = device.choose_device()
     if chosen.type == "cuda":
-        why = "the first card that this torch computes on"
+        reason = "the first card that this torch can use"
     elif chosen.type == "mps":
-        why = "Apple's GPU is here"
+        reason = "Apple's GPU is available"
     elif torch.cuda.is_available():
-        why = "this torch has no kernels for the cards above"
+        reason = "this torch has no kernels for the cards above"
     else:
-        why = "there is no GPU that torch can use"
-    return f"{chosen} by auto: {why}"
+        reason = "torch can use no GPU"
+    return f"{chosen} by auto: {reason}"
 
 
 def _chosen_precision(device: Any) -> str:
-    where = device.choose_device()
-    name = str(device.choose_precision("auto", where)).removeprefix("torch.")
+    chosen = device.choose_device()
+    name = str(device.choose_precision("auto", chosen)).removeprefix("torch.")
     fast = name == "bfloat16"
-    if where.type == "cuda":
-        why = "the card multiplies it natively" if fast else "fast bfloat16 needs capability 8.0"
-    elif where.type == "mps":
-        why = "always, on Apple's GPUs"
+    if chosen.type == "cuda":
+        reason = "the card multiplies it natively" if fast else "fast bfloat16 needs capability 8.0"
+    elif chosen.type == "mps":
+        reason = "always, on Apple's GPUs"
     elif fast:
-        why = f"the CPU multiplies it natively ({', '.join(device.bfloat16_units())})"
+        reason = f"the CPU multiplies it natively ({', '.join(device.bfloat16_units())})"
     else:
-        why = "the CPU has neither AMX nor AVX512-BF16"
-    exact = "; artflow and styleflow, which reverse their networks, take float32" if fast else ""
-    return f"{name} by auto: {why}{exact}"
+        reason = "the CPU has neither AMX nor AVX512-BF16"
+    exact = "; artflow and styleflow, which reverse their networks, use float32" if fast else ""
+    return f"{name} by auto: {reason}{exact}"
 
 
 # Files -----------------------------------------------------------------------------------------
@@ -278,20 +277,21 @@ def _models() -> str:
 
 
 def _cache() -> str:
-    place = home()
-    existing = next(path for path in (place, *place.parents) if os.path.exists(path))
-    fit = os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
-    if existing != place:
-        state = "not there yet, " + ("can be made" if fit else f"cannot be made in {existing}")
+    cache = home()
+    existing = next(path for path in (cache, *cache.parents) if os.path.exists(path))
+    writable = os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
+    if existing != cache:
+        outcome = "can be created" if writable else f"cannot be created in {existing}"
+        state = f"does not exist yet, {outcome}"
     else:
-        state = "writable" if fit else "cannot be written: set IMPASTO_HOME to another folder"
-    asked = ", by IMPASTO_HOME" if os.environ.get("IMPASTO_HOME") else ""
-    return f"{place}{asked}: {state}; {_downloads(place) or 'no downloads'}"
+        state = "writable" if writable else "cannot be written: set IMPASTO_HOME to another folder"
+    origin = ", by IMPASTO_HOME" if os.environ.get("IMPASTO_HOME") else ""
+    return f"{cache}{origin}: {state}; {_downloads(cache) or 'no downloads'}"
 
 
-def _downloads(place: Path) -> str:
+def _downloads(cache: Path) -> str:
     try:
-        files = sorted(file for file in place.iterdir() if file.suffix in (".pth", ".ckpt"))
+        files = sorted(file for file in cache.iterdir() if file.suffix in (".pth", ".ckpt"))
         return ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
     except (FileNotFoundError, NotADirectoryError):
         return ""
@@ -300,13 +300,13 @@ def _downloads(place: Path) -> str:
 
 
 def _missing() -> str:
-    lacks = {
+    missing = {
         extra: [module for module in modules if find_spec(module) is None]
         for extra, modules in EXTRAS.items()
     }
-    found = [
+    remedies = [
         f'{extra} ({", ".join(modules)}): pip install "impasto[{extra}]"'
-        for extra, modules in lacks.items()
+        for extra, modules in missing.items()
         if modules
     ]
-    return "; ".join(found) or f"nothing: {', '.join(EXTRAS)} are here"
+    return "; ".join(remedies) or f"nothing: {', '.join(EXTRAS)} are installed"

@@ -1,4 +1,4 @@
-"""The one error that people see, checks that many share, the end of a run that was asked for."""
+"""The error for invalid input, the exception for an interrupted run, and checks of numbers."""
 
 import math
 from numbers import Integral, Real
@@ -17,38 +17,38 @@ __all__ = [
 ]
 
 RUNTIME = (
-    "torch cannot be loaded, for Windows lacks the Microsoft Visual C++ Redistributable: install "
+    "torch cannot be loaded, because the Microsoft Visual C++ Redistributable is missing: install "
     "vc_redist.x64.exe from https://aka.ms/vs/17/release/vc_redist.x64.exe, then try again"
 )
 
 
 class InputError(ValueError):
-    """Something given to impasto is wrong; the message says in one line what, where and what to do.
+    """Invalid input. The message names, in one line, the input, the fault and the remedy.
 
-    The command line prints it without a traceback and ends with exit code 2.
+    The command line prints it without a traceback and exits with code 2.
     """
 
 
 class Interrupted(Exception):
-    """The run was asked to end; its checkpoint is of the last step. Holds the steps done."""
+    """The run was interrupted after a checkpoint of its last step. Holds the number of steps."""
 
 
 def lacks_memory(fault: BaseException) -> bool:
-    """Whether ``fault`` says that there was no memory, which libraries say in many ways."""
+    """Whether ``fault`` means that memory ran out; the messages of libraries differ."""
     if isinstance(fault, MemoryError):
         return True
-    words = (
+    phrases = (
         *("out of memory", "not enough memory", "allocate memory", "unable to allocate"),
         *("alloc_failed", "invalid buffer size"),  # cuDNN, cuBLAS; Apple's GPUs
-        "paging file is too small",  # Windows' own
+        "paging file is too small",  # Windows
     )
-    return any(word in str(fault).lower() for word in words)
+    return any(phrase in str(fault).lower() for phrase in phrases)
 
 
 def lacks_runtime(fault: BaseException) -> bool:
-    """Whether a library of Windows was not there, or failed, as torch was imported.
+    """Whether a DLL was missing, or failed to initialise, when torch was imported.
 
-    Module not found is error 126, a failed start 1114; Python's own importer says it in words.
+    Windows reports error 126 or 1114; Python's importer reports only a message.
     """
     failed = isinstance(fault, ImportError) and "DLL load failed" in str(fault)
     return failed or getattr(fault, "winerror", None) in (126, 1114)
@@ -72,14 +72,14 @@ def check_whole(name: str, value: int, least: int = 1) -> None:
 
 
 def check_strength(value: float) -> None:
-    """Raise InputError unless ``value`` is a strength: 0 to 100; what is far above 1 is noise."""
+    """Raise InputError unless ``value`` is a strength, 0 to 100; results far above 1 are noise."""
     check_finite("strength", value)
     if not 0 <= value <= 100:
         raise InputError(f"strength is {value}: must be 0 or more, and 100 at most")
 
 
 def check_scale(value: float) -> None:
-    """Raise InputError unless ``value`` is a scale of styles: above 0, 100 at most."""
+    """Raise InputError unless ``value`` is a scale of styles, above 0 and at most 100."""
     check_finite("style-scale", value)
     if not 0 < value <= 100:
         raise InputError(f"style-scale is {value}: must be above 0, and 100 at most")

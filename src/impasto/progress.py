@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 __all__ = ["Bar", "bar", "drawn", "in_notebook"]
 
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK")  # of processes that train together; the first speaks
-SECONDS = 5.0  # between lines, where there is no tqdm
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK")  # in distributed training only rank 0 draws a bar
+SECONDS = 5.0  # between lines, without tqdm
 Parameters = ParamSpec("Parameters")
 Value = TypeVar("Value")
 
@@ -24,41 +24,41 @@ class Bar:
     def __init__(
         self, label: str, then: Callable[..., bool | None] | None = None, **options: Any
     ) -> None:
-        self._then, self._within = then, False
-        try:  # here, for it looks for a notebook, and need not be installed to train
+        self._then, self._entered = then, False
+        try:  # imported late: it looks for a notebook, and training does not need it
             from tqdm.auto import tqdm
         except ImportError:
             self._bar: Any = _Lines(label)
         else:
-            # miniters=0: what is said beside the bar changes where the count does not.
+            # miniters=0: the text after the bar may change although the count does not.
             self._bar = tqdm(desc=label, miniters=0, file=sys.stderr, **options)
 
     def __call__(self, done: float, total: float | None, *more: object) -> bool:
-        """Show how much of the work is done; at its end the bar ends, or where its ``with`` does.
+        """Show the progress; closes the bar when ``done`` reaches ``total``, except in a ``with``.
 
         Args:
-            done, total: in any unit; None where nobody knows how much there is.
-            more: shown beside it: a name, a loss, an optimisation's :class:`impasto.methods.Step`.
+            done, total: in any unit; None for an unknown total.
+            more: shown after the bar: a name, a loss, or a :class:`impasto.methods.Step`.
 
         Returns:
-            What ``then`` returned: whether the work is to end.
+            What ``then`` returned: whether the work should stop.
         """
         stops = bool(self._then(done, total, *more)) if self._then is not None else False
-        if total != self._bar.total or done < self._bar.n:  # or another stage of the work
+        if total != self._bar.total or done < self._bar.n:  # another stage of the work
             self._bar.reset(total)
-        said = "  ".join(filter(None, map(_words, more)))
-        self._bar.set_postfix_str(said, refresh=False)
+        text = "  ".join(filter(None, map(_text, more)))
+        self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(done - self._bar.n)
-        if total is not None and done >= total and not self._within:
+        if total is not None and done >= total and not self._entered:
             self.close()
         return stops
 
     def close(self) -> None:
-        """Draw it for the last time."""
+        """Draw the bar for the last time."""
         self._bar.close()
 
     def __enter__(self) -> Bar:
-        self._within = True
+        self._entered = True
         return self
 
     def __exit__(
@@ -71,24 +71,24 @@ class Bar:
 
 
 class _Lines:
-    """What :class:`Bar` uses of tqdm, as lines on standard error: some seconds apart, and the last.
+    """A substitute for tqdm that prints a line to standard error every few seconds, and a last one.
 
     Attributes:
-        total, n: how much there is to do, and is done.
-        disable: whether it has ended.
+        total, n: the amount of work, and the amount done.
+        disable: whether it is closed.
     """
 
     def __init__(self, label: str) -> None:
         self.total: float | None = None
         self.n: float = 0
         self.disable = False
-        self._label, self._beside, self._next = label, "", 0.0
+        self._label, self._postfix, self._next = label, "", 0.0
 
     def reset(self, total: float | None) -> None:
         self.total, self.n = total, 0
 
-    def set_postfix_str(self, words: str, refresh: bool) -> None:
-        self._beside = words
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        self._postfix = text
 
     def update(self, more: float) -> None:
         self.n += more
@@ -104,17 +104,17 @@ class _Lines:
         self._next = time.monotonic() + SECONDS
         count = f"{self.n:g}" if self.total is None else f"{self.n:g}/{self.total:g}"
         if sys.stderr is not None:
-            print(self._label, count, self._beside, file=sys.stderr, flush=True)
+            print(self._label, count, self._postfix, file=sys.stderr, flush=True)
 
 
 def bar(label: str, then: Callable[..., bool | None] | None = None) -> Bar:
     """A bar as the ``on_progress`` of :mod:`impasto.study` and :mod:`impasto.training`.
 
-    It goes to standard error, and is a widget in a notebook that has ipywidgets.
+    It is drawn on standard error, or as a widget in a notebook with ipywidgets.
 
     Args:
-        label: what is at work.
-        then: called with the same, such as another ``on_progress``; returning True ends the work.
+        label: shown before the bar.
+        then: called with the same arguments, such as another ``on_progress``; True stops the work.
 
     Example:
         >>> with bar("counting") as on_progress:
@@ -127,18 +127,18 @@ def bar(label: str, then: Callable[..., bool | None] | None = None) -> Bar:
 def drawn(label: str) -> Callable[[Callable[Parameters, Value]], Callable[Parameters, Value]]:
     """A decorator of functions with the keywords ``on_progress`` and ``progress``.
 
-    With ``progress=True`` a bar is drawn; what ``on_progress`` answers counts all the same.
+    With ``progress=True`` a bar is drawn; the return value of ``on_progress`` still counts.
     """
 
     def decorate(function: Callable[Parameters, Value]) -> Callable[Parameters, Value]:
         @wraps(function)
-        def wrapped(*args: Any, progress: bool = False, **given: Any) -> Value:
-            others = any(os.environ.get(rank, "0") != "0" for rank in RANKS)
-            if not progress or others:
-                return function(*args, **given)
-            with bar(label, given.pop("on_progress", None)) as on_progress:
-                given["on_progress"] = on_progress
-                return function(*args, **given)
+        def wrapped(*args: Any, progress: bool = False, **keywords: Any) -> Value:
+            secondary = any(os.environ.get(rank, "0") != "0" for rank in RANKS)
+            if not progress or secondary:
+                return function(*args, **keywords)
+            with bar(label, keywords.pop("on_progress", None)) as on_progress:
+                keywords["on_progress"] = on_progress
+                return function(*args, **keywords)
 
         return cast("Callable[Parameters, Value]", wrapped)
 
@@ -146,15 +146,15 @@ def drawn(label: str) -> Callable[[Callable[Parameters, Value]], Callable[Parame
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a notebook, which draws bars though it is no terminal."""
+    """Whether this runs in a notebook, which can draw bars although it is no terminal."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return "IPKernelApp" in getattr(shell, "config", ())
 
 
-def _words(what: object) -> str:
-    if isinstance(what, float):
-        return f"loss {what:.4g}"
-    if what is None or isinstance(what, str):
-        return what or ""
-    step = cast(Any, what)
+def _text(item: object) -> str:
+    if isinstance(item, float):
+        return f"loss {item:.4g}"
+    if item is None or isinstance(item, str):
+        return item or ""
+    step = cast(Any, item)
     return f"{step.iteration}/{step.iterations}  loss {step.loss:.4g}"

@@ -329,7 +329,7 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         used = lambda: card.memory - card.free()  # noqa: E731
         patch.setattr(torch.mps, "current_allocated_memory", used, raising=False)
         patch.setattr(torch.mps, "driver_allocated_memory", used, raising=False)
-        patch.setattr(impasto.device.choice, "_noted", set(), raising=False)
+        patch.setattr(impasto.device.choice, "_reported", set(), raising=False)
         patch.setattr(torch.cuda, "set_device", lambda device: None)
         patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)  # also in threads
         _play_fabric(card, patch)

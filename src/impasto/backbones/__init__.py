@@ -2,7 +2,7 @@
 
 ``compact`` and ``slim`` are bundled. ``vgg19``, ``vgg16``, ``resnet50`` and ``resnet18`` are read
 from a file, found in the cache, or downloaded, see :mod:`impasto.backbones.weights`; or they are
-random. What is known of them without torch is in :mod:`impasto.backbones.records`.
+random. :mod:`impasto.backbones.records` describes them without importing torch.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ __all__ = [
 Padding = Literal["replicate", "reflect", "zero"]
 Pooling = Literal["max", "average"]
 
-# How much the mean activation of 2x2 maxima exceeds that of 2x2 averages: average pooling is
-# rescaled by it so that deeper layers still see the magnitudes they were trained on.
+# Ratio of the mean activation of 2x2 maxima to that of 2x2 averages. Average pooling is rescaled
+# by it, so that deeper layers receive the magnitudes they were trained on.
 AVERAGE_POOL_GAIN = 2.0
 
 
@@ -44,8 +44,8 @@ class InputConvention:
 
     Attributes:
         name: its name in files.
-        bgr: True if channels come blue first.
-        scale: factor that takes RGB in 0..1 to the network's range.
+        bgr: True if the channels are in the order blue, green, red.
+        scale: factor from RGB in 0..1 to the network's range.
         mean, std: per channel, in the network's order and range.
     """
 
@@ -83,21 +83,20 @@ class Stored:
 
 
 class Backbone(nn.Module, ABC):
-    """A network that returns the features at the taps it is asked for.
+    """A network that returns the features at the requested taps.
 
     Attributes:
-        style_layers, content_layers: taps that optimisation uses by default (of the content layers
-            the first that the weights have), with the style layers' weights.
-        style_loss: what it compares there by default, see :class:`impasto.methods.gatys.Gatys`.
-        presets: style layers with weights that have a name.
-        convention: what the weights expect of their input.
-        name: for messages and stored styles.
-        served: the taps that may be asked for; None means all.
-        weights: what stands for the weights in :attr:`fingerprint`: a digest, mostly of the file
-            that they came from.
-        scaled_by: what they were brought to unit mean with after that, by default a digest of the
-            means; empty if they were not.
-        as_loaded: digest of the network as it was then; empty where nobody asks.
+        style_layers, content_layers: taps that optimisation uses by default, the style layers with
+            weights; of the content layers, it uses the first that the weights include.
+        style_loss: the default style loss, see :class:`impasto.methods.gatys.Gatys`.
+        presets: named style layers with weights.
+        convention: the input that the weights expect.
+        name: used in messages and stored styles.
+        served: the taps that may be requested; None means all.
+        weights: digest of the weights in :attr:`fingerprint`, usually as they were in the file.
+        scaled_by: identifies the means by which the weights were then divided, by default by a
+            digest; empty if they were not.
+        as_loaded: digest of the network after loading; empty if unknown.
     """
 
     style_layers: ClassVar[Mapping[str, float]]
@@ -116,31 +115,30 @@ class Backbone(nn.Module, ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies everything that features depend on: weights, and how they are used.
+        """Identifies everything that features depend on: the weights and the options.
 
         Stored styles contain it, and so do models that need a backbone.
         """
-        parts = [self.name, self.padding, self.pooling, self.weights, *self._further()]
+        parts = [self.name, self.padding, self.pooling, self.weights, *self._other_options()]
         return ":".join([*parts, self.scaled_by] if self.scaled_by else parts)
 
     def _scaled(self, means: Mapping[str, Tensor]) -> None:
-        """Note in :attr:`scaled_by` that activations were divided by ``means``."""
+        """Record in :attr:`scaled_by` that activations were divided by ``means``."""
         self.scaled_by = digest(sorted(means.items()), torch.float64, self.scaled_by)
 
-    def _further(self) -> list[str]:
+    def _other_options(self) -> list[str]:
         """Further options that features depend on."""
         return []
 
     @property
     @abstractmethod
     def every_tap(self) -> list[str]:
-        """Those of the network, shallow to deep, whether its weights go so deep or not."""
+        """All taps of the network, shallow to deep, including those that the weights lack."""
 
     @property
     def taps(self) -> list[str]:
-        """Every tap served, shallow to deep."""
-        every = self.every_tap
-        return every if self.served is None else [tap for tap in every if tap in self.served]
+        """The taps that may be requested, shallow to deep."""
+        return [tap for tap in self.every_tap if self.served is None or tap in self.served]
 
     @abstractmethod
     def channels(self, tap: str) -> int:
@@ -148,28 +146,28 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def numbers_per_pixel(self, tap: str) -> float:
-        """Estimate of the activations kept per pixel for a pass to ``tap`` and back."""
+        """Estimated number of activations kept per pixel for a pass to ``tap`` and back."""
 
     @abstractmethod
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
-        """Features of ``picture`` at ``taps``; nothing deeper than the deepest is computed.
+        """Features of ``picture`` at ``taps``; computes no layer beyond the deepest of them.
 
         Args:
             picture: ``(B, 3, H, W)``, RGB in 0..1, float32 or float64. The features have the data
-                type of the weights, so a bfloat16 network takes a float32 picture.
+                type of the weights; a bfloat16 network accepts a float32 picture.
             taps: names such as ``relu3_1``.
 
         Raises:
-            InputError: for a tap that this network or its weights do not have.
+            InputError: for a tap that this network or its weights lack.
         """
 
     @abstractmethod
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
         """Mean activation of every channel over ``pictures`` (each ``(B, 3, H, W)``, 0..1).
 
-        Give them to :meth:`scale_` for the normalised form, in which loss weights carry over
-        between layers and networks. A channel that never fires counts as one hundredth of its
-        layer's mean, so that it is not blown up.
+        Pass them to :meth:`scale_` for the normalised form, in which loss weights are comparable
+        between layers and networks. The mean of a channel is at least one hundredth of its layer's
+        mean, so that inactive channels are not amplified.
         """
 
     @abstractmethod
@@ -177,7 +175,7 @@ class Backbone(nn.Module, ABC):
         """Make activations relative to ``means`` (tap -> ``(C,)``), in place."""
 
     def check(self, taps: Iterable[str]) -> None:
-        """Raise InputError if one of ``taps`` does not exist here."""
+        """Raise InputError if this network or its weights lack one of ``taps``."""
         served = self.taps
         for tap in taps:
             if tap in served:
@@ -194,7 +192,7 @@ class Backbone(nn.Module, ABC):
         return False
 
     def normalised(self, picture: Tensor) -> Tensor:
-        """``picture`` ``(B, 3, H, W)``, RGB in 0..1, as the weights expect it."""
+        """``picture`` ``(B, 3, H, W)``, RGB in 0..1, converted to the input the weights expect."""
         check_process()
         x = picture.flip(-3) if self.convention.bgr else picture
         mean, std = (_filled(x, values) for values in (self.convention.mean, self.convention.std))
@@ -202,7 +200,7 @@ class Backbone(nn.Module, ABC):
 
 
 def _filled(like: Tensor, values: Iterable[float]) -> Tensor:
-    """``(n, 1, 1)``, made on the device: a copy from the host, in every pass, would wait for it."""
+    """``(n, 1, 1)``, filled on the device: a copy from the host would synchronise every pass."""
     return torch.cat([like.new_full((1, 1, 1), value) for value in values])
 
 
@@ -215,10 +213,10 @@ def check_options(padding: str, pooling: str) -> None:
 
 
 def mean_activations(maps: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of every channel over all of ``maps``, pairs of a tap and ``(B, C, H, W)``, floored.
+    """Mean of every channel over all ``maps``, pairs of a tap and ``(B, C, H, W)``, floored.
 
     Raises:
-        InputError: for none.
+        InputError: if ``maps`` is empty.
     """
     sums: dict[str, Tensor] = {}
     pixels: dict[str, int] = {}
@@ -226,7 +224,7 @@ def mean_activations(maps: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
         sums[tap] = sums.get(tap, 0) + features.double().sum((0, 2, 3))
         pixels[tap] = pixels.get(tap, 0) + features[:, 0].numel()
     if not sums:
-        raise InputError("no photographs to normalise with: give a folder that has some")
+        raise InputError("no photographs to normalise with: give a folder of photographs")
     return {tap: _floored(total / pixels[tap]) for tap, total in sums.items()}
 
 
@@ -237,20 +235,20 @@ def divide_activations(
     """Divide the activations of a chain of layers by ``means``, in place.
 
     Args:
-        layers: in order, the tap after each, its first convolution and its last (often the same).
-        means: tap -> ``(C,)``, positive: such factors pass through ReLU and pooling.
+        layers: in order, the tap after each, its first and its last convolution (often the same).
+        means: tap -> ``(C,)``, positive, because only such factors commute with ReLU and pooling.
     """
-    before: Tensor | None = None
+    input_mean: Tensor | None = None
     for tap, first, last in layers:
         assert last.bias is not None
-        after = means[tap].to(last.weight)
-        if before is not None:
-            first.weight.mul_(before.view(1, -1, 1, 1))
-        last.weight.div_(after.view(-1, 1, 1, 1))
-        last.bias.div_(after)
-        before = after
+        output_mean = means[tap].to(last.weight)
+        if input_mean is not None:
+            first.weight.mul_(input_mean.view(1, -1, 1, 1))
+        last.weight.div_(output_mean.view(-1, 1, 1, 1))
+        last.bias.div_(output_mean)
+        input_mean = output_mean
 
 
 def _floored(mean: Tensor) -> Tensor:
-    """Means of the channels of a layer, none under a hundredth of the layer's."""
+    """Means of the channels of a layer, at least one hundredth of the layer's mean."""
     return mean.clamp_min(0.01 * float(mean.mean()) + 1e-12).float()

@@ -1,8 +1,8 @@
 """The bundled encoders, distilled from VGG-19 by ``impasto train encoder``.
 
-``compact`` has nearly VGG-19's depth, with bottlenecks, and stands in for it where a picture is
-optimised. ``slim`` is a plain narrow VGG, whose layers a decoder can mirror: the methods of one
-pass go by it. See :mod:`impasto.training.distill` for how they are made, ``models/CARD.md`` for
+``compact`` has nearly VGG-19's depth, with bottlenecks, and replaces it where a picture is
+optimised. ``slim`` is a plain narrow VGG, whose layers a decoder can mirror; the methods of one
+pass use it. See :mod:`impasto.training.distill` for their training and ``models/CARD.md`` for
 their figures.
 """
 
@@ -42,21 +42,20 @@ __all__ = ["Compact", "build", "load_encoder", "save_encoder"]
 class Compact(Backbone):
     """Convolutions of VGG-19, each in a bottleneck, with a tap after every ReLU.
 
-    Where features are wide, a layer is a 1x1 convolution to few channels, the 3x3 one among these,
-    and a 1x1 one out to the width (Kim et al., "Compression of Deep Convolutional Neural Networks
-    for Fast and Low Power Mobile Applications", ICLR 2016). So a ReLU has VGG-19's many channels to
-    work on, of which a narrow VGG lacks most, at the cost of a narrow one. At full size every
-    channel is dear: ``conv1_2`` is 4x4 with stride 2 and stands for VGG's layer and the pooling
-    after it.
+    Where features are wide, a layer is a 1x1 convolution to few channels, a 3x3 one between these,
+    and a 1x1 one to the full width (Kim et al., "Compression of Deep Convolutional Neural Networks
+    for Fast and Low Power Mobile Applications", ICLR 2016). So every ReLU acts on as many channels
+    as in VGG-19, at the cost of a narrow network. Channels are most expensive at full size, so
+    ``conv1_2`` is 4x4 with stride 2 and replaces VGG's layer and the pooling after it.
 
     Args:
-        layers: in order, some of VGG-19's convolutions -> ``(width,)`` for a plain one, or
-            ``(inner, rank, width)``: a 1x1 convolution to ``inner`` channels, the 3x3 one to
-            ``rank``, a 1x1 one to ``width``.
+        layers: some of VGG-19's convolutions, in order -> ``(width,)`` for a plain one, or
+            ``(inner, rank, width)``: a 1x1 convolution to ``inner`` channels, a 3x3 one to
+            ``rank``, and a 1x1 one to ``width``.
         convention, padding, pooling, name, served: see :class:`VGG`.
 
     Raises:
-        InputError: for layers that VGG-19 does not have, another order, or other numbers.
+        InputError: for layers that VGG-19 lacks, in another order, or with other widths.
 
     Example:
         >>> net = Compact({"conv1_1": (4,), "conv1_2": (8,), "conv2_1": (4, 4, 16)})
@@ -78,10 +77,10 @@ class Compact(Backbone):
     ) -> None:
         super().__init__(convention, name, served)
         check_options(padding, pooling)
-        known = [f"conv{i}_{j}" for i, b in enumerate(VGG19, 1) for j in range(1, len(b) + 1)]
-        if [conv for conv in known if conv in layers] != list(layers) or "conv1_1" not in layers:
+        vgg19 = [f"conv{i}_{j}" for i, b in enumerate(VGG19, 1) for j in range(1, len(b) + 1)]
+        if [conv for conv in vgg19 if conv in layers] != list(layers) or "conv1_1" not in layers:
             raise InputError(
-                f"layers {', '.join(layers)}: give some of {', '.join(known)}, in this order, "
+                f"layers {', '.join(layers)}: give some of {', '.join(vgg19)}, in this order, "
                 "from conv1_1 on"
             )
         self.layers = {conv: tuple(shape) for conv, shape in layers.items()}
@@ -93,19 +92,19 @@ class Compact(Backbone):
             if len(shape) not in (1, 3) or min(shape) < 1:
                 raise InputError(f"{conv} = {list(shape)}: give one number of channels, or three")
             kernel, stride = (4, 2) if conv == "conv1_2" else (3, 1)
-            around = 0 if conv == "conv1_1" else 1
+            border = 0 if conv == "conv1_1" else 1
             inner, rank, width = shape if len(shape) == 3 else (previous, shape[0], shape[0])
-            spatial = nn.Conv2d(inner, rank, kernel, stride, around, bias=len(shape) == 1)
+            spatial = nn.Conv2d(inner, rank, kernel, stride, border, bias=len(shape) == 1)
             if len(shape) == 1:
                 self.convs[conv] = nn.Sequential(spatial)
             else:
-                into = nn.Conv2d(previous, inner, 1, bias=False)
-                self.convs[conv] = nn.Sequential(into, spatial, nn.Conv2d(rank, width, 1))
+                reduction = nn.Conv2d(previous, inner, 1, bias=False)
+                self.convs[conv] = nn.Sequential(reduction, spatial, nn.Conv2d(rank, width, 1))
             previous = width
 
     @property
     def every_tap(self) -> list[str]:
-        """``relu1_1, relu2_1, ...``; not ``relu1_2``, which has no map at VGG's resolution."""
+        """``relu1_1, relu2_1, ...`` without ``relu1_2``, which does not have VGG's resolution."""
         return ["relu" + conv[4:] for conv in self.convs if conv != "conv1_2"]
 
     def channels(self, tap: str) -> int:
@@ -113,7 +112,7 @@ class Compact(Backbone):
         return self.layers["conv" + tap[4:]][-1]
 
     def numbers_per_pixel(self, tap: str) -> float:
-        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+        """See :class:`Backbone`."""
         values = 0.0
         for conv, shape in self.layers.items():
             halvings = 1 if conv == "conv1_2" else int(conv[4]) - 1
@@ -127,17 +126,17 @@ class Compact(Backbone):
         return re.fullmatch(r"(conv|relu)[1-5]_[1-4]", tap) is not None
 
     def pools_before(self, conv: str) -> bool:
-        """Whether the features are pooled between the layer before and ``conv``."""
-        first = next(other for other in self.layers if other[4] == conv[4])
+        """Whether the features are pooled between the previous layer and ``conv``."""
+        first = next(layer for layer in self.layers if layer[4] == conv[4])
         pooled_already = conv[4] == "2" and "conv1_2" in self.layers
         return conv == first and conv != "conv1_1" and not pooled_already
 
     def pooled(self, features: Tensor) -> Tensor:
-        """2x2 pooling as :attr:`pooling` says."""
+        """Features after 2x2 pooling of the kind :attr:`pooling`."""
         return (F.max_pool2d if self.pooling == "max" else average_pool)(features, 2)
 
     def padded(self, picture: Tensor) -> Tensor:
-        """``picture`` as the first convolution takes it."""
+        """``picture``, normalised and padded for the first convolution."""
         x = self.normalised(picture).to(next(self.parameters()).dtype)
         return F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding == "zero" else self.padding)
 
@@ -153,14 +152,14 @@ class Compact(Backbone):
                 break
         return features
 
-    def _walk(self, picture: Tensor, wanted: Set[str]) -> Iterable[tuple[str, Tensor]]:
-        """Layer by layer: its name and its features after the ReLU, pooled if not ``wanted``."""
+    def _walk(self, picture: Tensor, requested: Set[str]) -> Iterable[tuple[str, Tensor]]:
+        """Name and features of each layer after its ReLU, pooled already if not ``requested``."""
         x = self.padded(picture)
-        for conv, after in zip_longest(self.convs, list(self.convs)[1:]):
+        for conv, following in zip_longest(self.convs, list(self.convs)[1:]):
             x = self.convs[conv](x)
-            pools = after is not None and self.pools_before(after)
-            # A maximum commutes with the ReLU, which then has a quarter of the values.
-            early = pools and self.pooling == "max" and "relu" + conv[4:] not in wanted
+            pools = following is not None and self.pools_before(following)
+            # Max pooling commutes with the ReLU, which then has a quarter of the values.
+            early = pools and self.pooling == "max" and "relu" + conv[4:] not in requested
             x = F.relu(self.pooled(x) if early else x, inplace=True)
             yield conv, x
             x = self.pooled(x) if pools and not early else x
@@ -180,9 +179,9 @@ class Compact(Backbone):
 
     @torch.no_grad()
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
-        """See :class:`Backbone`; also of ``relu1_2``, which is no tap."""
-        every = set(self.every_tap)
-        layers = (layer for picture in pictures for layer in self._walk(picture, every))
+        """See :class:`Backbone`; includes ``relu1_2``, which is no tap."""
+        taps = set(self.every_tap)
+        layers = (layer for picture in pictures for layer in self._walk(picture, taps))
         return mean_activations(("relu" + conv[4:], features) for conv, features in layers)
 
 
@@ -193,13 +192,13 @@ def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:
 
 
 def build(record: BackboneRecord, stored: Stored | None) -> Compact | VGG:
-    """The encoder in a file, whose shape stands in the header.
+    """The encoder in a file, with the shape that its header gives.
 
     Raises:
         InputError: if the file is no encoder written by :func:`save_encoder`, or not one of the
             record's kind.
     """
-    assert stored is not None, "where weights are drawn, the bundled file gives the shape"
+    assert stored is not None, "for random weights too, the bundled file gives the shape"
     name = record.name
     try:
         config = json.loads(stored.header["config"])

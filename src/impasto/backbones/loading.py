@@ -1,4 +1,4 @@
-"""Backbones by name, ready to give features."""
+"""Loading of backbones by name."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ def load_backbone(
     seed: int = 0,
     progress: bool = True,
 ) -> Backbone:
-    """A backbone, ready to give features: frozen, in evaluation mode, float32, on the CPU.
+    """A backbone for inference: frozen, in evaluation mode, float32, on the CPU.
 
     Args:
-        name: one of :data:`impasto.backbones.records.BACKBONES`, or a loaded network, of which a
-            copy is returned and to which the options do not apply.
+        name: one of :data:`impasto.backbones.records.BACKBONES`, or a loaded network, which is
+            copied and which the options do not apply to.
         weights: a file of weights with torchvision's key names (safetensors or pth), or one of
             :data:`impasto.backbones.records.KINDS`: ``imagenet`` and ``robust`` (a ResNet trained
-            against perturbations of L2 norm 3) look in the cache, then download what a checksum is
-            known of, ``random`` has learnt nothing. None stands for ``imagenet``, or what is
-            bundled. A file that ends early serves the taps that it has.
-        convention: ``caffe``, ``torchvision`` or ``plain``: what the file's weights expect of their
-            input. None reads it from the file's header or knows it from the file's name.
+            against perturbations of L2 norm 3) are taken from the cache, or downloaded if their
+            checksum is known; ``random`` weights are not trained. None means the bundled weights,
+            or ``imagenet``. A file with fewer layers serves only the taps that it has.
+        convention: ``caffe``, ``torchvision`` or ``plain``: the input that the file's weights
+            expect. None determines it from the file's header or name.
         padding, pooling: see :class:`VGG`.
-        smooth: of a ResNet, see :class:`ResNet`.
-        normalise: bring every channel (of a ResNet, every layer) to unit mean activation over
-            photographs, so that loss weights carry over between layers and networks; measured once
-            and kept in the cache.
+        smooth: for a ResNet, see :class:`ResNet`.
+        normalise: scale every channel (in a ResNet, every layer) to unit mean activation over
+            photographs, so that loss weights are comparable between layers and networks. The means
+            are measured once and cached.
         photos: folder of photographs to normalise with; None takes scikit-image's samples, see
             :func:`photographs`.
-        seed: of random weights.
-        progress: show the download.
+        seed: seed of random weights.
+        progress: show the progress of a download.
 
     Raises:
-        InputError: for an unknown name, or weights that cannot be had or do not fit.
+        InputError: for an unknown name, or weights that are not available or do not fit.
     """
     if isinstance(name, Backbone):
         net = copy.deepcopy(name)
-        if not net.weights or net.as_loaded not in ("", digest(net)):  # learnt on, or changed
+        if not net.weights or net.as_loaded not in ("", digest(net)):  # trained or changed since
             net.weights, net.scaled_by = digest(net), ""
         return net.eval().requires_grad_(False)
     check_options(padding, pooling)
@@ -79,7 +79,7 @@ def load_backbone(
         net.smooth = net.smoothing(smooth)
     if weights == "random":
         return randomised(net, seed, photos)
-    # Of the weights as they are in the file: measured means may differ in the last digit.
+    # The digest of the weights in the file, because measured means may differ in the last digit.
     net.weights = digest(net)
     if record.file is None and normalise:
         bring_to_unit_mean(net, photos)
@@ -96,10 +96,10 @@ def _builder(record: BackboneRecord) -> Callable[[BackboneRecord, Stored | None]
 def _stored(
     record: BackboneRecord, weights: Path | str | None, convention: str | None, progress: bool
 ) -> Stored:
-    """What a file, the bundled one, the cache or the network has for ``record``."""
+    """The weights of ``record``: from a file, bundled, cached or downloaded."""
     if convention not in (None, *CONVENTIONS):
         raise InputError(f"convention {convention!r} is unknown: use caffe or torchvision")
-    known = [
+    candidates = [
         weight
         for weight in map(WEIGHTS.__getitem__, record.weights)
         if convention in (None, weight.convention)
@@ -112,40 +112,41 @@ def _stored(
             raise InputError(
                 f"there are no {kind} weights of {record.name}: it is bundled, or random"
             )
-        known = [weight for weight in known if weight.kind == kind]
-        if not known:
+        candidates = [weight for weight in candidates if weight.kind == kind]
+        if not candidates:
             raise InputError(
                 f"there are no {kind} weights of {record.name}: see `impasto backbones`"
             )
-        cached = [weight for weight in known if find(weight)]
-        chosen = (cached or [weight for weight in known if weight.pinned] or known)[0]
+        cached = [weight for weight in candidates if find(weight)]
+        pinned = [weight for weight in candidates if weight.pinned]
+        chosen = (cached or pinned or candidates)[0]
         path = fetch(chosen, progress=progress)
         convention = chosen.convention
     else:
         path = Path(weights or "")
     tensors, header = load_tensors(path)
     if convention is None:
-        by_name = {weight.filename: weight.convention for weight in known}
+        by_name = {weight.filename: weight.convention for weight in candidates}
         convention = header.get("convention") or by_name.get(path.name)
     if convention not in CONVENTIONS:
         convention = record.convention
     if convention is None:
         raise InputError(
-            f"{path}: say what input these weights expect: convention caffe (Oxford's own) "
+            f"{path}: say which input these weights expect: convention caffe (Oxford's original) "
             "or torchvision"
         )
     return Stored(tensors, header, CONVENTIONS[convention], str(path))
 
 
 def load_vgg(name: str | Backbone = "slim", weights: Path | None = None, **options: Any) -> VGG:
-    """As :func:`load_backbone`, for what goes by VGG's layers.
+    """As :func:`load_backbone`, for methods that need the layers of a VGG.
 
     Raises:
-        InputError: also for a backbone of another shape.
+        InputError: also for a backbone that is no VGG.
     """
-    other = isinstance(name, str) and name in BACKBONES and not BACKBONES[name].mirrored
-    net = None if other else load_backbone(name, weights, **options)
+    no_vgg = isinstance(name, str) and name in BACKBONES and not BACKBONES[name].mirrored
+    net = None if no_vgg else load_backbone(name, weights, **options)
     if not isinstance(net, VGG):
         label = name.name if isinstance(name, Backbone) else name
-        raise InputError(f"{label} has other layers than wanted: use slim, vgg19 or vgg16")
+        raise InputError(f"{label} lacks the layers of a VGG: use slim, vgg19 or vgg16")
     return net

@@ -1,6 +1,6 @@
-"""Which backbones and which weights there are: what is known of them without torch.
+"""Records of all backbones and weights, which need no torch.
 
-Adding a backbone is adding a record here, and a module with the ``build`` that it names.
+To add a backbone, add a record here, and a module with the ``build`` function that it names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "find_record",
 ]
 
-KINDS = ("imagenet", "robust", "random")  # of weights, besides files
+KINDS = ("imagenet", "robust", "random")  # kinds of weights besides files
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class WeightRecord:
     """A file of weights, which is downloaded if it is :attr:`pinned`.
 
     Attributes:
-        name: how people ask for it, such as ``vgg19-caffe``.
+        name: its name, such as ``vgg19-caffe``.
         backbone: ``vgg19``, ``vgg16``, ``resnet50`` or ``resnet18``.
         filename: its name in the cache folder.
-        address: where it is.
+        address: its URL.
         size: bytes, if known.
-        sha256: the digest, or of those that are not downloaded its first hex digits, if known.
-        convention: what it expects of its input, ``caffe`` or ``torchvision``.
-        licence: of the weights.
-        kind: ``imagenet``, or ``robust`` for those trained against adversarial perturbations.
+        sha256: the digest, or only its first hex digits for a file that is not downloaded, or None.
+        convention: the input that the weights expect, ``caffe`` or ``torchvision``.
+        licence: licence of the weights.
+        kind: ``imagenet``, or ``robust`` if trained against adversarial perturbations.
     """
 
     name: str
@@ -53,7 +53,7 @@ class WeightRecord:
 
     @property
     def pinned(self) -> bool:
-        """Whether it is known which file the address gives, to the last bit."""
+        """Whether the complete checksum of the file is known."""
         return bool(re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256 or ""))
 
 
@@ -62,17 +62,17 @@ class BackboneRecord:
     """A backbone by name.
 
     Attributes:
-        name: how people ask for it.
+        name: its name.
         builder: module of this package whose ``build(record, stored)`` makes the network.
         taps: where features can be read, the shallowest first.
-        style_layers, content_layers: taps that optimisation uses by default (of the content layers
-            the first that the weights have).
-        pooling: that optimisation uses by default, ``max`` (as trained) or ``average``.
-        shape: what ``build`` makes it from, unless its files' headers say that.
-        convention: what weights expect of their input where neither their file nor its name says;
-            None if that has to be asked.
+        style_layers, content_layers: taps that optimisation uses by default; of the content layers,
+            it uses the first that the weights include.
+        pooling: default pooling of optimisation, ``max`` (as trained) or ``average``.
+        shape: arguments for ``build``, unless the header of the file gives the shape.
+        convention: the input that weights expect if neither their file nor its name tells; None if
+            the user must say it.
         weights: names in :data:`WEIGHTS`.
-        file: of the weights that are bundled.
+        file: path of the bundled weights.
         mirrored: whether it is a plain VGG, whose layers a decoder can mirror.
         smooths: whether its features can be smoothed, see :class:`impasto.backbones.ResNet`.
     """
@@ -103,7 +103,7 @@ def find_record(name: str) -> BackboneRecord:
 
 def _robust(backbone: str) -> WeightRecord:
     # L2 perturbations up to 3 (Salman et al., "Do Adversarially Robust ImageNet Models Transfer
-    # Better?", NeurIPS 2020); paper 5 took Engstrom's, made alike. No checksum is known.
+    # Better?", NeurIPS 2020); paper 5 used Engstrom's similar weights. No checksum is known.
     filename = f"{backbone}_l2_eps3.ckpt"
     address = "https://huggingface.co/madrylab/robust-imagenet-models/resolve/main/" + filename
     licence = "MIT (Salman et al.), trained on ImageNet"
@@ -122,8 +122,8 @@ def _torchvision(backbone: str, size: int, sha256: str) -> WeightRecord:
 
 
 def _caffe(backbone: str, sha256: str) -> WeightRecord:
-    # The pixels these expect and their addresses: github.com/jcjohnson/pytorch-vgg. Of the digest,
-    # no more is known than the names have.
+    # Input convention and addresses: github.com/jcjohnson/pytorch-vgg. Only the first digits of the
+    # digest are known, from the file names.
     filename = f"{backbone}-{sha256}.pth"
     address = "https://web.eecs.umich.edu/~justincj/models/" + filename
     licence = "CC BY 4.0 (Simonyan & Zisserman, Oxford), converted by Justin Johnson"
@@ -196,7 +196,7 @@ def _resnet(name: str, depths: tuple[int, ...], bottleneck: bool) -> BackboneRec
         *(RESNET_TAPS, RESNET_STYLE, RESNET_CONTENT),
         pooling="average",
         shape=(depths, bottleneck),
-        convention="torchvision",  # all that are about
+        convention="torchvision",  # used by all public weights
         weights=(f"{name}-torchvision", f"{name}-robust"),
         smooths=True,
     )

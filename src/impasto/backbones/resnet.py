@@ -1,9 +1,9 @@
 """Residual networks with a tap after every stage: ResNet-50 and ResNet-18.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; style transfer with them:
-paper 5. Their activations are *peaky*: a residual sum lets a few channels grow far above the rest,
-which then rule the Gram matrix (Wang, Li & Vasconcelos, "Rethinking and Improving the Robustness of
-Image Style Transfer", CVPR 2021, who smooth the features against it).
+paper 5. Their activations are *peaky*: residual sums let a few channels grow far above the rest,
+and these dominate the Gram matrix (Wang, Li & Vasconcelos, "Rethinking and Improving the Robustness
+of Image Style Transfer", CVPR 2021, who smooth the features).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Smooth = Literal["none", "scale", "softmax"]
 
 
 class _Block(nn.Module):
-    """A residual block: two 3x3 convolutions, or a 3x3 one between two of 1x1 (bottleneck)."""
+    """A residual block: two 3x3 convolutions, or one between two 1x1 ones (bottleneck)."""
 
     def __init__(self, channels: int, width: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Block(nn.Module):
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor, dense: bool) -> Tensor:
-        """With ``dense``, convolutions of stride 2 look everywhere, and are averaged."""
+        """With ``dense``, convolutions of stride 2 run with stride 1 and are averaged."""
         reduced = _dense if dense else nn.Conv2d.forward
         y = F.relu(self.bn1(reduced(self.conv1, x)), inplace=True)
         y = self.bn2(reduced(self.conv2, y))
@@ -75,25 +75,23 @@ class _Block(nn.Module):
 class ResNet(Backbone):
     """ResNet with taps ``conv1`` (after its ReLU) and ``rb1`` to ``rb4``, the stages' outputs.
 
-    Modules have torchvision's names, so its files fit. Features are relative to the layer's mean
-    activation, see :meth:`scale_`.
+    Modules have torchvision's names, so that its files fit. Features are relative to the layer's
+    mean activation, see :meth:`scale_`.
 
     Args:
-        depths: blocks of each stage.
-        bottleneck: which kind they are.
-        convention: what the weights expect of their input.
-        padding: of the first convolution; the others pad with zeros as trained.
+        depths: number of blocks of each stage.
+        bottleneck: whether the blocks are bottlenecks.
+        convention: the input that the weights expect.
+        padding: padding of the first convolution; the others pad with zeros as trained.
         pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude: pooling and
-            convolutions of stride 2 then look everywhere and are averaged with weights 1, 2, 1
-            (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019). Strides see
-            some pixels more than others, which an optimisation of the pixels prints into the
-            picture as a grid.
-        smooth: what is done about peaky activations at the taps, for all or stage -> what:
-            ``none``; ``scale``, every channel has unit mean, instead of the layer as a whole;
-            ``softmax`` over the channels of every position, times their number, so that no position
-            and no channel outweighs the others.
-        name: for messages and stored styles.
-        served: the taps that may be asked for; None means all.
+            convolutions of stride 2 then run with stride 1 and are averaged with weights 1, 2, 1
+            (Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019). Strides give
+            some pixels more weight than others, which causes a visible grid in optimised pictures.
+        smooth: smoothing of peaky activations, for all taps or as tap -> kind: ``none``; ``scale``
+            gives every channel, not the layer as a whole, unit mean; ``softmax`` over the channels
+            at every position, times their number, so that no position and no channel dominates.
+        name: used in messages and stored styles.
+        served: the taps that may be requested; None means all.
         width: channels of the first stage.
 
     Raises:
@@ -106,9 +104,9 @@ class ResNet(Backbone):
         [(1, 4, 32, 48), (1, 8, 8, 12)]
     """
 
-    # Means and deviations are less in the hands of a few peaky channels than Gram matrices are, and
-    # conv1, before the residual sums, holds colours. Paper 5 takes rb3 for the content and Gram
-    # matrices with the preset's weights (1e5, 1e4, 1e3, 1e2).
+    # A few peaky channels affect means and deviations less than Gram matrices. conv1, before the
+    # residual sums, encodes colours. Paper 5 uses rb3 for the content, and Gram matrices with the
+    # preset's weights (1e5, 1e4, 1e3, 1e2).
     style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(RESNET_STYLE, 1.0)
     content_layers: ClassVar[tuple[str, ...]] = RESNET_CONTENT
     style_loss: ClassVar[str] = "moments"
@@ -149,19 +147,19 @@ class ResNet(Backbone):
         self.means = {tap: ones(size) for tap, size in self.sizes.items()}
 
     def smoothing(self, smooth: Smooth | Mapping[str, Smooth]) -> dict[str, Smooth]:
-        """What is done at every tap; see the class."""
-        by_stage: Mapping[str, Smooth]
+        """The kind of smoothing at every tap; see the class."""
+        by_tap: Mapping[str, Smooth]
         if isinstance(smooth, str):
-            by_stage = dict.fromkeys(self.sizes, smooth)
+            by_tap = dict.fromkeys(self.sizes, smooth)
         else:
             self.check(smooth)
-            by_stage = smooth
-        for how in by_stage.values():
-            if how not in get_args(Smooth):
-                raise InputError(f"smooth {how!r} is unknown: use none, scale or softmax")
-        return {tap: by_stage.get(tap, "none") for tap in self.sizes}
+            by_tap = smooth
+        for kind in by_tap.values():
+            if kind not in get_args(Smooth):
+                raise InputError(f"smooth {kind!r} is unknown: use none, scale or softmax")
+        return {tap: by_tap.get(tap, "none") for tap in self.sizes}
 
-    def _further(self) -> list[str]:
+    def _other_options(self) -> list[str]:
         return [",".join(self.smooth.values())]
 
     @property
@@ -178,26 +176,26 @@ class ResNet(Backbone):
         return tap in ("conv1", "rb1", "rb2", "rb3", "rb4")
 
     def stage(self, tap: str) -> nn.Sequential:
-        """The blocks that end at ``rb1`` to ``rb4``."""
+        """The blocks of a stage, ``rb1`` to ``rb4``."""
         blocks = self.get_submodule(f"layer{tap[2:]}")
         assert isinstance(blocks, nn.Sequential)
         return blocks
 
     def numbers_per_pixel(self, tap: str) -> float:
-        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
-        # Convolution, normalisation and ReLU in place keep two outputs and pass one gradient.
-        dense = 1 if self.pooling == "max" else 4  # positions of a stride's output
+        """See :class:`Backbone`."""
+        # Convolution, normalisation and in-place ReLU keep two outputs and pass one gradient.
+        dense = 1 if self.pooling == "max" else 4  # computed positions per output of a stride
         values = 3 * self.conv1.out_channels * dense / 4
         for number, name in enumerate(self.every_tap[1:], 2):
             if self.every_tap.index(tap) < number - 1:
                 break
             convs = (m for m in self.stage(name).modules() if isinstance(m, nn.Conv2d))
-            each = (conv.out_channels * (dense if conv.stride[0] > 1 else 1) for conv in convs)
-            values += 3 * sum(each) / 4**number
+            outputs = (conv.out_channels * (dense if conv.stride[0] > 1 else 1) for conv in convs)
+            values += 3 * sum(outputs) / 4**number
         return values
 
     def stages(self, x: Tensor) -> Iterable[tuple[str, Tensor]]:
-        """Tap and features, shallow to deep, of a normalised picture; not scaled, not smoothed."""
+        """Taps and features of a normalised picture, shallow to deep, not scaled or smoothed."""
         mode = "constant" if self.padding == "zero" else self.padding
         stride = 2 if self.pooling == "max" else 1
         x = F.conv2d(F.pad(x, (3, 3, 3, 3), mode=mode), self.conv1.weight, stride=stride)
@@ -212,28 +210,28 @@ class ResNet(Backbone):
 
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
         """See :class:`Backbone`."""
-        wanted = set(taps)
-        self.check(wanted)
+        requested = set(taps)
+        self.check(requested)
         features: dict[str, Tensor] = {}
         for tap, x in self.stages(self.normalised(picture).to(self.conv1.weight.dtype)):
-            if tap in wanted:
+            if tap in requested:
                 features[tap] = self._smoothed(tap, x)
-            if len(features) == len(wanted):
+            if len(features) == len(requested):
                 break
         return features
 
     def _smoothed(self, tap: str, x: Tensor) -> Tensor:
-        means, how = self.means[tap].to(x), self.smooth[tap]
-        if how == "scale":
+        means, smooth = self.means[tap].to(x), self.smooth[tap]
+        if smooth == "scale":
             return x / means[:, None, None]
         x = x / means.mean()
-        return x if how == "none" else x.softmax(-3) * x.shape[-3]
+        return x if smooth == "none" else x.softmax(-3) * x.shape[-3]
 
     def scale_(self, means: Mapping[str, Tensor]) -> ResNet:
-        """Take ``means`` (``rb1 -> (C,)``) for the mean activations that features are relative to.
+        """Set the mean activations that features are relative to, ``means`` (``rb1 -> (C,)``).
 
-        In a network with residual sums they cannot go into the weights, as in VGG's normalised
-        form, so the features are divided where they are read.
+        Residual sums do not allow to absorb them in the weights, as in VGG's normalised form, so
+        the features are divided at the taps.
         """
         self.means = {tap: means[tap].clone() for tap in self.sizes if tap in means}
         self._scaled(means)
@@ -247,18 +245,18 @@ class ResNet(Backbone):
 
 
 def _dense(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution; one of stride 2 looks everywhere and is averaged."""
+    """A convolution; one of stride 2 runs with stride 1 and is averaged."""
     y = F.conv2d(x, conv.weight, padding=conv.padding)
     return y if conv.stride == (1, 1) else _blurred(y)
 
 
 def _blurred(x: Tensor) -> Tensor:
-    """Every other row and column, after weights 1, 2, 1 in both directions: all count alike."""
+    """Blur with weights 1, 2, 1 in both directions, then every second row and column."""
     return F.avg_pool2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 2)
 
 
 def build(record: BackboneRecord, stored: Stored | None) -> ResNet:
-    """The network of a record, from a file, or with weights that are still to be drawn."""
+    """The network of a record, from a file, or blank for random weights."""
     if stored is None:
         depths, bottleneck = record.shape
         return blank(lambda: ResNet(depths, bottleneck, name=record.name))
@@ -271,10 +269,10 @@ def build_resnet(
     convention: InputConvention = TORCHVISION,
     source: str = "weights",
 ) -> ResNet:
-    """A ResNet from tensors with torchvision's names, as many stages as there are.
+    """A ResNet from tensors with torchvision's names; only complete stages are served.
 
-    Names may begin with ``module.`` or ``module.model.``, as those of networks trained on several
-    GPUs and of the robust ones do.
+    Names may begin with ``module.`` or ``module.model.``, as in networks that were trained on
+    several GPUs and in the robust ones.
 
     Raises:
         InputError: if the first layer is missing or a shape is not the network's.
@@ -283,23 +281,23 @@ def build_resnet(
     if stem is None:
         raise InputError(f"{source}: not {name} weights (no conv1.weight); see `impasto backbones`")
     prefix = stem.removesuffix("conv1.weight")
-    found = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    by_name = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
     depths, bottleneck = find_record(name).shape
     net = blank(lambda: ResNet(depths, bottleneck, convention, name=name))
     state = net.state_dict()
     taps = ["conv1"]
     for tap in net.every_tap[1:]:
         keys = [key for key in state if key.startswith(f"layer{tap[2:]}.")]
-        if not all(key in found or key.endswith("num_batches_tracked") for key in keys):
+        if not all(key in by_name or key.endswith("num_batches_tracked") for key in keys):
             break
         taps.append(tap)
-    for key, wanted in state.items():
+    for key, blank_tensor in state.items():
         served = not key.startswith("layer") or f"rb{key[5]}" in taps
         if not served or key.endswith("num_batches_tracked"):
             continue
-        if key not in found or found[key].shape != wanted.shape:
+        if key not in by_name or by_name[key].shape != blank_tensor.shape:
             raise InputError(f"{source}: {key} does not fit {name}; use other weights")
-        state[key] = found[key].float()
+        state[key] = by_name[key].float()
     net.load_state_dict(state)
     net.served = None if len(taps) == len(net.every_tap) else tuple(taps)
     return net.eval().requires_grad_(False)

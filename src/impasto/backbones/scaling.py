@@ -1,6 +1,6 @@
-"""Scale a backbone so that its channels have mean activation 1 over photographs.
+"""Scaling of a backbone's channels to mean activation 1 over photographs, and random weights.
 
-Then loss weights can be compared between layers and networks. Also here: random weights.
+The scaling makes loss weights comparable between layers and networks.
 """
 
 from __future__ import annotations
@@ -33,54 +33,54 @@ AnyBackbone = TypeVar("AnyBackbone", bound=Backbone)
 
 @torch.no_grad()
 def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> AnyBackbone:
-    """A copy of ``net`` that has learnt nothing: random weights, every layer brought to unit mean.
+    """An untrained copy of ``net``: random weights, and every layer scaled to unit mean.
 
-    He's initialisation, no biases. A layer is scaled as a whole: random channels that hardly ever
-    fire would drown the others. A ResNet's normalisations take the statistics of photographs. Paper
-    5 reconstructs with such networks.
+    He's initialisation, no biases. A layer is scaled as a whole; scaling by channel would amplify
+    random channels that are almost never active. A ResNet's normalisations use the statistics of
+    photographs. Paper 5 reconstructs with such networks.
 
     Args:
-        net: gives the layers.
-        seed: of the weights.
+        net: the network to copy.
+        seed: seed of the weights.
         photos: see :func:`load_backbone`.
     """
-    other = copy.deepcopy(net)
-    other.served = None
+    untrained = copy.deepcopy(net)
+    untrained.served = None
     rng = torch.Generator("cpu").manual_seed(seed)
-    for module in other.modules():
+    for module in untrained.modules():
         if isinstance(module, nn.Conv2d):
             gain = (2 / module.weight[0].numel()) ** 0.5
             size = module.weight.shape
-            drawn = torch.randn(size, generator=rng, dtype=torch.float32, device="cpu")
-            module.weight.copy_(drawn * gain)
+            normal = torch.randn(size, generator=rng, dtype=torch.float32, device="cpu")
+            module.weight.copy_(normal * gain)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
             module.momentum = None  # the mean of all pictures
     pictures = list(photographs(photos))
-    if isinstance(other, ResNet):
-        other.train()
+    if isinstance(untrained, ResNet):
+        untrained.train()
         for picture in pictures:
-            for _ in other.stages(other.normalised(picture)):
+            for _ in untrained.stages(untrained.normalised(picture)):
                 pass
-        other.eval()
-    means = other.unit_means(pictures)
-    if not isinstance(other, ResNet):
+        untrained.eval()
+    means = untrained.unit_means(pictures)
+    if not isinstance(untrained, ResNet):
         means = {tap: mean.mean().expand_as(mean) for tap, mean in means.items()}
-    other.scale_(means)
-    other.served, other.name = net.served, f"random:{net.name}"
-    other.weights = other.as_loaded = digest(other)
-    other.scaled_by = ""
-    return other.eval().requires_grad_(False)
+    untrained.scale_(means)
+    untrained.served, untrained.name = net.served, f"random:{net.name}"
+    untrained.weights = untrained.as_loaded = digest(untrained)
+    untrained.scaled_by = ""
+    return untrained.eval().requires_grad_(False)
 
 
 def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[Tensor]:
     """Photographs to normalise with, ``(1, 3, H, W)``.
 
-    Up to 50 of a folder and all below it, spread evenly over the sorted names, or scikit-image's
-    samples, each in four other colours too: as they are, a channel that looks for a colour that
-    none of them has would hardly fire, and be blown up.
+    Up to 50 from a folder and its subfolders, spread evenly over the sorted names, or
+    scikit-image's samples, each also in four other colours. Otherwise a channel for a colour that
+    no sample has would be almost inactive, and be amplified.
     """
     if folder is not None:
         paths = list_pictures(folder, recursive=True)
@@ -105,10 +105,10 @@ def photographs(folder: Path | None = None, short_side: int = 224) -> Iterable[T
 
 
 def bring_to_unit_mean(net: Backbone, photos: Path | None = None) -> None:
-    """Scale ``net`` in place, by means that are measured once and kept in the cache.
+    """Scale ``net`` in place by means that are measured once and cached.
 
     Args:
-        net: has its :attr:`Backbone.weights`.
+        net: a network with its :attr:`Backbone.weights` set.
         photos: folder of photographs; None takes scikit-image's samples.
     """
     scaled_by = "colors" if photos is None else _folder_digest(photos)
@@ -117,21 +117,21 @@ def bring_to_unit_mean(net: Backbone, photos: Path | None = None) -> None:
 
 
 def _unit_means(net: Backbone, photos: Path | None, scaled_by: str) -> dict[str, Tensor]:
-    """Means from the cache, else measured with max pooling and replicate padding, and cached."""
+    """Means from the cache, or measured with max pooling and replicate padding, and cached."""
     path = home() / f"unit-means-{net.name}-{digest(net)}-{scaled_by}.safetensors"
     taps = {tap for tap in net.taps if not tap.startswith("conv") or tap == "conv1"}
-    with suppress(InputError):  # absent or damaged: measured anew
+    with suppress(InputError):  # measured again if absent or damaged
         means = load_tensors(path)[0]
         if set(means) == taps:
             return means
     means = net.unit_means(photographs(photos))
-    with suppress(InputError):  # a read-only cache costs a few seconds next time, nothing else
+    with suppress(InputError):  # with a read-only cache they are measured each time
         save_tensors(path, means, {"what": "mean activation of every channel"})
     return means
 
 
 def digest(net: Backbone) -> str:
-    """A few hex digits that stand for the weights and what they expect of their input."""
+    """A few hex digits that identify the weights and the input that they expect."""
     return digest_of(net.state_dict().items(), start=repr(net.convention))
 
 

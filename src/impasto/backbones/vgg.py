@@ -1,8 +1,8 @@
 """VGG-shaped perceptual networks with a named tap after every layer.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015.
-3x3 convolutions with ReLU in blocks, 2x2 pooling between blocks. A *tap* is the place where
-features are read: ``conv4_2`` before the ReLU, ``relu4_2`` after it.
+3x3 convolutions with ReLU in blocks, 2x2 pooling between blocks. A *tap* is a place where features
+can be read: ``conv4_2`` before the ReLU, ``relu4_2`` after it.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ __all__ = ["VGG", "average_pool", "build", "build_vgg"]
 
 
 class VGG(Backbone):
-    """A VGG-shaped network that returns the features at the taps it is asked for.
+    """A VGG-shaped network that returns the features at the requested taps.
 
     Args:
         widths: channels of every convolution, block by block; ``VGG19``, ``VGG16`` or smaller.
-        convention: what the weights expect of their input.
-        padding: of the first convolution. Zero padding (as trained) prints a dark frame into
+        convention: the input that the weights expect.
+        padding: padding of the first convolution. Zero padding (as trained) causes a dark frame in
             optimised pictures, replication does not; deeper layers pad with zeros as trained.
         pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude of activations
             (Gatys et al. 2016 find that it gives slightly smoother pictures).
-        name: for messages and stored styles.
-        served: the taps that may be asked for; None means all.
+        name: used in messages and stored styles.
+        served: the taps that may be requested; None means all.
 
     Attributes:
-        seamless: True makes every layer continue its input by replication. As trained (False), all
-            but the first pad with zeros; where features are transferred and decoded, that prints a
-            frame, because the odd features at the rim enter the statistics and are amplified.
+        seamless: True makes every layer pad by replication. As trained (False), all but the first
+            pad with zeros; where features are transferred and decoded, that causes a frame, because
+            the unusual features at the border enter the statistics and are amplified.
 
     Example:
         >>> net = VGG(((4, 4), (8,)))
@@ -90,7 +90,7 @@ class VGG(Backbone):
                 )
                 previous = width
 
-    def _further(self) -> list[str]:
+    def _other_options(self) -> list[str]:
         return ["seamless"] if self.seamless else []
 
     @property
@@ -105,7 +105,7 @@ class VGG(Backbone):
         return conv.out_channels
 
     def numbers_per_pixel(self, tap: str) -> float:
-        """Numbers kept for each pixel of the picture to go to ``tap`` and back, about."""
+        """See :class:`Backbone`."""
         values = 0.0
         for name, conv in self.convs.items():
             # Each layer keeps its output for the backward pass and passes a gradient of that size.
@@ -121,8 +121,8 @@ class VGG(Backbone):
 
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
         """See :class:`Backbone`."""
-        wanted = set(taps)
-        self.check(wanted)
+        requested = set(taps)
+        self.check(requested)
         x = self.normalised(picture).to(next(self.parameters()).dtype)
         mode = "constant" if self.padding == "zero" else self.padding
         x = F.pad(x, (1, 1, 1, 1), mode=mode)
@@ -139,21 +139,21 @@ class VGG(Backbone):
                 x = F.conv2d(x, conv.weight, conv.bias)
             else:
                 x = conv(x)
-            if name in wanted:
+            if name in requested:
                 features[name] = x
-            x = F.relu(x, inplace=name not in wanted)
+            x = F.relu(x, inplace=name not in requested)
             relu = "relu" + name[4:]
-            if relu in wanted:
+            if relu in requested:
                 features[relu] = x
-            if len(features) == len(wanted):
+            if len(features) == len(requested):
                 break
         return features
 
     def scale_(self, means: Mapping[str, Tensor]) -> VGG:
         """Divide the activations of every layer by ``means`` (``relu1_1 -> (C,)``), in place.
 
-        Positive factors pass through ReLU and pooling, so the network computes the same features
-        but for their scale (Gatys et al. 2016, section 2: "normalised" VGG).
+        Positive factors commute with ReLU and pooling, so the network computes the same features up
+        to their scale (Gatys et al. 2016, section 2: "normalised" VGG).
         """
         layers = []
         for name, conv in self.convs.items():
@@ -171,12 +171,12 @@ class VGG(Backbone):
 
 
 def average_pool(x: Tensor, size: int) -> Tensor:
-    """Averages over ``size`` x ``size`` with the magnitude of maxima."""
+    """Average pooling over ``size`` x ``size``, rescaled to the magnitude of max pooling."""
     return F.avg_pool2d(x, size) * AVERAGE_POOL_GAIN
 
 
 def build(record: BackboneRecord, stored: Stored | None) -> VGG:
-    """The network of a record, from a file, or with weights that are still to be drawn."""
+    """The network of a record, from a file, or blank for random weights."""
     if stored is None:
         (widths,) = record.shape
         return blank(lambda: VGG(widths, TORCHVISION, name=record.name))
@@ -191,33 +191,34 @@ def build_vgg(
     pooling: Pooling = "max",
     source: str = "weights",
 ) -> VGG:
-    """A VGG from tensors with torchvision's names, ``features.N.weight``, as deep as they go.
+    """A VGG from tensors with torchvision's names, ``features.N.weight``, of the depth they have.
 
     Raises:
         InputError: if the first layer is missing or a shape is not the network's.
     """
     full: tuple[tuple[int, ...], ...] = find_record(name).shape[0]
     prefix = "" if "0.weight" in tensors else "features."
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}  # of the layers in torchvision's names
     index = 0
     for block, block_widths in enumerate(full, 1):
         for position in range(1, len(block_widths) + 1):
-            found[f"conv{block}_{position}"] = index
+            numbers[f"conv{block}_{position}"] = index
             index += 2  # convolution, ReLU
         index += 1  # pooling
-    available = itertools.takewhile(lambda conv: f"{prefix}{found[conv]}.weight" in tensors, found)
-    found = {conv: found[conv] for conv in available}
-    depths = Counter(int(conv[4]) for conv in found)
+    available = list(
+        itertools.takewhile(lambda conv: f"{prefix}{numbers[conv]}.weight" in tensors, numbers)
+    )
+    depths = Counter(int(conv[4]) for conv in available)
     widths = [full[block - 1][:depth] for block, depth in depths.items()]
-    if not found:
+    if not available:
         raise InputError(
             f"{source}: not {name} weights (no {prefix}0.weight); see `impasto backbones`"
         )
     net = blank(lambda: VGG(tuple(widths), convention, padding, pooling, name))
     state = {}
-    for conv, number in found.items():
+    for conv in available:
         for part in ("weight", "bias"):
-            key = f"{prefix}{number}.{part}"
+            key = f"{prefix}{numbers[conv]}.{part}"
             expected = getattr(net.convs[conv], part).shape
             if key not in tensors or tensors[key].shape != expected:
                 raise InputError(f"{source}: {key} does not fit {name}'s {conv}; use other weights")

@@ -1,4 +1,4 @@
-"""Files of weights: found in the cache, or downloaded."""
+"""Files of weights, in the cache or downloaded."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ CHUNK = 1 << 16
 
 
 def find(record: WeightRecord) -> Path | None:
-    """Where the file of ``record`` lies in the cache; None if it does not."""
+    """Path of the file of ``record`` in the cache; None if it is not there."""
     path = home() / record.filename
     return path if os.path.isfile(path) else None
 
 
 class _Failed(Exception):
-    """Why a download failed."""
+    """The reason why a download failed."""
 
 
 def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
-    """The file of ``record``, downloaded into the cache if it is not there yet.
+    """The file of ``record``, downloaded into the cache if necessary.
 
     Args:
         record: one of :data:`impasto.backbones.records.WEIGHTS`.
         progress: show a bar if standard error is a terminal, or in a notebook.
 
     Raises:
-        InputError: if it can't be had; the cache is then as it was before.
+        InputError: if the file is not available; the cache is then unchanged.
     """
     target = home() / record.filename
-    # Said before hundreds of megabytes are downloaded.
+    # Checked before hundreds of megabytes are downloaded.
     try:
         check_pickle(target)
     except InputError as refusal:
@@ -66,26 +66,26 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
         if not record.pinned:
             check = f"check that its SHA-256 begins with {record.sha256}"
             raise _Failed(
-                "they are not downloaded, for no whole checksum of them is known ("
-                + (check if record.sha256 else "check yourself that you trust the file")
+                "they are not downloaded, because their complete checksum is unknown ("
+                + (check if record.sha256 else "check that you trust the file")
                 + ")"
             )
         with replacing(target) as file:
             _download(record, file, progress)
     except (_Failed, OSError) as error:
         if isinstance(error, _Failed):
-            what = str(error)
+            reason = str(error)
         else:
-            what = f"cannot write to the cache folder {target.parent} ({reason_of(error)})"
+            reason = f"cannot write to the cache folder {target.parent} ({reason_of(error)})"
         raise InputError(
-            f"no weights {record.name}: {what}; download {record.address} by hand and put it at "
+            f"no weights {record.name}: {reason}; download {record.address} by hand and put it at "
             f"{target}, or use --backbone compact, which needs no download"
         ) from error
     return target
 
 
 def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
-    """Write what lies at the address into ``file`` and check it; OSError is about ``file``."""
+    """Download into ``file`` and check it; an OSError is a fault of ``file``."""
     request = urllib.request.Request(record.address, headers={"User-Agent": "impasto"})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -93,14 +93,14 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
         error.close()
         raise _Failed(f"the server answers HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
-        # Of URLError an exception; but of SSLError a word.
+        # The reason of a URLError is an exception, that of an SSLError a word.
         reason = error if isinstance(error, ssl.SSLError) else getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise _Failed(
-                f"cannot check the server's certificate ({reason_of(reason)}): of python.org's "
-                'Python for Macs, run "Install Certificates.command" in its folder in '
-                "Applications; else pip install certifi, and set SSL_CERT_FILE to what `python -m "
-                "certifi` prints"
+                f"cannot check the server's certificate ({reason_of(reason)}): with python.org's "
+                'Python for macOS, run "Install Certificates.command" in its folder in '
+                "Applications; else pip install certifi, and set SSL_CERT_FILE to the path that "
+                "`python -m certifi` prints"
             ) from error
         raise _Failed(f"cannot reach the server ({reason_of(reason)}): no network?") from error
     with response:

@@ -28,7 +28,7 @@ app = typer.Typer(
     help="Render a photograph in the manner of a painting.",
 )
 study_app = typer.Typer(
-    no_args_is_help=True, help="Experiments of the papers, made again on your pictures."
+    no_args_is_help=True, help="Experiments of the papers, repeated on your pictures."
 )
 app.command(cls=Helpful, help=HELP)(stylize)
 _COMMANDS: list[Callable[..., None]] = [
@@ -42,12 +42,12 @@ study_app.command(cls=Command)(study.leak)
 app.add_typer(train_app, name="train")
 app.add_typer(study_app, name="study")
 
-# What a line is told that names no command or option that there is: typer brings its own click.
+# The error for an unknown command or option. Typer may bundle its own click, so it is looked up.
 _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
-    """Run the command line; errors that a person can mend are one line and exit code 2."""
+    """Run the command line; errors that the user can fix are one line and exit code 2."""
     try:
         with own_warnings_alone():
             encode_all()
@@ -55,16 +55,16 @@ def main() -> None:
             code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except _Usage as error:
-        gone = _gone(getattr(error, "option_name", ""))
-        if gone:
-            sys.exit(console.fail(gone))
+        removal = _removal(getattr(error, "option_name", ""))
+        if removal:
+            sys.exit(console.fail(removal))
         if not sys.argv[1:]:
             error.show()
         elif getattr(error, "ctx", None) is None:
             say.print(f"impasto: {error.format_message()}", style="red")
         else:
-            where = error.ctx.command_path
-            say.print(f"impasto: {error.format_message()} See `{where} --help`", style="red")
+            command = error.ctx.command_path
+            say.print(f"impasto: {error.format_message()} See `{command} --help`", style="red")
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(console.ending(KeyboardInterrupt()))
@@ -72,26 +72,28 @@ def main() -> None:
         sys.exit(console.ending(error))
 
 
-def _gone(flag: str) -> str:
-    """What took the place of an option of an earlier version, in a line; nothing for another."""
+def _removal(flag: str) -> str:
+    """A line that says what replaces a removed option; empty for any other option."""
     name = flag.removeprefix("--no-").removeprefix("--").replace("-", "_")
-    gone = {
-        name: words for record in METHODS.values() for name, words in record.Options.gone.items()
+    removed = {
+        name: replacement
+        for record in METHODS.values()
+        for name, replacement in record.Options.gone.items()
     }
-    return f"option {flag} is gone: {gone[name]}" if name in gone else ""
+    return f"option {flag} is gone: {removed[name]}" if name in removed else ""
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """An empty name would mean the current folder; it is a variable that is not set."""
+    """Raise InputError for an empty value: usually an unset shell variable, not the folder."""
     for before, argument in zip(("", *arguments), arguments, strict=False):
-        option, is_given, value = argument.partition("=")
-        if argument == "" or (option.startswith("--") and is_given and not value):
+        option, equals, value = argument.partition("=")
+        if argument == "" or (option.startswith("--") and equals and not value):
             where = option or (f"after {shown(before)}" if before else "the first argument")
             raise InputError(f"{where}: an empty name or value; is a variable not set?")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"impasto {__version__}")
         raise typer.Exit
 

@@ -23,7 +23,7 @@ def show(
     picture: Annotated[Path, typer.Argument(help="A picture that impasto wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the settings with which a picture was made.
+    """Print the settings that a picture was made with.
 
     Examples:
 
@@ -38,7 +38,7 @@ def show(
         print(json.dumps(settings, indent=2))
         return
     for name, value in settings.items():
-        # As JSON also where it is text: a foreign picture must not send codes to the terminal.
+        # JSON escapes control characters: an untrusted picture must not send them to the terminal.
         print(f"{json.dumps(name)[1:-1]:18} {json.dumps(value)}")
 
 
@@ -75,7 +75,7 @@ def backbones() -> None:
     for record in WEIGHTS.values():
         path = find(record)
         size = path.stat().st_size if path else record.size
-        absent = "not here" if record.pinned else "by hand"
+        absent = "not downloaded" if record.pinned else "download by hand"
         table.add_row(
             record.name,
             record.backbone,
@@ -91,7 +91,7 @@ def backbones() -> None:
 def doctor() -> None:
     """Print what a bug report needs: versions, devices, the choice of auto, what is missing.
 
-    It needs no network, writes nothing, and names your home folder ~. Its exit code is always 0.
+    Needs no network, writes nothing, and shows your home folder as ~. The exit code is always 0.
 
     Examples:
 
@@ -108,12 +108,12 @@ def doctor() -> None:
 def samples(
     folder: Annotated[Path, typer.Argument(help="Folder to write to; created if missing.")],
     size: Annotated[int, typer.Option(help="Height in pixels; the width is 4/3 of it.")] = 768,
-    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; each seed draws other pictures.")] = 0,
     photos: Annotated[
-        bool, typer.Option("--photos", help="Write scikit-image's free photographs too.")
+        bool, typer.Option("--photos", help="Also write scikit-image's free photographs.")
     ] = False,
 ) -> None:
-    """Write sample paintings that the project draws itself, and photographs to try them on.
+    """Write sample paintings, which impasto draws itself, and free photographs.
 
     Examples:
 

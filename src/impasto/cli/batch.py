@@ -1,4 +1,4 @@
-"""Many pictures, one after another: what fails is noted, and the others are made."""
+"""Render many pictures in sequence; a picture that fails is noted, and the others are rendered."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["Batch", "is_done", "settings_of", "standard_input"]
 
 
 class Batch:
-    """Pictures to make.
+    """A batch of pictures to render.
 
     Args:
-        total: how many; a single one's fault is raised.
-        saving: how they are written.
-        preview: write the picture so far every so many iterations; None for never.
+        total: number of pictures; if it is 1, an error is raised, not noted.
+        saving: how the pictures are written.
+        preview: iterations between previews of the picture so far; None writes none.
 
     Attributes:
-        failed: how many could not be made.
-        faults: of these, each once, as text, for errors hold on to the tensors.
+        failed: number of pictures that failed.
+        faults: the distinct error messages; text only, because errors keep tensors alive.
     """
 
     def __init__(self, total: int, saving: Saving, preview: int | None) -> None:
@@ -47,7 +47,7 @@ class Batch:
 
     @contextmanager
     def noting(self, name: object, count: int = 1) -> Iterator[None]:
-        """Note what goes wrong with ``name``, for so many pictures."""
+        """A context that notes an error about ``name``, which stands for ``count`` pictures."""
         try:
             yield
         except Exception as error:
@@ -56,88 +56,90 @@ class Batch:
             if lacks_memory(error):
                 text = "out of memory; use a smaller --size"
             else:
-                known = isinstance(error, (InputError, OSError))
-                text = str(error) if known else unexpected(error)
+                expected = isinstance(error, (InputError, OSError))
+                text = str(error) if expected else unexpected(error)
             self.failed += count
             text = text if str(name) in text else f"{name}: {text}"
             if text not in self.faults:
                 self.faults.append(text)
 
     def report(self) -> None:
-        """Say what failed."""
+        """Print the failures."""
         if self.failed:
             say.print(f"impasto: {self.failed} of {self.total} failed:", style="red")
             for number, fault in enumerate(self.faults, 1):
                 say.print(f"{number:3}. {fault}")
 
     def writable(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those whose results can be written where they belong, as far as is known before.
+        """The jobs whose targets can be written, as far as can be checked in advance.
 
-        Raises InputError if there is none: the fault is of the name or the folder that was given.
+        Raises InputError if there are none: then the target's name or folder is invalid.
         """
         from ..images import check_output
 
-        good, faults = [], []
+        writable, faults = [], []
         for job in jobs:
             try:
                 if job.target is not None:
                     check_output(job.target, depth=self.saving.depth)
-                good.append(job)
+                writable.append(job)
             except InputError as error:
                 faults.append((job, error))
-        if not good:
+        if not writable:
             raise faults[0][1]
         for job, fault in faults:
             with self.noting(job.target):
                 raise fault
-        return good
+        return writable
 
     def render(self, jobs: Sequence[Job], transfer: Callable[[tuple[str, ...]], Transfer]) -> bool:
-        """Make every picture; returns whether Ctrl-C ended the work.
+        """Render every picture; returns whether Ctrl-C stopped the work.
 
         Args:
-            jobs: those with the same styles one after another.
-            transfer: gives what renders, for the styles of a job.
+            jobs: the jobs, with those of the same styles next to each other.
+            transfer: styles -> the transfer that renders them.
         """
         number = 0
         with running("") as work:
             for styles, group in groupby(jobs, lambda job: job.styles):
-                same = list(group)
-                ready = None
-                with self.noting(", ".join(map(shown, styles)), len(same)):
-                    ready = transfer(styles)
-                if ready is None:
-                    number += len(same)
+                style_jobs = list(group)
+                prepared = None
+                with self.noting(", ".join(map(shown, styles)), len(style_jobs)):
+                    prepared = transfer(styles)
+                if prepared is None:
+                    number += len(style_jobs)
                     continue
-                for job in same:
+                for job in style_jobs:
                     with self.noting(job.content):
-                        self._one(job, ready, work, number, len(jobs))
+                        self._render_one(job, prepared, work, number, len(jobs))
                     number += 1
                     if work.interrupted():
                         return True
         return False
 
-    def _one(self, job: Job, ready: Transfer, work: Work, number: int, count: int) -> None:
+    def _render_one(
+        self, job: Job, transfer: Transfer, work: Work, number: int, count: int
+    ) -> None:
         from ..images import check_output
 
-        where = f"{number + 1}/{count}" if count > 1 else ""
-        work.show(number, count, where, str(job.content))
-        content = self._content(job.content, ready)
-        size = ready.size_of(content)
+        position = f"{number + 1}/{count}" if count > 1 else ""
+        work.show(number, count, position, str(job.content))
+        content = self._content(job.content, transfer)
+        size = transfer.size_of(content)
         if job.target is not None:
             transparent = content.alpha is not None
             check_output(job.target, size, alpha=transparent, depth=self.saving.depth)
 
         def on_step(step: Step) -> bool:
             steps = f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}"
-            words = f"{where}  {steps}  loss {step.loss:.3f}".strip()
+            text = f"{position}  {steps}  loss {step.loss:.3f}".strip()
             if self.preview and job.target and step.iteration % self.preview == 0:
-                self._write_preview(job.target, step, size, content, ready.controls.background)
-            return work.show(number + step.share, count, words)
+                self._write_preview(job.target, step, size, content, transfer.controls.background)
+            return work.show(number + step.share, count, text)
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            result = ready(content, on_step)
+            result = transfer(content, on_step)
         if job.target is None:
             sys.stdout.buffer.write(result.encode(**self.saving.record()))
             sys.stdout.buffer.flush()
@@ -148,11 +150,11 @@ class Batch:
             if is_own(warning.filename):
                 say.print(f"impasto: {job.content}: {warning.message}")
 
-    def _content(self, content: Content, ready: Transfer) -> Picture:
-        """Read; never is there more than one, for all styles that follow each other."""
+    def _content(self, content: Content, transfer: Transfer) -> Picture:
+        """The content's picture; the latest is cached for the styles that follow."""
         if content not in self._read:
             self._read.clear()
-            self._read[content] = ready.read(
+            self._read[content] = transfer.read(
                 standard_input() if content.path is None else content.path
             )
         return self._read[content]
@@ -160,7 +162,7 @@ class Batch:
     def _write_preview(
         self, target: Path, step: Step, size: tuple[int, int], content: Picture, background: str
     ) -> None:
-        """As the result will be, in all but the pixels."""
+        """Write the picture so far in the size, format and metadata of the result."""
         from ..images import resize, write
 
         write(
@@ -173,7 +175,7 @@ class Batch:
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """What a picture says of how it was made; nothing, if impasto did not write it."""
+    """The settings in a picture's metadata; empty if impasto did not write it."""
     from ..images import read_settings
 
     try:
@@ -183,21 +185,21 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def is_done(target: Path | None) -> bool:
-    """Whether a result is there that was made to its end."""
+    """Whether the file of a completed result exists."""
     if target is None or not target.is_file() or not target.stat().st_size:
         return False
     return not {"preview", "stopped"} & settings_of(target).keys()
 
 
-class _Sent(io.BytesIO):
-    """What came in by standard input."""
+class _Input(io.BytesIO):
+    """The bytes of standard input, with a name for messages."""
 
     name = "standard input"
 
 
 @cache
-def standard_input() -> _Sent:
-    """What standard input holds, read once."""
+def standard_input() -> _Input:
+    """The contents of standard input, read once."""
     if sys.stdin is None:
         raise InputError("-: there is no standard input; name a file")
     if sys.stdin.isatty():
@@ -205,4 +207,4 @@ def standard_input() -> _Sent:
     data = sys.stdin.buffer.read()
     if not data:
         raise InputError("-: standard input is empty; send a picture")
-    return _Sent(data)
+    return _Input(data)

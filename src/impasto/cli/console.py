@@ -1,4 +1,4 @@
-"""What the command line says, and how it ends: errors, warnings, and what a terminal can show."""
+"""Messages and exit codes of the command line: errors, warnings, and terminal encodings."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ say = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def begin() -> None:
-    """At the start of commands that compute: what makes the process faster."""
+    """Tune the process for speed, at the start of commands that compute."""
     from ..device import tune
 
     tune()
 
 
 def ending(error: BaseException) -> int:
-    """Say in a line what ended the work, and give the exit code.
+    """Print one line about the error that ended the command; returns the exit code.
 
-    Errors that a person can mend have exit code 2.
+    Errors that the user can fix have exit code 2.
     """
     if isinstance(error, InputError):
         return fail(str(error))
@@ -57,26 +57,26 @@ def ending(error: BaseException) -> int:
 
 
 def fail(line: str, code: int = 2) -> int:
-    """Say what is wrong; gives ``code``."""
+    """Print an error line; returns ``code``."""
     say.print(f"impasto: {line}", style="red")
     return code
 
 
 def unexpected(error: BaseException) -> str:
-    """A line about a fault that is not the user's."""
+    """A line about an error that the user did not cause."""
     text = " ".join(str(error).split())[:200]
-    return f"a fault of impasto's, please report it: {type(error).__name__}: {text}"
+    return f"a bug in impasto, please report it: {type(error).__name__}: {text}"
 
 
 def is_unread(error: BaseException) -> bool:
-    """Whether who reads the output has seen enough; Windows may call it invalid (cpython#79935)."""
+    """Whether the reader closed the pipe; on Windows it may be EINVAL (cpython#79935)."""
     if WINDOWS and isinstance(error, OSError) and error.errno == errno.EINVAL:
         return error.filename is None
     return isinstance(error, BrokenPipeError)
 
 
 def _close_output() -> None:
-    """So that nothing more is written to a pipe that nobody reads, at the end either."""
+    """Redirect standard output, so that its flush at exit does not write to the closed pipe."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
@@ -84,19 +84,19 @@ def _close_output() -> None:
 
 
 def encode_all() -> None:
-    """Let a terminal without UTF-8 show what it can."""
+    """Replace characters that a terminal without UTF-8 cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="impasto")
 
 
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What stands for characters that an encoding lacks: letters without accents, or codes."""
+    """Replacement of characters that an encoding lacks: letters without accents, or escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    plain = unicodedata.normalize("NFKD", lacking).encode("ascii", "ignore").decode()
-    return plain or lacking.encode("ascii", "backslashreplace").decode(), error.end
+    characters = error.object[error.start : error.end]
+    plain = unicodedata.normalize("NFKD", characters).encode("ascii", "ignore").decode()
+    return plain or characters.encode("ascii", "backslashreplace").decode(), error.end
 
 
 codecs.register_error("impasto", _plainly)
@@ -104,9 +104,9 @@ codecs.register_error("impasto", _plainly)
 
 @contextmanager
 def own_warnings_alone() -> Iterator[None]:
-    """Warnings of impasto's are a line; those of libraries are shown where -W asks for them."""
-    asked = bool(sys.warnoptions)  # by PYTHONWARNINGS too
-    before, nowhere = warnings.showwarning, logging.NullHandler()
+    """Show impasto's warnings as lines, and those of libraries only if -W requests them."""
+    requested = bool(sys.warnoptions)  # also set by PYTHONWARNINGS
+    original, null_handler = warnings.showwarning, logging.NullHandler()
 
     def show(
         message: Warning | str,
@@ -118,18 +118,18 @@ def own_warnings_alone() -> Iterator[None]:
     ) -> None:
         if is_own(filename):
             say.print(f"impasto: {message}")
-        elif asked:
-            before(message, category, filename, lineno, file, line)
+        elif requested:
+            original(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
-    if not asked:
-        logging.getLogger().addHandler(nowhere)  # instead of standard error
+    if not requested:
+        logging.getLogger().addHandler(null_handler)  # else logging writes to standard error
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         yield
     finally:
-        warnings.showwarning = before
-        logging.getLogger().removeHandler(nowhere)
+        warnings.showwarning = original
+        logging.getLogger().removeHandler(null_handler)
 
 
 def is_own(filename: str) -> bool:

@@ -1,7 +1,7 @@
-"""Options of the command line, their help and its panels, from what is declared once.
+"""Command-line options, their help and its panels, made from the declared options.
 
-See :mod:`impasto.options`: every option has a panel, and the first help leaves out those for
-experts. `--help-all` shows all, `--method M --help` those of a method.
+See :mod:`impasto.options`. Every option has a panel. `--help` leaves out the options for experts,
+`--help-all` shows all options, and `--method M --help` shows those of one method.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 from ..methods import METHODS, options_of, record_of
 from ..options import COLOR, METHOD, PICTURES, SIZE, STYLE, Flag, Option, Options
 
-__all__ = ["Command", "HelpAll", "Helpful", "given_of", "of_methods", "typed", "values_of"]
+__all__ = ["Command", "HelpAll", "Helpful", "of_methods", "typed", "values_of", "without_none"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SEVERAL = "Several methods"
@@ -26,30 +26,31 @@ HELP_ALL = "--help-all"
 
 
 def of_methods(names: Iterable[str] | None = None) -> dict[str, Option]:
-    """Every option of a method, by name, once.
+    """The options of all methods, by name.
 
-    Where several methods have one that differs, the help tells them apart.
+    Where the option differs between methods, its help describes each.
 
     Args:
-        names: of the options; None for all that can be typed.
+        names: names of options; None for all that can be typed.
     """
-    found: dict[str, dict[str, Option]] = {}
+    options: dict[str, dict[str, Option]] = {}
     for method in sorted(METHODS):
         for name, declared in METHODS[method].Options.declared().items():
             if declared.kind.typed and (names is None or name in names):
-                found.setdefault(name, {})[method] = declared
-    return {name: _merged(by_method) for name, by_method in found.items()}
+                options.setdefault(name, {})[method] = declared
+    return {name: _merged(by_method) for name, by_method in options.items()}
 
 
 def _merged(by_method: Mapping[str, Option]) -> Option:
     first = next(iter(by_method.values()))
-    alike = all(declared.default == first.default for declared in by_method.values())
+    same_default = all(declared.default == first.default for declared in by_method.values())
     helps: dict[str, list[str]] = {}
     for method, declared in by_method.items():
-        helps.setdefault(_help(declared) if alike else declared.help, []).append(method)
+        text = _help(declared) if same_default else declared.help
+        helps.setdefault(text, []).append(method)
     group, expert = first.group, all(declared.expert for declared in by_method.values())
     if group == METHOD:
-        expert = True  # the first help is of what all methods have
+        expert = True  # --help shows only options that all methods have
         group = SEVERAL if len(by_method) > 1 else f"Method {next(iter(by_method))}"
     if group == SEVERAL:
         helps = {f"Of {', '.join(names)}: {text}": names for text, names in helps.items()}
@@ -57,7 +58,7 @@ def _merged(by_method: Mapping[str, Option]) -> Option:
 
 
 def _help(declared: Option) -> str:
-    """With its default, where the help does not say it."""
+    """The help, with the default appended unless the text mentions it."""
     default = declared.default
     if default is None or isinstance(default, bool) or "default" in declared.help.lower():
         return declared.help
@@ -71,16 +72,16 @@ def _help(declared: Option) -> str:
 def typed(
     *sets: Mapping[str, Option] | type[Options], experts: Iterable[str] = ()
 ) -> Callable[[Function], Function]:
-    """A decorator of commands: ``**options`` becomes an option for each that is declared.
+    """A decorator of commands that replaces ``**options`` by the declared options.
 
-    The command gets what was typed, as text, or None; see :func:`values_of`.
+    The command receives each as the text that was typed, or None; see :func:`values_of`.
 
     Args:
-        sets: of options.
-        experts: names of the command's own options that the first help leaves out.
+        sets: sets of options.
+        experts: names of the command's other options that `--help` leaves out.
     """
 
-    tables = [each if isinstance(each, Mapping) else each.declared() for each in sets]
+    tables = [options if isinstance(options, Mapping) else options.declared() for options in sets]
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function, eval_str=True)
@@ -107,7 +108,7 @@ def typed(
 def _parameter(option: Option) -> inspect.Parameter:
     is_flag = isinstance(option.kind, Flag)
     flags = f"{option.flag}/--no-{option.flag[2:]}" if is_flag else option.flag
-    shown = typer.Option(
+    option_info = typer.Option(
         flags,
         help=_help(option),
         metavar=None if is_flag else option.kind.metavar,
@@ -119,63 +120,65 @@ def _parameter(option: Option) -> inspect.Parameter:
         option.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, shown],
+        annotation=Annotated[kind | None, option_info],
     )
 
 
-def given_of(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Those options that were typed."""
-    return {name: value for name, value in typed.items() if value is not None}
+def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were typed."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def values_of(declared: Mapping[str, Option], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of options that were typed; InputError for one that is out of range."""
+def values_of(declared: Mapping[str, Option], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parsed values of the options that were typed. Raises InputError for an invalid one."""
     return {
         name: declared[name].parse(text) if isinstance(text, str) else text
-        for name, text in given_of(typed).items()
+        for name, text in without_none(options).items()
     }
 
 
 class Command(TyperCommand):
-    """A command whose help has lines as long as the terminal is wide."""
+    """A command whose help is wrapped to the width of the terminal."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """See the class; an example begins a line of its own."""
-        shown = copy.copy(self)
-        shown.help = re.sub(r"(?<!\n)\n(?!\n|\s*impasto )\s*", " ", self.help or "")
-        TyperCommand.format_help(shown, ctx, formatter)
+        """Join the lines of each paragraph; an example starts a new line."""
+        command = copy.copy(self)
+        command.help = re.sub(r"(?<!\n)\n(?!\n|\s*impasto )\s*", " ", self.help or "")
+        TyperCommand.format_help(command, ctx, formatter)
 
 
 class Helpful(Command):
-    """A command with three helps: of what most people want, of everything, and of one method."""
+    """A command with three helps: common options, all options, and those of one method."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Remembers what was typed, for the help."""
+        """Keep the arguments, which decide what the help shows."""
         ctx.meta["impasto.typed"] = list(args)
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """See the class."""
-        words: list[str] = ctx.meta.get("impasto.typed", [])
-        shown = copy.copy(self)
-        method = _method_in(words)
-        if HELP_ALL in words:
-            shown.params = list(self.params)
+        """Select the options that the arguments ask for."""
+        arguments: list[str] = ctx.meta.get("impasto.typed", [])
+        command = copy.copy(self)
+        method = _method_in(arguments)
+        if HELP_ALL in arguments:
+            command.params = list(self.params)
         elif method is not None:
             names = options_of(method)
             declared = record_of(method).Options.declared()
-            shown.params = [
+            command.params = [
                 _of_method(param, declared[param.name], method)
                 for param in self.params
                 if param.name in names
             ]
-            shown.help = f"{record_of(method).title}\n\nOf all methods: impasto stylize --help-all"
+            command.help = (
+                f"{record_of(method).title}\n\nOptions of all methods: impasto stylize --help-all"
+            )
         else:
             experts = getattr(self.callback, "experts", ())
-            shown.params = [param for param in self.params if param.name not in experts]
-            shown.help = _short(self.help or "")
-        shown.params.sort(key=_panel)
-        Command.format_help(shown, ctx, formatter)
+            command.params = [param for param in self.params if param.name not in experts]
+            command.help = _short(self.help or "")
+        command.params.sort(key=_panel)
+        Command.format_help(command, ctx, formatter)
 
 
 def _panel(param: Any) -> int:
@@ -187,30 +190,30 @@ PANELS = (None, PICTURES, STYLE, COLOR, SIZE)
 
 
 def _of_method(param: Any, declared: Option, method: str) -> Any:
-    shown = copy.copy(param)
-    shown.help = _help(declared)
+    param = copy.copy(param)
+    param.help = _help(declared)
     kind = "expert" if declared.expert else "options"
-    shown.rich_help_panel = f"Method {method}: {kind}"
-    return shown
+    param.rich_help_panel = f"Method {method}: {kind}"
+    return param
 
 
-def _method_in(words: Sequence[str]) -> str | None:
-    """What stands behind the last -m or --method. Raises InputError if it is no method."""
-    found = re.findall(r"^(?:-m|--method)(?:\n|=)?(\w+)$", "\n".join(words), re.MULTILINE)
-    return record_of(found[-1]).name if found else None
+def _method_in(arguments: Sequence[str]) -> str | None:
+    """The method after the last -m or --method. Raises InputError for an unknown one."""
+    names = re.findall(r"^(?:-m|--method)(?:\n|=)?(\w+)$", "\n".join(arguments), re.MULTILINE)
+    return record_of(names[-1]).name if names else None
 
 
 def _short(text: str) -> str:
-    """With the first examples alone."""
-    head, mark, examples = text.partition("Examples:\n\n")
-    return head + mark + "\n".join(examples.split("\n")[:SHORT])
+    """The help with the first examples only."""
+    head, heading, examples = text.partition("Examples:\n\n")
+    return head + heading + "\n".join(examples.split("\n")[:SHORT])
 
 
-SHORT = 5  # examples in the first help
+SHORT = 5  # examples that --help shows
 
 
-def _show_all(ctx: typer.Context, asked: bool) -> None:
-    if asked:
+def _show_all(ctx: typer.Context, requested: bool) -> None:
+    if requested:
         ctx.get_help()
         raise typer.Exit
 
@@ -221,7 +224,7 @@ HelpAll = Annotated[
         HELP_ALL,
         callback=_show_all,
         is_eager=True,
-        help="Every option; --method M --help: those of M.",
+        help="Show every option; --method M --help shows those of M.",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Long work on the command line: one bar, and Ctrl-C that asks for the end."""
+"""Long work on the command line: a progress bar, and Ctrl-C that stops it cleanly."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ __all__ = ["Work", "interrupts", "running", "stop"]
 
 
 class Work:
-    """Long work as it runs.
+    """Long work in progress.
 
     Attributes:
-        interrupted: asks whether Ctrl-C was pressed: the work is to end with what it has.
+        interrupted: returns whether Ctrl-C was pressed, so that the work should stop and keep its
+            results so far.
     """
 
     def __init__(self, bar: Progress, task: TaskID, interrupted: Callable[[], bool]) -> None:
         self._bar, self._task, self.interrupted = bar, task, interrupted
 
     def show(
-        self, done: float, total: float | None = None, words: str = "", label: str | None = None
+        self, done: float, total: float | None = None, text: str = "", label: str | None = None
     ) -> bool:
-        """Show how far it is; returns whether it is to end.
+        """Show the progress; returns whether the work should stop.
 
         Args:
-            done, total: in any unit; without ``total`` it stays what it was.
-            words: beside the bar.
-            label: before it, in the place of the one before.
+            done, total: in any unit; None keeps the previous total.
+            text: shown after the bar.
+            label: shown before the bar; None keeps the previous one.
         """
-        changes = {"total": total, "description": label}
-        changed = {name: value for name, value in changes.items() if value is not None}
-        self._bar.update(self._task, completed=done, words=words, **changed)  # type: ignore[arg-type]
+        fields = {"total": total, "description": label}
+        changed = {name: value for name, value in fields.items() if value is not None}
+        self._bar.update(self._task, completed=done, text=text, **changed)  # type: ignore[arg-type]
         return self.interrupted()
 
     def count(self, done: int, total: int, name: str, step: Step | None = None) -> bool:
-        """See :meth:`show`, for work on one thing after another, each perhaps in steps."""
+        """See :meth:`show`, for a number of items, each of which may have steps."""
         share = 0.0 if step is None else step.share
         return self.show(done + share, total, f"{done}/{total}  {name}")
 
@@ -55,18 +56,18 @@ class Work:
 
 @contextmanager
 def running(label: str, promise: str = "finishing with the picture so far") -> Iterator[Work]:
-    """A bar and Ctrl-C for what is done meanwhile.
+    """A context with a progress bar and a handler of Ctrl-C.
 
     Args:
-        label: before the bar.
-        promise: what Ctrl-C is answered: what will be kept.
+        label: shown before the bar.
+        promise: the message after Ctrl-C: which results are kept.
     """
-    with interrupts(promise) as interrupted, bar() as drawn:
-        yield Work(drawn, drawn.add_task(label, total=None, words=""), interrupted)
+    with interrupts(promise) as interrupted, progress_bar() as bar:
+        yield Work(bar, bar.add_task(label, total=None, text=""), interrupted)
 
 
 def stop(line: str = "") -> NoReturn:
-    """End a command after Ctrl-C, with a line that says what was kept."""
+    """Exit after Ctrl-C, with a line that says which results were kept."""
     if line:
         say.print(f"impasto: {line}")
     raise typer.Exit(INTERRUPTED)
@@ -74,18 +75,18 @@ def stop(line: str = "") -> NoReturn:
 
 @contextmanager
 def interrupts(promise: str) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks for the end: what was done so far is kept. A second one ends at once.
+    """A context in which the first Ctrl-C only requests a stop; a second one interrupts at once.
 
-    Where it is ignored from the start, as in a background job, it stays so; and only the main
-    thread can hear of it.
+    If Ctrl-C is ignored, as in a background job, it stays ignored. Only the main thread can handle
+    signals.
     """
-    asked = False
+    requested = False
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
+        requested = True
         say.print(f"impasto: {promise} (Ctrl-C again to drop it)")
 
     before = signal.getsignal(signal.SIGINT)
@@ -95,25 +96,25 @@ def interrupts(promise: str) -> Iterator[Callable[[], bool]]:
         return
     signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 class _Bar(Progress):
-    """Nothing at all where it is disabled: rich below 15 ends with an empty line even so."""
+    """A bar that prints nothing if disabled; rich before 15 prints an empty line at the end."""
 
     def stop(self) -> None:
         if not self.disable:
             super().stop()
 
 
-def bar() -> Progress:
-    """On standard error, where that is a terminal."""
+def progress_bar() -> Progress:
+    """A progress bar on standard error, disabled unless that is a terminal."""
     return _Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[words]}", markup=False),
+        TextColumn("{task.fields[text]}", markup=False),
         TimeRemainingColumn(),
         console=say,
         transient=True,

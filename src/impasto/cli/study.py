@@ -1,4 +1,4 @@
-"""Experiments: comparisons, sweeps, reconstructions, and the loss of content over rounds."""
+"""Experiments: comparisons, sweeps, reconstructions, and content leak over rounds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["compare", "leak", "reconstruct", "sweep"]
 
 DEVICE = of_methods(("device",))
 JUDGE = of_methods(("device", "convention"))
-SEEING = of_methods(("device", "convention", "smooth"))
+NETWORK = of_methods(("device", "convention", "smooth"))
 
 
 @typed(JUDGE)
 def compare(
     contents: Annotated[Path, typer.Option(help="Folder of photographs.")],
     styles: Annotated[Path, typer.Option(help="Folder of paintings.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     methods: Annotated[
         str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
     ] = "all",
@@ -36,14 +36,14 @@ def compare(
         Path | None, typer.Option(help="Weights of the judge: a file, or imagenet (default).")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photographs to bring VGG to unit mean with.")
+        Path | None, typer.Option(help="Folder of photographs to normalise VGG with.")
     ] = None,
     **options: Any,
 ) -> None:
-    """Run every method on every pair of pictures: figures, a sheet, a scatter plot and a page.
+    """Compare methods on every pair of pictures: tables, a sheet, a scatter plot and a web page.
 
-    What OUT holds is not made again: an interrupted comparison goes on, and further methods or
-    pictures join it.
+    Results in OUT are not rendered again: the same command resumes an interrupted comparison, and
+    further methods or pictures are added to it.
 
     Examples:
 
@@ -55,14 +55,14 @@ def compare(
     from ..study import compare as study
 
     check_apart([out / name for name in study.WRITTEN], [judge_weights])
-    chosen = study.available(_names(methods))
+    chosen = study.available(_method_names(methods))
     values = values_of(JUDGE, options)
     convention = values.pop("convention", None)
     net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
-    left_out: list[str] = []
+    skipped: list[str] = []
 
     def warn(line: str) -> None:
-        left_out.append(line)
+        skipped.append(line)
         say.print(f"impasto: {line}")
 
     begin()
@@ -80,32 +80,32 @@ def compare(
         print((out / "table.md").read_text(encoding="utf-8"))
         say.print(str(out / "index.html"))
     if stopped:
-        stop("interrupted; the same command goes on")
-    if left_out:
+        stop("interrupted; the same command resumes")
+    if skipped:
         raise typer.Exit(1)
 
 
 def sweep(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
     style: Annotated[str, typer.Argument(help="A painting, a stored style, or a name.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            help="OPTION=VALUE,VALUE; may be repeated: every combination is made. A list joins its "
-            "parts by +, layers give weights behind a colon."
+            help="OPTION=VALUE,VALUE; may be repeated for all combinations. + joins the items of a "
+            "list, and the weight of a layer follows a colon."
         ),
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="TOML with all of this; see recipes/sweeps/. --vary, --set override it."),
+        typer.Option(help="TOML; see recipes/sweeps/. --vary and --set override it."),
     ] = None,
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="See `impasto methods`. Default: gatys.")
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", help="OPTION=VALUE, the same for all; may be repeated."),
+        typer.Option("--set", help="OPTION=VALUE for all pictures; may be repeated."),
     ] = None,
     size: Annotated[
         int | None,
@@ -116,8 +116,8 @@ def sweep(
 ) -> None:
     """Render one picture with every combination of some options: a sheet, a table, loss curves.
 
-    Options are those of `impasto stylize`. What OUT holds is not made again: an interrupted sweep
-    goes on, and further values join it.
+    Options are those of `impasto stylize`. Results in OUT are not rendered again: the same command
+    resumes an interrupted sweep, and further values are added to it.
 
     Examples:
 
@@ -131,8 +131,10 @@ def sweep(
     """
     from ..study import sweep as study
 
-    of_recipe, same, further = ("gatys", {}, {}) if recipe is None else study.read_recipe(recipe)
-    method = method or of_recipe
+    recipe_method, recipe_fixed, recipe_varied = (
+        ("gatys", {}, {}) if recipe is None else study.read_recipe(recipe)
+    )
+    method = method or recipe_method
     varied: dict[str, list[Any]] = {}
     for text in vary or []:
         name, values = study.parse(text, method)
@@ -144,20 +146,23 @@ def sweep(
         if len(values) > 1:
             raise InputError(f"--set {text!r}: give one value, or use --vary")
     if size is not None:
-        twice = [flag for flag, by in (("--vary", varied), ("--set", fixed)) if "size" in by]
-        if twice:
-            raise InputError(f"--size and {twice[0]} size=: leave one of them out")
+        flags = [flag for flag, names in (("--vary", varied), ("--set", fixed)) if "size" in names]
+        if flags:
+            raise InputError(f"--size and {flags[0]} size=: leave one of them out")
         fixed["size"] = size
     if recipe is not None:
         check_apart([out / name for name in study.WRITTEN], [recipe])
-        same = {name: value for name, value in same.items() if name not in varied}
-        varied = {**{k: v for k, v in further.items() if k not in fixed}, **varied}
+        recipe_fixed = {name: value for name, value in recipe_fixed.items() if name not in varied}
+        recipe_varied = {
+            name: values for name, values in recipe_varied.items() if name not in fixed
+        }
+        varied = {**recipe_varied, **varied}
     begin()
-    with running("sweep", "ending without this picture") as work:
+    with running("sweep", "stopping without this picture") as work:
         rows = study.sweep(
             *(content, style, out, varied),
             method=method,
-            options={**same, **fixed},
+            options={**recipe_fixed, **fixed},
             on_progress=work.count,
         )
         stopped = work.interrupted()
@@ -167,14 +172,14 @@ def sweep(
             row["label"] + (f"  {row['fault']}" if row["fault"] else f"  {row['seconds']} s{loss}")
         )
     if stopped:
-        stop("interrupted; the same command goes on")
-    if (out / "sheet.png").exists():  # else nothing could be made
+        stop("interrupted; the same command resumes")
+    if (out / "sheet.png").exists():  # missing if every combination failed
         say.print(str(out / "sheet.png"))
     if any(row["fault"] for row in rows):
         raise typer.Exit(1)
 
 
-@typed(SEEING)
+@typed(NETWORK)
 def reconstruct(
     picture: Annotated[Path, typer.Argument(help="The picture to reconstruct.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
@@ -185,12 +190,12 @@ def reconstruct(
     weights: Annotated[
         str,
         typer.Option(
-            help="A row for each: trained, random, imagenet, robust, compact, or a file of the "
-            "backbone's weights."
+            help="A row for each: trained, random, imagenet, robust, a bundled backbone (compact, "
+            "slim), or a file of the backbone's weights."
         ),
     ] = "trained,random",
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photographs to bring weights to unit mean with.")
+        Path | None, typer.Option(help="Folder of photographs to normalise the weights with.")
     ] = None,
     layers: Annotated[
         str | None,
@@ -203,7 +208,7 @@ def reconstruct(
     seed: Annotated[int, typer.Option(help="Seed of noise and random weights.", min=0)] = 0,
     **options: Any,
 ) -> None:
-    """Reconstruct a picture from noise by each layer: a sheet of all layers by all weights.
+    """Reconstruct a picture from noise by each layer: a sheet of layers and weights.
 
     Examples:
 
@@ -214,23 +219,24 @@ def reconstruct(
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
     """
     from ..backbones import load_backbone
-    from ..backbones.records import KINDS
+    from ..backbones.records import BACKBONES, BUNDLED, KINDS
     from ..images import check_output, list_pictures, write
     from ..study.reconstruct import reconstruct as study
 
     check_output(out)
-    rows = [Path(word.strip()) for word in weights.split(",")]
+    rows = [word.strip() for word in weights.split(",")]
     check_apart(out, [picture, *rows, *(list_pictures(photos, True) if photos else [])])
-    values = values_of(SEEING, options)
+    values = values_of(NETWORK, options)
     convention, smooth = values.pop("convention", None), values.pop("smooth", "none")
     nets = {}
-    for given in (word.strip() for word in weights.split(",")):
-        known: dict[str, Any] = {"trained": None, "compact": None} | dict.fromkeys(KINDS, given)
-        nets[given if given in known else Path(given).stem] = load_backbone(
-            "compact" if given == "compact" else backbone,
-            known.get(given, Path(given)),
+    for row in rows:
+        bundled = row in BUNDLED
+        by_word = {"trained": None} | dict.fromkeys(BUNDLED) | dict.fromkeys(KINDS, row)
+        nets[row if row in by_word else Path(row).stem] = load_backbone(
+            row if bundled else backbone,
+            by_word.get(row, Path(row)),
             convention=convention,
-            smooth="none" if given == "compact" else smooth,
+            smooth="none" if bundled and not BACKBONES[row].smooths else smooth,
             photos=photos,
             seed=seed,
         )
@@ -259,14 +265,14 @@ def reconstruct(
 @typed(DEVICE)
 def leak(
     content: Annotated[Path, typer.Argument(help="A photograph.")],
-    styles: Annotated[Path, typer.Option(help="Folder of paintings, taken in turn.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is made.")],
+    styles: Annotated[Path, typer.Option(help="Folder of paintings, used in turn.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     methods: Annotated[str, typer.Option(help="all, or some of them: adain,wct.")] = "all",
     rounds: Annotated[int, typer.Option(help="Number of stylisations.", min=1)] = 10,
     size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=32)] = 384,
     **options: Any,
 ) -> None:
-    """Stylise a photograph again and again, and measure how much of it is left, by method.
+    """Stylise a photograph repeatedly, and measure how much of its content each method keeps.
 
     Example:
 
@@ -275,9 +281,9 @@ def leak(
     from ..study.compare import available
     from ..study.leak import leak as study
 
-    chosen = available(_names(methods))
+    chosen = available(_method_names(methods))
     begin()
-    with running("leak", "ending with the methods that are done") as work:
+    with running("leak", "stopping with the completed methods") as work:
         curves = study(
             *(content, styles, out, chosen),
             rounds=rounds,
@@ -294,6 +300,6 @@ def leak(
         stop()
 
 
-def _names(methods: str) -> list[str] | None:
-    """None for all."""
+def _method_names(methods: str) -> list[str] | None:
+    """The names in a list separated by commas; None for ``all``."""
     return None if methods == "all" else [name.strip() for name in methods.split(",")]

@@ -1,4 +1,4 @@
-"""`impasto style`, `impasto learn`, `impasto styles`: store, learn and list styles."""
+"""`impasto style`, `impasto learn` and `impasto styles`: store, learn and list styles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["learn", "style", "styles"]
 
 THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
 WEIGHTS = Controls.declared()["weights"]
-# What of a painting is stored depends on these.
+# Options that change what is stored of a painting.
 OPTIONS = of_methods(
     (
         *("backbone", "backbone_weights", "convention", "padding", "pooling", "smooth"),
@@ -50,19 +50,19 @@ def style(
         typer.Option(
             "--for",
             help="Store only for this method, in a smaller file; may be repeated. Default: "
-            "every method that takes any painting.",
+            "every method that accepts any painting.",
         ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="With one --for: a model made by `impasto train`, not the bundled one."),
+        typer.Option(help="With one --for: a model from `impasto train`, not the bundled one."),
     ] = None,
     **options: Any,
 ) -> None:
-    """Store a style: what methods need of a painting, accepted wherever a painting is.
+    """Store a style: what methods need of a painting, in a file that replaces the painting.
 
-    Every method that takes any painting finds in it what its own network sees of the painting at
-    several sizes. The options of a backbone are for gatys.
+    The file holds the features of each method's network at several sizes of the painting. The
+    options of a backbone are for gatys.
 
     Examples:
 
@@ -84,12 +84,12 @@ def style(
             f"{SUFFIX}"
         )
     if model is not None and len(methods or ()) != 1:
-        raise InputError("--model: is of one method: name it, --for METHOD")
+        raise InputError("--model: belongs to one method: name it, --for METHOD")
     check_place(out)
     check_apart(out, [*paintings, model, options["backbone_weights"]])
     begin()
     chosen = values_of(OPTIONS, options) | ({} if model is None else {"model": model})
-    with running(out.name, "ending without it") as work:
+    with running(out.name, "stopping without it") as work:
         stored = store_style(
             paintings,
             out.stem,
@@ -124,20 +124,20 @@ def learn(
     mixable: Annotated[
         bool,
         typer.Option(
-            "--mixable", help="Do not train the last layers, so that the style can be mixed."
+            "--mixable", help="Keep the last layers fixed, so that the style can be mixed."
         ),
     ] = False,
     model: Annotated[
         Path | None,
-        typer.Option(help="A model made by `impasto train ghiasi`, instead of the bundled one."),
+        typer.Option(help="A model from `impasto train ghiasi`, instead of the bundled one."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of crops, noise.", min=0, max=2**63 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of crops and noise.", min=0, max=2**63 - 1)] = 0,
     **options: Any,
 ) -> None:
-    """Learn one painting well: a file that method ghiasi takes wherever a painting is given.
+    """Learn one painting for method ghiasi: a file that it accepts in place of the painting.
 
-    Begins with what the network predicts for the painting and goes on from there for some minutes.
-    Ctrl-C keeps what was learnt so far.
+    Starts from the network's prediction for the painting and optimises it for some minutes. Ctrl-C
+    keeps what was learnt so far.
 
     Examples:
 
@@ -160,7 +160,7 @@ def learn(
     check_place(checked(out))
     check_apart(out, [painting, model, *(list_pictures(photos, True) if photos else [])])
     if out.exists() and not is_learnt(out):
-        raise InputError(f"{shown(out)}: holds something else than a learnt style; name another")
+        raise InputError(f"{shown(out)}: exists and is no learnt style; name another file")
     begin()
     share = 0.0
     with running(painting.name, "keeping what was learnt so far") as work:
@@ -194,7 +194,7 @@ def learn(
 def styles(
     model: Annotated[
         Path | None,
-        typer.Option(help="A model made by `impasto train johnson`, instead of the bundled one."),
+        typer.Option(help="A model from `impasto train johnson`, instead of the bundled one."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help=KIND.help, metavar=KIND.kind.metavar)] = None,
     sheet: Annotated[
@@ -206,8 +206,8 @@ def styles(
 ) -> None:
     """List the styles that can be used by name.
 
-    Those of every method that looks at paintings as ghiasi and gatys do, and what method johnson
-    has learnt; with --model or --kind, what that network of johnson has learnt alone.
+    Lists the bundled styles, which every method that accepts paintings can use, and those that
+    method johnson has learnt. With --model or --kind, lists only those of that johnson network.
 
     Examples:
 
@@ -233,7 +233,7 @@ def styles(
         named = named_styles()
         if sheet is not None:
             _write_sheet(sheet, photo, load(), named)
-        rows = [(name, known.title, known.painter, known.year) for name, known in named.items()]
+        rows = [(name, style.title, style.painter, style.year) for name, style in named.items()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(map(str.ljust, row, widths)).rstrip())
@@ -249,7 +249,7 @@ def styles(
 def _write_sheet(
     sheet: Path, photo: Path | None, method: Method, styles: Mapping[str, StoredStyle | LearntStyle]
 ) -> None:
-    """A photograph in every style; at the size at which strokes are made, then reduced."""
+    """Write a sheet of a photograph in every style, rendered at 512 pixels and then reduced."""
     from ..images import fit, read, resize, write
     from ..samples import photograph
     from ..study.figures import labelled
@@ -262,7 +262,7 @@ def _write_sheet(
         return resize(picture, fit(height, width, THUMB))
 
     tiles = [("photograph", small(content))]
-    with running("", "ending without the sheet") as work:
+    with running("", "stopping without the sheet") as work:
         for number, (name, style) in enumerate(styles.items()):
             if work.show(number, len(styles), label=name):
                 stop("interrupted")

@@ -1,4 +1,4 @@
-"""`impasto stylize`: the main job."""
+"""`impasto stylize`: render photographs in styles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..options import PICTURES, STYLE, Choice, File, Option, flag_of
 from ..targets import NAME, STANDARD, Inputs, Job, gather, plan
 from .batch import Batch, is_done, settings_of, standard_input
 from .console import begin, say
-from .declared import HelpAll, given_of, of_methods, typed, values_of
+from .declared import HelpAll, of_methods, typed, values_of, without_none
 from .running import stop
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def stylize(
     """Help is HELP."""
     from ..transfer import check_controls
 
-    record, controls, saving, method_options = _chosen(method, like, given_of(options))
+    record, controls, saving, method_options = _chosen(method, like, without_none(options))
     _check_preview(preview, record, controls, saving, out)
     if saving.keep_gps and not saving.metadata:
         raise InputError("--keep-gps and --no-metadata: choose one of them")
@@ -134,16 +134,16 @@ def stylize(
     inputs = gather(pictures, style, learnt=learnt, weighted=weighted, recursive=recursive, out=out)
     shares = None if weighted else controls.weights
     if shares is not None and any(len(mixed) != len(shares) for mixed in inputs.styles):
-        controls = replace(controls, weights=None)  # those of --like are of other styles
+        controls = replace(controls, weights=None)  # the weights of --like are for other styles
     planned = plan(inputs, out)
-    finished = _made_before(inputs, planned)
-    if finished:
-        inputs = inputs.without(finished)
+    earlier = _earlier_results(inputs, planned)
+    if earlier:
+        inputs = inputs.without(earlier)
         planned = plan(inputs, out)
     targets = [job.target for job in planned if job.target is not None]
-    sent = 0 if STANDARD in (*pictures, *(style or ())) else None
+    descriptor = 0 if STANDARD in (*pictures, *(style or ())) else None
     files = [value for value in method_options.values() if isinstance(value, (str, Path))]
-    check_apart(targets, [*inputs.files, *files, like, sent])
+    check_apart(targets, [*inputs.files, *files, like, descriptor])
     if not (style or controls.weights is not None or learnt):
         _warn_of_mixture(inputs)
     if planned[0].target is None and sys.stdout is None:
@@ -160,13 +160,13 @@ def stylize(
     begin()
     transfer = _Transfers(record.name, controls, method_options)
     if len(inputs.styles) == 1:
-        transfer(jobs[0].styles)  # what a style lacks that all have is said once
+        transfer(jobs[0].styles)  # an error of the only style is reported once, not for each job
     for note in [transfer.method.settings["device"], *transfer.method.notes]:
         say.print(f"impasto: {note}")
     interrupted = batch.render(jobs, transfer)
     batch.report()
     if interrupted:
-        stop("interrupted; what was done is written")
+        stop("interrupted; the results so far are written")
     if batch.failed:
         raise typer.Exit(1)
 
@@ -174,69 +174,73 @@ def stylize(
 def _chosen(
     method: str | None, like: Path | None, typed: Mapping[str, Any]
 ) -> tuple[MethodRecord, Controls, Saving, dict[str, Any]]:
-    """The method, the controls, how to write, and the method's options with its refinement's."""
-    before: dict[str, Any] = {}
+    """The method, the controls, the file options, and the options of method and refinement."""
+    settings: dict[str, Any] = {}
     if like is not None:
         from ..pipeline import recorded
 
-        name, before = recorded(like)
+        name, settings = recorded(like)
         method = method or name
-        before = _of_method(before, record_of(name), record_of(method))
+        settings = _transferable(settings, record_of(name), record_of(method))
     record = record_of(method or DEFAULT)
     declared = Controls.declared()
     controls = Controls(
-        **{name: value for name, value in before.items() if name in declared}
+        **{name: value for name, value in settings.items() if name in declared}
         | values_of(declared, {name: typed[name] for name in declared if name in typed})
     )
     declared = Saving.declared()
     saving = values_of(declared, {name: typed[name] for name in declared if name in typed})
     declared_options = dict(record.Options.declared())
-    rest = {n: v for n, v in typed.items() if n not in (*Controls.declared(), *declared)}
+    rest = {
+        name: value
+        for name, value in typed.items()
+        if name not in (*Controls.declared(), *declared)
+    }
     if controls.refine is None:
         check_options(f"method {record.name}", record, rest, flag_of)
     else:
         gatys = METHODS["gatys"].Options.declared()
         declared_options = {
-            name: each for name, each in gatys.items() if name in REFINED
+            name: option for name, option in gatys.items() if name in REFINED
         } | declared_options
         check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
-    options = {name: value for name, value in before.items() if name in declared_options}
+    options = {name: value for name, value in settings.items() if name in declared_options}
     for name in options.keys() - rest.keys():
         _check_named(like, declared_options[name], options[name])
     return record, controls, Saving(**saving), options | values_of(declared_options, rest)
 
 
-def _of_method(
-    before: Mapping[str, Any], made_by: MethodRecord, method: MethodRecord
+def _transferable(
+    settings: Mapping[str, Any], source: MethodRecord, target: MethodRecord
 ) -> dict[str, Any]:
-    """Recorded options, without those that mean something else to another method."""
-    one, other = made_by.Options.declared(), method.Options.declared()
+    """Recorded settings of method ``source`` that have the same meaning for ``target``."""
+    source_options, target_options = source.Options.declared(), target.Options.declared()
     return {
         name: value
-        for name, value in before.items()
-        if method is made_by
-        or name not in one
+        for name, value in settings.items()
+        if target is source
+        or name not in source_options
         or (
-            name in other
-            and one[name].kind == other[name].kind
-            and not isinstance(one[name].kind, File)
+            name in target_options
+            and source_options[name].kind == target_options[name].kind
+            and not isinstance(source_options[name].kind, File)
         )
     }
 
 
 def _check_named(like: Path | None, declared: Option, value: Any) -> None:
-    """Raise InputError for a file that a record names and that is not here."""
+    """Raise InputError if a file that recorded settings name does not exist."""
     kind, flag = declared.kind, declared.flag
     if not isinstance(kind, (File, Choice)) or value in kind.words:
         return
     if (isinstance(kind, File) or declared.name == "start") and not Path(value).exists():
-        raise InputError(f"{like}: made with {flag} {value}, which is not here: add {flag} FILE")
+        raise InputError(f"{like}: made with {flag} {value}, which does not exist: add {flag} FILE")
 
 
 def _check_preview(
     preview: int | None, record: MethodRecord, controls: Controls, saving: Saving, out: str
 ) -> None:
-    """Raise InputError for a preview that cannot be."""
+    """Raise InputError if previews cannot be written."""
     if preview is None:
         return
     if preview < 1:
@@ -245,7 +249,7 @@ def _check_preview(
         raise InputError(f"--preview: method {record.name} works in one pass; leave it out")
     if not saving.metadata or out.lower().endswith(".bmp"):
         raise InputError(
-            "--preview: a result has to carry settings, which tell it from a preview; leave out "
+            "--preview: the metadata of a result must tell it from a preview; leave out "
             "--no-metadata, and choose another format than BMP"
         )
     if out == STANDARD:
@@ -253,30 +257,30 @@ def _check_preview(
 
 
 def _warn_of_mixture(inputs: Inputs) -> None:
-    """Several pictures without a word are one photograph and styles, which may surprise."""
+    """Warn that several pictures without --style are one photograph and a mixture of styles."""
     from ..styles import is_name
 
     styles = inputs.styles[0]
-    sure = all(is_name(part) or part.lower().endswith(LEARNT_FILES) for part in styles)
-    if len(styles) > 1 and not sure:
+    unambiguous = all(is_name(part) or part.lower().endswith(LEARNT_FILES) for part in styles)
+    if len(styles) > 1 and not unambiguous:
         say.print(
             f"impasto: {inputs.contents[0]} in a mixture of {', '.join(map(shown, styles))}; if "
             "these are photographs too, name the painting with --style"
         )
 
 
-def _made_before(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
-    """Results of an earlier run that lie in a folder that was named: they are no photographs."""
+def _earlier_results(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
+    """Results of an earlier run in an input folder, which are not photographs to render."""
     targets = {identity(job.target) for job in planned if job.target is not None} - {None}
     targeted = {path for path in inputs.listed if identity(path) in targets}
     return {path for path in targeted if settings_of(path)}
 
 
 class _Transfers:
-    """Gives what renders by the styles of a job; the latest is kept.
+    """Transfers by the styles of a job; the latest is cached.
 
     Attributes:
-        method: that renders, loaded once.
+        method: the method, loaded once.
     """
 
     def __init__(self, name: str, controls: Controls, options: Mapping[str, Any]) -> None:
@@ -289,17 +293,17 @@ class _Transfers:
         self._latest: tuple[tuple[str, ...], Transfer] | None = None
 
     def __call__(self, names: tuple[str, ...]) -> Transfer:
-        """For styles that are mixed."""
+        """The transfer for a mixture of styles."""
         from ..paintings import read_style
         from ..transfer import Transfer
 
         if self._latest is None or self._latest[0] != names:
-            learnt, behind = self.method.learnt is not None, self.controls.background
+            learnt, background = self.method.learnt is not None, self.controls.background
             sources = [
                 standard_input() if name == STANDARD and not learnt else name for name in names
             ]
             limits = self.controls.limits
-            styles = [read_style(source, behind, self.method, **limits) for source in sources]
+            styles = [read_style(source, background, self.method, **limits) for source in sources]
             transfer = Transfer(self.method, styles, self.controls, refine=self.refine)
             self._latest = names, transfer
         return self._latest[1]

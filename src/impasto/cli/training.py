@@ -1,4 +1,4 @@
-"""`impasto train`: a method's network, or an encoder."""
+"""`impasto train`: train a method's network, or an encoder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typer.core import TyperGroup
 
 from ..errors import InputError
 from .console import begin, say
-from .declared import Command, of_methods, typed, values_of
+from .declared import Command, of_methods, typed, values_of, without_none
 from .running import running, stop
 
 __all__ = ["train_app"]
 
 NETWORK = of_methods(("device", "convention"))
-PROMISE = "stopping after this step, with a checkpoint"
+PROMISE = "stopping after this step with a checkpoint"
 
 
 class _Trainables(TyperGroup):
-    """The group of `impasto train`: a first word that is no command of it names a method."""
+    """The group of `impasto train`: a first word that is not a subcommand names a method."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in self.commands:
@@ -30,7 +30,7 @@ class _Trainables(TyperGroup):
 
 
 class _OfMethod(Command):
-    """The command of `impasto train METHOD`: its usage names the method in the command's place."""
+    """The command of `impasto train METHOD`; its usage line shows the method's name."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["[OPTIONS]"]
@@ -57,18 +57,20 @@ Examples:
 @typed(NETWORK)
 def train_method(
     method: Annotated[str, typer.Argument(help="A method that can be trained, such as adain.")],
-    photos: Annotated[Path, typer.Option(help="Folder of photographs, with all below it.")],
+    photos: Annotated[Path, typer.Option(help="Folder of photographs, including subfolders.")],
     paintings: Annotated[
         Path | None,
-        typer.Option(help="Folder of paintings, unless the method needs photographs alone."),
+        typer.Option(help="Folder of paintings, unless the method needs only photographs."),
     ] = None,
     style: Annotated[
         list[Path] | None,
-        typer.Option("--style", "-s", help="Of johnson: a painting to learn; may be repeated."),
+        typer.Option("--style", "-s", help="For johnson: a painting to learn; may be repeated."),
     ] = None,
     style_size: Annotated[
         int | None,
-        typer.Option(help="Of johnson: short side to which it is reduced; larger, larger strokes."),
+        typer.Option(
+            help="For johnson: short side of the paintings in pixels; larger gives larger strokes."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML; see recipes/. Default: the method's defaults.")
@@ -84,16 +86,18 @@ def train_method(
         Path | None,
         typer.Option("--out", "-o", help="The model to write. Default: METHOD.safetensors in run."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps; overrides the recipe.", min=1)
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="TABLE.KEY=VALUE instead of the recipe's, in all stages; may be repeated."
+            "--set", help="TABLE.KEY=VALUE in all stages; overrides the recipe; may be repeated."
         ),
     ] = None,
     vgg: Annotated[
         Path | None,
-        typer.Option(help="Weights of VGG, where the recipe's encoder or loss network is VGG."),
+        typer.Option(help="Weights of VGG, if the recipe's encoder or loss network is VGG."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -132,13 +136,13 @@ def train_method(
     from ..training.train import train
 
     run = run or Path("runs") / method
-    learnt = {"styles": style, "style_size": style_size}
+    style_options = {"styles": style, "style_size": style_size}
     values = {"device": "auto", "convention": None, **values_of(NETWORK, options)}
     hardware = Hardware(values["device"], precision, devices, nodes, strategy)
     changes = dict(map(parse_set, option or []))
     if workers is not None:
         if "data.workers" in changes:
-            raise InputError("data.workers: learnt by --workers and --set; leave one out")
+            raise InputError("data.workers: set by --workers and by --set; leave one out")
         changes["data.workers"] = workers
     begin()
     with running(method, PROMISE) as work:
@@ -147,7 +151,7 @@ def train_method(
                 *(method, photos, paintings, recipe, run, out or run / f"{method}.safetensors"),
                 resume=resume,
                 steps=steps,
-                options={name: value for name, value in learnt.items() if value is not None},
+                options=without_none(style_options),
                 changes=changes,
                 vgg=vgg,
                 convention=values["convention"],
@@ -157,8 +161,8 @@ def train_method(
             )
         except Interrupted as stopped:
             if not is_main():
-                return  # the main process speaks, and would be killed by a child that failed
-            stop(f"stopped at step {stopped}; go on by the same command and --resume")
+                return  # the main process reports; a failing child would make it be killed
+            stop(f"stopped at step {stopped}; the same command with --resume continues")
 
 
 @train_app.command("encoder", cls=Command)
@@ -168,7 +172,7 @@ def train_encoder(
     backbone: Annotated[
         str,
         typer.Option(
-            help="compact or slim, distilled from VGG-19; or resnet18, resnet50, by labels."
+            help="compact or slim, distilled from VGG-19; or resnet18, resnet50, with labels."
         ),
     ] = "compact",
     recipe: Annotated[
@@ -179,37 +183,39 @@ def train_encoder(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of checkpoints (default runs/BACKBONE); a run goes on from it."),
+        typer.Option(help="Folder of checkpoints, which are resumed. Default: runs/BACKBONE."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps; overrides the recipe.", min=1)
+    ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE instead of the recipe's; may be repeated."),
+        typer.Option("--set", help="KEY=VALUE; overrides the recipe; may be repeated."),
     ] = None,
     photos: Annotated[Path | None, typer.Option(help="Distilled: folder of photographs.")] = None,
     paintings: Annotated[Path | None, typer.Option(help="Distilled: folder of paintings.")] = None,
     teacher: Annotated[
         Path | None,
         typer.Option(
-            help="Distilled: VGG-19 weights with torchvision's names, to relu4_1 or more."
+            help="Distilled: VGG-19 weights with torchvision's names, up to relu4_1 or deeper."
         ),
     ] = None,
     teacher_relu5: Annotated[
         Path | None,
         typer.Option(
-            help="Distilled: a 16-times-smaller VGG-19 for relu5_1, if the teacher ends before."
+            help="Distilled: a 16-times-smaller VGG-19 for relu5_1, if the teacher lacks it."
         ),
     ] = None,
     pictures: Annotated[
         list[Path] | None,
         typer.Option(
-            help="ResNet: a folder with a folder for each class (and all below it), or with files "
-            "named CLASS_NUMBER.jpg; may be repeated."
+            help="ResNet: a folder with one subfolder per class, or with files named "
+            "CLASS_NUMBER.jpg; may be repeated."
         ),
     ] = None,
     adversarial: Annotated[
         bool | None,
-        typer.Option(help="ResNet: learn from attacked pictures, for robust weights (Madry)."),
+        typer.Option(help="ResNet: train on adversarial pictures, for robust weights (Madry)."),
     ] = None,
     start: Annotated[
         Path | None,
@@ -244,7 +250,8 @@ def train_encoder(
                 "--pictures, --adversarial and --start are for --backbone resnet18 or resnet50"
             )
         required = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
-        missing = [flag for flag, given in (required | {"--recipe": recipe}).items() if not given]
+        required |= {"--recipe": recipe}
+        missing = [flag for flag, value in required.items() if not value]
         if missing:
             raise InputError(f"the encoder {backbone} is distilled: give {', '.join(missing)} too")
     elif not pictures:
@@ -277,4 +284,4 @@ def train_encoder(
                 log=say.print,
             )
         except Interrupted as stopped:
-            stop(f"stopped at step {stopped}; go on by the same command")
+            stop(f"stopped at step {stopped}; the same command resumes")

@@ -1,4 +1,4 @@
-"""The device and the precision of the computation, its memory, and checks of the process."""
+"""Device and precision of the computation, its memory, and checks of the process."""
 
 from .choice import (
     bfloat16_units,

@@ -34,7 +34,7 @@ def choose_device(name: str = "auto") -> torch.device:
             one that a forked process cannot use.
     """
     if not isinstance(name, str):
-        raise InputError(f"device: a {type(name).__name__} where a name belongs: such as auto, cpu")
+        raise InputError(f"device: a {type(name).__name__} is no name: give one such as auto, cpu")
     device = _best() if name == "auto" else _named(name)
     check_process(device)
     return device
@@ -43,7 +43,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def _best() -> torch.device:
     faults = []
     if torch.cuda.is_available():
-        check_process(torch.device("cuda"))  # before it is asked anything
+        check_process(torch.device("cuda"))  # before any query, which a fork cannot make
         for index in range(torch.cuda.device_count()):
             fault = obstacle(index)
             if fault is None:
@@ -54,63 +54,63 @@ def _best() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     for fault in faults:
-        if fault not in _noted:
-            _noted.add(fault)
-            warnings.warn(f"the CPU computes: {fault}", stacklevel=3)
+        if fault not in _reported:
+            _reported.add(fault)
+            warnings.warn(f"using the CPU: {fault}", stacklevel=3)
     return torch.device("cpu")
 
 
-_noted: set[str] = set()
+_reported: set[str] = set()
 
 
 def obstacle(index: int) -> str | None:
-    """Why this torch cannot compute on a card of NVIDIA's; None if it can.
+    """Why this torch cannot compute on an NVIDIA card; None if it can.
 
-    A build has kernels for some capabilities. They serve later cards of the same major number, and
-    where it brings PTX, all later ones.
+    A build has kernels for some compute capabilities. They run on later cards of the same major
+    version, and PTX code runs on all later cards.
     """
-    if torch.version.hip is not None:  # AMD's are named otherwise, and torch itself refuses them
+    if torch.version.hip is not None:  # AMD has other names, and torch itself refuses such cards
         return None
     card = torch.cuda.get_device_capability(index)
-    built = set()
+    capabilities = set()
     for arch in torch.cuda.get_arch_list():
         kind, _, number = arch.partition("_")
         built_for = _capability(number)
-        built.add(built_for)
-        # What is built for one alone, such as 90a, serves no later one.
-        serves = (
+        capabilities.add(built_for)
+        # An architecture-specific build, such as 90a, runs on no later card.
+        runs = (
             built_for <= card
             and (kind == "compute" or built_for[0] == card[0])
             and number[-1:] != "a"
         )
-        if built_for == card or serves:
+        if built_for == card or runs:
             return None
-    known = ", ".join(f"{major}.{minor}" for major, minor in sorted(built)) or "no card"
+    built = ", ".join(f"{major}.{minor}" for major, minor in sorted(capabilities)) or "no card"
     return (
         f"{torch.cuda.get_device_name(index)} has capability {card[0]}.{card[1]}, and torch "
-        f"{torch.__version__} has kernels for {known}: install a build for it, see "
+        f"{torch.__version__} has kernels for {built}: install a build for it, see "
         "https://pytorch.org/get-started/previous-versions"
     )
 
 
 def _capability(digits: str) -> tuple[int, int]:
-    """``(12, 0)`` of ``120`` or ``120a``."""
+    """The compute capability: ``120`` and ``120a`` give ``(12, 0)``."""
     number = int("".join(filter(str.isdigit, digits)) or 0)
     return number // 10, number % 10
 
 
 def missing_cuda() -> str | None:
-    """That a card of NVIDIA's is here and torch was built without CUDA; None if that is not so.
+    """A message if there is an NVIDIA card and torch was built without CUDA; else None.
 
-    On Windows PyPI's builds are all such.
+    On Windows all builds on PyPI are without CUDA.
     """
     if torch.version.cuda is not None or torch.version.hip is not None:
         return None
     if sys.platform == "darwin" or shutil.which("nvidia-smi") is None:
         return None
     return (
-        f"a card of NVIDIA's seems to be here, and torch {torch.__version__} was built without "
-        "CUDA: the build for it is at https://pytorch.org/get-started/locally"
+        f"there seems to be an NVIDIA card, and torch {torch.__version__} was built without "
+        "CUDA: a build with CUDA is at https://pytorch.org/get-started/locally"
     )
 
 
@@ -128,9 +128,9 @@ def _named(name: str) -> torch.device:
     else:
         available = device.type == "cpu" or torch.backends.mps.is_available()
     if not available:
-        why = missing_cuda() if device.type == "cuda" else None
-        reason = f" ({why})" if why else ""
-        raise InputError(f"device {name} is not there{reason}: use --device cpu, or auto to choose")
+        fault = missing_cuda() if device.type == "cuda" else None
+        reason = f" ({fault})" if fault else ""
+        raise InputError(f"device {name} is not available{reason}: use --device cpu or auto")
     if device.type == "cuda":
         check_process(device)
         if (fault := obstacle(device.index or 0)) is not None:
@@ -145,7 +145,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     8.0, x86 with AMX or AVX512-BF16), else float32: emulated bfloat16 is slower than float32.
 
     Raises:
-        InputError: for an unknown name, or one that the device has not.
+        InputError: for an unknown name, or a precision that the device lacks.
     """
     if name == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
@@ -154,8 +154,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "bfloat16" and device.type != "cpu":
         try:
             torch.zeros(1, dtype=torch.bfloat16, device=device).add_(1)
-        except (RuntimeError, TypeError):  # cards of old, and macOS before 14
-            raise InputError("precision bfloat16: this device has none: use float32") from None
+        except (RuntimeError, TypeError):  # old cards, and macOS before 14
+            raise InputError("precision bfloat16: this device lacks it: use float32") from None
     return PRECISIONS[name]
 
 
@@ -166,11 +166,11 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def bfloat16_units() -> list[str]:
-    """Those of the CPU that multiply bfloat16 natively, by their names."""
+    """Names of the CPU's units that multiply bfloat16 natively."""
     try:
-        has = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
-        return [name for name, (key, _) in _UNITS.items() if has.get(key)]
-    except (AttributeError, RuntimeError):  # torch before 2.10 keeps it private
+        capabilities = torch.cpu.get_capabilities()  # type: ignore[attr-defined,unused-ignore]
+        return [name for name, (key, _) in _UNITS.items() if capabilities.get(key)]
+    except (AttributeError, RuntimeError):  # before torch 2.10 the functions are private
         return [name for name, (_, probe) in _UNITS.items() if getattr(torch.cpu, probe, bool)()]
 
 
@@ -181,7 +181,7 @@ _UNITS = {
 
 
 def describe(device: torch.device, precision: torch.dtype) -> str:
-    """One line for people: ``CPU, 2 threads, float32``."""
+    """One line about the device, such as ``CPU, 2 threads, float32``."""
     kind = str(precision).removeprefix("torch.")
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {kind}"

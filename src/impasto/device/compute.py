@@ -18,7 +18,7 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def mixed(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Convolutions in ``dtype``; of float32 nothing, for some devices warn of an autocast to it."""
+    """Autocast to ``dtype``; none for float32, because some devices warn about it."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
@@ -26,7 +26,7 @@ def mixed(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[An
 
 @contextmanager
 def unmixed() -> Iterator[None]:
-    """Without autocast: the host may mix precisions, and here one was asked for."""
+    """Disable autocast, which the calling program may have enabled."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     with ExitStack() as stack:
         for kind in ("cpu", *(kind for kind in available if available[kind])):
@@ -35,38 +35,39 @@ def unmixed() -> Iterator[None]:
 
 
 def layout(device: torch.device) -> torch.memory_format:
-    """How features and weights best lie in memory: channels last.
+    """The fastest memory format of features and weights: channels last.
 
-    Not on Apple's GPUs: pooling of such features aborts the process or has wrong gradients
-    (pytorch#175190, #175189), and convolutions may misread such weights (pytorch#192212).
+    Apple's GPUs use the contiguous format: with channels last, pooling aborts the process or has
+    wrong gradients (pytorch#175190, #175189), and convolutions may misread weights
+    (pytorch#192212).
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 @overload
-def arranged(what: torch.Tensor, device: torch.device | None = None) -> torch.Tensor: ...
+def arranged(value: torch.Tensor, device: torch.device | None = None) -> torch.Tensor: ...
 
 
 @overload
-def arranged(what: Module, device: torch.device | None = None) -> Module: ...
+def arranged(value: Module, device: torch.device | None = None) -> Module: ...
 
 
-def arranged(what: Any, device: torch.device | None = None) -> Any:
+def arranged(value: Any, device: torch.device | None = None) -> Any:
     """A module or ``(B, C, H, W)`` tensor on ``device`` in its :func:`layout`.
 
-    By default it stays where it is.
+    By default it stays on its device.
     """
     if device is None:
-        first = what if isinstance(what, torch.Tensor) else next(what.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
-    return what.to(device, memory_format=layout(device))
+        tensor = value if isinstance(value, torch.Tensor) else next(value.parameters(), None)
+        device = torch.device("cpu") if tensor is None else tensor.device
+    return value.to(device, memory_format=layout(device))
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """float32 in all its digits, which cuDNN by default cuts to the ten bits of TF32.
+    """Full float32 precision, which cuDNN by default reduces to the ten bits of TF32.
 
-    For what has to come back by the inverse: 1e-6 would become 2e-3.
+    Networks that are inverted need it: TF32 raises their error from 1e-6 to 2e-3.
     """
     if device.type != "cuda":
         yield
@@ -85,7 +86,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
                 setattr(*_exact_undo.pop())
 
 
-# The settings are the process's, not the thread's: the last that goes out takes them back.
+# The settings are global to the process, not per thread: the last user restores them.
 _exact_lock = threading.Lock()
 
 
@@ -96,14 +97,14 @@ _exact_undo: list[tuple[Any, str, Any]] = []
 
 
 def _set_exact() -> list[tuple[Any, str, Any]]:
-    """Allow no TF32; gives what was set before."""
-    # From torch 2.9 on each operation has its own setting, and the older ones refuse to be read.
+    """Disable TF32; returns the earlier settings."""
+    # From torch 2.9 each operation has its setting, and reading the older ones raises an error.
     conv = getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)
     name, exact = ("fp32_precision", "ieee") if hasattr(conv, "fp32_precision") else _OLDER
-    places = (conv, torch.backends.cuda.matmul)
-    before = [(place, name, getattr(place, name)) for place in places]
-    for place in places:
-        setattr(place, name, exact)
+    backends = (conv, torch.backends.cuda.matmul)
+    before = [(backend, name, getattr(backend, name)) for backend in backends]
+    for backend in backends:
+        setattr(backend, name, exact)
     return before
 
 
@@ -111,10 +112,10 @@ _OLDER = ("allow_tf32", False)
 
 
 def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
-    """A copy of a few numbers for the host, which does not wait for it; the result does.
+    """Start an asynchronous copy of a few numbers to the host; calling the result waits for it.
 
-    Call the result later, when the device already has the next step of a loop to do, so that the
-    device never stands idle. Apple's GPUs have no copy that does not wait for all earlier work.
+    Call the result after the next step of a loop is queued, so that the device is never idle.
+    Apple's GPUs have no asynchronous copy; every copy waits for all earlier work.
     """
     if numbers.device.type != "cuda":
         snapshot = numbers.detach().clone()
@@ -131,9 +132,9 @@ def fetched(numbers: torch.Tensor) -> Callable[[], list[float]]:
 
 
 def blank(make: Callable[[], Module]) -> Module:
-    """A module whose weights are still to be loaded: float32 zeros on the CPU.
+    """A module to load weights into: float32 zeros on the CPU.
 
-    Leaves torch's random state alone, and does not depend on its default data type.
+    Does not change torch's random state, and does not depend on its default data type.
     """
     check_process()
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""How much memory there is, and how the process keeps what it has freed."""
+"""Available memory, and how the process reuses freed memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["LARGE", "available_memory", "check_memory", "sparing", "tune"]
 
 
 LARGE = 4_000_000  # pixels
-_UNKNOWN = 4 << 30  # bytes, of a machine that does not say
+_UNKNOWN = 4 << 30  # bytes assumed if the system does not report its memory
 
 
 def available_memory(device: torch.device | None = None) -> int:
-    """Bytes that can be had on ``device`` now, by default on the CPU.
+    """Bytes that can be allocated on ``device`` now, by default on the CPU.
 
-    There it is the least of what the machine has, its container and the process's own limit. What
-    torch keeps of a GPU's memory for later can be had. Apple's GPUs share the machine's.
+    For the CPU, the minimum over the machine, its container and the limit of the process. For a
+    GPU, memory that torch caches counts as available. Apple's GPUs share the machine's memory.
     """
     if device is not None and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -39,9 +39,9 @@ def available_memory(device: torch.device | None = None) -> int:
         return int(max(0, min(torch.mps.recommended_max_memory() - used, shared)))
     libc = _tuned_glibc()
     if libc is not None:
-        libc.malloc_trim(0)  # what tune() made the heap keep is free too
+        libc.malloc_trim(0)  # release the freed memory that tune() makes the heap keep
     free = _free()
-    with suppress(OSError, ValueError):  # a container of Linux; what it caches can be had
+    with suppress(OSError, ValueError):  # a Linux container; its file cache counts as available
         group = Path("/sys/fs/cgroup")
         most, current, stat = (
             (group / f"memory.{name}").read_text(encoding="ascii")
@@ -59,7 +59,7 @@ def available_memory(device: torch.device | None = None) -> int:
 
 
 def _free() -> int:
-    """Bytes that the machine has free; psutil need not be installed to train."""
+    """Bytes of free memory of the machine, also without psutil, which training does not need."""
     try:
         import psutil
     except ImportError:
@@ -67,14 +67,14 @@ def _free() -> int:
             lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
             free = next(line for line in lines if line.startswith("MemAvailable:"))
             return int(free.split()[1]) << 10
-        with suppress(AttributeError, OSError, ValueError):  # another Unix tells the whole alone
+        with suppress(AttributeError, OSError, ValueError):  # other Unix: only the total
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return _UNKNOWN
     return int(psutil.virtual_memory().available)
 
 
 def _addressed() -> int:
-    """Bytes of address space that the process has, which is what its limit is of."""
+    """Bytes of address space of the process, which its limit applies to."""
     try:
         import psutil
     except ImportError:
@@ -84,7 +84,7 @@ def _addressed() -> int:
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
-    """Raise InputError if a picture of ``size`` ``(H, W)`` needs more memory than there is."""
+    """Raise InputError if a picture of ``size`` ``(H, W)`` needs more than the free memory."""
     needed = bytes_per_pixel * size[0] * size[1]
     available = available_memory(device)
     if needed > available:
@@ -110,12 +110,11 @@ _tuned = False
 
 
 def tune() -> None:
-    """Set what makes the CPU faster for the whole process: 10 to 45 % of the time of optimisation.
+    """Tune the whole process for speed on the CPU: saves 10 to 45 % of the time of optimisation.
 
-    Every iteration allocates and frees the same large tensors; glibc by default returns them to
-    the system, and fetching the pages again is what costs. So freed memory is kept, and denormals
-    count as zeros. The command line does this; a program that impasto is a part of may not want it,
-    so nothing else here does.
+    Every iteration allocates and frees the same large tensors. By default glibc returns them to the
+    system, and fetching the pages again is slow. So freed memory is kept, and denormals are flushed
+    to zero. Only the command line calls this, because the settings affect the whole program.
     """
     global _tuned
     if _tuned:
@@ -125,17 +124,17 @@ def tune() -> None:
     libc = _glibc()
     if libc is not None:
         libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is not given back unasked
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap is never trimmed automatically
 
 
 def _tuned_glibc() -> ctypes.CDLL | None:
-    """Only where :func:`tune` changed its ways are they to be changed back."""
+    """glibc, if :func:`tune` changed its settings; else None."""
     return _glibc() if _tuned else None
 
 
 @contextmanager
 def sparing(pixels: int) -> Iterator[None]:
-    """For a large picture the contrary of :func:`tune`: large blocks go back when freed.
+    """Undo :func:`tune` for a large picture: large blocks are returned to the system when freed.
 
     Blocks as large as a picture leave holes in the heap that the next ones do not fit into.
     """

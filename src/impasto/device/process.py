@@ -1,4 +1,4 @@
-"""What a process may compute after a fork."""
+"""Computation in forked processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..errors import InputError
 __all__ = ["check_process"]
 
 
-_forked, _alone = False, False
+_forked, _single_threaded = False, False
 
 
 def _after_fork() -> None:
-    global _forked, _alone
-    _forked, _alone = True, False
+    global _forked, _single_threaded
+    _forked, _single_threaded = True, False
 
 
 if hasattr(os, "register_at_fork"):
@@ -25,15 +25,15 @@ if hasattr(os, "register_at_fork"):
 
 
 def check_process(device: torch.device | None = None) -> None:
-    """Make a forked process fit to compute.
+    """Prepare a forked process for computation.
 
-    A fork has none of its parent's threads, and OpenMP would wait for them for ever: one thread has
-    to do.
+    A fork has none of its parent's threads, and OpenMP would wait for them forever, so the fork
+    uses one thread.
 
     Raises:
-        InputError: where a fork cannot compute at all: on a GPU, and on macOS.
+        InputError: if a fork cannot compute at all: on a GPU, and on macOS.
     """
-    global _alone
+    global _single_threaded
     if not _forked:
         return
     if sys.platform == "darwin" or (device is not None and device.type != "cpu"):
@@ -41,6 +41,6 @@ def check_process(device: torch.device | None = None) -> None:
             "a forked process cannot compute here: start workers by spawn, such as with "
             'multiprocessing.get_context("spawn")'
         )
-    if not _alone:
+    if not _single_threaded:
         torch.set_num_threads(1)
-        _alone = True
+        _single_threaded = True

@@ -1,7 +1,7 @@
-"""Pictures in and out: anything a person may hand over becomes a float32 RGB tensor, and back.
+"""Reading and writing of pictures: files, images and arrays to float32 RGB tensors, and back.
 
-Inside impasto a picture is a tensor (3, H, W), float32, sRGB, 0..1. All that can be wrong with a
-file is found here and said in one line (`InputError`).
+Inside impasto a picture is a tensor (3, H, W), float32, sRGB, 0..1. Faults of a file are detected
+here and reported in one line (`InputError`).
 """
 
 from .picture import MIN_SIDE, Metadata, Picture, Source, check_size, fit, resize

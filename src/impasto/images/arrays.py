@@ -1,4 +1,4 @@
-"""Arrays and tensors become rasters."""
+"""Rasters from arrays and tensors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from .picture import check_memory, check_pixels
-from .raster import Floats, Raster, Wish, tensor_bytes
+from .raster import Floats, Raster, Request, tensor_bytes
 from .values import as_shares, white_of
 
 
-def from_array(array: NDArray[Any], label: str, wish: Wish) -> Raster:
-    """Of an array ``(H, W)`` or ``(H, W, 1|3|4)``."""
+def from_array(array: NDArray[Any], label: str, request: Request) -> Raster:
+    """A raster from an array ``(H, W)`` or ``(H, W, 1|3|4)``."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -26,12 +26,12 @@ def from_array(array: NDArray[Any], label: str, wish: Wish) -> Raster:
         *(array.shape[0], array.shape[1], array.shape[2], array.dtype.name),
         lambda top, bottom: np.moveaxis(array[top:bottom], 2, 0),
         label,
-        wish,
+        request,
     )
 
 
-def from_tensor(tensor: Tensor, wish: Wish) -> Raster:
-    """Of a tensor ``(1|3|4, H, W)`` or ``(1, 1|3|4, H, W)``, wherever it is."""
+def from_tensor(tensor: Tensor, request: Request) -> Raster:
+    """A raster from a tensor ``(1|3|4, H, W)`` or ``(1, 1|3|4, H, W)`` on any device."""
     label = "the tensor"
     planes = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
     if planes.ndim != 3 or planes.shape[0] not in (1, 3, 4):
@@ -40,13 +40,13 @@ def from_tensor(tensor: Tensor, wish: Wish) -> Raster:
     def strip(top: int, bottom: int) -> NDArray[Any]:
         part = planes[:, top:bottom].detach().cpu()
         if part.is_floating_point() and part.dtype not in (torch.float32, torch.float64):
-            part = part.float()  # numpy has not all that torch has
-        found: NDArray[Any] = part.resolve_conj().resolve_neg().numpy()
-        return found
+            part = part.float()  # numpy lacks some types of torch
+        array: NDArray[Any] = part.resolve_conj().resolve_neg().numpy()
+        return array
 
     kind = str(tensor.dtype).removeprefix("torch.")
     return _from_planes(
-        *(planes.shape[1], planes.shape[2], planes.shape[0], kind), strip, label, wish
+        *(planes.shape[1], planes.shape[2], planes.shape[0], kind), strip, label, request
     )
 
 
@@ -57,10 +57,10 @@ def _from_planes(
     dtype: str,
     strip: Callable[[int, int], NDArray[Any]],
     label: str,
-    wish: Wish,
+    request: Request,
 ) -> Raster:
-    check_pixels(height, width, label, wish.max_pixels)
-    check_memory(tensor_bytes(height, width, channels == 4, wish), height, width, label)
+    check_pixels(height, width, label, request.max_pixels)
+    check_memory(tensor_bytes(height, width, channels == 4, request), height, width, label)
     fixed = {"bool": 1, "uint8": 255, "uint16": 65535}.get(dtype)
     levels: tuple[float, ...] = {
         "int8": (127,),

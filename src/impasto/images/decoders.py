@@ -1,4 +1,4 @@
-"""Files and Pillow's images become rasters: one decoder for each kind."""
+"""Rasters from files and Pillow's images: one decoder for each format."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +23,7 @@ from . import png, tiff
 from .picture import check_memory, check_pixels
 from .places import HEIF_SUFFIXES, check_avif
 from .quiet import unlimited
-from .raster import Floats, Raster, Wish, reduction_of, tensor_bytes
+from .raster import Floats, Raster, Request, reduction_of, tensor_bytes
 from .values import as_shares, by_8_bits, converter, planes_of, unlike, white_of
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -32,7 +32,7 @@ _ORIENTATION = 0x0112
 
 
 def kind_of(stream: BinaryIO, label: str, path: str) -> str:
-    """The format of the file, by its first bytes."""
+    """The format of a file, from its first bytes."""
     stream.seek(0)
     head = stream.read(64)
     stream.seek(0)
@@ -62,9 +62,9 @@ def kind_of(stream: BinaryIO, label: str, path: str) -> str:
 
 
 def opened(kind: str, stream: BinaryIO, label: str) -> Image.Image:
-    """The picture, its pixels not yet decoded.
+    """The picture before its pixels are decoded.
 
-    By its decoder itself: Pillow's `open` would hand other formats, such as EPS, to programs.
+    Calls the decoder directly: Pillow's `open` would pass other formats, such as EPS, to programs.
     """
     stream.seek(0)
     if kind == "HEIF":
@@ -108,32 +108,32 @@ def _load(image: Image.Image, accept_truncated: bool = False) -> None:
         with unlimited(image.width * image.height):
             image.load()
     except OSError:
-        # Pillow has by then what it could decode, and only the file's end to complain of.
+        # Pillow keeps the part that it decoded before the end of the file.
         if not accept_truncated or getattr(image, "_im", getattr(image, "im", None)) is None:
             raise
         image.tile = []  # type: ignore[attr-defined]
 
 
-def from_pil(image: Image.Image, label: str, wish: Wish, ours: bool = False) -> Raster:
-    """Of an image that is ours to change, or not."""
+def from_pil(image: Image.Image, label: str, request: Request, mutable: bool = False) -> Raster:
+    """A raster from a Pillow image; with `mutable` a JPEG may be decoded at a smaller scale."""
     full = image.height, image.width
-    check_pixels(*full, label, wish.max_pixels)
+    check_pixels(*full, label, request.max_pixels)
     need, scale = 0.0, 1
-    if ours and image.format == "JPEG" and getattr(image, "tile", None):
+    if mutable and image.format == "JPEG" and getattr(image, "tile", None):
         if image.info.get("progressive") or image.info.get("progression"):
             need = full[0] * full[1] * 2 * len(image.getbands())  # its coefficients
-        factor = reduction_of(*full, wish)
+        factor = reduction_of(*full, request)
         scale = next((scale for scale in (8, 4, 2) if scale <= factor), 1)
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
     height, width = image.height, image.width
     has_alpha = image.has_transparency_data
-    # Of the whole from a library, handed to Pillow in bytes, there are two.
-    twice = 2 if image.format in ("WEBP", "AVIF", "HEIF") else 1
-    need += height * width * _pixel_bytes(image) * twice
-    check_memory(need + tensor_bytes(height, width, has_alpha, wish), *full, label)
-    _load(image, wish.accept_truncated)
-    if (image.width, image.height) == (height, width):  # a TIFF: some versions turn it on loading
+    # Libraries that pass the whole picture to Pillow as bytes hold a second copy.
+    copies = 2 if image.format in ("WEBP", "AVIF", "HEIF") else 1
+    need += height * width * _pixel_bytes(image) * copies
+    check_memory(need + tensor_bytes(height, width, has_alpha, request), *full, label)
+    _load(image, request.accept_truncated)
+    if (image.width, image.height) == (height, width):  # some versions rotate a TIFF on loading
         height, width, full = width, height, full[::-1]
     metadata = meta.gather(image)
     orientation = 1
@@ -150,14 +150,14 @@ def _pixel_bytes(image: Image.Image) -> int:
 def _pil_rows(
     image: Image.Image, label: str, key: tuple[int, ...] | None = None
 ) -> tuple[Callable[[int, int], Floats], bool]:
-    """The rows of a decoded image, and whether they have an alpha.
+    """The rows of a decoded image, and whether they have an alpha channel.
 
-    key: the levels of a colour that is transparent, unless the image knows of one itself.
+    key: the levels of the transparent colour, unless the image has one in its info.
     """
     width, profile = image.width, image.info.get("icc_profile")
 
     def strip(top: int, bottom: int) -> Image.Image:
-        with unlimited(width * (bottom - top)):  # of which Pillow below 13 wants to hear here too
+        with unlimited(width * (bottom - top)):  # Pillow before 13 checks the limit here too
             return image.crop((0, top, width, bottom))
 
     if image.mode == "F" or image.mode.startswith("I"):
@@ -208,25 +208,25 @@ def _pil_rows(
     return rows, has_alpha or key is not None
 
 
-def from_png(stream: BinaryIO, label: str, wish: Wish) -> Raster:
-    """Of a PNG, whose 16 bits Pillow would cut to 8."""
+def from_png(stream: BinaryIO, label: str, request: Request) -> Raster:
+    """A raster from a PNG file; of 16 bits, Pillow alone would keep only 8."""
     parts = png.chunks(stream)
     image = PngImagePlugin.PngImageFile(parts.stream)
     image.info.update(parts.info)
     height, width = image.height, image.width
-    check_pixels(height, width, label, wish.max_pixels)
+    check_pixels(height, width, label, request.max_pixels)
     deep = parts.depth == 16 and parts.color != 0
     has_alpha = parts.key is not None or image.has_transparency_data
     need = height * width * _pixel_bytes(image) * (2 if deep else 1)
-    check_memory(need + tensor_bytes(height, width, has_alpha, wish), height, width, label)
+    check_memory(need + tensor_bytes(height, width, has_alpha, request), height, width, label)
     low = png.low_bytes(parts.stream, parts.color) if deep else None
     if low is not None:
-        _load(low, wish.accept_truncated)
+        _load(low, request.accept_truncated)
     parts.stream.seek(0)
     if parts.color != 4 or not deep:
         image = PngImagePlugin.PngImageFile(parts.stream)
         image.info.update(parts.info)
-        _load(image, wish.accept_truncated)
+        _load(image, request.accept_truncated)
     metadata = meta.gather(image)
     orientation = 1
     with suppress(Exception):
@@ -244,7 +244,7 @@ def from_png(stream: BinaryIO, label: str, wish: Wish) -> Raster:
 def _deep_rows(
     high: Image.Image, low: Image.Image, parts: png.Chunks
 ) -> tuple[Callable[[int, int], Floats], bool]:
-    """The rows of 16 bits a channel, of which there are two halves."""
+    """The rows of 16 bits per channel, from the images of the high and the low bytes."""
     convert = converter("L" if parts.color == 4 else "RGB", parts.info.get("icc_profile"))
     has_alpha = parts.color in (4, 6)
 
@@ -266,16 +266,18 @@ def _deep_rows(
     return rows, has_alpha or parts.key is not None
 
 
-def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: Wish) -> Raster:
-    """Of a TIFF that Pillow lacks or garbles."""
+def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, request: Request) -> Raster:
+    """A raster from a TIFF that Pillow cannot read, or reads incorrectly."""
     height, width = layout.height, layout.width
-    check_pixels(height, width, label, wish.max_pixels)
+    check_pixels(height, width, label, request.max_pixels)
     need = height * width * layout.bytes_per_pixel
-    check_memory(need + tensor_bytes(height, width, bool(layout.extra), wish), height, width, label)
-    samples = tiff.decode(stream, layout, wish.accept_truncated)
+    check_memory(
+        need + tensor_bytes(height, width, bool(layout.extra), request), height, width, label
+    )
+    samples = tiff.decode(stream, layout, request.accept_truncated)
     colors = 3 if layout.photometric == 2 else 1
     used = samples[..., :colors]
-    if layout.kind == 3 and not np.isfinite(samples).all():  # an alpha may be what is not
+    if layout.kind == 3 and not np.isfinite(samples).all():  # the alpha channel too
         raise InputError(f"{label}: it holds NaN or infinity; replace them by numbers in 0..1")
     deepest = (1 << layout.bits) - 1
     levels: tuple[float, ...] = (1, 255, 65535)
@@ -306,7 +308,7 @@ def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: Wish) -> 
             color = by_8_bits(color, convert)
         return np.concatenate([color, alpha]) if layout.extra else color
 
-    orientation, kept = 1, None
+    orientation, metadata = 1, None
     with suppress(Exception):
         exif = Image.Exif()
         exif.endian, exif.bigtiff = layout.tags._endian, layout.tags._bigtiff  # type: ignore[attr-defined]
@@ -316,7 +318,7 @@ def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, wish: Wish) -> 
         exif._loaded = True
         unit = {2: 1, 3: 2.54}.get(layout.tags.get(296, 2), 0)
         across, down = layout.tags.get(282, 0), layout.tags.get(283, 0)
-        kept = meta.gather(image, (float(across) * unit, float(down) * unit))
+        metadata = meta.gather(image, (float(across) * unit, float(down) * unit))
     with suppress(Exception):
         orientation = int(layout.tags.get(274, 1))
-    return Raster(height, width, bool(layout.extra), rows, orientation, kept)
+    return Raster(height, width, bool(layout.extra), rows, orientation, metadata)

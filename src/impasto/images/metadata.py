@@ -1,8 +1,8 @@
-"""What files carry beside their pixels: what is kept of a source, and impasto's own settings.
+"""Metadata of files: what is kept of a source, and impasto's settings.
 
-Settings are JSON text in an XMP packet, under a namespace of impasto's own, which JPEG, WebP, AVIF
-and TIFF share; PNG has them in a text chunk of the name impasto, GIF in its comment. No field that
-cameras or other programs own says that a picture is ours.
+Settings are JSON text. JPEG, WebP, AVIF and TIFF hold them in an XMP packet with impasto's own
+namespace, PNG in a text chunk named impasto, GIF in its comment. No field that cameras or other
+programs use marks a picture as written by impasto.
 """
 
 import json
@@ -23,7 +23,7 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _EXIF, _GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 _Tag = ExifTags.Base
 
-# Of the rest, much describes the old file's layout, colours or sizes, or holds its thumbnail.
+# Other tags describe the layout, colours or size of the old file, or hold its thumbnail.
 _ABOUT = (
     *(_Tag.ImageDescription, _Tag.Make, _Tag.Model, _Tag.Software, _Tag.DateTime, _Tag.Artist),
     *(_Tag.Copyright, _Tag.HostComputer),
@@ -42,24 +42,24 @@ _EXPOSURE = (
     *(_Tag.SubjectDistanceRange, _Tag.CameraOwnerName, _Tag.BodySerialNumber),
     *(_Tag.LensSpecification, _Tag.LensMake, _Tag.LensModel, _Tag.LensSerialNumber),
 )
-_LONGEST = 4000  # bytes of one value: longer ones are no date and no lens
-_SEGMENT = 65533  # bytes in a segment of a JPEG
+_LONGEST = 4000  # most bytes of one value; no date and no lens is longer
+_SEGMENT = 65533  # most bytes in a segment of a JPEG
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
-_COMMENT_HEAD = b"ASCII\0\0\0"  # the character code of EXIF that a UserComment begins with
+_COMMENT_HEAD = b"ASCII\0\0\0"  # EXIF's character code at the start of a UserComment
 
 
 def srgb_profile() -> bytes:
-    """An ICC profile of sRGB, the same at all times."""
+    """An ICC profile of sRGB that does not depend on the current date."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = (2000).to_bytes(2, "big") + b"\0\1\0\1" + bytes(6)  # its date of creation
     return bytes(profile)
 
 
-# What is kept of a source ----------------------------------------------------------------------
+# Metadata of a source --------------------------------------------------------------------------
 
 
 def gather(image: Image.Image, dpi: Any = None) -> Metadata:
-    """What is kept of `image`; what is damaged in it is left out."""
+    """The metadata to keep from `image`, without its damaged parts."""
     about: dict[int, Any] = {}
     exposure: dict[int, Any] = {}
     place: dict[int, Any] = {}
@@ -76,7 +76,7 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
             exposure = _usable({tag: inner[tag] for tag in _EXPOSURE if tag in inner})
         with suppress(Exception):
             place = _usable(dict(exif.get_ifd(_GPS)))
-    with suppress(Exception):  # the place where impasto once put its settings
+    with suppress(Exception):  # where older versions of impasto put their settings
         if isinstance(json.loads(_of_comment(image)), dict):
             del about[_Tag.Software]
             del exposure[_Tag.UserComment]
@@ -84,18 +84,18 @@ def gather(image: Image.Image, dpi: Any = None) -> Metadata:
 
 
 def _usable(values: Mapping[Any, Any]) -> dict[int, Any]:
-    """Those of `values` that can be written again."""
-    kept: dict[int, Any] = {}
+    """The entries of `values` that can be written again."""
+    usable: dict[int, Any] = {}
     for tag, value in values.items():
         if isinstance(value, str) and not value.isascii():
-            with suppress(UnicodeEncodeError):  # Pillow reads UTF-8 as if it were Latin-1
+            with suppress(UnicodeEncodeError):  # Pillow decodes UTF-8 as Latin-1
                 value = value.encode("latin-1")
         with suppress(Exception):
             exif = Image.Exif()
             exif[int(tag)] = value
             if len(exif.tobytes()) < _LONGEST:
-                kept[int(tag)] = value
-    return kept
+                usable[int(tag)] = value
+    return usable
 
 
 def _dpi(value: Any) -> tuple[float, float] | None:
@@ -107,9 +107,9 @@ def _dpi(value: Any) -> tuple[float, float] | None:
 
 
 def exif_of(source: Metadata | None, keep_gps: bool) -> Image.Exif | None:
-    """The EXIF block of a picture that was made from `source`, or None if there is nothing in it.
+    """The EXIF block of a picture that was made from `source`, or None if it is empty.
 
-    It fits in a segment of a JPEG: what is longest is left out until it does.
+    It fits in a segment of a JPEG: the longest values are left out until it does.
     """
     if source is None:
         return None
@@ -136,18 +136,18 @@ def exif_of(source: Metadata | None, keep_gps: bool) -> Image.Exif | None:
 
 
 def dump(settings: Mapping[str, Any]) -> str:
-    """`settings` as JSON, in ASCII; other types become their str()."""
+    """`settings` as JSON in ASCII; values of other types are written as str()."""
     return json.dumps(dict(settings), default=str)
 
 
 def packet(settings: Mapping[str, Any], room: int | None = None) -> bytes:
-    """An XMP packet with `settings`, of at most `room` bytes if that is given.
+    """An XMP packet with `settings`, of at most `room` bytes unless that is None.
 
-    Long texts are cut for it, then other long values, and then the longest entries are left out.
+    To fit, long texts are cut, other long values are replaced, and the longest entries left out.
     """
     text = dump(settings)
     if room is not None and len(_wrapped(text)) > room:
-        kept = {
+        shortened = {
             name: value
             if len(dump({"": value})) <= 400
             else value[:200] + "…"
@@ -155,13 +155,13 @@ def packet(settings: Mapping[str, Any], room: int | None = None) -> bytes:
             else "…"
             for name, value in json.loads(text).items()
         }
-        sizes = {name: len(escape(dump({name: value}))) for name, value in kept.items()}
-        left = room - len(_wrapped("{}"))
+        sizes = {name: len(escape(dump({name: value}))) for name, value in shortened.items()}
+        remaining = room - len(_wrapped("{}"))
         for name in sorted(sizes, key=sizes.__getitem__):
-            left -= sizes[name]
-            if left < 0:
-                del kept[name]
-        text = dump(kept)
+            remaining -= sizes[name]
+            if remaining < 0:
+                del shortened[name]
+        text = dump(shortened)
     return _wrapped(text)
 
 
@@ -176,23 +176,24 @@ def _wrapped(text: str) -> bytes:
 
 
 def room_in_jpeg() -> int:
-    """Bytes of an XMP packet that a JPEG has room for."""
+    """Most bytes of an XMP packet in a JPEG."""
     return _SEGMENT - len(_XMP_HEAD)
 
 
 def into_jpeg(data: bytes, xmp: bytes) -> bytes:
-    """The JPEG file `data` with an XMP packet."""
-    at = 2
-    while data[at : at + 2] in (b"\xff\xe0", b"\xff\xe1"):  # after JFIF's segment and EXIF's
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    """The JPEG file `data` with an XMP packet inserted."""
+    position = 2
+    while data[position : position + 2] in (b"\xff\xe0", b"\xff\xe1"):  # skip JFIF and EXIF
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     body = _XMP_HEAD + xmp
-    return data[:at] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[at:]
+    segment = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+    return data[:position] + segment + data[position:]
 
 
 def embedded(image: Image.Image) -> dict[str, Any] | None:
-    """The settings that impasto, this one or an older one, put into the file of `image`."""
+    """The settings in the file of `image`, as this or an older version of impasto wrote them."""
     for find in (_of_text, _of_packet, _of_comment):
-        with suppress(Exception):  # a damaged block is as good as none
+        with suppress(Exception):  # a damaged block counts as none
             settings = json.loads(find(image))
             if isinstance(settings, dict):
                 return settings
@@ -225,7 +226,7 @@ def _of_packet(image: Image.Image) -> str:
 
 
 def _of_comment(image: Image.Image) -> str:
-    """Where older versions had the settings: only their own name as the software tells."""
+    """The settings in a UserComment, as older versions wrote them if EXIF's Software is impasto."""
     exif = image.getexif()
     if exif.get(_Tag.Software) != MARK:
         return ""

@@ -1,4 +1,4 @@
-"""What a picture is inside impasto, how large it may be, and how messages speak of it."""
+"""Pictures inside impasto: types, conversions, limits of size, and errors of decoders."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,19 +18,19 @@ from ..errors import InputError, lacks_memory
 from ..files import reason_of
 
 MIN_SIDE = 16
-"""The least height and width, in pixels, of a picture that `read` takes."""
+"""Smallest height and width, in pixels, of a picture that `read` accepts."""
 
 STRIP = 1 << 20
-"""Pixels that are converted at a time: a large picture is never there twice as floats."""
+"""Pixels that are converted at a time, so that no second float copy of a large picture is held."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is kept of the file that a picture came from, by the numbers of EXIF's tags.
+    """Metadata kept from the file of a picture, by the numbers of EXIF's tags.
 
-    about: of the file: camera, date, author, rights, description.
-    exposure: of the photograph: dates, exposure, lens.
-    place: the GPS block, which `write` drops unless told to keep it.
+    about: tags of the file: camera, date, author, rights, description.
+    exposure: tags of the photograph: dates, exposure, lens.
+    place: the GPS block, which `write` drops unless `keep_gps` is set.
     dpi: dots per inch, (across, down), or None.
     """
 
@@ -44,10 +44,10 @@ class Metadata:
 class Picture:
     """A picture, ready for use.
 
-    rgb: (3, H, W) float32, 0..1, sRGB, laid over the background where the source let it through.
+    rgb: (3, H, W) float32, 0..1, sRGB, blended with the background where the source is transparent.
     alpha: (1, H, W) float32, 0..1, or None if the picture is opaque.
-    name: the stem of the file it came from, or "picture".
-    metadata: what is kept of the file it came from, for `write`; None if it was no file.
+    name: the stem of the source file, or "picture".
+    metadata: metadata of the source file for `write`; None if the source was no file.
     """
 
     rgb: Tensor
@@ -66,7 +66,7 @@ class Picture:
         return self.rgb.shape[-1]
 
     def to_pil(self) -> Image.Image:
-        """The picture with 8 bits a channel: mode RGBA if it has an alpha, RGB otherwise."""
+        """The picture with 8 bits per channel: mode RGBA if it has an alpha, RGB otherwise."""
         return Image.fromarray(levels(self, 8))
 
 
@@ -76,7 +76,7 @@ Source: TypeAlias = (
 
 
 def levels(picture: Picture, depth: int) -> NDArray[Any]:
-    """(H, W, 3), or (H, W, 4) with an alpha, in whole levels of `depth` bits, 8 or 16."""
+    """(H, W, 3), or (H, W, 4) with an alpha, in integer levels of `depth` bits, 8 or 16."""
     parts = [picture.rgb] if picture.alpha is None else [picture.rgb, picture.alpha]
     channels, (height, width) = sum(map(len, parts)), picture.rgb.shape[-2:]
     out = np.empty((height, width, channels), np.uint8 if depth == 8 else np.uint16)
@@ -89,9 +89,9 @@ def levels(picture: Picture, depth: int) -> NDArray[Any]:
 
 
 def resize(rgb: Tensor, size: tuple[int, int]) -> Tensor:
-    """`rgb` (.., C, H, W), 0..1, at `size` (height, width): antialiased bicubic, kept in 0..1.
+    """`rgb` (.., C, H, W), 0..1, at `size` (height, width): antialiased bicubic, clamped to 0..1.
 
-    The tensor itself is returned where it has that size already.
+    Returns the tensor itself if it has that size already.
     """
     check_process()
     if tuple(rgb.shape[-2:]) == tuple(size):
@@ -102,7 +102,7 @@ def resize(rgb: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def fit(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The (height, width), each at least 1, with that short side and, rounded, the same aspect."""
+    """The (height, width), at least 1 each, with that short side and, rounded, that ratio."""
     short = min(height, width)
     return max(1, round(height * short_side / short)), max(1, round(width * short_side / short))
 
@@ -113,31 +113,31 @@ def over(rgb: Any, alpha: Any, color: Any) -> Any:
 
 
 def color_of(background: str) -> Tensor:
-    """(3, 1, 1), 0..1. Raises InputError for what is no colour."""
+    """A colour as (3, 1, 1), 0..1. Raises InputError for an unknown colour."""
     try:
-        found = ImageColor.getrgb(background)[:3]
+        channels = ImageColor.getrgb(background)[:3]
     except (ValueError, AttributeError, TypeError) as fault:
         raise InputError(
             f"background {background!r}: not a known colour; give a name such as white, or #hex"
         ) from fault
-    return torch.tensor(found, dtype=torch.float32, device="cpu").reshape(3, 1, 1) / 255
+    return torch.tensor(channels, dtype=torch.float32, device="cpu").reshape(3, 1, 1) / 255
 
 
 # Sizes and memory ------------------------------------------------------------------------------
 
 
 def check_size(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
-    """Raise InputError for a picture that is too small to be seen, or too large.
+    """Raise InputError for a picture that is too small or too large.
 
-    Too large is what has more than `max_pixels` pixels, or what does not fit in the free memory
-    twice, as float32 with three channels: as it is read and as it is rendered.
+    It is too large if it has more than `max_pixels` pixels, or if two float32 copies with three
+    channels, one to read and one to render, do not fit in the free memory.
     """
     check_pixels(height, width, label, max_pixels)
     check_memory(height * width * 2 * 12, height, width, label)
 
 
 def check_pixels(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
-    """As `check_size`, without the question of memory."""
+    """As `check_size`, without the check of memory."""
     if min(height, width) < MIN_SIDE:
         raise InputError(
             f"{label}: {width}x{height} pixels is too small; each side needs at least {MIN_SIDE}"
@@ -150,12 +150,12 @@ def check_pixels(height: int, width: int, label: str, max_pixels: int | None = N
 
 
 def check_memory(need: float, height: int, width: int, label: str) -> None:
-    """Raise InputError, with both numbers, where fewer than `need` bytes are free."""
-    have = available_memory()
-    if need > have:
+    """Raise InputError, with both numbers, if fewer than `need` bytes are free."""
+    available = available_memory()
+    if need > available:
         raise InputError(
             f"{label}: {width}x{height} pixels need {_gibibytes(need)} of memory and "
-            f"{_gibibytes(have)} are free; scale it down"
+            f"{_gibibytes(available)} are free; scale it down"
         )
 
 
@@ -168,9 +168,9 @@ def _gibibytes(count: float) -> str:
 
 @contextmanager
 def decoding(label: str, opaque: bool = False) -> Iterator[None]:
-    """Turn whatever a decoder raises, and they raise all sorts, into an InputError.
+    """Turn any exception of a decoder into an InputError.
 
-    opaque: for what is no file, which cannot be got as a whole copy.
+    opaque: for a source that is no file, where the advice to get a whole copy does not apply.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where pictures lie: names, folders, links, and what formats hold."""
+"""Paths of pictures: names, folders, links, and the limits of formats."""
 
 import os
 import stat
@@ -30,23 +30,23 @@ WRITERS = {
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 SUFFIXES = (*WRITERS, *HEIF_SUFFIXES, ".apng", ".mpo")
-"""The suffixes, in lower case, of the pictures that `read` knows."""
+"""The suffixes, in lower case, of the formats that `read` supports."""
 
 KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
-DEPTHS = {"PNG": (8, 16), "TIFF": (8, 16)}  # of the others, 8 alone
+DEPTHS = {"PNG": (8, 16), "TIFF": (8, 16)}  # the others: 8 bits only
 _SIDES = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 32768}
-_AREAS = {"AVIF": 16384 * 16384}  # what decoders of AVIF take
-_BYTES = {"TIFF": 2**32 - 2**24, "BMP": 2**32 - 2**12}  # less some room for what is not pixels
+_AREAS = {"AVIF": 16384 * 16384}  # the limit of AVIF decoders
+_BYTES = {"TIFF": 2**32 - 2**24, "BMP": 2**32 - 2**12}  # leaves room for headers
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """`path` opened to read, if it is a file with something in it."""
+    """`path` opened for reading. Raises InputError unless it is a regular file with content."""
     label = shown(named(path))
     if files.WINDOWS and is_device(os.path.basename(os.fspath(path))):
         raise InputError(f"{label}: is a device of Windows; give a picture file")
     try:
         status = os.stat(path)
-        if stat.S_ISREG(status.st_mode) and status.st_size:  # opening a pipe would wait for ever
+        if stat.S_ISREG(status.st_mode) and status.st_size:  # opening a pipe would block
             return open(path, "rb")
     except (OSError, ValueError) as fault:
         raise InputError(
@@ -58,20 +58,20 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def list_pictures(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
-    """The files in `folder` with one of `SUFFIXES`, sorted; hidden ones left out.
+    """The files in `folder` with one of `SUFFIXES`, sorted, without hidden ones.
 
-    recursive: those of the folders in it too, hidden ones left out. Links to folders are followed;
-    a folder that is met again, by whatever path, is not visited again.
+    recursive: include subfolders, except hidden ones. Links to folders are followed; no folder is
+    visited twice, whatever the paths to it.
 
-    Raises InputError if it is no folder that can be read.
+    Raises InputError if the folder cannot be read.
     """
     named(folder)
-    seen: set[str] = set()
-    return sorted(_pictures(Path(folder), recursive, seen))
+    visited: set[str] = set()
+    return sorted(_pictures(Path(folder), recursive, visited))
 
 
-def _pictures(folder: Path, recursive: bool, seen: set[str]) -> Iterator[Path]:
-    seen.add(os.path.realpath(folder))
+def _pictures(folder: Path, recursive: bool, visited: set[str]) -> Iterator[Path]:
+    visited.add(os.path.realpath(folder))
     try:
         entries = sorted(path for path in folder.iterdir() if path.name[0] != ".")
         folders = [path for path in entries if recursive and path.is_dir()]
@@ -81,10 +81,10 @@ def _pictures(folder: Path, recursive: bool, seen: set[str]) -> Iterator[Path]:
             f"{shown(folder)}: cannot list it ({reason_of(fault)}); give a folder of pictures"
         ) from fault
     yield from files
-    # Folders proper before links, so that a picture has the shortest of its paths.
+    # Folders before links to folders, so that each picture is listed by its direct path.
     for path in sorted(folders, key=lambda path: path.is_symlink()):
-        if os.path.realpath(path) not in seen:
-            yield from _pictures(path, recursive, seen)
+        if os.path.realpath(path) not in visited:
+            yield from _pictures(path, recursive, visited)
 
 
 def check_output(
@@ -94,15 +94,14 @@ def check_output(
     alpha: bool = False,
     depth: int = 8,
 ) -> Path:
-    """`path` as a Path, if `write` can put a picture there. Writes and makes nothing.
+    """`path` as a Path, if `write` can write a picture there. Writes and creates nothing.
 
-    size: (height, width) of the picture, where it is known: the format has to hold it.
-    alpha: whether it has one.
-    depth: bits a channel.
+    size: (height, width) of the picture, or None if unknown; the format must support it.
+    alpha: whether the picture has an alpha channel.
+    depth: bits per channel.
 
-    Raises InputError if the suffix is no writable format, the format cannot hold such a picture,
-    the path is a folder, its folder can neither be written to nor made, or Windows is in use and
-    allows no such name.
+    Raises InputError if the suffix names no writable format, if the format cannot hold the picture,
+    or as `check_place` does.
     """
     check_name(named(path))
     path = Path(path)
@@ -112,10 +111,10 @@ def check_output(
 
 
 def check_place(path: Path) -> Path:
-    """`path`, if a file can be put there. Writes and makes nothing.
+    """`path`, if a file can be written there. Writes and creates nothing.
 
-    Raises InputError if the path is a folder, its folder can neither be written to nor made, or
-    Windows is in use and allows no such name.
+    Raises InputError if the path is a folder, if its folder can neither be written to nor created,
+    or if the name is invalid on Windows and the system is Windows.
     """
     check_name(path)
     label = shown(path)
@@ -130,19 +129,19 @@ def check_place(path: Path) -> Path:
         raise InputError(f"{label}: {shown(folder)} is a file, not a folder; give another path")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{label}: cannot write in the folder {shown(folder)}; give another path")
-    if len(os.fsencode(path.name)) > 255:  # no file system takes it
+    if len(os.fsencode(path.name)) > 255:  # the limit of all common file systems
         raise InputError(f"{label}: the name is too long; give another")
     return path
 
 
 def kind_of(suffix: str, label: str) -> str:
-    """The format that a suffix names, or the name of a format itself."""
+    """The format of a suffix or of a format's name."""
     if not suffix:
         raise InputError(f"{label}: has no ending; give {label}.png, or {label}/ for a folder")
     kind = suffix.upper() if suffix.upper() in WRITERS.values() else WRITERS.get(suffix.lower())
     if kind is None:
-        known = " ".join(WRITERS)
-        raise InputError(f"{label}: cannot write the format {suffix!r}; use one of {known}")
+        suffixes = " ".join(WRITERS)
+        raise InputError(f"{label}: cannot write the format {suffix!r}; use one of {suffixes}")
     return kind
 
 
@@ -151,9 +150,9 @@ def check_format(
 ) -> None:
     """Raise InputError if the format `kind` cannot hold such a picture."""
     if depth not in (8, 16) or isinstance(depth, bool):
-        raise InputError(f"depth is {depth!r}: must be 8 or 16 bits a channel")
+        raise InputError(f"depth is {depth!r}: must be 8 or 16 bits per channel")
     if depth not in DEPTHS.get(kind, (8,)):
-        raise InputError(f"{label}: {kind} holds no {depth} bits a channel; choose .png or .tif")
+        raise InputError(f"{label}: {kind} holds no {depth} bits per channel; choose .png or .tif")
     if kind == "AVIF":
         check_avif(f"{label}: writing AVIF")
     if size is None:
@@ -175,7 +174,7 @@ def check_format(
         )
 
 
-def check_avif(what: str) -> None:
-    """Raise InputError, which says what to install, if this Pillow has no AVIF."""
+def check_avif(action: str) -> None:
+    """Raise InputError, with the remedy, if this Pillow lacks AVIF; `action` begins the message."""
     if "avif" not in features.modules or not features.check("avif"):
-        raise InputError(f"{what} needs a Pillow that was built with it; pip install -U pillow")
+        raise InputError(f"{action} needs a Pillow that was built with it; pip install -U pillow")

@@ -1,4 +1,4 @@
-"""PNG's chunks: read past all that Pillow has limits for, and 16 bits a channel written."""
+"""PNG chunks: reading beyond the limits of Pillow, and writing of 16 bits per channel."""
 
 import io
 import struct
@@ -16,61 +16,61 @@ from .picture import STRIP
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_LONGEST = 1 << 26  # bytes of a text or profile that are worth the memory
+_LONGEST = 1 << 26  # most bytes of a text or profile that are read
 _TEXTS = (b"impasto", b"XML:com.adobe.xmp", b"Raw profile type exif")
 
 
 class Parts(io.RawIOBase):
-    """A stream of stretches of another: (start, length) each, and bytes as they are."""
+    """A stream made of ranges (start, length) of another stream, and of bytes."""
 
     def __init__(self, stream: BinaryIO, parts: list[tuple[int, int] | bytes]) -> None:
-        self.stream, self.parts, self.at = stream, parts, 0
+        self.stream, self.parts, self.position = stream, parts, 0
         self.starts = np.cumsum([0, *(len(p) if isinstance(p, bytes) else p[1] for p in parts)])
 
     def readable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def tell(self) -> int:
-        """Bytes from the beginning."""
-        return self.at
+        """The position in bytes."""
+        return self.position
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of any stream."""
-        self.at = max(0, offset + (0, self.at, int(self.starts[-1]))[whence])
-        return self.at
+        """See :meth:`io.IOBase.seek`."""
+        self.position = max(0, offset + (0, self.position, int(self.starts[-1]))[whence])
+        return self.position
 
     def readinto(self, buffer: Any) -> int:
-        """As of any stream: to the end of a stretch at most."""
-        index = int(np.searchsorted(self.starts, self.at, "right")) - 1
+        """See :class:`io.RawIOBase`; reads at most to the end of a range."""
+        index = int(np.searchsorted(self.starts, self.position, "right")) - 1
         if index >= len(self.parts):
             return 0
-        part, skip = self.parts[index], self.at - int(self.starts[index])
+        part, skip = self.parts[index], self.position - int(self.starts[index])
         if isinstance(part, bytes):
             data = part[skip : skip + len(buffer)]
         else:
             self.stream.seek(part[0] + skip)
             data = self.stream.read(min(len(buffer), part[1] - skip))
         buffer[: len(data)] = data
-        self.at += len(data)
+        self.position += len(data)
         return len(data)
 
 
 def appended(stream: BinaryIO, tail: bytes) -> BinaryIO:
-    """`stream` and then `tail`."""
+    """A stream of `stream` followed by `tail`."""
     length = stream.seek(0, io.SEEK_END)
     return io.BufferedReader(Parts(stream, [(0, length), tail]))
 
 
 @dataclass
 class Chunks:
-    """What a PNG file holds.
+    """The contents of a PNG file.
 
-    stream: a PNG file of what makes its pixels alone.
+    stream: a PNG file with only the chunks that define its pixels.
     depth, color: bits per channel, and the type of colour: 0 grey, 2 RGB, 3 palette, 4 and 6 with
     alpha.
     key: the levels of the transparent colour of types 0 and 2.
@@ -85,9 +85,9 @@ class Chunks:
 
 
 def chunks(stream: BinaryIO) -> Chunks:
-    """The chunks of a PNG file that is sound enough to have a header."""
+    """The chunks of a PNG file, which may be damaged after its header."""
     parts: list[tuple[int, int] | bytes] = [SIGNATURE]
-    found: dict[bytes, bytes] = {}
+    by_name: dict[bytes, bytes] = {}
     info: dict[str, Any] = {}
     depth, color = 8, 2
     stream.seek(len(SIGNATURE))
@@ -103,7 +103,7 @@ def chunks(stream: BinaryIO) -> Chunks:
             if name == b"IHDR":
                 depth, color = stream.read(10)[8:10]
         elif name in (b"tRNS", b"iCCP", b"eXIf", b"pHYs"):
-            found.setdefault(name, stream.read(min(length, _LONGEST)))
+            by_name.setdefault(name, stream.read(min(length, _LONGEST)))
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
             begin = stream.read(min(length, 80))
             if begin.partition(b"\0")[0] in _TEXTS:
@@ -114,24 +114,24 @@ def chunks(stream: BinaryIO) -> Chunks:
         if name == b"IEND":
             break
     with suppress(Exception):
-        profile = found[b"iCCP"].partition(b"\0")[2]
+        profile = by_name[b"iCCP"].partition(b"\0")[2]
         info["icc_profile"] = inflate(profile[1:])
-    if b"eXIf" in found:
-        info["exif"] = b"Exif\0\0" + found[b"eXIf"]
+    if b"eXIf" in by_name:
+        info["exif"] = b"Exif\0\0" + by_name[b"eXIf"]
     with suppress(Exception):
-        across, down, unit = struct.unpack(">IIB", found[b"pHYs"])
+        across, down, unit = struct.unpack(">IIB", by_name[b"pHYs"])
         if unit == 1:
             info["dpi"] = (across * 0.0254, down * 0.0254)
-    clear: tuple[int, ...] | None = None
-    values = found.get(b"tRNS", b"")
+    transparent: tuple[int, ...] | None = None
+    values = by_name.get(b"tRNS", b"")
     if color in (0, 2) and len(values) >= (2 if color == 0 else 6):
         samples = struct.unpack(">H" if color == 0 else ">3H", values[: 2 if color == 0 else 6])
-        clear = tuple(level & ((1 << depth) - 1) for level in samples)
-    return Chunks(io.BufferedReader(Parts(stream, parts)), depth, color, clear, info)
+        transparent = tuple(level & ((1 << depth) - 1) for level in samples)
+    return Chunks(io.BufferedReader(Parts(stream, parts)), depth, color, transparent, info)
 
 
 def inflate(data: bytes) -> bytes:
-    """`data` without its compression; raises ValueError where that would be absurdly long."""
+    """`data` decompressed. Raises ValueError if the result would be longer than 64 MiB."""
     inflater = zlib.decompressobj()
     out = inflater.decompress(data, _LONGEST)
     if inflater.unconsumed_tail:
@@ -150,9 +150,9 @@ def _text(name: bytes, data: bytes) -> tuple[str, str]:
 
 
 def low_bytes(stream: BinaryIO, color: int) -> Image.Image:
-    """The lower half of the 16 bits a channel of which Pillow keeps the upper half only.
+    """The low bytes of a PNG of 16 bits per channel, of which Pillow keeps only the high bytes.
 
-    Of grey with alpha, both halves: grey, its lower half, alpha, its lower half.
+    For grey with alpha, all four bytes: grey high, grey low, alpha high, alpha low.
     """
     stream.seek(0)
     image = PngImagePlugin.PngImageFile(stream)
@@ -167,14 +167,14 @@ def low_bytes(stream: BinaryIO, color: int) -> Image.Image:
 def encode16(levels: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
     """A PNG file of `levels`, (H, W, 3) or (H, W, 4).
 
-    options: of Pillow's writer, whose chunks of other things than pixels these are.
+    options: options of Pillow's writer, which makes the chunks that hold no pixels.
     """
     height, width, channels = levels.shape
     mode = "RGB" if channels == 3 else "RGBA"
-    small = io.BytesIO()
-    Image.new(mode, (1, 1)).save(small, "PNG", **options)
+    template = io.BytesIO()
+    Image.new(mode, (1, 1)).save(template, "PNG", **options)
     out = [SIGNATURE]
-    for name, data in _split(small.getvalue()):
+    for name, data in _split(template.getvalue()):
         if name == b"IHDR":
             data = struct.pack(">II", width, height) + b"\x10" + data[9:]
         if name != b"IDAT":
@@ -185,11 +185,11 @@ def encode16(levels: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
 
 
 def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(SIGNATURE)
-    while at < len(data):
-        length, name = struct.unpack(">I4s", data[at : at + 8])
-        yield name, data[at + 8 : at + 8 + length]
-        at += length + 12
+    start = len(SIGNATURE)
+    while start < len(data):
+        length, name = struct.unpack(">I4s", data[start : start + 8])
+        yield name, data[start + 8 : start + 8 + length]
+        start += length + 12
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -197,7 +197,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _compressed(levels: NDArray[np.uint16]) -> Iterator[bytes]:
-    """The rows, each by the filter, of two, that leaves the least; deflated."""
+    """The deflated rows, each with the one of two filters that leaves the smaller values."""
     height, width, channels = levels.shape
     deflater = zlib.compressobj(6)
     above = np.zeros((1, width * channels * 2), np.uint8)
@@ -208,8 +208,8 @@ def _compressed(levels: NDArray[np.uint16]) -> Iterator[bytes]:
         sub[:, 2 * channels :] -= strip[:, : -2 * channels]
         up = strip - np.concatenate([above, strip[:-1]])
         above = strip[-1:]
-        effort = [np.abs(kind.view(np.int8).astype(np.int16)).sum(1) for kind in (sub, up)]
-        take_up = effort[1] < effort[0]
+        sums = [np.abs(kind.view(np.int8).astype(np.int16)).sum(1) for kind in (sub, up)]
+        take_up = sums[1] < sums[0]
         lines = np.empty((len(strip), strip.shape[1] + 1), np.uint8)
         lines[:, 0] = 1 + take_up
         lines[:, 1:] = np.where(take_up[:, None], up, sub)

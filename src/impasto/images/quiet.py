@@ -1,4 +1,4 @@
-"""Libraries kept from speaking: no warning of theirs reaches a terminal."""
+"""Suppression of the warnings that imaging libraries print."""
 
 import ctypes
 import ctypes.util
@@ -22,10 +22,10 @@ _undo: list[Callable[[], object]] = []
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Meanwhile Pillow does not warn, and libtiff does not print.
+    """A context in which Pillow does not warn, and libtiff does not print.
 
-    Both are the process's, not the thread's, so the first that comes in changes it and the last
-    that goes out takes just that back: what others set meanwhile stays.
+    Both settings are global to the process, not per thread: the first user changes them and the
+    last one undoes only that, so that changes by other code stay.
     """
     global _users
     with _lock:
@@ -43,7 +43,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def unlimited(pixels: float = math.inf) -> Iterator[None]:
-    """Meanwhile Pillow has no limit of pixels, for one picture above it at a time: ours decides."""
+    """A context without Pillow's limit of pixels, which impasto checks itself.
+
+    Only one picture above the limit is decoded at a time.
+    """
     if pixels < math.inf and pixels <= (Image.MAX_IMAGE_PIXELS or math.inf):
         yield
         return
@@ -65,7 +68,7 @@ def _begin() -> None:
 
 
 def _drop(entry: Any) -> None:
-    with suppress(ValueError):  # the host may have dropped it, with all others
+    with suppress(ValueError):  # other code may have reset the filters
         cast("list[Any]", warnings.filters).remove(entry)
 
 
@@ -76,9 +79,9 @@ def _end() -> None:
 
 @lru_cache(maxsize=1)
 def _libtiff() -> Any:
-    """`TIFFSetErrorHandler` of the libtiff that Pillow has loaded, which prints by itself.
+    """`TIFFSetErrorHandler` of the libtiff that Pillow has loaded, which prints errors itself.
 
-    None where it is not to be found, as it is part of Pillow's own library on Windows.
+    None if it is not found; on Windows it is linked into Pillow's own library.
     """
     home = Path(PIL.__file__).parent
     bundled = [*home.parent.glob("pillow.libs/libtiff[-.]*"), *home.glob(".dylibs/libtiff[-.]*")]

@@ -1,4 +1,4 @@
-"""Anything that a person may hand over becomes a float32 RGB tensor."""
+"""Reading of pictures and settings from files, streams, images, arrays and tensors."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from .decoders import from_pil, from_png, from_tiff, kind_of, opened
 from .picture import Picture, Source, color_of, decoding
 from .places import open_file
 from .quiet import quiet
-from .raster import Wish, assemble
+from .raster import Request, assemble
 
 
 def read(
@@ -36,50 +36,54 @@ def read(
 
     A file, or a Pillow image, may have any usual mode and bit depth; it is turned upright (EXIF)
     and converted to sRGB by its colour profile. An array is (H, W) or (H, W, 1|3|4); a tensor is
-    (1|3|4, H, W) or (1, 1|3|4, H, W); both hold bool, unsigned integers whose white is their
-    greatest value, floats in 0..1, of which a small overshoot is cut off, or signed and wide
-    integers, whose white is the least that no value is above of 255, 65535 and, of int8, int16 and
-    the wide unsigned ones, the greatest of the type (of 32 bits). Transparent pixels are laid over
-    `background`, a colour name or #hex. A Picture is returned as it is.
+    (1|3|4, H, W) or (1, 1|3|4, H, W). Their values may be bool; uint8 or uint16, with white at the
+    maximum; floats in 0..1, where a small overshoot is clipped; or signed and wider integers. The
+    white of the latter is the smallest of 255, 65535 and (for int8, int16, uint32 and uint64) the
+    maximum of the type, at most of 32 bits, that no value exceeds. Transparent pixels are blended
+    with `background`, a colour name or #hex. A Picture is returned unchanged.
 
-    size: the short side, in pixels, that will be asked for: the picture may then be decoded
-        smaller than it is, never with a short side below three times the size.
-    most_pixels: so many are enough: a picture of four times as many, or more, is decoded smaller.
-    max_pixels: a picture of more is refused before it is decoded.
-    accept_truncated: of a file cut short or damaged, what can be decoded is taken, the rest is
-        black or grey.
+    size: the short side, in pixels, that will be used: the picture may be decoded at a smaller
+        size, but never with a short side below three times this.
+    most_pixels: a sufficient number of pixels: a picture with at least four times as many is
+        decoded at a smaller size.
+    max_pixels: a picture with more pixels is refused before it is decoded.
+    accept_truncated: read what can be decoded of a truncated or damaged file; the rest is black or
+        grey.
 
-    Raises InputError, in one line, for whatever cannot be read or is no usable picture.
+    Raises InputError for anything that cannot be read or is no usable picture.
     """
     check_process()
     if isinstance(source, Picture):
         return source
-    for what, value in (("size", size), ("most-pixels", most_pixels), ("max-pixels", max_pixels)):
+    limits = {"size": size, "most-pixels": most_pixels, "max-pixels": max_pixels}
+    for name, value in limits.items():
         if value is not None:
-            check_whole(what, value)
+            check_whole(name, value)
     color = color_of(background).numpy()
-    wish = Wish(color, size, most_pixels, max_pixels, accept_truncated)
+    request = Request(color, size, most_pixels, max_pixels, accept_truncated)
     with quiet():
         if isinstance(source, Image.Image):
             file = getattr(source, "filename", "") or ""
             name = Path(os.fsdecode(file)).stem or "picture"
             label = shown(os.fsdecode(file) or "the picture")
             with decoding(label):
-                return assemble(from_pil(source, label, wish), label, name, wish)
+                return assemble(from_pil(source, label, request), label, name, request)
         if isinstance(source, np.ndarray):
             with decoding("the array", opaque=True):
-                return assemble(from_array(source, "the array", wish), "the array", "picture", wish)
+                return assemble(
+                    from_array(source, "the array", request), "the array", "picture", request
+                )
         if isinstance(source, Tensor):
             with decoding("the tensor", opaque=True):
-                return assemble(from_tensor(source, wish), "the tensor", "picture", wish)
+                return assemble(from_tensor(source, request), "the tensor", "picture", request)
         if isinstance(source, (str, os.PathLike)):
             path = named(source)
             with open_file(source) as stream:
-                return _from_stream(stream, shown(path), path, wish)
+                return _from_stream(stream, shown(path), path, request)
         if isinstance(source, (bytes, bytearray, memoryview)):
-            return _from_stream(io.BytesIO(source), "the bytes", "", wish)
+            return _from_stream(io.BytesIO(source), "the bytes", "", request)
         if hasattr(source, "read"):
-            return _from_object(source, wish)
+            return _from_object(source, request)
     kind = type(source).__name__
     raise InputError(
         f"cannot read a picture from a {kind}; give a path, bytes, image, array or tensor"
@@ -87,7 +91,7 @@ def read(
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings that `write` embedded. Raises InputError if the picture carries none."""
+    """The settings that `write` embedded. Raises InputError if the picture has none."""
     label = shown(named(path))
     with quiet(), open_file(path) as stream, decoding(label):
         settings = None
@@ -108,8 +112,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
-def _from_object(source: Any, wish: Wish) -> Picture:
-    """Of a file object, from where it stands."""
+def _from_object(source: Any, request: Request) -> Picture:
+    """A picture from a file object, from its current position."""
     name = getattr(source, "name", "")
     name = name if isinstance(name, str) and not name.startswith("<") else ""
     label = shown(name or "the file object")
@@ -119,19 +123,19 @@ def _from_object(source: Any, wish: Wish) -> Picture:
         raise InputError(f"{label}: cannot read it ({fault}); open it to read bytes") from fault
     if not isinstance(data, bytes):
         raise InputError(f"{label}: gives text, not bytes; open it in binary mode")
-    return _from_stream(io.BytesIO(data), label, name, wish)
+    return _from_stream(io.BytesIO(data), label, name, request)
 
 
-def _from_stream(stream: BinaryIO, label: str, path: str, wish: Wish) -> Picture:
+def _from_stream(stream: BinaryIO, label: str, path: str, request: Request) -> Picture:
     name = Path(path).stem or "picture"
     with decoding(label):
         kind = kind_of(stream, label, path)
         if kind == "PNG":
-            raster = from_png(stream, label, wish)
-        elif kind == "TIFF" and (layout := tiff.layout(stream, label)):
-            raster = from_tiff(stream, layout, label, wish)
+            raster = from_png(stream, label, request)
+        elif kind == "TIFF" and (layout := tiff.layout_of(stream, label)):
+            raster = from_tiff(stream, layout, label, request)
         else:
-            if kind == "JPEG" and wish.accept_truncated:
-                stream = png.appended(stream, b"\xff\xd9")  # its decoder then ends in peace
-            raster = from_pil(opened(kind, stream, label), label, wish, ours=True)
-        return assemble(raster, label, name, wish)
+            if kind == "JPEG" and request.accept_truncated:
+                stream = png.appended(stream, b"\xff\xd9")  # the end marker that its decoder needs
+            raster = from_pil(opened(kind, stream, label), label, request, mutable=True)
+        return assemble(raster, label, name, request)

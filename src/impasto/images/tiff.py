@@ -1,4 +1,4 @@
-"""TIFF's sorts that Pillow lacks or garbles: deep, planar, of floats; and TIFF written.
+"""TIFF variants that Pillow cannot read correctly (deep, planar, float), and writing of TIFF.
 
 Source: TIFF 6.0 (Adobe, 1992), and Adobe's technical notes on floating point and predictors.
 """
@@ -17,17 +17,17 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from ..errors import InputError
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# By libtiff: none, LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
+# Decoded by libtiff: none, LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
 _COMPRESSIONS = (1, 5, 8, 32946, 32773, 34925, 50000)
 
 
 @dataclass
 class Layout:
-    """How the pixels of a TIFF lie in its file, from the tags of its first directory.
+    """The layout of the pixels of a TIFF, from the tags of its first directory.
 
-    bits: of each sample; kind: 1 unsigned, 2 signed, 3 float.
+    bits: bits of each sample; kind: 1 unsigned, 2 signed, 3 float.
     photometric: 0 white is zero, 1 black is zero, 2 RGB.
-    extra: what the first sample beyond the colours is: 1 alpha, multiplied in; 2 alpha; 0 neither.
+    extra: the first sample after the colours: 1 premultiplied alpha, 2 alpha, 0 neither.
     """
 
     tags: Mapping[int, Any]
@@ -45,12 +45,12 @@ class Layout:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Of the decoded samples."""
+        """Bytes per pixel of the decoded samples."""
         return self.samples * self.dtype.itemsize
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the decoded samples."""
+        """Data type of the decoded samples."""
         size = next(size for size in (8, 16, 32, 64) if self.bits <= size) // 8
         return np.dtype(f"{'uif'[self.kind - 1]}{size}")
 
@@ -59,7 +59,7 @@ def directory(stream: BinaryIO) -> ImageFileDirectory_v2:
     """The tags of the first picture."""
     stream.seek(0)
     head = stream.read(16)
-    if head[:4] == b"MM\0+":  # which Pillow takes for an ordinary TIFF
+    if head[:4] == b"MM\0+":  # a BigTIFF that Pillow treats as an ordinary TIFF
         tags = ImageFileDirectory_v2(head[:8])
         tags._bigtiff = True
         (tags.next,) = struct.unpack(">Q", head[8:])
@@ -70,10 +70,10 @@ def directory(stream: BinaryIO) -> ImageFileDirectory_v2:
     return tags
 
 
-def layout(stream: BinaryIO, label: str) -> Layout | None:
-    """How the pixels lie, if Pillow cannot be left to read them; None if it can.
+def layout_of(stream: BinaryIO, label: str) -> Layout | None:
+    """The layout of a TIFF that Pillow cannot read correctly; None if Pillow can read it.
 
-    Raises InputError for a layout that neither can read.
+    Raises InputError for a layout that this module cannot read either.
     """
     tags = directory(stream)
 
@@ -91,7 +91,7 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
     if not planar and max(bits) <= 8 and set(kinds) <= {1, 4} and _pillow_has(stream):
         return None
     extras = tags.get(338, (2,) if samples == colors + 1 else (0,))
-    found = Layout(
+    layout = Layout(
         tags,
         "<" if tags._endian == "<" else ">",
         whole(257, 0),
@@ -105,25 +105,25 @@ def layout(stream: BinaryIO, label: str) -> Layout | None:
         whole(259, 1),
         whole(317, 1),
     )
-    if found.compression not in _COMPRESSIONS:
-        return None  # such as JPEG: Pillow may have it
-    fits = found.kind != 3 or found.bits in (16, 32, 64)
-    if len({*bits}) > 1 or len({*kinds}) > 1 or not 1 <= found.bits <= 64 or not fits:
-        sorts = ", ".join(map(str, bits[:4]))
-        raise InputError(f"{label}: a TIFF of {sorts} bits a sample; save it with 8 or 16")
+    if layout.compression not in _COMPRESSIONS:
+        return None  # such as JPEG, which Pillow may decode
+    fits = layout.kind != 3 or layout.bits in (16, 32, 64)
+    if len({*bits}) > 1 or len({*kinds}) > 1 or not 1 <= layout.bits <= 64 or not fits:
+        depths = ", ".join(map(str, bits[:4]))
+        raise InputError(f"{label}: a TIFF of {depths} bits per sample; save it with 8 or 16")
     if samples < colors or samples > 64 or whole(266, 1) != 1:
-        raise InputError(f"{label}: a TIFF with an unusual layout; save it with 8 bits a channel")
-    odd = found.bits not in (8, 16, 32, 64)
-    if found.predictor not in (1, 2, 3) or (odd and (found.predictor != 1 or found.bits > 32)):
+        raise InputError(f"{label}: a TIFF with an unusual layout; save it with 8 bits per channel")
+    odd = layout.bits not in (8, 16, 32, 64)
+    if layout.predictor not in (1, 2, 3) or (odd and (layout.predictor != 1 or layout.bits > 32)):
         raise InputError(f"{label}: a TIFF of {bits[0]} bits, packed; save it with 8 or 16 bits")
-    return found
+    return layout
 
 
 def _pillow_has(stream: BinaryIO) -> bool:
     stream.seek(0)
     try:
         TiffImagePlugin.TiffImageFile(stream)
-    except Exception:  # of a sort it does not know, or damaged
+    except Exception:  # an unsupported variant, or damaged
         return False
     return True
 
@@ -131,7 +131,7 @@ def _pillow_has(stream: BinaryIO) -> bool:
 def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray[Any]:
     """The samples, (H, W, S).
 
-    forgiving: what is missing is left black, if there is anything at all.
+    forgiving: leave missing parts black, unless all are missing.
     """
     tags = layout.tags
     tiled = 322 in tags
@@ -179,7 +179,7 @@ def _block(data: bytes, layout: Layout, rows: int, wide: int, samples: int) -> N
     if bits not in (8, 16, 32, 64):
         return _unpack(lines, bits, count, layout.dtype).reshape(rows, wide, samples)
     size = bits // 8
-    if layout.predictor == 3:  # bytes of all samples, the highest first, each less the one before
+    if layout.predictor == 3:  # bytes of all samples, the highest first, as differences
         whole = np.cumsum(lines.reshape(rows, -1, samples), 1, np.uint8).reshape(rows, size, count)
         order, kind = ">", layout.dtype.kind
         lines = np.ascontiguousarray(whole.transpose(0, 2, 1)).reshape(rows, length)
@@ -194,7 +194,7 @@ def _block(data: bytes, layout: Layout, rows: int, wide: int, samples: int) -> N
 
 
 def _unpack(lines: NDArray[np.uint8], bits: int, count: int, dtype: Any) -> NDArray[Any]:
-    """(rows, count) of samples of any number of bits, up to 32, packed without gaps."""
+    """Samples (rows, count) from any number of bits up to 32, packed without gaps."""
     start = np.arange(count) * bits
     first, shift = start // 8, start % 8
     padded = np.pad(lines, ((0, 0), (0, 5)))
@@ -209,9 +209,10 @@ def _unpack(lines: NDArray[np.uint8], bits: int, count: int, dtype: Any) -> NDAr
 
 
 def _decompress(data: bytes, layout: Layout, rows: int, length: int) -> bytes:
-    """The bytes in a compressed strip or tile.
+    """The bytes of a compressed strip or tile.
 
-    libtiff has all codecs, and Pillow has libtiff: the strip becomes a grey TIFF of as many bytes.
+    Uses the codecs of libtiff through Pillow: the strip is wrapped as a grey TIFF with as many
+    pixels as it has bytes.
     """
     entries = (
         *((256, 4, length), (257, 4, rows), (258, 3, 8), (259, 3, layout.compression)),
@@ -235,9 +236,9 @@ def encode(
     blocks: Mapping[int, Any],
     dpi: tuple[float, float] | None,
 ) -> bytes:
-    """A TIFF file, not compressed, of `levels`, (H, W, 3) or (H, W, 4), uint8 or uint16.
+    """An uncompressed TIFF file of `levels`, (H, W, 3) or (H, W, 4), uint8 or uint16.
 
-    blocks: further tags: bytes, values, or a mapping for a directory of its own.
+    blocks: further tags: bytes, values, or a mapping for a separate directory.
     """
     height, width, channels = levels.shape
     little = levels.astype(levels.dtype.newbyteorder("<"), copy=False)
@@ -254,5 +255,5 @@ def encode(
         tags[282], tags[283] = dpi
         tags[296] = 2
     for tag in (273, 279):
-        tags.tagtype[tag] = 4  # a size of 32 bits, whatever the value
+        tags.tagtype[tag] = 4  # always 32 bits
     return b"".join((b"II*\0", struct.pack("<L", 8), tags.tobytes(8), little.tobytes()))

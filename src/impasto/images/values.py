@@ -1,4 +1,4 @@
-"""Stored levels become shares of white, in sRGB."""
+"""Conversion of stored levels to shares of white, in sRGB."""
 
 import io
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .picture import STRIP
 from .raster import Floats
 
 _SRGB = ImageCms.createProfile("sRGB")
-_OVERSHOOT = 0.1  # what sharpening and scaling leave below black and above white
+_OVERSHOOT = 0.1  # tolerated below black and above white, as after sharpening and scaling
 
 
 def planes_of(image: Image.Image) -> NDArray[Any]:
@@ -24,13 +24,13 @@ def planes_of(image: Image.Image) -> NDArray[Any]:
 
 
 def unlike(levels: NDArray[Any], key: tuple[int, ...]) -> Floats:
-    """(1, h, W): 0 where `levels` (C, h, W) are those of `key`, 1 elsewhere."""
+    """(1, h, W): 0 where `levels` (C, h, W) equal `key`, 1 elsewhere."""
     same: NDArray[np.bool_] = (levels == np.asarray(key).reshape(-1, 1, 1)).all(0, keepdims=True)
     return (~same).astype(np.float32)
 
 
 def as_shares(levels: NDArray[Any], white: float) -> Floats:
-    """`levels` as shares of `white`: by way of float64 where float32 would not hold them."""
+    """`levels` divided by `white`, in float64 where float32 cannot represent the levels."""
     wide = levels.dtype.itemsize > 4 or levels.dtype in (np.int32, np.uint32)
     values: NDArray[np.floating[Any]] = levels.astype(np.float64 if wide else np.float32)
     values /= white
@@ -38,20 +38,20 @@ def as_shares(levels: NDArray[Any], white: float) -> Floats:
 
 
 def converter(mode: str, profile: bytes | None) -> Callable[[Image.Image], Image.Image] | None:
-    """How strips of `mode` become sRGB; None without a profile, or where it is broken, does not
-    fit, or is as good as sRGB.
+    """The conversion of strips of `mode` to sRGB; None without a profile, or if the profile is
+    broken, does not fit the mode, or is practically sRGB.
     """
     if not profile:
         return None
     with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        source = "RGB" if mode == "L" and found.profile.xcolor_space.strip() == "RGB" else mode
-        change = ImageCms.buildTransform(found, _SRGB, source, "RGB")
+        parsed = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = "RGB" if mode == "L" and parsed.profile.xcolor_space.strip() == "RGB" else mode
+        transform = ImageCms.buildTransform(parsed, _SRGB, source, "RGB")
 
         def convert(image: Image.Image) -> Image.Image:
             if image.mode != source:
                 image = image.convert(source)
-            return ImageCms.applyTransform(image, change) or image
+            return ImageCms.applyTransform(image, transform) or image
 
         probe = None
         if mode == "L":
@@ -72,7 +72,7 @@ def converter(mode: str, profile: bytes | None) -> Callable[[Image.Image], Image
 
 
 def by_8_bits(values: Floats, convert: Callable[[Image.Image], Image.Image]) -> Floats:
-    """Deep values, (1|3, h, W), converted as levels of 8 bits, which is all that profiles take."""
+    """Deep values, (1|3, h, W), converted with 8 bits, the only depth that Pillow converts."""
     levels = np.moveaxis((values * 255).round().astype(np.uint8), 0, -1)
     image = Image.fromarray(np.ascontiguousarray(levels[..., 0] if len(values) == 1 else levels))
     return as_shares(planes_of(convert(image)), 255)
@@ -85,10 +85,10 @@ def white_of(
     *levels: float,
     fixed: float | None = None,
 ) -> float:
-    """The level that is white: `fixed`, or the least of `levels` that no value is above.
+    """The level of white: `fixed`, or the smallest of `levels` that no value exceeds.
 
-    Floats may be a little above and below: that is cut off. Those that are above 1 and not whole
-    numbers are neither shares of white nor levels. Raises InputError for values without a white.
+    Floats may overshoot a little. Raises InputError if no level fits, also for floats above 1 that
+    are not whole numbers.
     """
     if fixed is not None:
         return fixed

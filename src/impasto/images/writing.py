@@ -1,4 +1,4 @@
-"""A tensor becomes a file, with what is known of it."""
+"""Writing of pictures with their metadata."""
 
 import io
 import os
@@ -43,19 +43,19 @@ def write(
 ) -> Path:
     """Write `rgb`, (3, H, W) or (1, 3, H, W), 0..1, in the format that the suffix of `path` names.
 
-    The file appears whole or not at all; missing folders are made. PNG, WebP, AVIF and TIFF keep
-    `alpha` (1, H, W), resized to the picture where needed; the others are laid over `background`.
+    The file is written whole or not at all; missing folders are created. PNG, WebP, AVIF and TIFF
+    keep `alpha` (1, H, W), resized to the picture; other formats are blended with `background`.
 
     quality: 1..100, for JPEG (4:4:4), WebP and AVIF.
-    settings: embedded as JSON for `read_settings`, other types as their str(). BMP has no room for
-        them and drops them; JPEG has 64 KB, and longer ones are cut.
-    depth: bits a channel, 8, or 16 for PNG and TIFF.
-    source: the metadata of the picture that this one was made from: its camera, dates and dots per
-        inch are kept where the format can.
-    metadata: False writes no settings and nothing of the source.
-    keep_gps: whether the place of the source is kept too.
+    settings: embedded as JSON for `read_settings`; values of other types are written as str().
+        BMP cannot hold them; JPEG holds 64 KB, and longer settings are cut.
+    depth: bits per channel: 8, or 16 for PNG and TIFF.
+    source: metadata of the picture that this one was made from: camera, dates and dots per inch
+        are kept if the format supports them.
+    metadata: False writes no settings and no metadata of the source.
+    keep_gps: whether to keep the GPS position of the source.
 
-    Raises InputError if the place, format, size or tensor will not do, or the disk is full.
+    Raises InputError for an invalid path, format, size or tensor, or if the disk is full.
     """
     path = check_output(path, depth=depth)
     options = (settings, background, quality)
@@ -85,7 +85,7 @@ def encode(
     metadata: bool = True,
     keep_gps: bool = False,
 ) -> bytes:
-    """The bytes of the file that `write` would write; ".png" or "PNG" names the format.
+    """The bytes of the file that `write` would write, in a format such as ".png" or "PNG".
 
     Raises InputError as `write` does.
     """
@@ -144,33 +144,33 @@ def _encoded(
         with suppress(Exception):
             exif = meta.exif_of(source, keep_gps)
         dpi = source.dpi if source else None
-        # What goes with the picture is never worth the picture: without it, if not with it.
-        for kept, block in ((settings, exif), (settings, None), (None, None)):
+        # If the metadata cannot be written, write the picture without it.
+        for embedded, block in ((settings, exif), (settings, None), (None, None)):
             try:
                 with quiet():
-                    return _ENCODERS[kind](pixels, kept, block, dpi, quality)
+                    return _ENCODERS[kind](pixels, embedded, block, dpi, quality)
             except Exception as fault:
-                if lacks_memory(fault) or (kept is None and block is None):
+                if lacks_memory(fault) or (embedded is None and block is None):
                     raise
         raise AssertionError("not reached")
     except InputError:
         raise
-    except Exception as fault:  # encoders raise all sorts
+    except Exception as fault:  # encoders raise many kinds of exceptions
         shape = f"{size[1]}x{size[0]} pixels"
         if lacks_memory(fault):
             raise InputError(
                 f"{label}: not enough memory to encode {shape} as {kind}; choose a smaller size"
             ) from fault
-        other = ".tif" if kind == "PNG" else ".png"
+        alternative = ".tif" if kind == "PNG" else ".png"
         raise InputError(
             f"{label}: {kind} cannot hold this picture of {shape} ({reason_of(fault)}); "
-            f"choose {other}"
+            f"choose {alternative}"
         ) from fault
 
 
-def _check_finite(values: Tensor, what: str, label: str) -> None:
+def _check_finite(values: Tensor, name: str, label: str) -> None:
     if not all(value.isfinite() for value in values.aminmax()):
-        raise InputError(f"{label}: the {what} to write holds NaN or infinity; correct it")
+        raise InputError(f"{label}: the {name} to write holds NaN or infinity; correct it")
 
 
 # Formats ---------------------------------------------------------------------------------------

@@ -66,19 +66,19 @@ def options_of(method: str) -> list[str]:
 
 def check_options(
     who: str,
-    known: MethodRecord | Collection[str],
-    given: Iterable[str],
+    declared: MethodRecord | Collection[str],
+    options: Iterable[str],
     spelled: Callable[[str], str] = repr,
 ) -> None:
     """Raise InputError for an unknown option.
 
     Args:
         who: the method or command that the message names.
-        known: a method, or the names of the known options.
-        given: names of the options to check.
+        declared: a method, or the names of the declared options.
+        options: names of the options to check.
         spelled: writes the name of an option for the message.
     """
-    names = known.Options.declared() if isinstance(known, MethodRecord) else known
+    names = declared.Options.declared() if isinstance(declared, MethodRecord) else declared
     removed = {
         name: replacement
         for record in METHODS.values()
@@ -89,4 +89,4 @@ def check_options(
         others = [name for name in sorted(METHODS) if option in options_of(name)]
         return f": method {' or '.join(others)} has" if others else ""
 
-    check_known(who, names, given, spelled, gone=removed, elsewhere=elsewhere)
+    check_known(who, names, options, spelled, gone=removed, elsewhere=elsewhere)

@@ -1,7 +1,7 @@
-"""Sample pictures, to try style transfer with where none is at hand.
+"""Sample pictures to try style transfer with.
 
-Paintings are drawn by code, from random fields and brush marks alone (numpy, and Pillow to resize),
-so they are original work of this project; photographs are scikit-image's.
+Paintings are drawn by code from random fields and brush marks (numpy, and Pillow to resize), so
+they are original work of this project. Photographs are those of scikit-image.
 """
 
 from .paintings import STYLES, draw, write_samples

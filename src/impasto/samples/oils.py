@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 from .sheet import (
     ASPECT,
@@ -25,7 +20,7 @@ from .sheet import (
 
 
 def swirls(sheet: Sheet) -> Array:
-    """Oil strokes, coarse to fine, on the flow of a stream function: vortices and noise."""
+    """Oil strokes, coarse to fine, along the flow of a stream function of vortices and noise."""
     psi = 0.05 * sheet.noise(2.2, 2) + 0.35 * sheet.y - 0.1 * sheet.x
     glow = np.zeros_like(psi)
     rings = np.zeros_like(psi)
@@ -67,7 +62,7 @@ def swirls(sheet: Sheet) -> Array:
         hair = bristles(sheet, marks, count, half * 900)
         shade = (hair - 0.5) * 0.28
         paint[marks.where] = color[marks.stroke] * (1 + shade[:, None]) + 0.10 * shade[:, None]
-        rim = np.abs(marks.across) ** 3  # the brush pushes paint to its sides, and leaves a crest
+        rim = np.abs(marks.across) ** 3  # the brush pushes paint to its sides and leaves a crest
         crest = eased(marks.along, 0.75, 0.97)
         body = (1 - rim**3) * (0.45 + 0.55 * hair + 0.3 * rim + 0.3 * crest)
         height[marks.where] = 0.35 * height[marks.where] + half**0.6 * body
@@ -76,15 +71,15 @@ def swirls(sheet: Sheet) -> Array:
 
 
 def _cells(sheet: Sheet, count: int) -> tuple[Array, Array, Array]:
-    """Voronoi cells of relaxed seeds: each pixel's cell, its distance to the cell's side, seeds."""
+    """Voronoi cells of relaxed seeds: cell and distance to the cell's edge per pixel, and seeds."""
     seeds, cloud = sheet.scatter(count), sheet.scatter(6000)
-    for _ in range(2):  # Lloyd's relaxation on a cloud of points: cells of more even size
+    for _ in range(2):  # Lloyd's relaxation on a cloud of points, for cells of more even size
         nearest = np.argmin(((cloud[:, None] - seeds) ** 2).sum(2), 1)
         for i in range(count):
             seeds[i] = cloud[nearest == i].mean(0) if (nearest == i).any() else seeds[i]
     first = np.full((sheet.h, sheet.w), 9, np.float32)
     second, cell, other = first.copy(), np.zeros(first.shape, int), np.zeros(first.shape, int)
-    reach = 2.6 * np.sqrt(ASPECT / count)  # far enough to be among any pixel's two nearest
+    reach = 2.6 * np.sqrt(ASPECT / count)  # covers every pixel whose two nearest seeds include one
     for i, (sx, sy) in enumerate(seeds):
         box = sheet.box(sx, sy, reach)
         d = (sheet.x[:, box[1]] - sx) ** 2 + (sheet.y[box[0]] - sy) ** 2
@@ -98,12 +93,12 @@ def _cells(sheet: Sheet, count: int) -> tuple[Array, Array, Array]:
 
 
 def stained_glass(sheet: Sheet) -> Array:
-    """Voronoi panes cut by rings, curved rays and hills; mottled, painted glass in lit lead."""
+    """Voronoi panes cut by rings, curved rays and hills: mottled, painted glass in lit lead."""
     x, y, rng = sheet.x, sheet.y, sheet.rng
     cell, side, seeds = _cells(sheet, 210)
     sx, sy = sheet.uniform((0.72, 0.34), (0.9, 0.44), 2)
     r = np.hypot(x - sx, y - sy)
-    spin = 0.9 * np.sqrt(r)  # the rays curl as they go out
+    spin = 0.9 * np.sqrt(r)  # curves the rays outwards
     turn = (np.arctan2(y - sy, x - sx) + spin + np.pi) / (2 * np.pi)
 
     def rays(number: int, shift: float) -> tuple[Array, Array]:
@@ -112,7 +107,7 @@ def stained_glass(sheet: Sheet) -> Array:
         slope = 0.45 * np.sqrt(r)
         return np.floor(t).astype(int) % number, away / np.sqrt(1 + slope**2)
 
-    # zones from the sun outwards, then hills over them; each with its rays, palette and leads
+    # zones from the sun outwards, then hills over them, each with its rays, palette and leads
     bounds = (0.075, 0.165, 0.275)
     zone = np.digitize(r, bounds)
     lead = np.minimum.reduce([np.abs(r - b) / 0.0062 for b in bounds])
@@ -145,7 +140,7 @@ def stained_glass(sheet: Sheet) -> Array:
     for k, codes in enumerate(palettes):
         inside = zone == k
         color[inside] = ramp(dice[inside, 0], codes)
-    # the glass: brighter to one side, streaked one of two ways, seedy, with dark paint at its edges
+    # the glass: brighter on one side, streaked in one of two directions, with dark paint at edges
     centre = seeds[cell]
     lean = (x - centre[..., 0]) * (dice[..., 1] - 0.5) + (y - centre[..., 1]) * (dice[..., 2] - 0.5)
     streak = np.where(dice[..., 3] < 0.5, sheet.noise(5, 5, 5), sheet.noise(26, 4, 0.2))
@@ -181,7 +176,7 @@ def pointillism(sheet: Sheet) -> Array:
     scene = blend(sky, rgb_of("f58fa6"), 0.75 * cloud)
     scene += (1 - scene) * rgb_of("ffd060") * 0.9 * np.exp(-((halo / 0.14) ** 2))[..., None]
     scene = blend(scene, rgb_of("fff6b0"), eased(halo, 0.066, 0.06))
-    lean = np.zeros(shape, np.float32)  # the way the dabs point
+    lean = np.zeros(shape, np.float32)  # the direction of the dabs
     for base, rise, codes in ((0.47, 0.07, "6f6fc0 9a86c8"), (0.515, 0.055, "3f5fa0 4f8f90")):
         top = base - rise * np.clip(0.55 + 0.5 * sheet.curve(3, 4), 0, 2)
         inside = eased(y - top, 0, 0.004)
@@ -232,12 +227,12 @@ def pointillism(sheet: Sheet) -> Array:
 
 
 def _divide(sheet: Sheet, color: Array) -> Array:
-    """Divide colours as the neo-impressionists did: a pure hue to either side, or its opposite."""
+    """Divide colours as the neo-impressionists did: into neighbouring or complementary hues."""
     n = len(color)
     dice = sheet.uniform(0, 1, n)
     grey = color @ np.array([0.3, 0.59, 0.11], np.float32)
     vivid = (color - grey[:, None]) * sheet.uniform(1.0, 1.6, n)[:, None]
-    # turn the colour about the grey axis: a little, or half round for one dab in eight
+    # rotate the colour about the grey axis: a little, or by half a turn for one dab in eight
     turn = np.where(dice < 0.12, np.pi + 0.3 * sheet.normal(n), 0.36 * sheet.normal(n))
     axis = np.full(3, 3**-0.5, np.float32)
     cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]

@@ -5,18 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 from .oils import pointillism, stained_glass, swirls
-from .photographs import keep
+from .photographs import write_sample
 from .prints import ink_wash, woodcut
 from .sheet import ASPECT, Array, Sheet
 
@@ -41,9 +36,9 @@ _PAINTERS: dict[str, Callable[[Sheet], Array]] = {
 def draw(name: str, size: int = 768, seed: int = 0) -> Image.Image:
     """Draw a sample painting: an RGB picture ``size`` high and 4/3 as wide.
 
-    A seed gives the same picture each time, and much the same at every size (64 to 4096).
-    At 768 it takes a few seconds and some 500 MB. Raises InputError for a name that is not in
-    STYLES, and for a size or seed out of range.
+    A seed always gives the same picture, and nearly the same at every size (64 to 4096). At 768 it
+    takes a few seconds and about 500 MB. Raises InputError for a name that is not in STYLES, and
+    for a size or seed out of range.
     """
     if name not in STYLES:
         close = difflib.get_close_matches(name, STYLES, n=1)
@@ -59,11 +54,11 @@ def draw(name: str, size: int = 768, seed: int = 0) -> Image.Image:
 
 
 def write_samples(folder: Path, size: int = 768, seed: int = 0) -> list[Path]:
-    """Write every style as ``<name>.png`` into a folder, made if need be; return the paths.
+    """Write every style as ``<name>.png`` into a folder, which is created; return the paths.
 
-    Raises InputError as `draw` does, and where a file cannot be written.
+    Raises InputError as `draw` does, and if a file cannot be written.
     """
-    # here, not above: drawing needs neither torch nor the readers of picture files
+    # imported here, because drawing needs neither torch nor the readers of picture files
     import torch
 
     from ..images.places import check_place
@@ -73,5 +68,7 @@ def write_samples(folder: Path, size: int = 768, seed: int = 0) -> list[Path]:
     for name in STYLES:
         pixels = torch.from_numpy(np.array(draw(name, size, seed)))
         settings = {"sample": name, "size": size, "seed": seed}
-        paths.append(keep(folder / f"{name}.png", pixels.permute(2, 0, 1).float() / 255, settings))
+        paths.append(
+            write_sample(folder / f"{name}.png", pixels.permute(2, 0, 1).float() / 255, settings)
+        )
     return paths

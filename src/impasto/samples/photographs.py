@@ -1,4 +1,4 @@
-"""scikit-image's free sample photographs, and how samples are kept in a folder."""
+"""scikit-image's free sample photographs, and writing of samples."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
-def keep(path: Path, rgb: Any, settings: dict[str, Any]) -> Path:
-    """Write a sample; a picture of that name that is not one is somebody's own and stays."""
+def write_sample(path: Path, rgb: Any, settings: dict[str, Any]) -> Path:
+    """Write a sample. Raises InputError rather than overwrite a file that is no sample."""
     from .. import images
 
     if path.exists():
         try:
-            sample = "sample" in images.read_settings(path)
+            is_sample = "sample" in images.read_settings(path)
         except InputError:
-            sample = False
-        if not sample:
+            is_sample = False
+        if not is_sample:
             raise InputError(f"{path}: exists and is no sample; choose another folder")
     return images.write(path, rgb, settings=settings)
 
@@ -45,10 +45,11 @@ def photograph(name: str) -> Tensor:
 
 
 def write_photographs(folder: Path) -> list[Path]:
-    """Write all of them as ``<name>.png``; return the paths.
+    """Write all photographs as ``<name>.png``; return the paths.
 
-    Raises InputError if scikit-image is not installed, or where a file cannot be written.
+    Raises InputError if scikit-image is not installed, or if a file cannot be written.
     """
     return [
-        keep(folder / f"{name}.png", photograph(name), {"sample": name}) for name in PHOTOGRAPHS
+        write_sample(folder / f"{name}.png", photograph(name), {"sample": name})
+        for name in PHOTOGRAPHS
     ]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 from .sheet import ASPECT, Array, Sheet, blend, bristles, brushed, eased, rgb_of
 
@@ -25,9 +20,9 @@ def ink_wash(sheet: Sheet) -> Array:
     def brush(paths: Array, half: Array, dark: Array, dry: float, pointed: bool = True) -> None:
         marks = brushed(sheet, paths.astype(np.float32), half, pointed)
         hair = bristles(sheet, marks, len(half), 4 + 900 * float(half.mean()))
-        # a drying brush leaves the paper's hollows white, more so towards the stroke's end
-        left = dry * (0.3 + marks.along) * 1.3 - 0.1
-        cover = eased(hair - 0.10 * grain.ravel()[marks.where] - left, -0.12, 0.12)
+        # a drying brush leaves the hollows of the paper white, more so towards the stroke's end
+        dryness = dry * (0.3 + marks.along) * 1.3 - 0.1
+        cover = eased(hair - 0.10 * grain.ravel()[marks.where] - dryness, -0.12, 0.12)
         amount = dark[marks.stroke] * cover * (0.85 + 0.15 * hair)
         flat = ink.reshape(-1)
         flat[marks.where] = np.maximum(flat[marks.where], amount) + 0.25 * amount
@@ -42,7 +37,7 @@ def ink_wash(sheet: Sheet) -> Array:
             reach = np.abs(x - top) / np.float32(width)
             ridge = ridge - np.float32(rng.uniform(0.3, 1) * rise) * np.exp(-(reach**1.3))
         depth = y - ridge + 0.002 * pool
-        wet = eased(sheet.noise(2.5, 2, 2), -0.7, 0.7)  # here the edge runs, there it is crisp
+        wet = eased(sheet.noise(2.5, 2, 2), -0.7, 0.7)  # where wet, the edge is blurred
         inside = eased(depth, 0, 0.0025) * (1 - wet) + eased(depth, -0.022, 0.02) * wet
         sky *= 1 - inside
         strength = 0.20 + 1.05 * near**1.4
@@ -84,7 +79,7 @@ def ink_wash(sheet: Sheet) -> Array:
     bend = bend - sheet.uniform(0, 0.05, (n, 1)) * t
     sweep = np.stack([sheet.uniform(0.3, 0.75, (n, 1)) * t, bend], -1)
     brush(start[:, None] + sweep, sheet.uniform(0.014, 0.04, n), sheet.uniform(0.8, 1.8, n), 0.5)
-    # a spray of bamboo hangs from the corner away from the sun: stems, then leaves in fans
+    # bamboo hangs from the corner opposite the sun: stems, then leaves in fans
     sun_x, sun_y = sheet.uniform((0.45, 0.13), (0.9, 0.2), 2)
     corner = 0.0 if sun_x > ASPECT / 2 else ASPECT
     inward = 1 if corner == 0 else -1
@@ -100,7 +95,7 @@ def ink_wash(sheet: Sheet) -> Array:
     leaves = root[:, None] + sheet.uniform(0.04, 0.12, (88, 1, 1)) * (line + droop)
     brush(leaves, sheet.uniform(0.004, 0.0085, 88), sheet.uniform(0.5, 2.2, 88), 0.08)
 
-    count = 90  # splashes: many small drops, few large, in two flights
+    count = 90  # splashes: many small drops, few large ones, in two groups
     flight = sheet.uniform((0.1, 0.4), (ASPECT - 0.1, 0.9), (2, 2))[rng.integers(0, 2, count)]
     size = 0.0012 * (1 - sheet.uniform(0, 0.985, count)) ** -0.62
     spots = zip(flight + sheet.normal(count, 2) * (0.16, 0.10), size, strict=True)
@@ -131,7 +126,7 @@ def woodcut(sheet: Sheet) -> Array:
     hand = sheet.noise(5, 3)
 
     def hatch(phase: Array, tone: Array, per_unit: float, box: tuple[slice, ...] = ()) -> Array:
-        """Lines at whole phases, as broad as the tone asks (0..1); each begins and ends apart."""
+        """Lines at integer phases, with a width given by the tone (0..1) and irregular ends."""
         phase = phase + 0.10 * hand[box]
         line = np.round(phase)
         ragged = np.sin(line * 12.9898) * 0.10 + np.sin(line * 78.233 + 9 * (x + y)[box]) * 0.10
@@ -153,7 +148,7 @@ def woodcut(sheet: Sheet) -> Array:
     black = np.maximum(black, eased(np.abs(r - 0.127), 0.0034, 0.0022))
 
     def lay(top: Array, ink: Array, blue: Array | float, red: float) -> None:
-        """A hill or range below ``top``, over what is there: its lines, flat inks and outline."""
+        """Draw a hill or range below ``top`` over the picture: lines, flat inks and outline."""
         nonlocal black, indigo, rust
         inside = eased(y - top, -0.001, 0.001)
         rim = 0.0042 * np.clip(1 + 0.35 * hand, 0.4, 2)
@@ -161,7 +156,7 @@ def woodcut(sheet: Sheet) -> Array:
         indigo = indigo + (blue - indigo) * inside
         rust = rust + (red - rust) * inside
 
-    for k in range(2):  # mountains: lines run down from the ridge, dense on the side off the sun
+    for k in range(2):  # mountains: lines run down from the ridge, denser on the shaded side
         ridge: Array = np.full((1, sheet.w), 0.57 + 0.07 * k)
         for i in range(6):
             high, steep = rng.uniform(0.08, 0.22), rng.uniform(0.8, 1.4)
@@ -170,7 +165,7 @@ def woodcut(sheet: Sheet) -> Array:
             ridge = np.minimum(ridge, peak + steep * np.abs(x - top))
         ridge = ridge.astype(np.float32) + 0.006 * sheet.curve(16, 3)
         depth = y - ridge
-        # the crest between the faces wanders as it comes down
+        # the crest between the faces meanders downwards
         bend = x + 0.02 * np.sin(38 * depth + 5 * x) * eased(depth, 0, 0.05) + 0.010 * hand
         steepness = np.broadcast_to(np.gradient(ridge, axis=1) * sheet.h, shape)
         face = sheet.at(steepness, np.stack([bend, y + 0 * bend], -1))
@@ -180,7 +175,7 @@ def woodcut(sheet: Sheet) -> Array:
         lines = hatch(75 * (x - 0.45 * depth * np.sign(face)), np.clip(tone, 0.1, 0.95), 75)
         lay(ridge, lines, eased(away + 0.3 * fold, -0.1, 0), 0)
 
-    for k in range(5):  # fields: furrows by turns along the brow of the hill and to a far point
+    for k in range(5):  # fields: furrows alternately along the hill and towards a far point
         near = k / 4
         wave = np.sin((3.2 + k) * x + rng.uniform(0, 6))
         top = 0.63 + 0.22 * near**1.2 + (0.03 + 0.02 * near) * wave
@@ -198,7 +193,7 @@ def woodcut(sheet: Sheet) -> Array:
 
     for k in range(11):  # trees: black crowns cut with rays, the far ones small and drawn first
         near = k / 10
-        tx = (k * 4 % 11 + float(rng.uniform(0, 1))) / 11 * ASPECT  # spread, in no plain order
+        tx = (k * 4 % 11 + float(rng.uniform(0, 1))) / 11 * ASPECT  # spread, without an order
         ty, tall = 0.66 + 0.27 * near, 0.09 + 0.14 * near
         box = sheet.box(tx, ty - 0.6 * tall, 1.2 * tall)
         ux, uy = (x[:, box[1]] - tx) / tall, (y[box[0]] - ty) / tall + 0.6
@@ -210,13 +205,13 @@ def woodcut(sheet: Sheet) -> Array:
         rays = hatch(np.arctan2(uy - 0.45, ux) * 11, lit, 26 / tall, box)
         thick = 0.012 / (np.abs(uy - 0.75) + 0.3)
         stem = eased(np.abs(ux) - thick, 0.02, 0) * (uy > 0) * (uy < 0.66)
-        black[box] *= eased(spread, 0.585, 0.605)  # a cleared line parts it from what is behind
+        black[box] *= eased(spread, 0.585, 0.605)  # a cleared line separates it from the background
         black[box] += crown * np.maximum(rays, eased(spread, 0.50, 0.515))
         black[box] = np.maximum(black[box], stem)
         indigo[box] *= 1 - crown
         rust[box] *= 1 - crown
 
-    # printing: wood grain and starved patches in every ink, the flat blocks a hair out of register
+    # printing: wood grain and thin patches in every ink, the flat blocks slightly out of register
     rings = np.sin(60 * (y + 0.05 * sheet.noise(1.5, 2, 4) + 0.004 * sheet.noise(40, 2, 12)) * 3)
     fleck = sheet.noise(190, 2) + 0.8 * sheet.noise(90, 2, 10)
     slip = round(0.003 * sheet.h)

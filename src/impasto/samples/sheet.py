@@ -1,21 +1,17 @@
-"""A sheet to draw on: random fields, colours, light, and marks of a brush.
+"""A sheet to draw on: random fields, colours, lighting, and brush marks.
 
-Lengths are in units of the picture's height and all random numbers are drawn in amounts that do not
-depend on the size: a seed gives the same picture at any size.
+Lengths are in units of the picture's height, and the number of random draws does not depend on the
+size, so a seed gives the same picture at any size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-if TYPE_CHECKING:
-    pass
-
 
 Array = NDArray[Any]  # float32 fields; counts and indices are integers
 Bound = float | tuple[float, ...]
@@ -23,7 +19,7 @@ ASPECT = 4 / 3
 
 
 class Sheet:
-    """A picture under work: its random numbers, and its pixels' coordinates (y from 0 to 1)."""
+    """A picture being drawn: its random generator, and pixel coordinates (y from 0 to 1)."""
 
     def __init__(self, height: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -34,10 +30,10 @@ class Sheet:
     def noise(
         self, cells: float, octaves: int = 4, stretch: float = 1.0, gain: float = 0.5
     ) -> Array:
-        """Smooth noise of deviation near 1: random grids, each twice as fine, made large and added.
+        """Smooth noise of deviation near 1: a sum of enlarged random grids, each twice as fine.
 
-        ``cells`` counts the coarsest grid's cells down the height; ``stretch`` > 1 makes the
-        features that much longer across than they are high.
+        ``cells`` is the number of cells of the coarsest grid along the height. ``stretch`` is the
+        ratio of width to height of the features.
         """
         total = np.zeros((self.h, self.w), np.float32)
         power = 0.0
@@ -49,7 +45,7 @@ class Sheet:
         return total / np.float32(np.sqrt(power))
 
     def curve(self, cells: int, octaves: int = 4, gain: float = 0.5) -> Array:
-        """Noise along x alone, as a row."""
+        """Noise along x only, as a row."""
         total = np.zeros((1, self.w), np.float32)
         for octave in range(octaves):
             grid = self.normal(1, round(cells * 2**octave * ASPECT))
@@ -68,7 +64,7 @@ class Sheet:
         )
 
     def at(self, field: Array, points: Array) -> Array:
-        """The field's values at points (..., 2) of (x, y); those outside take the border's."""
+        """The field's values at points (..., 2) of (x, y); points outside use the border."""
         column = np.clip((points[..., 0] * self.h).astype(np.int32), 0, self.w - 1)
         row = np.clip((points[..., 1] * self.h).astype(np.int32), 0, self.h - 1)
         return field[row, column]
@@ -104,19 +100,19 @@ def ramp(t: Array, codes: str) -> Array:
 
 
 def eased(value: Array, low: float, high: float) -> Array:
-    """0 below low, 1 above high (low > high turns it round), smooth between."""
+    """A smooth step: 0 below low, 1 above high; low > high reverses it."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def blend(below: Array, above: Array, amount: Array) -> Array:
-    """``above`` laid over ``below``, by an amount for each pixel."""
+    """``above`` blended over ``below`` by an amount per pixel."""
     mixed: Array = below + (above - below) * amount[..., None]
     return mixed
 
 
 def lit_by(height: Array, strength: float) -> Array:
-    """Brightness of a relief lit from the upper left; 1 where it is level."""
+    """Brightness of a relief lit from the upper left; 1 for level areas."""
     scale = strength * len(height)
     down, across = np.gradient(height)
     lit: Array = np.clip(1 - scale * (down + across), 0.45, 1.6).astype(np.float32)
@@ -125,20 +121,20 @@ def lit_by(height: Array, strength: float) -> Array:
 
 @dataclass
 class _Marks:
-    """The pixels that brush strokes reach, and what part of which stroke lies on top at each."""
+    """The pixels under brush strokes, with the topmost stroke and the position in it."""
 
-    where: Array  # flat pixel numbers
+    where: Array  # flat indices of pixels
     stroke: Array
     along: Array  # 0..1 from a stroke's start to its end
     across: Array  # -1..1 from side to side
 
 
 def brushed(sheet: Sheet, paths: Array, half: Array, pointed: bool = False) -> _Marks:
-    """Lay strokes over one another along paths (N, K, 2), each of half-width ``half`` (N).
+    """Strokes over one another along paths (N, K, 2), each of half-width ``half`` (N).
 
-    A dense grid of samples of every stroke is written to a map of sample numbers, later strokes
-    over earlier ones (numpy promises that the last value at a repeated index stays); colour is
-    then worked out once for each pixel, not for each sample.
+    A dense grid of samples of every stroke is written to a map of sample indices, later strokes
+    over earlier ones (numpy guarantees that the last value at a repeated index stays). So colour is
+    computed once per pixel, not per sample.
     """
     n, knots = paths.shape[:2]
     steps = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
@@ -152,7 +148,7 @@ def brushed(sheet: Sheet, paths: Array, half: Array, pointed: bool = False) -> _
     across = np.linspace(-1, 1, n_across, dtype=np.float32)
     power = 1.2 if pointed else 3.0
     profile = np.clip(1 - np.abs(2 * t - 1) ** power, 0, 1) ** (0.9 if pointed else 0.5)
-    top = np.full((sheet.h + 2, sheet.w + 2), -1, np.int32)  # its frame takes what falls outside
+    top = np.full((sheet.h + 2, sheet.w + 2), -1, np.int32)  # the frame collects samples outside
     flat_top = top.reshape(-1)
     batch = max(1, 1_500_000 // (n_along * n_across))
     for start in range(0, n, batch):
@@ -172,13 +168,13 @@ def brushed(sheet: Sheet, paths: Array, half: Array, pointed: bool = False) -> _
 
 
 def bristles(sheet: Sheet, marks: _Marks, count: int, hairs: float, runs: float = 3) -> Array:
-    """Streaks along each stroke, as of a brush's hairs: values near 0..1 for each marked pixel."""
+    """Streaks along each stroke, as from the hairs of a brush: about 0..1 per marked pixel."""
     grid = Image.fromarray(sheet.uniform(0, 1, (256, 64)))
-    bank: Array = np.asarray(grid.resize((512, 512), Image.Resampling.BICUBIC))
+    texture: Array = np.asarray(grid.resize((512, 512), Image.Resampling.BICUBIC))
     row, column = sheet.uniform(0, 512, (2, count))
     r = (row[marks.stroke] + marks.across * hairs).astype(np.int32) % 512
     c = (column[marks.stroke] + marks.along * runs * 8).astype(np.int32) % 512
-    streaks: Array = bank[r, c]
+    streaks: Array = texture[r, c]
     return streaks
 
 
@@ -188,7 +184,7 @@ def trace(sheet: Sheet, points: Array, flow: tuple[Array, Array], length: Array)
     for sign in (-1, 1):
         p, path = points, []
         for _ in range(6):
-            ahead = p  # midpoint steps: plain ones would be flung out of the vortices
+            ahead = p  # midpoint steps: Euler steps would leave the vortices
             for part in (0.5, 1):
                 d = np.stack([sheet.at(flow[0], ahead), sheet.at(flow[1], ahead)], -1)
                 ahead = p + sign * d * (part * length / 12)[:, None]

@@ -1,1 +1,1 @@
-"""Instruments to compare methods with."""
+"""Experiments that compare methods."""

@@ -1,9 +1,9 @@
-"""Every method on every pair of pictures, measured alike: the comparisons of papers 1 and 3.
+"""Every method on every pair of pictures, with the same measures (papers 1 and 3).
 
-A comparison is a folder: ``pictures/``, ``results.csv`` with a row for each result, and what is
-made of them: ``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (paper 1,
-Figure 10), ``scatter.png`` and ``index.html``, which shows it all without a network. What is in
-``results.csv`` is not made again, so an interrupted comparison goes on.
+A comparison is a folder: ``pictures/``, ``results.csv`` with one row per result, and the summaries:
+``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (paper 1, Figure 10),
+``scatter.png`` and ``index.html``, which shows all of them offline. Results that are in
+``results.csv`` are not rendered again, so an interrupted comparison can be resumed.
 """
 
 from __future__ import annotations
@@ -58,33 +58,43 @@ from .report import KEY, MEASURES, as_csv, means_of, place_of, report
 
 __all__ = ["Methods", "available", "compare"]
 
-LATE = {"identity", "paint"}  # comparisons made before may be without them
+LATE = {"identity", "paint"}  # measures that older comparisons lack
 WRITTEN = (
     *("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png"),
     "index.html",
 )
 
 OnProgress = Callable[[int, int, str], bool | None]
-"""Called with the results done, those in all, and what comes next; True ends the work."""
+"""Called with the number of results done, the total, and the next one's name; True stops."""
 
 
 def available(names: Sequence[str] | None = None) -> Methods:
-    """The methods that can run here, by label; or those of ``names``.
+    """The methods that can run with the bundled models, by label; or only those in ``names``.
 
     Raises:
-        InputError: for a name that there is not, or whose model is not bundled.
+        InputError: for an unknown name, or one whose model is not bundled.
     """
-    every = [METHODS[name] for name in sorted(METHODS)]
-    every.sort(key=lambda record: len(record.models))
-    known: Methods = {label: (r.name, own) for r in every for label, own in r.models.items()}
-    ready: Methods = {label: (r.name, own) for r in every for label, own in r.ready.items()}
+    records = [METHODS[name] for name in sorted(METHODS)]
+    records.sort(key=lambda record: len(record.models))
+    declared: Methods = {
+        label: (record.name, options)
+        for record in records
+        for label, options in record.models.items()
+    }
+    ready: Methods = {
+        label: (record.name, options)
+        for record in records
+        for label, options in record.ready.items()
+    }
     if names is None:
         return ready
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise InputError(f"methods: give a list of names, such as [{str(names)!r}]")
     for name in names:
-        if name not in known:
-            raise InputError(f"method {name!r} is unknown: use all, or some of {', '.join(known)}")
+        if name not in declared:
+            raise InputError(
+                f"method {name!r} is unknown: use all, or some of {', '.join(declared)}"
+            )
         if name not in ready:
             raise InputError(f"method {name}: no model is bundled; leave it out")
     return {name: ready[name] for name in names}
@@ -105,29 +115,30 @@ def compare(
     progress: bool = False,
     warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Render and measure every pair that is not in ``out`` yet, then draw what ``out`` holds.
+    """Render and measure every pair that is not in ``out`` yet, then write the report.
 
-    For the measure ``identity`` every method renders each photograph once more, with itself as the
-    painting.
+    For the measure ``identity`` every method renders each photograph once more, with the photograph
+    itself as the style.
 
     Args:
         contents, styles: folders of photographs and paintings.
         out: the comparison's folder.
         methods: see :func:`available`.
-        judge: the network of all distances of features.
-        size: short side in pixels of all pictures.
+        judge: the network whose features are compared.
+        size: short side of all pictures, in pixels.
         device: see :mod:`impasto.device`.
-        photos: a folder that the judge was brought to unit mean with: not to be written to.
+        photos: the folder of photographs that the judge was normalised with, if any; it is
+            protected from being written to.
         on_progress: see :data:`OnProgress`.
-        progress: draw a bar, which notebooks draw too.
-        warn: called with a line for each picture that cannot be read; it is left out.
+        progress: draw a progress bar, also in notebooks.
+        warn: called with one line for each picture that is skipped because it cannot be read.
 
     Returns:
         Method -> measure -> mean and standard error.
 
     Raises:
-        InputError: if there is nothing to compare, or ``out`` holds another comparison, or what is
-            read.
+        InputError: if there is nothing to compare, if ``out`` holds another comparison, or if a
+            file that is read would be overwritten.
     """
     contents, styles = path_of(contents, "contents"), path_of(styles, "styles")
     out = path_of(out, "out")
@@ -138,18 +149,19 @@ def compare(
     check_methods(methods, reserved=("contents", "styles"))
     matplotlib_figure()
     kinds = ("contents", "styles", *methods)
-    places = [out, *(out / "pictures" / kind for kind in kinds)]
-    check_folders(out, places, [contents, styles, photos])
+    output_folders = [out, *(out / "pictures" / kind for kind in kinds)]
+    check_folders(out, output_folders, [contents, styles, photos])
     pairs, pictures = _pairs(contents, styles, size, warn)
     check_output(out / "sheet.png")
     _check_outputs(out, methods, pairs)
     settings = {"impasto": __version__, "size": size, "judge": judge.fingerprint}
     options = {
-        label: {"method": name, **without_folders(own)} for label, (name, own) in methods.items()
+        label: {"method": name, **without_folders(method_options)}
+        for label, (name, method_options) in methods.items()
     }
     files: dict[str, str] = {}
-    for label, (_, own) in methods.items():
-        files |= digests_of(own, label)
+    for label, (_, method_options) in methods.items():
+        files |= digests_of(method_options, label)
     rows = _resumed(out, settings, json.loads(json.dumps(options, default=str)), files)
     done = {tuple(row[key] for key in KEY) for row in rows}
     todo = [
@@ -182,12 +194,12 @@ def compare(
             megabytes = _peak(methods[label], device, pictures[content], style, size)
         painting = pictures[style] if learnt is None else style.stem
         row = _measured(method, pictures[content], pictures[style], painting, remembering)
-        same = (label, content.stem)
-        if same not in identities:
-            identities[same] = (
+        identity_key = (label, content.stem)
+        if identity_key not in identities:
+            identities[identity_key] = (
                 math.nan if learnt is not None else _identity(method, pictures[content])
             )
-        row["identity"] = identities[same]
+        row["identity"] = identities[identity_key]
         picture = row.pop("picture")
         write(place_of(out, label, f"{content.stem} {style.stem}"), picture)
         names = dict(zip(KEY, (content.stem, style.stem, label), strict=True))
@@ -195,17 +207,17 @@ def compare(
         save(out / "results.csv", as_csv([*KEY, *MEASURES], rows))
     else:
         on_progress(len(todo), len(todo), "")
-    place = describe(torch.device("cpu") if method is None else method.device, torch.float32)
+    hardware = describe(torch.device("cpu") if method is None else method.device, torch.float32)
     means = means_of(rows)
     if rows:
-        report(out, rows, means, judge, size, place.removesuffix(", float32"))
+        report(out, rows, means, judge, size, hardware.removesuffix(", float32"))
     return means
 
 
 def _pairs(
     contents: Path, styles: Path, size: int, warn: Callable[[str], None]
 ) -> tuple[list[tuple[Path, Path]], dict[Path, Tensor]]:
-    """Every content with every style, and the pictures at their size."""
+    """All pairs of a content and a style, and the resized pictures by path."""
     pictures: dict[Path, Tensor] = {}
     sides: list[list[Path]] = []
     for folder in (contents, styles):
@@ -216,9 +228,9 @@ def _pairs(
             except InputError as error:
                 warn(f"skipped: {error}")
                 continue
-            other = readable.setdefault(folded(path.stem), path)
-            if other != path:
-                raise InputError(f"{path}: {other.name} has the same name; rename one")
+            first = readable.setdefault(folded(path.stem), path)
+            if first != path:
+                raise InputError(f"{path}: {first.name} has the same name; rename one")
             pictures[path] = picture
         if not readable:
             raise InputError(f"{folder}: no picture that can be read; name another folder")
@@ -229,17 +241,24 @@ def _pairs(
 def _resumed(
     out: Path, settings: Mapping[str, Any], options: Mapping[str, Any], files: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The rows in ``out``, after a check that they were made alike, with the same files."""
+    """The rows in ``out``, after a check that settings and input files are unchanged."""
     file = out / "comparison.json"
     before: dict[str, Any] = {}
     try:
         if file.exists():
             before = json.loads(file.read_text(encoding="utf-8"))
-        known = without_folders(before.get("methods", {}))
-        other = [key for key in settings if before.get(key, settings[key]) != settings[key]]
-        other += [label for label in options if known.get(label, options[label]) != options[label]]
+        before_methods = without_folders(before.get("methods", {}))
         before_files = dict(before.get("files", {}))
-        other += [file for file in files if before_files.get(file, files[file]) != files[file]]
+        changed = [
+            key
+            for current, earlier in (
+                (settings, before),
+                (options, before_methods),
+                (files, before_files),
+            )
+            for key in current
+            if earlier.get(key, current[key]) != current[key]
+        ]
         rows: list[dict[str, Any]] = []
         if before and (out / "results.csv").exists():
             with open(out / "results.csv", newline="", encoding="utf-8") as stream:
@@ -249,27 +268,30 @@ def _resumed(
                     rows.append({**{key: row[key] for key in KEY}, **figures})
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
-            f"{out}: holds no comparison that can go on; name another folder"
+            f"{out}: holds no comparison that can be resumed; name another folder"
         ) from None
-    if other:
+    if changed:
         raise InputError(
-            f"{out}: holds a comparison with other settings ({', '.join(other)}); name another "
+            f"{out}: holds a comparison with other settings ({', '.join(changed)}); name another "
             "folder, or delete it"
         )
-    files = {**before_files, **files}
-    everything = {**settings, "methods": {**known, **options}, "files": files}
-    save(file, json.dumps(everything, indent=2))
+    record = {
+        **settings,
+        "methods": {**before_methods, **options},
+        "files": {**before_files, **files},
+    }
+    save(file, json.dumps(record, indent=2))
     return rows
 
 
 def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Raise InputError if a file that is read, or another result, would be overwritten."""
+    """Raise InputError if an input, or another result, would be overwritten."""
     results: dict[str, tuple[Path, Path]] = {}
     for content, style in pairs:
-        other = results.setdefault(folded(f"{content.stem} {style.stem}"), (content, style))
-        if other != (content, style):
+        first = results.setdefault(folded(f"{content.stem} {style.stem}"), (content, style))
+        if first != (content, style):
             raise InputError(
-                f"{content} by {style} and {other[0].name} by {other[1].name} would be written to "
+                f"{content} by {style} and {first[0].name} by {first[1].name} would be written to "
                 "one file; rename one"
             )
     files = [out / name for name in WRITTEN]
@@ -281,25 +303,25 @@ def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path
         files += [place_of(out, kind, stem) for stem in dict.fromkeys(stems)]
     for file in files:
         check_name(file)
-    read_too = [path for _, own in methods.values() for path in files_of(own)]
-    check_apart(files, [*dict.fromkeys(path for pair in pairs for path in pair), *read_too])
+    models = [path for _, options in methods.values() for path in files_of(options)]
+    check_apart(files, [*dict.fromkeys(path for pair in pairs for path in pair), *models])
 
 
 def _identity(method: Any, content: Tensor) -> float:
-    """How like a photograph is to what the method makes of it with itself as the painting."""
+    """SSIM between a photograph and its rendering with itself as the style."""
     return luminance_ssim(method(content, method.prepare([content])), content)
 
 
 def _measured(
-    method: Any, content: Tensor, style: Tensor, given: Any, judge: Remembering
+    method: Any, content: Tensor, style: Tensor, painting: Any, judge: Remembering
 ) -> dict[str, Any]:
-    """One result with its figures."""
-    prepared = method.prepare([given])
+    """One result with its measures; ``painting`` is the style in the form the method takes."""
+    prepared = method.prepare([painting])
     if isinstance(prepared, Style):
-        prepared.at(min(content.shape[-2:]))  # measured before the clock runs
-    began = time.perf_counter()
+        prepared.at(min(content.shape[-2:]))  # computed before the timed part
+    start = time.perf_counter()
     picture = method(content, prepared)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
 
     def mean(values: Mapping[str, float]) -> float:
         return statistics.mean(values.values())
@@ -320,7 +342,7 @@ def _measured(
 def _peak(
     method: tuple[str, Mapping[str, Any]], device: str, content: Tensor, style: Path, size: int
 ) -> float:
-    """What a method takes at most, in MB, in a process of its own that renders one picture."""
+    """Peak memory of a method in MB, measured in a separate process that renders one picture."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_render_alone, (method, device, content.numpy(), style, size))
@@ -331,24 +353,24 @@ def _render_alone(
 ) -> float:
     name, method_options = method
     tune()  # as the command line does
-    before, names = _most_memory(), options_of(name)
-    # The first iterations are like the others.
+    idle = _peak_memory()
+    # Two iterations suffice: the peak does not depend on their number.
     quick = {"device": device, "iterations": 2}
-    ready: Any = load(name, **{k: v for k, v in quick.items() if k in names} | dict(method_options))
-    painting: Any = style.stem if ready.learnt is not None else at_size(style, size)
-    ready(torch.from_numpy(content), ready.prepare([painting]))
-    used = ready.device
-    if used.type == "cuda":
-        return torch.cuda.max_memory_allocated(used) / 2**20
-    if used.type == "mps":  # which gives nothing back by itself
+    quick = {option: value for option, value in quick.items() if option in options_of(name)}
+    loaded: Any = load(name, **quick | dict(method_options))
+    painting: Any = style.stem if loaded.learnt is not None else at_size(style, size)
+    loaded(torch.from_numpy(content), loaded.prepare([painting]))
+    if loaded.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(loaded.device) / 2**20
+    if loaded.device.type == "mps":  # its driver does not release memory during the run
         return torch.mps.driver_allocated_memory() / 2**20
-    return (_most_memory() - before) / 2**20
+    return (_peak_memory() - idle) / 2**20
 
 
-def _most_memory() -> float:
-    """Bytes that this process has had at most."""
+def _peak_memory() -> float:
+    """Peak resident memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # the next one would count what the parent had when it started this one
+    if status.exists():  # ru_maxrss below would include the parent's memory at the fork
         lines = status.read_text(encoding="utf-8").splitlines()
         return next(1024 * float(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     try:

@@ -1,4 +1,4 @@
-"""Figures: pictures with labels side by side, and curves."""
+"""Figures: sheets of labelled pictures, and curves."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..images import Picture, read
 __all__ = ["labelled", "matplotlib_figure", "save_figure"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
-LINES, LINE = 3, 17  # lines that a label may have, and pixels for each further one
+LINES, LINE = 3, 17  # most lines of a label, and pixels for each line after the first
 
 
 def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None) -> Tensor:
     """A sheet of pictures with a name above each, ``(3, H, W)`` in 0..1.
 
-    A name that is wider than its picture goes over up to three lines; what is left is cut, with an
-    ellipsis.
+    A name that is wider than its picture is broken into up to three lines; the rest is replaced
+    by an ellipsis.
 
     Args:
-        pictures: names, and ``(3, H, W)`` in 0..1, all of one size.
-        columns: of the sheet; None makes it about as wide as high.
+        pictures: names, and tensors ``(3, H, W)`` in 0..1, all of one size.
+        columns: number of columns; None makes the sheet about square.
 
     Raises:
-        InputError: for no pictures.
+        InputError: if ``pictures`` is empty.
     """
     if not pictures:
         raise InputError("no pictures for a sheet: give some")
@@ -55,12 +55,12 @@ def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None)
 
 
 def _broken(name: str, fits: Callable[[str], bool]) -> list[str]:
-    """A name in up to three lines, broken after a blank or one of ``,+=/`` if it has any."""
+    """A name in up to three lines, broken after a blank or one of ``,+=/`` where possible."""
     lines: list[str] = []
     while not fits(name) and len(lines) < LINES - 1:
         cut = next((end for end in range(len(name), 1, -1) if fits(name[:end])), 1)
-        places = [end for end in range(cut, 1, -1) if name[end - 1] in " ,+=/"]
-        cut = places[0] if places else cut
+        breaks = [end for end in range(cut, 1, -1) if name[end - 1] in " ,+=/"]
+        cut = breaks[0] if breaks else cut
         lines.append(name[:cut].rstrip())
         name = name[cut:].lstrip()
     while len(name) > 1 and not fits(name):
@@ -69,9 +69,9 @@ def _broken(name: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def matplotlib_figure() -> Any:
-    """Matplotlib's class of figures, which are drawn without a window; InputError if it is absent.
+    """Matplotlib's Figure class, which needs no window. Raises InputError if it is not installed.
 
-    Experiments ask for it before their work, not after.
+    Experiments call this before they start, so that a missing package is reported early.
     """
     try:
         from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def matplotlib_figure() -> Any:
 
 
 def save_figure(path: Path, draw: Callable[[Any], None]) -> None:
-    """Write what ``draw`` puts on Matplotlib's axes as PNG."""
+    """Write a PNG of what ``draw`` plots on Matplotlib's axes."""
     figure = matplotlib_figure()(figsize=(7.5, 5.5), dpi=110, layout="constrained")
     draw(figure.add_subplot())
     stream = io.BytesIO()

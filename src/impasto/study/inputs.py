@@ -1,10 +1,10 @@
-"""What experiments are given, checked for what it is before any work."""
+"""Inputs of experiments, and the checks that run before any work."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from numbers import Integral
@@ -27,8 +27,8 @@ __all__ = [
     "check_side",
     "digests_of",
     "files_of",
+    "message_of",
     "pictures_in",
-    "told",
     "without_folders",
 ]
 
@@ -37,10 +37,10 @@ Methods = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 def at_size(source: Any, size: int) -> Tensor:
-    """A picture, ``(3, H, W)`` in 0..1, of that short side.
+    """A picture ``(3, H, W)`` in 0..1, resized to a short side of ``size`` pixels.
 
     Raises:
-        InputError: if it cannot be read, or is a stored style, which has no pixels.
+        InputError: if it cannot be read, or if it is a stored style, which has no pixels.
     """
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix == SUFFIX:
         raise InputError(f"{source}: a stored style has no pixels; give the picture itself")
@@ -49,25 +49,25 @@ def at_size(source: Any, size: int) -> Tensor:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, not below it. Raises InputError if it is none, or holds none."""
+    """The pictures of a folder, without subfolders. Raises InputError if there are none."""
     if folder.suffix == SUFFIX and not folder.is_dir():
         raise InputError(
             f"{folder}: a stored style has no pixels; name a folder with the paintings themselves"
         )
     if folder.is_file():
         raise InputError(f"{folder}: is a file; name the folder of pictures that it is in")
-    found = list_pictures(folder)
-    if not found:
+    pictures = list_pictures(folder)
+    if not pictures:
         stored = any(path.suffix == SUFFIX for path in folder.iterdir())
         hint = ", and stored styles have no pixels" if stored else ""
         raise InputError(
             f"{folder}: no picture in this folder{hint}; name a folder of JPEG or PNG files"
         )
-    return found
+    return pictures
 
 
 def check_side(size: Any) -> None:
-    """Raise InputError for a short side, in pixels, that is not whole or too small."""
+    """Raise InputError unless the short side is a whole number of pixels and large enough."""
     if not isinstance(size, Integral) or isinstance(size, bool):
         raise InputError(f"size is {size!r}: give a whole number of pixels")
     if int(size) < MIN_SIDE:
@@ -75,98 +75,109 @@ def check_side(size: Any) -> None:
 
 
 def check_methods(methods: Any, reserved: Iterable[str] = ()) -> None:
-    """Raise InputError unless these are :data:`Methods` with options that there are.
+    """Raise InputError unless these are :data:`Methods` with known options.
 
     Args:
-        methods: to be checked.
-        reserved: labels that stand for something else.
+        methods: the value to check.
+        reserved: labels that are not allowed, because other results use them.
     """
     if not isinstance(methods, Mapping):
         raise InputError(
             f"methods: give label -> (method, options), as available() does, not "
             f"{type(methods).__name__}"
         )
-    for label, given in methods.items():
+    for label, method in methods.items():
         if not isinstance(label, str) or label in reserved or Path(label).name != label:
             raise InputError(f"methods: the label {label!r} cannot name a folder; choose another")
         if not (
-            isinstance(given, (tuple, list))
-            and len(given) == 2
-            and isinstance(given[0], str)
-            and isinstance(given[1], Mapping)
+            isinstance(method, (tuple, list))
+            and len(method) == 2
+            and isinstance(method[0], str)
+            and isinstance(method[1], Mapping)
         ):
-            raise InputError(f"methods: {label}: give (method, options), not {given!r}")
-        check_options(f"method {given[0]}", options_of(given[0]), given[1])
+            raise InputError(f"methods: {label}: give (method, options), not {method!r}")
+        name, options = method
+        check_options(f"method {name}", options_of(name), options)
 
 
-def check_folders(out: Path, places: Iterable[Path], folders: Iterable[Path | None]) -> None:
-    """Raise InputError if pictures would be written among those that are read.
+def check_folders(
+    out: Path, output_folders: Iterable[Path], input_folders: Iterable[Path | None]
+) -> None:
+    """Raise InputError if results would be written into a folder of inputs.
 
     Args:
-        out: for the message: what holds ``places``.
-        places: folders that pictures are written to.
-        folders: that pictures are read from.
+        out: the folder that the message names; it holds ``output_folders``.
+        output_folders: folders that pictures are written to.
+        input_folders: folders that pictures are read from.
     """
-    read_from = [folder for folder in folders if folder is not None]
-    for place in places:
-        for folder in read_from:
-            if same_file(place, folder):
+    inputs = [folder for folder in input_folders if folder is not None]
+    for output in output_folders:
+        for folder in inputs:
+            if same_file(output, folder):
                 raise InputError(
-                    f"{out}: results would be written among the pictures of {folder}, which are "
-                    f"read; choose another folder, such as {folder / 'out'}"
+                    f"{out}: results would be written among the input pictures of {folder}; "
+                    f"choose another folder, such as {folder / 'out'}"
                 )
 
 
 def files_of(options: Mapping[str, Any]) -> list[Path]:
-    """The files that options name, such as a model or a picture to start with."""
-    found: list[Path] = []
+    """The files that options name, such as a model or a picture to start from."""
+    files: list[Path] = []
+    for item in _items(options):
+        if isinstance(item, (str, os.PathLike)):
+            path = path_of(item, "option")
+            try:
+                files += [path] if path.is_file() else []
+            except (OSError, ValueError):  # text that cannot be a path, such as a long one
+                continue
+    return files
+
+
+def _items(options: Mapping[str, Any]) -> Iterator[Any]:
+    """The values of options; of lists, their items."""
     for value in options.values():
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(each, (str, os.PathLike)):
-                path = path_of(each, "option")
-                try:
-                    found += [path] if path.is_file() else []
-                except (OSError, ValueError):  # no path at all, but some other long text
-                    continue
-    return found
+        yield from value if isinstance(value, (list, tuple)) else [value]
 
 
-def digests_of(options: Mapping[str, Any], of: str = "") -> dict[str, str]:
-    """Option and name of each file that options name -> a digest of what it holds.
+def digests_of(options: Mapping[str, Any], label: str = "") -> dict[str, str]:
+    """Digests of the files that options name, by label, option and file name.
 
-    What was made before may be gone on with if these agree: by name, two models that are both
-    called ``network.safetensors`` are one.
+    An experiment is resumed only if they agree: names alone would not tell apart two models that
+    are both called ``network.safetensors``.
     """
     return {
-        " ".join(filter(None, (of, option, path.name))): sha256(path.read_bytes()).hexdigest()[:12]
+        " ".join(filter(None, (label, option, path.name))): _digest(path)
         for option, value in options.items()
         for path in files_of({option: value})
     }
 
 
-def without_folders(value: Any) -> Any:
-    """An option for what is written: of a path its last name alone, however deep it lies in lists.
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()[:12]
 
-    Whoever is shown results need not know how the folders of a machine are called.
+
+def without_folders(value: Any) -> Any:
+    """An option as it is recorded: paths, also in lists and mappings, become file names.
+
+    Results may be published; they should not show the folders of the machine.
     """
     if isinstance(value, Mapping):
-        return {key: without_folders(each) for key, each in value.items()}
+        return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_folders(each) for each in value]
+        return [without_folders(item) for item in value]
     if isinstance(value, (str, os.PathLike)):
         return re.split(r"[/\\]", os.fspath(value).rstrip("/\\"))[-1]
     return value
 
 
-def told(fault: Exception, options: Mapping[str, Any]) -> str:
-    """A message for what is written: without the folders of options, of the cache and at home."""
+def message_of(fault: Exception, options: Mapping[str, Any]) -> str:
+    """An error message as it is recorded: without the folders of options, cache and home."""
     text = str(fault)
-    for value in options.values():
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(each, (str, os.PathLike)) and os.fspath(each):
-                text = text.replace(os.fspath(each), without_folders(each))
+    for item in _items(options):
+        if isinstance(item, (str, os.PathLike)) and os.fspath(item):
+            text = text.replace(os.fspath(item), without_folders(item))
     folders = [os.path.expanduser("~")]
-    with suppress(InputError):  # where nobody is at home
+    with suppress(InputError):  # some users have no home folder
         folders = [str(home()), *folders]
     for folder in folders:
         text = text.replace(os.path.join(folder, ""), "")

@@ -1,8 +1,8 @@
-"""Content leak: what is left of a photograph after being stylised again and again.
+"""Content leak: how much of a photograph survives repeated stylisation.
 
-An et al., "ArtFlow", CVPR 2021, section 3; paper 1. A method that loses a little of the content
-each time loses all of it in ten rounds; a reversible one should not. And a transfer back, with the
-photograph's own statistics as the style, should bring the photograph back.
+An et al., "ArtFlow", CVPR 2021, section 3; paper 1. A method that loses a little content in each
+round has lost most of it after ten; a reversible method should not. A transfer back, with the
+photograph itself as the style, should restore the photograph.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .metrics import luminance_ssim
 
 __all__ = ["leak"]
 
-SHOWN = (1, 2, 5, 10)  # rounds on the sheet
+SHOWN = (1, 2, 5, 10)  # rounds that the sheet shows
 WRITTEN = ("leak.csv", "leak.png", "rounds.png", "back.png")
 
 OnProgress = Callable[[int, int, str], bool | None]
-"""Called with the pictures made, those in all, and what comes next; True ends the work with the
-methods that are done."""
+"""Called with the number of pictures made, the total, and the method's label; True stops, and the
+report has the methods that are complete."""
 
 
 @drawn("leak")
@@ -55,30 +55,31 @@ def leak(
     on_progress: OnProgress = lambda done, total, name: None,
     progress: bool = False,
 ) -> dict[str, list[float]]:
-    """Stylise a photograph round after round, each result the next one's content.
+    """Stylise a photograph repeatedly; each result is the content of the next round.
 
     Writes ``leak.csv`` (SSIM of luminance to the photograph, by method and round), ``leak.png``
-    (the curves), ``rounds.png`` (the pictures) and ``back.png`` (photograph, stylised, and back).
+    (the curves), ``rounds.png`` (the pictures) and ``back.png`` (photograph, result, and the
+    result stylised back).
 
     Args:
         content: a photograph.
-        styles: a folder of paintings, taken in turn by name.
+        styles: a folder of paintings, used in turn, in the order of their names.
         out: the folder to write to.
-        methods: see :func:`impasto.study.compare.available`. A network that has learnt styles takes
-            the painting that it knows by the file's name, or else its own in turn, and brings
-            nothing back.
-        rounds: 1 or more.
-        size: short side in pixels of all pictures.
+        methods: see :func:`impasto.study.compare.available`. A network with learnt styles uses
+            the style with the painting's file name, or else its styles in turn, and has no
+            transfer back.
+        rounds: number of rounds, 1 or more.
+        size: short side of all pictures, in pixels.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`.
-        progress: draw a bar, which notebooks draw too.
+        progress: draw a progress bar, also in notebooks.
 
     Returns:
         Method -> SSIM after each round.
 
     Raises:
-        InputError: for pictures that cannot be read, no rounds, or an ``out`` that would overwrite
-            what is read.
+        InputError: if a picture cannot be read, if ``rounds`` is below 1, or if a file that is
+            read would be overwritten.
     """
     content, styles = path_of(content, "content"), path_of(styles, "styles")
     out = path_of(out, "out")
@@ -87,24 +88,24 @@ def leak(
     check_side(size)
     check_methods(methods)
     matplotlib_figure()
-    names = pictures_in(styles)
+    painting_files = pictures_in(styles)
     check_folders(out, [out], [styles])
-    models = [path for _, own in methods.values() for path in files_of(own)]
-    check_apart([out / name for name in WRITTEN], [content, *names, *models])
+    models = [path for _, options in methods.values() for path in files_of(options)]
+    check_apart([out / name for name in WRITTEN], [content, *painting_files, *models])
     check_output(out / "rounds.png")
-    paintings = {path.stem: at_size(path, size) for path in names}
-    first = at_size(content, size)
+    paintings = {path.stem: at_size(path, size) for path in painting_files}
+    photograph = at_size(content, size)
     curves: dict[str, list[float]] = {}
     sheet: list[tuple[str, Tensor]] = []
     back: list[tuple[str, Tensor]] = []
-    shown = [number for number in SHOWN if number <= rounds]
-    for order, (label, (name, own)) in enumerate(methods.items()):
-        method = load(name, **{"device": device, **own})
+    shown_rounds = [number for number in SHOWN if number <= rounds]
+    for index, (label, (name, options)) in enumerate(methods.items()):
+        method = load(name, **{"device": device, **options})
         learnt = list(method.learnt or ())
-        picture, values = first, []
-        row, pair = [("photograph", first)], []
+        picture, likenesses = photograph, []
+        row, back_row = [("photograph", photograph)], []
         for number in range(1, rounds + 1):
-            if on_progress(order * rounds + number - 1, len(methods) * rounds, label):
+            if on_progress(index * rounds + number - 1, len(methods) * rounds, label):
                 break
             style: Any = list(paintings)[(number - 1) % len(paintings)]
             if not learnt:
@@ -112,25 +113,25 @@ def leak(
             elif style not in learnt:
                 style = learnt[(number - 1) % len(learnt)]
             picture = method(picture, method.prepare([style]))
-            values.append(luminance_ssim(picture, first))
-            if number in shown:
-                row.append((f"{label}, {number}: {values[-1]:.2f}", picture))
+            likenesses.append(luminance_ssim(picture, photograph))
+            if number in shown_rounds:
+                row.append((f"{label}, {number}: {likenesses[-1]:.2f}", picture))
             if number == 1 and not learnt:
-                again = method(picture, method.prepare([first]))
-                likeness = luminance_ssim(again, first)
-                pair = [("photograph", first), (label, picture)]
-                pair.append((f"and back: {likeness:.2f}", again))
-        if len(values) < rounds:
+                restored = method(picture, method.prepare([photograph]))
+                likeness = luminance_ssim(restored, photograph)
+                back_row = [("photograph", photograph), (label, picture)]
+                back_row.append((f"and back: {likeness:.2f}", restored))
+        if len(likenesses) < rounds:
             break
-        curves[label] = values
-        sheet, back = sheet + row, back + pair
+        curves[label] = likenesses
+        sheet, back = sheet + row, back + back_row
     else:
         on_progress(len(methods) * rounds, len(methods) * rounds, "")
     if not curves:
         return curves
     _csv(out / "leak.csv", curves)
     _draw(out / "leak.png", curves)
-    write(out / "rounds.png", labelled(sheet, columns=1 + len(shown)))
+    write(out / "rounds.png", labelled(sheet, columns=1 + len(shown_rounds)))
     if back:
         write(out / "back.png", labelled(back, columns=3))
     return curves

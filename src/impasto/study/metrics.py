@@ -1,4 +1,4 @@
-"""How near a result is to its style and to its content, by a judge that may be another backbone."""
+"""Distances of a result to its style and its content, by a judge that may be any backbone."""
 
 from __future__ import annotations
 
@@ -31,32 +31,33 @@ __all__ = [
 JUDGED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 
 Judge = Callable[[Tensor, Sequence[str]], Mapping[str, Tensor]]
-"""A backbone in float32: what it sees in ``(1, 3, H, W)`` at some taps."""
+"""A backbone in float32: picture ``(1, 3, H, W)`` and taps -> features by tap."""
 
 
 class Remembering:
-    """A judge that keeps what it has seen in the latest pictures.
+    """A judge that caches the features of the latest pictures.
 
-    Several measures of a result, and results of one content, cost fewer passes by it.
+    Several measures of one result, and several results of one content, then need fewer passes.
 
     Args:
-        judge: a backbone with the layers that the measures of this module take.
-        room: for so many pictures.
+        judge: a backbone with the layers that the measures of this module use.
+        room: number of pictures in the cache.
     """
 
     def __init__(self, judge: Judge, room: int = 3) -> None:
         self.judge, self.room = judge, room
-        # The pictures are kept too: their places in memory, which tell them apart, stay theirs.
-        self.seen: dict[tuple[int, torch.Size], tuple[Tensor, Mapping[str, Tensor]]] = {}
+        # The key is a picture's address; the cache holds the picture, so that it is not reused.
+        self._cache: dict[tuple[int, torch.Size], tuple[Tensor, Mapping[str, Tensor]]] = {}
 
     def __call__(self, picture: Tensor, taps: Sequence[str]) -> Mapping[str, Tensor]:
         """See :data:`Judge`."""
         key = (picture.data_ptr(), picture.shape)
-        kept = self.seen.pop(key, None) or (picture, self.judge(picture, JUDGED))
-        self.seen[key] = kept
-        if len(self.seen) > self.room:
-            del self.seen[next(iter(self.seen))]
-        return {tap: kept[1][tap] for tap in taps}
+        entry = self._cache.pop(key, None) or (picture, self.judge(picture, JUDGED))
+        self._cache[key] = entry
+        if len(self._cache) > self.room:
+            del self._cache[next(iter(self._cache))]
+        features = entry[1]
+        return {tap: features[tap] for tap in taps}
 
 
 def relative_gram_distance(
@@ -68,19 +69,19 @@ def relative_gram_distance(
 ) -> dict[str, float]:
     """``|G(out) - G(style)|^2 / |G(content) - G(style)|^2`` for every tap.
 
-    0 for the style's Gram matrices, 1 for the content left as it is; nan where the content has the
-    style's already, so that there is nothing to be relative to.
+    0 for the style's Gram matrices, 1 for the unchanged content; nan where content and style have
+    the same Gram matrix, so that the ratio is undefined.
 
     Args:
         judge: a backbone in float32.
         out, content, style: ``(3, H, W)`` in 0..1, of any sizes.
-        taps: layers to judge.
+        taps: layers to compare.
 
     Returns:
-        The distance by tap; their mean is the figure that the documentation quotes.
+        The distance by tap; the documentation quotes the mean over the taps.
 
     Raises:
-        InputError: for pictures of other shapes, or with NaN or infinity, and for no layers.
+        InputError: for pictures of other shapes, or with NaN or infinity, or if ``taps`` is empty.
     """
     return _relative(lambda moments: moments.gram, judge, (out, content, style), taps)
 
@@ -92,9 +93,9 @@ def relative_moments_distance(
     style: Tensor,
     taps: Sequence[str] = JUDGED,
 ) -> dict[str, float]:
-    """As :func:`relative_gram_distance`, with mean and deviation of every channel instead.
+    """As :func:`relative_gram_distance`, for the mean and deviation of every channel.
 
-    ``(|mu - mu_s|^2 + |sigma - sigma_s|^2)``, relative to the content's own.
+    ``|mu - mu_s|^2 + |sigma - sigma_s|^2``, divided by the same distance for the content.
     """
 
     def statistic(moments: Moments) -> Tensor:
@@ -110,16 +111,16 @@ def _relative(
     pictures: tuple[Tensor, Tensor, Tensor],
     taps: Sequence[str],
 ) -> dict[str, float]:
-    """How far the first picture is from the third, relative to the second."""
+    """Distance of the first picture to the third, divided by that of the second to the third."""
     for picture in pictures:
         _check(picture)
     _check_taps(taps)
     distances = {}
     by_picture = [judge(picture[None], taps) for picture in pictures]
     for tap in taps:
-        ours, before, aim = (statistic(Moments.of(features[tap][0])) for features in by_picture)
-        whole = float((before - aim).square().sum())
-        distances[tap] = float((ours - aim).square().sum()) / whole if whole else math.nan
+        result, start, target = (statistic(Moments.of(features[tap][0])) for features in by_picture)
+        whole = float((start - target).square().sum())
+        distances[tap] = float((result - target).square().sum()) / whole if whole else math.nan
     return distances
 
 
@@ -129,77 +130,77 @@ def paint_share(
 ) -> float:
     """How much of the way from the photograph to the painting a result has gone.
 
-    ``1 - d(out) / d(content)`` by the relaxed earth mover's distance ``d`` of features at half the
-    size to the painting's (see :func:`impasto.losses.relaxed_emd`): whether what is seen in a
-    region of the result is seen somewhere in the painting. Statistics hardly tell a recoloured
-    photograph from a painting; this does. 0 for the content left as it is, 1 for what is all in
-    the painting, nan where the content is.
+    ``1 - d(out) / d(content)``, where ``d`` is the relaxed earth mover's distance to the painting
+    (see :func:`impasto.losses.relaxed_emd`), of features at half the size. It measures whether the
+    features of each region of the result occur somewhere in the painting. It separates a recoloured
+    photograph from a painting, which statistics hardly do. 0 for the unchanged content, 1 if all
+    features occur in the painting, nan if those of the content do already.
 
     Args:
         judge: a backbone in float32.
         out, content: ``(3, H, W)`` in 0..1, of the same size.
-        style: ``(3, h, w)`` in 0..1, with its strokes at the scale at which they are looked for:
-            as a rule with the content's short side.
-        tap: layer to judge.
+        style: ``(3, h, w)`` in 0..1, at the scale at which its strokes should appear; usually with
+            the content's short side.
+        tap: layer to compare.
 
     Raises:
         InputError: as :func:`content_distance`.
     """
     _check(out, content)
     _check(style)
-    each = [judge(F.avg_pool2d(x[None], 2), [tap])[tap][0] for x in (style, out, content)]
-    aim, ours, before = (F.normalize(features.flatten(1).T, dim=1) for features in each)
-    away = _relaxed_emd(before, aim)
-    return 1 - _relaxed_emd(ours, aim) / away if away > 1e-6 else math.nan
+    by_picture = [judge(F.avg_pool2d(x[None], 2), [tap])[tap][0] for x in (style, out, content)]
+    target, result, start = (F.normalize(features.flatten(1).T, dim=1) for features in by_picture)
+    whole = _relaxed_emd(start, target)
+    return 1 - _relaxed_emd(result, target) / whole if whole > 1e-6 else math.nan
 
 
 def _relaxed_emd(one: Tensor, two: Tensor) -> float:
-    """Of two sets of unit vectors ``(n, C)``, a part of the distances at a time."""
-    there, back = [], torch.full((len(two),), torch.inf, device=two.device)
+    """Relaxed earth mover's distance of unit vectors ``(n, C)`` and ``(m, C)``, in chunks."""
+    forward, backward = [], torch.full((len(two),), torch.inf, device=two.device)
     for part in torch.split(one, 2048):
         distance = 1 - part @ two.T
-        there.append(distance.amin(1))
-        back = torch.minimum(back, distance.amin(0))
-    return max(float(torch.cat(there).mean()), float(back.mean()))
+        forward.append(distance.amin(1))
+        backward = torch.minimum(backward, distance.amin(0))
+    return max(float(torch.cat(forward).mean()), float(backward.mean()))
 
 
 @torch.no_grad()
 def content_distance(judge: Judge, out: Tensor, content: Tensor, tap: str = "relu4_1") -> float:
     """Half the mean squared difference of instance-normalised features.
 
-    0 for the content itself, 1 for features that have nothing to do with it; free of the statistics
-    that a transfer means to change.
+    0 for the content itself, 1 for unrelated features. The normalisation removes the statistics,
+    which a transfer is meant to change.
 
     Args:
         judge: a backbone in float32.
         out, content: ``(3, H, W)`` in 0..1, of the same size.
-        tap: layer to judge.
+        tap: layer to compare.
 
     Raises:
         InputError: for pictures of other shapes, or with NaN or infinity.
     """
     _check(out, content)
-    ours, theirs = (normalise(judge(picture[None], [tap])[tap]) for picture in (out, content))
-    return float((ours - theirs).square().mean() / 2)
+    one, two = (normalise(judge(picture[None], [tap])[tap]) for picture in (out, content))
+    return float((one - two).square().mean() / 2)
 
 
 @torch.no_grad()
 def feature_distance(
     judge: Judge, out: Tensor, content: Tensor, taps: Sequence[str] = JUDGED
 ) -> float:
-    """How different two pictures look to a network: 0 for the same, at most 4.
+    """Perceptual distance of two pictures: 0 for identical ones, at most 4.
 
-    Features of each position scaled to length one, squared difference, mean over positions and
-    ``taps`` (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018, without
-    its learnt weights).
+    The squared difference of features, scaled to unit length at each position, averaged over
+    positions and ``taps`` (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR
+    2018, without its learnt weights).
 
     Args:
         judge: a backbone in float32.
         out, content: ``(3, H, W)`` in 0..1, of the same size.
-        taps: layers to judge.
+        taps: layers to compare.
 
     Raises:
-        InputError: as :func:`content_distance`, and for no layers.
+        InputError: as :func:`content_distance`, or if ``taps`` is empty.
     """
     _check(out, content)
     _check_taps(taps)
@@ -212,9 +213,9 @@ def feature_distance(
 
 
 def color_distance(out: Tensor, style: Tensor) -> float:
-    """How far the colours of two pictures are from each other, in units of RGB, 0..1.
+    """Distance between the colours of two pictures, in units of RGB, 0..1.
 
-    The Wasserstein distance between the Gaussians of their pixels: of means and covariances.
+    The 2-Wasserstein distance between Gaussians with the means and covariances of their pixels.
 
     Args:
         out, style: ``(3, H, W)`` in 0..1, of any sizes.
@@ -225,25 +226,25 @@ def color_distance(out: Tensor, style: Tensor) -> float:
     for picture in (out, style):
         _check(picture)
     one, two = (Moments.of(picture.double()) for picture in (out, style))
-    half = root(one.covariance)
-    both = root(half @ two.covariance @ half)
-    spread = (one.covariance + two.covariance - 2 * both).trace()
+    root_one = root(one.covariance)
+    cross = root(root_one @ two.covariance @ root_one)
+    spread = (one.covariance + two.covariance - 2 * cross).trace()
     return math.sqrt(max(0.0, float((one.mean - two.mean).square().sum() + spread)))
 
 
 def grid_energy(picture: Tensor, window: int = 32) -> float:
-    """How strong a pattern repeats every 2 or 4 pixels: its rms in luminance, 0..1.
+    """Strength of a pattern that repeats every 2 or 4 pixels: its RMS in luminance, 0..1.
 
-    In each window, the luminance less the mean of its 4x4 cell is averaged over all cells: what
-    stays is what all of them share. A flow's squeezes print such a pattern; a photograph's own
-    value, from what it shows, is the measure of it.
+    In each window, the luminance minus the mean of its 4x4 cell is averaged over all cells, which
+    leaves the pattern that the cells share. The squeeze layers of a flow cause such a pattern.
+    Compare the value with that of the photograph, whose content alone gives a value above 0.
 
     Args:
         picture: ``(3, H, W)`` in 0..1, ``window`` pixels or more on each side.
-        window: side of a window, a multiple of 4: small enough that a pattern has one phase in it.
+        window: side of a window, a multiple of 4; small enough that the pattern keeps one phase.
 
     Raises:
-        InputError: for a picture smaller than a window, or no multiple of 4.
+        InputError: if the picture is smaller than a window, or ``window`` no multiple of 4.
     """
     _check(picture)
     if not (isinstance(window, int) and window >= 4 and window % 4 == 0):
@@ -254,7 +255,7 @@ def grid_energy(picture: Tensor, window: int = 32) -> float:
     grey = luminance_of(picture.double())[0, :height, :width]
     rows, columns, cells = height // window, width // window, window // 4
     split = grey.reshape(rows, cells, 4, columns, cells, 4)
-    split = split - split.mean((2, 5), keepdim=True)  # each cell less its mean
+    split = split - split.mean((2, 5), keepdim=True)  # each cell minus its mean
     pattern = split.mean((1, 4))  # (rows, 4, columns, 4)
     return math.sqrt(float(pattern.square().mean()))
 
@@ -273,11 +274,11 @@ def luminance_ssim(out: Tensor, content: Tensor) -> float:
         from skimage.metrics import structural_similarity
     except ImportError:
         raise InputError('SSIM needs scikit-image: pip install "impasto[photos]"') from None
-    ours, theirs = (luminance_of(picture)[0].double().numpy() for picture in (out, content))
+    one, two = (luminance_of(picture)[0].double().numpy() for picture in (out, content))
     return float(
         structural_similarity(  # type: ignore[no-untyped-call]
-            ours,
-            theirs,
+            one,
+            two,
             data_range=1.0,
             gaussian_weights=True,
             sigma=1.5,

@@ -1,8 +1,8 @@
-"""What a layer knows: pictures made from noise by its features, or by its statistics, alone.
+"""What a layer encodes: pictures reconstructed from noise by its features or statistics alone.
 
-Papers 4 and 5 (Figures 3.2 and 3.3), after Mahendran & Vedaldi, CVPR 2015. A shallow layer brings
-the picture back, a deep one its objects without their colours; the Gram matrices up to a layer
-bring back the texture without the layout. And random weights show what training adds.
+Papers 4 and 5 (Figures 3.2 and 3.3), after Mahendran & Vedaldi, CVPR 2015. A shallow layer restores
+the picture, a deep one its objects without their colours; the Gram matrices up to a layer restore
+the texture without the layout. Random weights show what training adds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 STAGES = ("conv1", "rb1", "rb2", "rb3", "rb4")
 
 OnProgress = Callable[[int, int, str, Step], bool | None]
-"""Called with the pictures done, those in all, the one at work and its latest step; True ends."""
+"""Called with the number of pictures done, the total, the current label and step; True stops."""
 
 
 @drawn("reconstructing")
@@ -50,22 +50,22 @@ def reconstruct(
     """A sheet ``(3, H, W)`` in 0..1: a row for each network, a column for each layer.
 
     Args:
-        picture: to be seen.
+        picture: the picture to reconstruct.
         nets: name -> network.
-        kind: ``content``: the features of the layer itself; ``style``: the Gram matrices of it and
-            of all that are named before it.
-        layers: shallow to deep; None takes those of :data:`LAYERS` that all networks have, or of a
-            ResNet all of its stages.
+        kind: ``content`` matches the features of the layer itself; ``style`` matches the Gram
+            matrices of the layer and of all layers before it in ``layers``.
+        layers: shallow to deep; None takes those of :data:`LAYERS` that all networks have, or all
+            stages of a ResNet.
         size: short side in pixels.
-        iterations: for each picture.
-        optimizer, lr: see :class:`impasto.methods.gatys.Gatys`; paper 5 takes Adam at 0.05.
-        seed: of the noise, the same for all.
+        iterations: number of iterations for each picture.
+        optimizer, lr: see :class:`impasto.methods.gatys.Gatys`; paper 5 uses Adam at 0.05.
+        seed: seed of the noise, which is the same for all pictures.
         device: see :mod:`impasto.device`.
-        on_progress: see :data:`OnProgress`; what was made until it ends is on the sheet.
-        progress: draw a bar, which notebooks draw too.
+        on_progress: see :data:`OnProgress`; after a stop the sheet has the pictures so far.
+        progress: draw a progress bar, also in notebooks.
 
     Raises:
-        InputError: for a kind or a layer that does not exist, or a picture that cannot be read.
+        InputError: for an unknown kind or layer, or a picture that cannot be read.
     """
     if kind not in get_args(Kind):
         raise InputError(f"kind {kind!r} is unknown: use content or style")
@@ -79,15 +79,15 @@ def reconstruct(
     if lr is not None:
         check_finite("lr", lr)
     if layers is None:
-        every = {tap: None for net in nets.values() for tap in net.taps}
-        wanted = [tap for tap in every if tap in LAYERS or tap in STAGES]
-        layers = [tap for tap in wanted if all(tap in net.taps for net in nets.values())]
+        taps = dict.fromkeys(tap for net in nets.values() for tap in net.taps)
+        defaults = [tap for tap in taps if tap in LAYERS or tap in STAGES]
+        layers = [tap for tap in defaults if all(tap in net.taps for net in nets.values())]
     if not (nets and layers):
         raise InputError("name at least one network and one layer")
     for net in nets.values():
         net.check(layers)
     rgb = at_size(picture, size)
-    common: dict[str, Any] = {
+    options: dict[str, Any] = {
         "start": "noise",
         "sizes": [0],
         "iterations": iterations,
@@ -104,9 +104,9 @@ def reconstruct(
         for column, layer in enumerate(layers):
             done, label = row * len(layers) + column, f"{name}, {layer}"
             if kind == "content":
-                weights_of: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
+                objective: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
             else:
-                weights_of = {
+                objective = {
                     "style_layers": list(layers[: column + 1]),
                     "content_weight": 0,
                     "style_loss": "gram",
@@ -114,7 +114,7 @@ def reconstruct(
             if stopped:
                 cells.append(("", rgb.new_ones(rgb.shape)))
                 continue
-            method = Gatys(net, **common, **weights_of)
+            method = Gatys(net, **options, **objective)
 
             def on_step(step: Step, done: int = done, label: str = label) -> bool:
                 nonlocal stopped

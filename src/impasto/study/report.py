@@ -1,4 +1,4 @@
-"""What is made of a comparison's results: tables, sheet, scatter, and a page of it all."""
+"""Reports of a comparison's results: tables, sheet, scatter plot, and a page with all of them."""
 
 from __future__ import annotations
 
@@ -23,38 +23,37 @@ from .figures import labelled, save_figure
 
 __all__ = ["KEY", "MEASURES", "as_csv", "front", "means_of", "place_of", "report"]
 
-# Column -> what it says.
+# Column -> description.
 MEASURES = {
     "paint": "share of the way from the photograph to the painting, by the relaxed earth mover's "
     "distance of relu4_1 at half size",
-    "style": "mean/deviation distance to the painting, 1 for the photograph as it was",
-    "gram": "Gram distance to the painting, 1 for the photograph as it was",
+    "style": "mean/deviation distance to the painting, 1 for the unchanged photograph",
+    "gram": "Gram distance to the painting, 1 for the unchanged photograph",
     "color": "distance of colours to the painting's, in units of RGB 0..1",
     "content": "distance of instance-normalised relu4_1 to the photograph's",
     "features": "distance of unit-length features to the photograph's",
     "ssim": "likeness of luminance to the photograph's, at most 1",
-    "identity": "ssim of what becomes of the photograph with itself as the painting; nan for "
-    "methods that paint only what they have learnt",
-    "seconds": "for the picture, the style prepared before",
-    "megabytes": "that the method takes at most, beside what an idle process has",
+    "identity": "ssim of the photograph rendered with itself as the painting; nan for methods "
+    "that render learnt styles only",
+    "seconds": "to render the picture, after the style is prepared",
+    "megabytes": "peak memory of the method, above that of an idle process",
 }
 KEY = ("content_picture", "style_picture", "method")
-THUMB, ROWS = 160, 12  # side of a picture on the sheet, in pixels, and pairs on it
+THUMB, ROWS = 160, 12  # side of a thumbnail in pixels, and most pairs, on the sheet
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Those that no other is better than in one figure and no worse in the other: Pareto's front.
+    """The Pareto front: the points that no other point dominates, sorted.
 
     Args:
-        points: name -> two figures, of which less is better.
+        points: name -> two values, where lower is better for both.
     """
     return sorted(
         (
             name
-            for name, own in points.items()
+            for name, (x, y) in points.items()
             if not any(
-                other != own and other[0] <= own[0] and other[1] <= own[1]
-                for other in points.values()
+                other != (x, y) and other[0] <= x and other[1] <= y for other in points.values()
             )
         ),
         key=lambda name: points[name],
@@ -69,7 +68,7 @@ def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[flo
         for measure in MEASURES:
             method_rows = [row for row in rows if row["method"] == label]
             values = [row[measure] for row in method_rows if not math.isnan(row[measure])]
-            if measure == "identity":  # one for each photograph, however many paintings there are
+            if measure == "identity":  # one value per photograph, whatever the number of paintings
                 measured = [row for row in method_rows if not math.isnan(row[measure])]
                 values = list({row["content_picture"]: row[measure] for row in measured}.values())
             error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -83,19 +82,19 @@ def report(
     means: Mapping[str, Mapping[str, tuple[float, float]]],
     judge: Backbone,
     size: int,
-    where: str,
+    hardware: str,
 ) -> None:
-    """Tables, sheet, scatter and page."""
+    """Write the tables, the sheet, the scatter plot and the page."""
     heads = [head for measure in MEASURES for head in (measure, f"{measure}_error")]
     flat = [
         {"method": label, "pairs": sum(row["method"] == label for row in rows)}
-        | {m: own[m][0] for m in MEASURES}
-        | {f"{m}_error": own[m][1] for m in MEASURES}
-        for label, own in means.items()
+        | {measure: by_measure[measure][0] for measure in MEASURES}
+        | {f"{measure}_error": by_measure[measure][1] for measure in MEASURES}
+        for label, by_measure in means.items()
     ]
     save(out / "table.csv", as_csv(["method", "pairs", *heads], flat))
     caption = (
-        f"Mean and standard error, {size} px short side, judged by {judge.name} ({where}, torch "
+        f"Mean and standard error, {size} px short side, judged by {judge.name} ({hardware}, torch "
         f"{torch.__version__}, impasto {__version__})."
     )
     lines = [
@@ -107,17 +106,17 @@ def report(
     for entry in flat:
         cells = [_cell(entry[m], entry[f"{m}_error"]) for m in MEASURES]
         lines.append(f"| {entry['method']} | {entry['pairs']} | {' | '.join(cells)} |")
-    lines += ["", *(f"- {name}: {what}" for name, what in MEASURES.items())]
+    lines += ["", *(f"- {name}: {description}" for name, description in MEASURES.items())]
     save(out / "table.md", "\n".join(lines) + "\n")
     _draw(out / "scatter.png", rows, means, judge.name)
     pairs = list(dict.fromkeys((row[KEY[0]], row[KEY[1]]) for row in rows))
-    every = max(1, math.ceil(len(pairs) / ROWS))
+    stride = max(1, math.ceil(len(pairs) / ROWS))
     thumbs: list[tuple[str, Tensor]] = []
-    for content, style in pairs[::every]:
+    for content, style in pairs[::stride]:
         inputs = [(content, "contents", content), (style, "styles", style)]
         results = [(label, label, f"{content} {style}") for label in means]
         for name, kind, stem in [*inputs, *results]:
-            path = _found(out, kind, stem)
+            path = _existing(out, kind, stem)
             thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
             thumbs.append((name, thumb))
     write(out / "sheet.png", labelled(thumbs, columns=2 + len(means)))
@@ -130,16 +129,19 @@ def _draw(
     means: Mapping[str, Mapping[str, tuple[float, float]]],
     judge: str,
 ) -> None:
-    """Content against style distance: a dot for each result, a cross for each mean, the front."""
-    points = {label: (own["content"][0], own["style"][0]) for label, own in means.items()}
+    """Content against style distance: results, means with error bars, and the Pareto front."""
+    points = {
+        label: (by_measure["content"][0], by_measure["style"][0])
+        for label, by_measure in means.items()
+    }
     best = [points[label] for label in front(points)]
 
     def draw(axes: Any) -> None:
-        for index, (label, own) in enumerate(means.items()):
+        for index, (label, by_measure) in enumerate(means.items()):
             color = f"C{index % 10}"
             dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
             axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4, alpha=0.35)
-            (x, dx), (y, dy) = own["content"], own["style"]
+            (x, dx), (y, dy) = by_measure["content"], by_measure["style"]
             axes.errorbar(x, y, dy, dx, fmt="o", color=color, ms=7, capsize=3, label=label)
         axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
         axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
@@ -182,49 +184,49 @@ def _page(
     caption: str,
     pairs: Sequence[tuple[str, str]],
 ) -> str:
-    """The page: only what lies beside it is shown."""
+    """The HTML page; it shows only pictures from the comparison's folder."""
     head = "".join(f"<th>{name}" for name in ("method", *MEASURES))
     body = "".join(
-        f"<tr><td>{escape(label)}" + "".join(f"<td>{_cell(*own[m])}" for m in MEASURES)
-        for label, own in means.items()
+        f"<tr><td>{escape(label)}" + "".join(f"<td>{_cell(*by_measure[m])}" for m in MEASURES)
+        for label, by_measure in means.items()
     )
-    figures = {tuple(row[key] for key in KEY): row for row in rows}
-    shown = []
+    row_of = {tuple(row[key] for key in KEY): row for row in rows}
+    sections = []
     for content, style in pairs:
-        parts = []
+        figures = []
         inputs = [("contents", content), ("styles", style)]
         for kind, stem in [*inputs, *((label, f"{content} {style}") for label in means)]:
-            path = _found(out, kind, stem)
+            path = _existing(out, kind, stem)
             if path is None:
                 continue
-            row = figures.get((content, style, kind))
+            row = row_of.get((content, style, kind))
             text = escape(stem if row is None else kind)
             if row is not None:
                 text += f"<br>paint {row['paint']:.3f}, style {row['style']:.3f}"
             source = quote(path.relative_to(out).as_posix())
-            parts.append(
+            figures.append(
                 f'<figure><img loading="lazy" src="{source}" alt="{escape(kind)}">'
                 f"<figcaption>{text}</figcaption></figure>"
             )
-        shown.append(f'<div class="pair">{"".join(parts)}</div>')
-    legend = "".join(f"<dt>{name}<dd>{escape(what)}" for name, what in MEASURES.items())
+        sections.append(f'<div class="pair">{"".join(figures)}</div>')
+    legend = "".join(f"<dt>{name}<dd>{escape(text)}" for name, text in MEASURES.items())
     return PAGE.format(
-        caption=escape(caption), table=head + body, legend=legend, pairs="\n".join(shown)
+        caption=escape(caption), table=head + body, legend=legend, pairs="\n".join(sections)
     )
 
 
 def place_of(out: Path, kind: str, stem: str) -> Path:
-    """Where a picture of a comparison lies: of the contents, the styles, or a method."""
+    """Path of a picture in a comparison; ``kind`` is contents, styles, or a method's label."""
     return out / "pictures" / kind / f"{stem}.png"
 
 
-def _found(out: Path, kind: str, stem: str) -> Path | None:
+def _existing(out: Path, kind: str, stem: str) -> Path | None:
     path = place_of(out, kind, stem)
     return path if path.exists() else None
 
 
 def _thumb(path: Path) -> Tensor:
-    """The middle of a picture, square."""
+    """A square thumbnail of the centre of a picture."""
     rgb = read(path).rgb
     small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], THUMB))
     top, left = ((side - THUMB) // 2 for side in small.shape[-2:])

@@ -1,8 +1,8 @@
-"""One picture under every combination of some options: the grids of papers 3 and 5.
+"""One picture with every combination of some options: the grids of papers 3 and 5.
 
-A sweep is a folder: a picture for each combination, ``results.json``, and what is made of them:
-``results.csv``, ``sheet.png`` and, for methods that optimise, ``curves.png``. What is there already
-is not made again, so an interrupted sweep goes on.
+A sweep is a folder: a picture for each combination, ``results.json``, and the summaries
+``results.csv``, ``sheet.png`` and, for methods that optimise, ``curves.png``. Results in the folder
+are not rendered again, so an interrupted sweep can be resumed.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ from ..pipeline import stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml
 from .figures import labelled, matplotlib_figure, save_figure
-from .inputs import check_side, digests_of, files_of, told, without_folders
+from .inputs import check_side, digests_of, files_of, message_of, without_folders
 
 __all__ = ["parse", "read_recipe", "sweep"]
 
 WRITTEN = ("results.json", "results.csv", "sheet.png", "curves.png")
 THUMB = 200  # short side of a picture on the sheet, in pixels
-# What may vary besides the method's own options.
-CONTROLS = {name: each for name, each in Controls.declared().items() if each.recorded}
+# Controls that may vary, besides the options of the method.
+CONTROLS = {name: option for name, option in Controls.declared().items() if option.recorded}
 
 OnProgress = Callable[[int, int, str, Step | None], bool | None]
-"""Called with the pictures done, those in all, the one at work and its latest step; True ends."""
+"""Called with the number of pictures done, the total, the current label and step; True stops."""
 
 
 def parse(text: str, method: str = "gatys", flag: str = "--vary") -> tuple[str, list[Any]]:
-    """``"lr=0.1,1"`` is ``("lr", [0.1, 1])``: an option, and its values.
+    """Parse an option and its values: ``"lr=0.1,1"`` gives ``("lr", [0.1, 1])``.
 
-    Values are separated by commas; a value that is a list joins its parts by ``+``, and one of
-    layers with weights gives these behind a colon: ``style-layers=relu1_1,relu1_1+relu2_1:0.5``.
+    Commas separate values. The items of a list value are joined by ``+``, and the weight of a
+    layer follows a colon: ``style-layers=relu1_1,relu1_1+relu2_1:0.5``.
 
     Args:
-        text: as it is typed.
-        method: whose option it is.
-        flag: before it, for messages.
+        text: the text of the command line.
+        method: the method that has the option.
+        flag: the flag before ``text``, for error messages.
 
     Raises:
-        InputError: for anything else, and for a value out of the option's range.
+        InputError: for malformed text, an unknown option, or a value out of its range.
     """
     name, equals, values = str(text).partition("=")
     if not (name.strip() and equals and values.strip()):
         raise InputError(f"{flag} {text!r}: write OPTION=VALUE,VALUE")
     name = name.strip().replace("-", "_")
-    declared = _varied(method, refined=True)
+    declared = _declared(method, refined=True)
     check_options(f"a sweep of method {method}", declared, [name])
     option = declared[name]
     texts = [value.strip() for value in values.split(",")]
@@ -71,35 +71,38 @@ def parse(text: str, method: str = "gatys", flag: str = "--vary") -> tuple[str, 
     return name, [option.parse(value, f"{flag} {name}") for value in texts]
 
 
-def _varied(method: str, refined: bool) -> dict[str, Option]:
-    """What may vary, by name: with a refinement, its options too."""
+def _declared(method: str, refined: bool) -> dict[str, Option]:
+    """The options that may vary, by name; with a refinement, also its options."""
     gatys = METHODS["gatys"].Options.declared()
-    of_refinement = {name: gatys[name] for name in REFINED} if refined else {}
-    return {**of_refinement, **record_of(method).Options.declared(), **CONTROLS}
+    refinement = {name: gatys[name] for name in REFINED} if refined else {}
+    return {**refinement, **record_of(method).Options.declared(), **CONTROLS}
 
 
 def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
-    """Method, what stays the same and what varies: ``method`` and the tables ``[set]``, ``[vary]``.
+    """Method, fixed options and varied ones: ``method``, and the tables ``[set]`` and ``[vary]``.
 
-    The word ``none`` stands for no value, as it does when typed.
+    The word ``none`` means no value, as on the command line.
 
     Raises:
-        InputError: for another file, or unknown keys.
+        InputError: for a file that is no TOML, or unknown keys.
     """
-    values = read_toml(path)
-    check(values, {"method": "str", "set": "table", "vary": "table"}, str(path))
-    for name, each in values.get("vary", {}).items():
-        if not (isinstance(each, list) and each):
-            raise InputError(f"{path} [vary]: {name} = {each!r}: give a list of values")
-    method = values.get("method", "gatys")
-    declared = _varied(method, refined=True)
+    recipe = read_toml(path)
+    check(recipe, {"method": "str", "set": "table", "vary": "table"}, str(path))
+    for name, values in recipe.get("vary", {}).items():
+        if not (isinstance(values, list) and values):
+            raise InputError(f"{path} [vary]: {name} = {values!r}: give a list of values")
+    method = recipe.get("method", "gatys")
+    declared = _declared(method, refined=True)
 
-    def plain(name: str, value: Any) -> Any:
+    def parsed(name: str, value: Any) -> Any:
         return None if value == "none" and name in declared and declared[name].none else value
 
-    same = {name: plain(name, value) for name, value in values.get("set", {}).items()}
-    vary = {name: [plain(name, v) for v in each] for name, each in values.get("vary", {}).items()}
-    return method, same, vary
+    fixed = {name: parsed(name, value) for name, value in recipe.get("set", {}).items()}
+    vary = {
+        name: [parsed(name, value) for value in values]
+        for name, values in recipe.get("vary", {}).items()
+    }
+    return method, fixed, vary
 
 
 @drawn("sweep")
@@ -114,29 +117,29 @@ def sweep(
     on_progress: OnProgress = lambda done, total, name, step: None,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Render ``content`` under every combination that ``out`` does not hold yet, and draw them all.
+    """Render ``content`` with every combination that ``out`` does not hold yet; write the report.
 
     Args:
         content: a photograph.
         style: a painting, a stored style, or a name, see :func:`impasto.stylize`.
         out: the sweep's folder.
         vary: option of the method or control (such as ``strength`` or ``color``) -> its values.
-        method, options: what stays the same, see :func:`impasto.stylize`.
-        on_progress: see :data:`OnProgress`; the picture at work when it ends is not kept.
-        progress: draw a bar, which notebooks draw too.
+        method, options: the method and its fixed options, see :func:`impasto.stylize`.
+        on_progress: see :data:`OnProgress`; the current picture is dropped when it stops.
+        progress: draw a progress bar, also in notebooks.
 
     Returns:
-        A row for each combination: ``label``, the varied options, ``seconds``, ``iterations``,
-        ``loss``, ``content`` and ``style`` at the end (None for methods of one pass), ``losses``,
-        and ``fault``, a line where it could not be made.
+        A row for each combination: ``label``, the varied options, ``seconds``, ``iterations``, the
+        final ``loss``, ``content`` and ``style`` (None for methods of one pass), ``losses``, and
+        ``fault``, the error message of a combination that failed.
 
     Raises:
-        InputError: if nothing varies, an option does not exist, a picture cannot be read, or
-            ``out`` holds another sweep or what is read.
+        InputError: if nothing varies, if an option is unknown, if a picture cannot be read, if
+            ``out`` holds another sweep, or if a file that is read would be overwritten.
     """
     out = path_of(out, "out")
-    same = {} if options is None else options
-    _check(vary, same, method)
+    fixed = {} if options is None else options
+    _check(vary, fixed, method)
     matplotlib_figure()
     photo, painting, name = read(content), *_style(style, method)
     settings = {
@@ -144,22 +147,25 @@ def sweep(
         "content": photo.name,
         "style": name,
         "method": method,
-        "options": json.loads(json.dumps(without_folders(same), default=str)),
-        "files": {**digests_of(same), **digests_of(vary)},
+        "options": json.loads(json.dumps(without_folders(fixed), default=str)),
+        "files": {**digests_of(fixed), **digests_of(vary)},
     }
     rows = _resumed(out, settings)
-    names = [*same, *vary]
-    check_options(f"a sweep of method {method}", _varied(method, "refine" in names), names)
+    names = [*fixed, *vary]
+    check_options(f"a sweep of method {method}", _declared(method, "refine" in names), names)
     combinations = [
         dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
     ]
-    labels = [", ".join(f"{k}={_shown(v)}" for k, v in each.items()) for each in combinations]
+    labels = [
+        ", ".join(f"{name}={_text(value)}" for name, value in combination.items())
+        for combination in combinations
+    ]
     todo = [label for label in dict.fromkeys(labels) if label not in rows]
     files = {label: f"{n:03d} {_safe(label)}.png" for n, label in enumerate(todo, len(rows))}
-    inputs = files_of({"content": content, "style": style}) + files_of(same) + files_of(vary)
+    inputs = files_of({"content": content, "style": style}) + files_of(fixed) + files_of(vary)
     check_apart([out / file for file in (*WRITTEN, *files.values())], inputs)
     check_output(out / max(("sheet.png", *files.values()), key=len))
-    for number, (label, chosen) in enumerate(zip(labels, combinations, strict=True)):
+    for number, (label, combination) in enumerate(zip(labels, combinations, strict=True)):
         if label in rows:
             continue
         stopped = bool(on_progress(number, len(labels), label, None))
@@ -171,19 +177,21 @@ def sweep(
 
         if stopped:
             break
-        row: dict[str, Any] = {"label": label, **{k: _shown(v) for k, v in chosen.items()}}
+        row: dict[str, Any] = {"label": label}
+        row |= {name: _text(value) for name, value in combination.items()}
+        method_options = {**fixed, **combination}
         try:
-            result = stylize(photo.to_pil(), painting, method, on_step=on_step, **same, **chosen)
+            result = stylize(photo.to_pil(), painting, method, on_step=on_step, **method_options)
         except InputError as error:
-            fault = told(error, {**same, **chosen})
+            fault = message_of(error, method_options)
             row |= {"fault": fault, "picture": None, "losses": []}
         else:
             if stopped:
                 break
             result.save(out / files[label])
-            ends = (result.losses, result.content_losses, result.style_losses)
-            last = [values[-1] if values else None for values in ends]
-            row |= dict(zip(("loss", "content", "style"), last, strict=True))
+            curves = (result.losses, result.content_losses, result.style_losses)
+            final = [values[-1] if values else None for values in curves]
+            row |= dict(zip(("loss", "content", "style"), final, strict=True))
             row |= {"seconds": result.settings["seconds"], "iterations": len(result.losses)}
             row |= {"losses": result.losses, "picture": files[label], "fault": None}
         rows[label] = row
@@ -195,14 +203,16 @@ def sweep(
     return list(rows.values())
 
 
-def _check(vary: Any, same: Any, method: Any) -> None:
-    """Raise InputError for what is no sweep."""
-    for what, given in (("vary", vary), ("options", same)):
-        if not isinstance(given, Mapping):
-            raise InputError(f"{what}: give a dictionary of options, not {type(given).__name__}")
+def _check(vary: Any, fixed: Any, method: Any) -> None:
+    """Raise InputError unless the arguments describe a sweep."""
+    for argument, value in (("vary", vary), ("options", fixed)):
+        if not isinstance(value, Mapping):
+            raise InputError(
+                f"{argument}: give a dictionary of options, not {type(value).__name__}"
+            )
     if not isinstance(method, str):
         raise InputError(f"method: give a name, not {type(method).__name__}")
-    record_of(method)  # which says so, if there is no such method
+    record_of(method)  # raises for an unknown method
     if not vary or not all(vary.values()):
         raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
     for name, values in vary.items():
@@ -211,26 +221,26 @@ def _check(vary: Any, same: Any, method: Any) -> None:
         paths = {str(value) for value in values if isinstance(value, (str, os.PathLike))}
         if len({*map(without_folders, paths)}) < len(paths):
             raise InputError(f"vary: {name}: two files have the same name; rename one")
-    twice = sorted(set(vary) & set(same))
-    if twice:
-        raise InputError(f"{', '.join(twice)}: varies, and is given too; leave one of them out")
-    check_numbers("sweep", {**same, **vary})
-    if same.get("size") is not None:
-        check_side(same["size"])
+    both = sorted(set(vary) & set(fixed))
+    if both:
+        raise InputError(f"{', '.join(both)}: both fixed and varied; leave one of them out")
+    check_numbers("sweep", {**fixed, **vary})
+    if fixed.get("size") is not None:
+        check_side(fixed["size"])
 
 
 def _style(style: Any, method: str) -> tuple[Any, str]:
-    """What :func:`impasto.stylize` is given as the style, and its name."""
+    """The style argument for :func:`impasto.stylize`, and the style's name."""
     if record_of(method).learns_styles:
         return str(style), str(style)
-    known = read_style(style)
-    return known.to_pil() if isinstance(known, Picture) else known, known.name
+    source = read_style(style)
+    return source.to_pil() if isinstance(source, Picture) else source, source.name
 
 
 def _resumed(out: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Label -> row of what ``out`` holds, after a check that it was made alike.
+    """The rows in ``out`` by label, after a check that settings and files are unchanged.
 
-    The files that it was made with are added to ``settings``.
+    Adds the digests of the files that were used before to ``settings``.
     """
     file = out / "results.json"
     if not file.exists():
@@ -239,25 +249,25 @@ def _resumed(out: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
         before = json.loads(file.read_text(encoding="utf-8"))
         rows = {row["label"]: row for row in before["rows"]}
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{file}: is no sweep that can go on; name another folder") from None
+        raise InputError(f"{file}: is no sweep that can be resumed; name another folder") from None
     before["options"] = without_folders(before.get("options"))
     files: dict[str, str] = settings["files"]
-    known = before.setdefault("files", {})
-    settings["files"] = {**known, **files}
-    other = [file for file in files if known.get(file, files[file]) != files[file]]
-    other += [key for key in settings if key != "files" and before.get(key) != settings[key]]
-    if other:
+    before_files = before.setdefault("files", {})
+    settings["files"] = {**before_files, **files}
+    changed = [file for file in files if before_files.get(file, files[file]) != files[file]]
+    changed += [key for key in settings if key != "files" and before.get(key) != settings[key]]
+    if changed:
         raise InputError(
-            f"{out}: holds another sweep ({', '.join(other)} differ); name another folder, or "
+            f"{out}: holds another sweep ({', '.join(changed)} differ); name another folder, or "
             "delete it"
         )
     return rows
 
 
 def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int) -> None:
-    """Table, sheet and curves."""
-    shown = (key for row in rows for key in row if key not in ("losses", "label"))
-    heads = list(dict.fromkeys(shown))
+    """Write the table, the sheet and the loss curves."""
+    keys = (key for row in rows for key in row if key not in ("losses", "label"))
+    heads = list(dict.fromkeys(keys))
     stream = io.StringIO()
     table = csv.DictWriter(stream, heads, extrasaction="ignore")
     table.writeheader()
@@ -275,7 +285,7 @@ def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int) -> None:
             for label, losses in curves.items():
                 axes.plot(range(1, len(losses) + 1), losses, lw=1.2, label=label)
             axes.set_xlabel("iteration")
-            axes.set_ylabel("loss, by its own weights")
+            axes.set_ylabel("loss, weighted as in each run")
             axes.set_yscale("log")
             if len(curves) <= 16:
                 axes.legend(fontsize=8)
@@ -288,19 +298,21 @@ def _thumb(path: Path) -> torch.Tensor:
     return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], min(THUMB, *rgb.shape[-2:])))
 
 
-def _shown(value: Any) -> str:
-    """As it is typed, but of a path the name alone."""
+def _text(value: Any) -> str:
+    """A value as on the command line, with paths reduced to file names."""
     value = without_folders(value)
     if isinstance(value, Mapping):
-        parts = ((name, "" if part == 1 else f":{_shown(part)}") for name, part in value.items())
-        return "+".join(name + part for name, part in parts)
+        weights = {
+            name: "" if weight == 1 else f":{_text(weight)}" for name, weight in value.items()
+        }
+        return "+".join(name + weight for name, weight in weights.items())
     if isinstance(value, (list, tuple)):
-        return "+".join(map(_shown, value))
+        return "+".join(map(_text, value))
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _safe(label: str) -> str:
-    """As part of a file's name, on every system."""
+    """The label as part of a file name that is valid on every system."""
     return "".join(c if c.isalnum() or c in "=,.+- _" else "-" for c in label)[:120]
