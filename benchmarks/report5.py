@@ -1,0 +1,349 @@
+"""The figures of report 5, and why robust networks serve style transfer better.
+
+    python benchmarks/report5.py --standard standard.safetensors --robust robust.safetensors \\
+        --vgg vgg19.safetensors --convention caffe
+
+The first two files are made by recipes/robust; they stand in for ImageNet's ResNet-50. Photographs
+are scikit-image's, paintings impasto's own. Draws docs/img/report5-*.jpg and -bands.png, and writes
+benchmarks/report5*.md. `--part NAME` makes one part; pictures that were made are kept in --work and
+not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import machine
+from skimage import data
+from torch import Tensor
+
+from impasto.backbones import Backbone, load_backbone, load_vgg
+from impasto.images import fit, read, resize, write
+from impasto.methods import Step
+from impasto.methods.gatys import Gatys
+from impasto.samples import draw
+from impasto.study.bands import BANDS, band_noise, band_power
+from impasto.study.figures import labelled, save_figure
+from impasto.study.metrics import content_distance, luminance_ssim, relative_gram_distance
+from impasto.tensors import load_tensors, save_tensors
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs" / "img"
+STAGES = ("conv1", "rb1", "rb2", "rb3", "rb4")
+VGG_LAYERS = ("relu1_1", "relu3_1", "relu4_1")  # of the part nets, which shows three
+NETS = ("random", "standard", "robust")
+PAINTINGS = ("swirls", "stained_glass", "ink_wash", "woodcut")
+RATIO = {"rb1": 1.0, "rb2": 0.1, "rb3": 0.01, "rb4": 0.001}  # of the style weights
+WEIGHTS = tuple(10.0**power for power in range(2, 8))  # Fig. 3.7's x
+BLANK: dict[str, Any] = {"content_layers": ["rb3"], "sizes": [0], "tolerance": 0, "device": "cpu"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--standard", type=Path, required=True)
+    parser.add_argument("--robust", type=Path, required=True)
+    parser.add_argument("--vgg", type=Path, help="VGG-19's weights, for the part nets")
+    parser.add_argument("--convention", help="of --vgg: caffe or torchvision")
+    parser.add_argument("--part", action="append", choices=list(PARTS))
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--work", type=Path, default=Path("build/report5"))
+    args = parser.parse_args()
+    for name in args.part or PARTS:
+        start = time.monotonic()
+        PARTS[name](Study(args))
+        print(f"{name}: {(time.monotonic() - start) / 60:.1f} min", flush=True)
+
+
+class Study:
+    """The networks and pictures, and what was made of them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.size, self.iterations = args, args.size, args.iterations
+        self.files = {"standard": args.standard, "robust": args.robust}
+
+    @cache  # noqa: B019
+    def resnet(self, name: str) -> Backbone:
+        """ResNet-18 by the name of its weights."""
+        return load_backbone("resnet18", self.files.get(name, name))
+
+    @cache  # noqa: B019
+    def photo(self, name: str = "chelsea") -> Tensor:
+        """A photograph of scikit-image, its middle ``(3, size, size)``."""
+        return self.square(read(getattr(data, name)()).rgb)
+
+    @cache  # noqa: B019
+    def painting(self, name: str = "swirls") -> Tensor:
+        """A painting of impasto, likewise."""
+        return self.square(read(draw(name, 512)).rgb)
+
+    def square(self, picture: Tensor) -> Tensor:
+        """The middle of a picture, ``(3, size, size)``."""
+        picture = resize(picture, fit(*picture.shape[-2:], self.size))
+        top, left = ((side - self.size) // 2 for side in picture.shape[-2:])
+        return picture[:, top : top + self.size, left : left + self.size]
+
+    def kept(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """What was made of the pictures under ``key``, now or earlier."""
+        path = self.args.work / f"{key}-{self.size}-{self.iterations}.safetensors"
+        if not path.exists():
+            start = time.monotonic()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_tensors(path, {"made": make()}, {})
+            print(f"  {key}: {time.monotonic() - start:.0f} s", flush=True)
+        return load_tensors(path)[0]["made"]
+
+    def rebuilt(self, name: str, net: Backbone, kind: str, layers: Sequence[str]) -> Tensor:
+        """A picture from noise by features (``content``) or Gram matrices (``style``) alone."""
+        picture = self.photo() if kind == "content" else self.painting()
+
+        def make() -> Tensor:
+            weights: dict[str, Any] = {"content_layers": layers, "style_weight": 0}
+            if kind == "style":
+                weights = {"style_layers": layers, "content_weight": 0, "style_loss": "gram"}
+            method = Gatys(
+                *(net,),
+                **({**BLANK, "start": "noise", "optimizer": "adam", "lr": 0.05} | weights),
+                iterations=self.iterations,
+            )
+            return method(picture, method.prepare([picture]))
+
+        return self.kept(f"{kind}-{name}-{'+'.join(layers)}", make)
+
+    def transferred(
+        self, name: str, painting: str, x: float, optimizer: str = "lbfgs", lr: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Fig. 3.5 and 3.7's transfer, style weights from ``x`` for rb1 down; and its losses."""
+        losses: list[float] = []
+
+        def make() -> Tensor:
+            method = Gatys(
+                *(self.resnet(name),),
+                **BLANK,
+                losses="report5",
+                style_layers={tap: x * ratio for tap, ratio in RATIO.items()},
+                start="noise",
+                optimizer=optimizer,
+                lr=lr,
+                iterations=self.iterations,
+            )
+
+            def on_step(step: Step) -> None:
+                losses.append(step.loss)
+
+            style = method.prepare([self.painting(painting)])
+            out = method(self.photo(), style, 1.0, on_step)
+            curve = torch.full((1, self.iterations), float("nan"))
+            curve[0, : len(losses)] = torch.tensor(losses)
+            return torch.cat([out.flatten(), curve.flatten()])
+
+        key = f"transfer-{name}-{painting}-{x:g}-{optimizer}-{lr}"
+        made = self.kept(key, make)
+        pixels = 3 * self.size**2
+        return made[:pixels].view(3, self.size, self.size), made[pixels:]
+
+
+def content(study: Study) -> None:
+    """Fig. 3.2: from noise, by the features of every stage."""
+    cells = []
+    for name in NETS:
+        cells.append(("picture", study.photo()))
+        for stage in STAGES:
+            out = study.rebuilt(name, study.resnet(name), "content", [stage])
+            cells.append((f"{name}, {stage}", out))
+    write(DOCS / "report5-content.jpg", labelled(cells, columns=1 + len(STAGES)))
+
+
+def style(study: Study) -> None:
+    """Fig. 3.3: from noise, by the Gram matrix of every stage alone, and of all stages up to it."""
+    cells = []
+    for name in NETS:
+        for label in ("", "to "):
+            cells.append(("painting", study.painting()))
+            for end, stage in enumerate(STAGES):
+                layers = STAGES[: end + 1] if label else [stage]
+                out = study.rebuilt(name, study.resnet(name), "style", layers)
+                cells.append((f"{name}, {label}{stage}", out))
+    write(DOCS / "report5-style.jpg", labelled(cells, columns=1 + len(STAGES)))
+
+
+def transfer(study: Study) -> None:
+    """Fig. 3.5: content rb3, style rb1 to rb4 with falling weights; judged by `slim`."""
+    judge = load_vgg("slim")
+    figures: dict[str, list[tuple[float, ...]]] = {name: [] for name in study.files}
+    cells = [(painting, study.painting(painting)) for painting in PAINTINGS]
+    for name in study.files:
+        for painting in PAINTINGS:
+            out, _ = study.transferred(name, painting, 1e5)
+            grams = relative_gram_distance(judge, out, study.photo(), study.painting(painting))
+            distance = content_distance(judge, out, study.photo())
+            style_distance = statistics.mean(grams.values())
+            figures[name].append((style_distance, distance, luminance_ssim(out, study.photo())))
+            cells.append((name, out))
+    write(DOCS / "report5-transfer.jpg", labelled(cells, columns=len(PAINTINGS)))
+    rows = []
+    for name, path in study.files.items():
+        accuracy = json.loads(load_tensors(path)[1]["figures"])
+        columns = [f"{accuracy[kind]:.1%}" for kind in ("clean", "attacked")]
+        columns += [mean_and_error(column) for column in zip(*figures[name], strict=True)]
+        rows.append(f"| {name} | {' | '.join(columns)} |")
+    heads = ["weights", "accuracy", "under attack", "Gram distance", "content", "SSIM"]
+    note = (
+        f"ResNet-18; transfer at {study.size} px, {study.iterations} iterations, "
+        f"{len(PAINTINGS)} paintings (mean and standard error), judged by slim"
+    )
+    table("report5", note, heads, rows)
+
+
+def weights(study: Study) -> None:
+    """Fig. 3.7: six style weights."""
+    cells = [
+        (f"{name}, x = {x:.0e}", study.transferred(name, PAINTINGS[0], x)[0])
+        for name in study.files
+        for x in WEIGHTS
+    ]
+    write(DOCS / "report5-weights.jpg", labelled(cells, columns=len(WEIGHTS)))
+
+
+def optimizers(study: Study) -> None:
+    """Section 3.3: Adam against L-BFGS, with as many iterations."""
+    kinds = {"L-BFGS": ("lbfgs", None), "Adam, 0.05": ("adam", 0.05), "Adam, 0.01": ("adam", 0.01)}
+    cells, rows = [], []
+    marks = [count for count in (25, 50, 100, 150, 300, 500) if count <= study.iterations]
+    for name in study.files:
+        for label, (optimizer, lr) in kinds.items():
+            out, curve = study.transferred(name, PAINTINGS[0], 1e5, optimizer, lr)
+            cells.append((f"{name}, {label}", out))
+            values = [f"{curve[:count].nan_to_num(torch.inf).min():.3g}" for count in marks]
+            rows.append(f"| {name} | {label} | {' | '.join(values)} |")
+    write(DOCS / "report5-optimizers.jpg", labelled(cells, columns=len(kinds)))
+    note = "Least loss (report 5, Eq. 2.2) up to an iteration"
+    table("report5-optimizers", note, ["weights", "optimiser", *map(str, marks)], rows)
+
+
+def nets(study: Study) -> None:
+    """Fig. 3.2 and 3.3 by other networks, random and trained, with max and average pooling."""
+    if study.args.vgg is None:
+        raise SystemExit("the part nets needs --vgg and --convention")
+    vgg = {"weights": study.args.vgg, "convention": study.args.convention}
+    variants: Mapping[str, tuple[str, dict[str, Any]]] = {
+        "VGG-19": ("vgg19", vgg),
+        "VGG-19, average": ("vgg19", {**vgg, "pooling": "average"}),
+        "VGG-19 random": ("vgg19", {"weights": "random"}),
+        "VGG-16 random": ("vgg16", {"weights": "random"}),
+        "compact": ("compact", {}),
+        "ResNet-50 random": ("resnet50", {"weights": "random"}),
+    }
+    cells = []
+    for label, (name, options) in variants.items():
+        net = load_backbone(name, **options)
+        layers = ("conv1", "rb2", "rb4") if "conv1" in net.taps else VGG_LAYERS
+        for kind in ("content", "style"):
+            for layer in layers:
+                out = study.rebuilt(label.replace(", ", "-"), net, kind, [layer])
+                cells.append((f"{label}, {layer}", out))
+    write(DOCS / "report5-nets.jpg", labelled(cells, columns=6))
+
+
+def bands(study: Study) -> None:
+    """Power of the pictures by octaves of frequency, and which of them the networks respond to."""
+    heads = ["pictures", "weights", *BANDS]
+    rows, curves = [], {}
+    sources = {"content": study.photo(), "style": study.painting()}
+    for kind, source in sources.items():
+        for stage in STAGES:
+            for name in NETS:
+                out = study.rebuilt(name, study.resnet(name), kind, [stage])
+                ratios = relative_power(out, source)
+                curves[kind, stage, name] = ratios
+                rows.append(row(f"{kind}, {stage}", name, [f"{ratio:.2f}" for ratio in ratios]))
+    for name in study.files:
+        each = [
+            relative_power(study.transferred(name, painting, 1e5)[0], study.painting(painting))
+            for painting in PAINTINGS
+        ]
+        columns = zip(*each, strict=True)
+        rows.append(row("transfer", name, [mean_and_error(column, 2) for column in columns]))
+    for stage in STAGES:
+        for name in NETS:
+            changes = response(study, name, stage)
+            curves["response", stage, name] = changes
+            rows.append(row(f"response, {stage}", name, [f"{value:.3f}" for value in changes]))
+    note = "Power relative to the photograph's or the painting's, and responses (see below)"
+    table("report5-bands", note, heads, rows)
+    for kind, axis in (("content", "power, relative"), ("response", "relative change")):
+        draw_bands(kind, axis, curves)
+
+
+def relative_power(out: Tensor, source: Tensor) -> list[float]:
+    """Power in each band, relative to that of ``source``."""
+    return [a / b for a, b in zip(band_power(out), band_power(source), strict=True)]
+
+
+def response(study: Study, name: str, stage: str) -> list[float]:
+    """Relative change of features by noise of deviation 0.02 in each band, mean of pictures."""
+    net = study.resnet(name)
+    pictures = [study.photo(photo) for photo in ("chelsea", "coffee", "astronaut", "rocket")]
+    pictures += [study.painting(painting) for painting in PAINTINGS]
+    changes = []
+    with torch.no_grad():
+        for band in range(len(BANDS)):
+            each = []
+            for seed, picture in enumerate(pictures):
+                noise = band_noise(study.size, study.size, band, 0.02, seed)
+                before, after = (net(x[None], [stage])[stage] for x in (picture, picture + noise))
+                each.append(float((after - before).norm() / before.norm()))
+            changes.append(statistics.mean(each))
+    return changes
+
+
+def draw_bands(kind: str, label: str, curves: Mapping[tuple[str, str, str], list[float]]) -> None:
+    """The stages rb2 and rb4 of every network, by band."""
+
+    def on_axes(axes: Any) -> None:
+        for name, marker in zip(NETS, "osD", strict=True):
+            for stage, line in (("rb2", "--"), ("rb4", "-")):
+                axes.plot(BANDS, curves[kind, stage, name], line + marker, label=f"{name}, {stage}")
+        axes.set_yscale("log")
+        axes.set_xlabel("wavelength")
+        axes.set_ylabel(label)
+        axes.legend()
+
+    save_figure(DOCS / f"report5-bands-{kind}.png", on_axes)
+
+
+def mean_and_error(values: Sequence[float], digits: int = 3) -> str:
+    """The mean of several values and its standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
+def row(*cells: str | Sequence[str]) -> str:
+    """A line of a table."""
+    flat = [part for cell in cells for part in ([cell] if isinstance(cell, str) else cell)]
+    return f"| {' | '.join(flat)} |"
+
+
+def table(name: str, note: str, heads: Sequence[str], rows: Sequence[str]) -> None:
+    """Write ``benchmarks/<name>.md``."""
+    where = f"{machine(torch.device('cpu'))}, torch {torch.__version__}"
+    lines = [f"{note} ({where}).", "", row(heads), row(["---"] * len(heads)), *rows]
+    text = "\n".join(lines) + "\n"
+    (HERE / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+PARTS: Mapping[str, Callable[[Study], None]] = {
+    part.__name__: part for part in (content, style, transfer, weights, optimizers, nets, bands)
+}
+
+if __name__ == "__main__":
+    main()
