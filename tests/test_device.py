@@ -167,7 +167,7 @@ def plain_torch(monkeypatch):
 
 
 def test_a_card_that_torch_was_not_built_for_is_noted(plain_torch):
-    with pytest.warns(UserWarning, match="built without CUDA: the build for it is at https://"):
+    with pytest.warns(UserWarning, match="built without CUDA: a build with CUDA is at https://"):
         assert device.choose_device() == torch.device("cpu")
     device.choose_device()
     refused(lambda: device.choose_device("cuda"), "built without CUDA", "--device cpu")

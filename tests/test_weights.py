@@ -207,7 +207,7 @@ def test_wrong_checksum(server: Server) -> None:
 def test_what_has_no_whole_checksum_is_not_downloaded(server: Server, sha256: str | None) -> None:
     wanted = record(server, sha256=sha256)
     check = f"begins with {sha256}" if sha256 else "that you trust the file"
-    refused(wanted, "not downloaded", "no whole checksum", check)
+    refused(wanted, "not downloaded", "complete checksum", check)
     assert server.requests == []
     home().mkdir()
     (home() / wanted.filename).write_bytes(BODY)  # put there by hand

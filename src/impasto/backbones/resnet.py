@@ -111,7 +111,7 @@ class ResNet(Backbone):
     content_layers: ClassVar[tuple[str, ...]] = RESNET_CONTENT
     style_loss: ClassVar[str] = "moments"
     presets: ClassVar[Mapping[str, Mapping[str, float]]] = {
-        "paper5": {"rb1": 1000.0, "rb2": 100.0, "rb3": 10.0, "rb4": 1.0}
+        "paper5": {"rb1": 1e5, "rb2": 1e4, "rb3": 1e3, "rb4": 1e2}
     }
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["LBFGS", "Adam", "Optimizer"]
+__all__ = ["LBFGS", "Adam", "Optimizer", "optimizer_of"]
 
 HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
 RADIUS = 0.025  # largest change of pixels in a step of L-BFGS at full rate, root mean square
@@ -143,3 +143,8 @@ class Adam:
         """See :class:`Optimizer`."""
         for value in self.state:
             value.copy_(torch.where(condition, torch.zeros_like(value), value))
+
+
+def optimizer_of(name: str, lr: float, betas: tuple[float, float]) -> Optimizer:
+    """``lbfgs`` or ``adam``, at the start of a descent; ``betas`` are of Adam."""
+    return Adam(lr, betas) if name == "adam" else LBFGS(lr)

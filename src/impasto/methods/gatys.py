@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -38,14 +37,14 @@ from ..styles import (
     prepared,
 )
 from .base import OnStep
-from .descent import HISTORY, LBFGS, Adam, Optimizer
+from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
-from .records.gatys import OPTIMIZERS, STARTS, GatysOptions
+from .published import PublishedLevel
+from .records.gatys import DEFAULTS, STARTS, GatysOptions
 
 __all__ = ["Gatys"]
 
-DESCENTS: Mapping[str, Callable[[float], Optimizer]] = {"lbfgs": LBFGS, "adam": Adam}
 STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
     "gram": gram_loss,
     "moments": moments_loss,
@@ -98,15 +97,24 @@ class Gatys(Face):
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
             self.sources = [chosen.start]  # must not be overwritten
-        style_loss = chosen.style_loss or net.style_loss
-        lr = OPTIMIZERS[chosen.optimizer] if chosen.lr is None else chosen.lr
+        style_loss = "gram" if chosen.absolute else chosen.style_loss or net.style_loss
         self.objective = Objective(
-            *(self.net, self.content_layers, self.style_layers),
-            *(chosen.content_weight, chosen.style_weight, STYLE_LOSSES[style_loss]),
-            *(chosen.tv_weight, chosen.tolerance, partial(DESCENTS[chosen.optimizer], lr)),
+            self.net,
+            self.content_layers,
+            self.style_layers,
+            chosen.value("content_weight"),
+            chosen.value("style_weight"),
+            STYLE_LOSSES[style_loss],
+            chosen.tv_weight,
+            chosen.value("tolerance"),
+            chosen.optimizer,
+            chosen.value("lr"),
+            (chosen.betas[0], chosen.betas[1]),
+            chosen.losses,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
-        self.record(features=net.fingerprint, **layers, style_loss=style_loss, lr=lr)
+        resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
+        self.record(features=net.fingerprint, **layers, style_loss=style_loss, **resolved)
 
     def _layers(
         self,
@@ -116,6 +124,8 @@ class Gatys(Face):
         every: bool,
     ) -> dict[str, float]:
         """Layers with weights that sum to one.
+
+        With published losses, weights are used as they are, but layers that all weigh 1 share it.
 
         Args:
             net: the backbone.
@@ -147,7 +157,8 @@ class Gatys(Face):
                     f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
                 )
             weights = {tap: default[tap] for tap in chosen}
-        total = sum(weights.values())
+        shared = not self.options.absolute or set(weights.values()) == {1.0}
+        total = sum(weights.values()) if shared else 1.0
         return {tap: weight / total for tap, weight in weights.items()}
 
     @torch.inference_mode(False)
@@ -209,7 +220,7 @@ class Gatys(Face):
         for size, count in plan:
             resized = resize(content, size)
             share_after += size[0] * size[1] * count / cost
-            level = Level(
+            level = (PublishedLevel if self.options.absolute else Level)(
                 self.objective,
                 self._on_device(resized),
                 self._target(style, resized, strength),

@@ -22,9 +22,9 @@ from ..device import arranged, fetched
 from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
 from .base import OnStep, Step
-from .descent import Optimizer
+from .descent import Optimizer, optimizer_of
 
-__all__ = ["Level", "Objective", "Progress", "usable"]
+__all__ = ["Level", "Objective", "Progress", "converged", "shown", "usable"]
 
 RANGE_WEIGHT = 1e4  # pulls pixels back into 0..1; the other losses see clipped pixels
 WINDOW = 10  # iterations whose losses are summed to test convergence
@@ -61,7 +61,10 @@ class Objective:
     style_loss: Callable[[Moments, Moments], Tensor]
     tv_weight: float
     tolerance: float
-    optimizer: Callable[[], Optimizer]
+    optimizer: str
+    lr: float
+    betas: tuple[float, float]
+    losses: str = "relative"
 
 
 class Level:
@@ -129,7 +132,8 @@ class Level:
             The best picture ``(3, H, W)``, and whether ``on_step`` asked to stop.
         """
         x = arranged(picture.detach().clone()).requires_grad_(True)
-        optimizer = self.objective.optimizer()
+        objective = self.objective
+        optimizer = optimizer_of(objective.optimizer, objective.lr, objective.betas)
         state = State(x)
         history: list[float] = []
         pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()
@@ -162,7 +166,7 @@ class Level:
                 )
                 if on_step(step):
                     return True, best
-            return self._converged(history), None
+            return converged(history, objective.tolerance), None
 
         for iteration in range(1, count + 1):
             losses = self._descend(x, optimizer, state)
@@ -200,13 +204,6 @@ class Level:
             optimizer.restart(state.bad)
         return total, content, style
 
-    def _converged(self, history: Sequence[float]) -> bool:
-        tolerance = self.objective.tolerance
-        if not tolerance or len(history) < 2 * WINDOW:
-            return False
-        last = sum(history[-WINDOW:])
-        return sum(history[-2 * WINDOW : -WINDOW]) - last <= tolerance * last
-
 
 class State:
     """The state of an optimisation, on the device.
@@ -243,6 +240,14 @@ class State:
         none = torch.zeros_like(self.setbacks)
         recovered = torch.where(self.rate == 1, none, self.setbacks)
         self.setbacks = torch.where(self.bad, self.setbacks + 1, recovered)
+
+
+def converged(history: Sequence[float], tolerance: float) -> bool:
+    """Whether the last ``WINDOW`` losses are less than ``tolerance`` below those before them."""
+    if not tolerance or len(history) < 2 * WINDOW:
+        return False
+    last = sum(history[-WINDOW:])
+    return sum(history[-2 * WINDOW : -WINDOW]) - last <= tolerance * last
 
 
 def shown(x: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...errors import InputError
 from ...options import (
     ByLayer,
     Choice,
@@ -26,10 +27,31 @@ if TYPE_CHECKING:
     from ...backbones.resnet import Smooth
     from ...images import Source
 
-__all__ = ["OPTIMIZERS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
+__all__ = ["DEFAULTS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
-OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.02}  # name -> default learning rate
+LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
+# Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "relative": {
+        "content_weight": 1.0,
+        "style_weight": 100.0,
+        "tolerance": 0.01,
+        "lr": LEARNING_RATES,
+    },
+    "published": {
+        "content_weight": 1e-2,
+        "style_weight": 1.0,
+        "tolerance": 0.0,
+        "lr": {"lbfgs": 1.0, "adam": 1.0},
+    },
+    "report5": {
+        "content_weight": 1.0,
+        "style_weight": 1.0,
+        "tolerance": 0.0,
+        "lr": {"lbfgs": 1.0, "adam": 0.05},
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +115,28 @@ class GatysOptions(DeviceOptions):
         "Layers of the style loss, such as relu1_1,relu2_1=0.5; for a ResNet also paper5. Default: "
         "relu1_1 to relu5_1; for a ResNet conv1 to rb3.",
     )
-    content_weight: float = option(
-        1.0, Number(0), "Weight of the content loss (alpha of paper 3, Eq. 4)."
+    losses: str = option(
+        "relative",
+        Choice(tuple(DEFAULTS)),
+        "relative (ours: independent of size and backbone), published (Gatys et al., with the "
+        "weights of report 3) or report5 (its Eq. 2.1 to 2.3). Published losses may diverge.",
+        expert=True,
     )
-    style_weight: float = option(
-        100.0, Number(0), "Weight of the style loss (beta of paper 3, Eq. 4)."
+    content_weight: float | None = option(
+        None,
+        Number(0),
+        "Weight of the content loss (alpha of report 3, Eq. 4). Default: 1; published: 0.01.",
+    )
+    style_weight: float | None = option(
+        None,
+        Number(0),
+        "Weight of the style loss (beta of report 3, Eq. 4). Default: 100; published, report5: 1.",
     )
     style_loss: str | None = option(
         None,
         Choice(("gram", "moments")),
-        "The style loss: gram or moments (mean, deviation). Default: gram; for ResNets moments.",
+        "The style loss: gram or moments (mean, deviation). Default: gram; for ResNets moments. "
+        "Published losses have no other than gram.",
         expert=True,
     )
     tv_weight: float = option(
@@ -116,12 +150,19 @@ class GatysOptions(DeviceOptions):
         expert=True,
     )
     optimizer: str = option(
-        "lbfgs", Choice(tuple(OPTIMIZERS)), "The optimiser: lbfgs or adam.", expert=True
+        "lbfgs", Choice(tuple(LEARNING_RATES)), "The optimiser: lbfgs or adam.", expert=True
     )
     lr: float | None = option(
         None,
         Number(0, above=True),
-        "Learning rate. Default: 1 (L-BFGS) or 0.02 (Adam).",
+        "Learning rate. Default: 1 (L-BFGS) or 0.02 (Adam); with published losses, whose unit is "
+        "that of the network's input, Adam's is 1, with report5's 0.05.",
+        expert=True,
+    )
+    betas: Sequence[float] = option(
+        (0.9, 0.99),
+        ListOf(Number(0, 1), what="two numbers"),
+        "Adam's decay rates of the means of gradients and of their squares.",
         expert=True,
     )
     sizes: Sequence[int] | None = option(
@@ -132,17 +173,39 @@ class GatysOptions(DeviceOptions):
         expert=True,
     )
     style_scale: float = again(StyleOptions, "style_scale")
-    tolerance: float = option(
-        0.01,
+    tolerance: float | None = option(
+        None,
         Number(0),
         "Stop a size early when 10 iterations lower the loss by less than this share; 0 never "
-        "stops early.",
+        "stops early. Default: 0.01; with published losses 0.",
         expert=True,
     )
     time_limit: float | None = option(
         None, Number(0, above=True), "Most seconds for one picture, shared among the sizes."
     )
     seed: int = option(0, Whole(0, 2**63 - 1), "Seed of the random noise.", expert=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.betas) != 2 or max(self.betas) >= 1:
+            raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+        if self.absolute and self.style_loss == "moments":
+            raise InputError(
+                f"losses {self.losses} are of Gram matrices: leave out style_loss moments"
+            )
+
+    @property
+    def absolute(self) -> bool:
+        """Whether losses and layer weights are used as they are, with no common scale."""
+        return self.losses != "relative"
+
+    def value(self, name: str) -> Any:
+        """Value of an option whose default depends on the losses (and optimiser)."""
+        given = getattr(self, name)
+        default = DEFAULTS[self.losses][name]
+        if given is not None:
+            return given
+        return default[self.optimizer] if isinstance(default, Mapping) else default
 
 
 # Options of a refinement, which starts from a result and works only at the final size.

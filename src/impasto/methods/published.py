@@ -1,0 +1,205 @@
+"""Gatys' method as it is published: the losses with their constants, and plain optimisers.
+
+Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016;
+reports 1 (section 3.1), 3 (section III), 4 (section 2.2) and 5 (section 2).
+:mod:`impasto.methods.level` optimises a better conditioned loss, in steps of a limited length. Here
+nothing limits a step or the range of a pixel, so that the optimisation may diverge, and large
+learning rates saturate pixels (report 3, Fig. 4).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..backbones.base import InputConvention
+from ..statistics import Moments
+from .base import OnStep, Step
+from .descent import HISTORY
+from .level import Objective, Progress, converged, shown
+
+__all__ = ["LOSSES", "PublishedLevel", "PublishedLosses"]
+
+
+@dataclass(frozen=True)
+class PublishedLosses:
+    """The two losses of one layer, as sums without a common scale.
+
+    Attributes:
+        content: of features and target, ``(..., C, H, W)`` both.
+        style: of moments and target. Both Gram matrices are per position: report 3's ``G / M``.
+    """
+
+    content: Callable[[Tensor, Tensor], Tensor]
+    style: Callable[[Moments, Moments], Tensor]
+
+
+def half_squared_error(features: Tensor, target: Tensor) -> Tensor:
+    """``1/2 sum (P - X)^2``: reports 1 and 3, Eq. 1."""
+    return squared_error(features, target) / 2
+
+
+def squared_error(features: Tensor, target: Tensor) -> Tensor:
+    """``sum (P - X)^2``: report 5's "L2 loss"."""
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return (features.to(wide) - target.to(wide)).square().sum()
+
+
+def gatys_style(moments: Moments, target: Moments) -> Tensor:
+    """``1 / (4 N^2 M^2) sum (A - G)^2`` for ``N`` channels, ``M`` positions: report 3, Eq. 2 and 3.
+
+    If painting and picture differ in size, so does ``M``; each Gram matrix is then divided by its
+    own.
+    """
+    return gram_error(moments, target) / (4 * moments.channels**2)
+
+
+def gram_error(moments: Moments, target: Moments) -> Tensor:
+    """``sum (A - G)^2`` for ``G = F F^T / n``: report 5, Eq. 2.1 and 2.3."""
+    return (moments.gram - target.gram).square().sum()
+
+
+LOSSES: Mapping[str, PublishedLosses] = {
+    "published": PublishedLosses(half_squared_error, gatys_style),
+    "report5": PublishedLosses(squared_error, gram_error),
+}
+
+
+class PublishedLevel:
+    """The optimisation at one size, with the interface of :class:`impasto.methods.level.Level`.
+
+    The variable is the picture in the units of the network's input, but RGB: 0..255 less the mean
+    for Caffe's weights. It is clipped to 0..1 only when it is shown.
+
+    Args:
+        objective: the losses and their optimiser; weights of layers are used as they are.
+        content: the photograph at this size, ``(1, 3, H, W)`` on the device of the network.
+        aim: target moments at the style layers.
+        grey: change only the lightness of the picture.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        content: Tensor,
+        aim: Mapping[str, Moments],
+        grey: bool = False,
+    ) -> None:
+        self.objective, self.aim, self.grey = objective, aim, grey
+        self.losses_of = LOSSES[objective.losses]
+        self.size = (content.shape[-2], content.shape[-1])
+        self.offset, self.unit = _units(objective.net.convention, content)
+        with torch.no_grad():
+            self.content = objective.net(content, objective.content_layers)
+
+    def losses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Total, content and style loss of ``x`` ``(1, 3, H, W)``, in the network's units."""
+        objective = self.objective
+        taps = {*objective.content_layers, *objective.style_layers}
+        features = objective.net(x * self.unit + self.offset, taps)
+        content = x.new_zeros(())
+        for tap, weight in objective.content_layers.items():
+            content = content + weight * self.losses_of.content(features[tap], self.content[tap])
+        style = x.new_zeros(())
+        for tap, weight in objective.style_layers.items():
+            moments = Moments.of(features[tap].squeeze(0))
+            style = style + weight * self.losses_of.style(moments, self.aim[tap])
+        total = objective.content_weight * content + objective.style_weight * style
+        if objective.tv_weight:
+            down, right = x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
+            total = total + objective.tv_weight * (down.square().sum() + right.square().sum())
+        return total, content, style
+
+    def optimise(
+        self,
+        picture: Tensor,
+        count: int,
+        deadline: float | None,
+        on_step: OnStep | None,
+        progress: Progress,
+    ) -> tuple[Tensor, bool]:
+        """Run ``count`` iterations; see :meth:`impasto.methods.level.Level.optimise`.
+
+        Returns:
+            The last finite picture ``(3, H, W)``, and whether ``on_step`` asked to stop.
+        """
+        x = ((picture.detach() - self.offset) / self.unit).contiguous().requires_grad_(True)
+        optimizer = self._optimizer(x)
+        latest = torch.zeros(3)
+        finite = x.detach().clone()
+        history: list[float] = []
+
+        def closure() -> Tensor:
+            nonlocal latest
+            losses = self.losses(x)
+            (gradient,) = torch.autograd.grad(losses[0], x)
+            if self.grey:
+                gradient = gradient.mean(1, keepdim=True).expand_as(x)
+            x.grad = gradient.contiguous()
+            latest = torch.stack([loss.detach() for loss in losses])
+            return losses[0]
+
+        for iteration in range(1, count + 1):
+            before = x.detach().clone()
+            optimizer.step(closure)  # type: ignore[arg-type]
+            loss, content, style = latest.tolist()  # of the picture before this step
+            if not bool(latest.isfinite().all() & x.isfinite().all()):
+                finite = before if bool(latest.isfinite().all()) else finite
+                warnings.warn(
+                    f"the optimisation diverged at iteration {progress.done + iteration}: the last "
+                    "finite picture is kept; use a smaller --lr",
+                    stacklevel=2,
+                )
+                return self._shown(finite), True
+            finite = before
+            history.append(loss)
+            if on_step is not None:
+                step = Step(
+                    progress.done + iteration,
+                    progress.planned,
+                    progress.share + iteration * progress.per_iteration,
+                    self.size,
+                    loss,
+                    content,
+                    style,
+                    lambda: self._shown(x),
+                )
+                if on_step(step):
+                    return self._shown(x), True
+            if converged(history, self.objective.tolerance):
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                break
+        return self._shown(x), False
+
+    def _optimizer(self, x: Tensor) -> torch.optim.Optimizer:
+        """L-BFGS without a line search or tolerances, or Adam: PyTorch's."""
+        objective = self.objective
+        if objective.optimizer == "adam":
+            return torch.optim.Adam([x], objective.lr, objective.betas)
+        return torch.optim.LBFGS(
+            [x],
+            objective.lr,
+            max_iter=1,
+            tolerance_grad=0,
+            tolerance_change=0,
+            history_size=HISTORY,
+        )
+
+    def _shown(self, x: Tensor) -> Tensor:
+        return shown(x.detach() * self.unit + self.offset)
+
+
+def _units(convention: InputConvention, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Offset and unit, ``(3, 1, 1)`` in RGB: ``x * unit + offset`` is a picture in 0..1."""
+    mean, std = (
+        torch.tensor(values) / convention.scale for values in (convention.mean, convention.std)
+    )
+    if convention.bgr:
+        mean, std = mean.flip(0), std.flip(0)
+    return mean.to(like)[:, None, None], std.to(like)[:, None, None]

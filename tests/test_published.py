@@ -1,0 +1,233 @@
+"""Published losses against plain restatements, and what becomes of their optimisation."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from data import painting, photo
+
+from impasto.backbones.base import CAFFE
+from impasto.backbones.resnet import ResNet
+from impasto.backbones.vgg import VGG
+from impasto.errors import InputError
+from impasto.images import read_settings
+from impasto.methods.gatys import Gatys
+from impasto.methods.level import Progress
+from impasto.methods.published import LOSSES, PublishedLevel
+from impasto.statistics import Moments
+
+STYLE = {"relu1_1": 0.5, "relu2_1": 2.0}
+ALONE = Progress(0, 1, 0.0, 1.0)
+
+
+def gatys(net="compact", **options):
+    defaults = {"iterations": 3, "sizes": [0], "device": "cpu", "precision": "float32"}
+    return Gatys(net, **(defaults | options))
+
+
+def features(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(len(shape)))
+
+
+def gram_of(f, per_position):
+    channels, height, width = f.shape
+    gram = torch.zeros(channels, channels, dtype=torch.float64)
+    for i in range(channels):
+        for j in range(channels):
+            gram[i, j] = (f[i].double() * f[j].double()).sum()
+    return gram / (height * width) if per_position else gram
+
+
+def test_losses_of_gatys_et_al_are_their_formulas():
+    f, p, a = features(5, 4, 6), features(5, 4, 6) * 0.7, features(5, 4, 6) ** 2
+    content = sum((x - y) ** 2 for x, y in zip(f.flatten(), p.flatten(), strict=True)) / 2
+    assert float(LOSSES["published"].content(f, p)) == pytest.approx(float(content), rel=1e-5)
+    channels, positions = 5, 24
+    error = (gram_of(f, False) - gram_of(a, False)).square().sum()
+    style = error / (4 * channels**2 * positions**2)
+    ours = LOSSES["published"].style(Moments.of(f), Moments.of(a).normalised())
+    assert float(ours) == pytest.approx(float(style), rel=1e-5)
+
+
+def test_losses_of_report_5_are_its_formulas():
+    f, p, a = features(5, 4, 6), features(5, 4, 6) * 0.7, features(5, 3, 7) ** 2
+    content = sum((x - y) ** 2 for x, y in zip(f.flatten(), p.flatten(), strict=True))
+    assert float(LOSSES["report5"].content(f, p)) == pytest.approx(float(content), rel=1e-5)
+    style = (gram_of(f, True) - gram_of(a, True)).square().sum()
+    ours = LOSSES["report5"].style(Moments.of(f), Moments.of(a))
+    assert float(ours) == pytest.approx(float(style), rel=1e-5)
+
+
+@pytest.mark.parametrize("losses", ["published", "report5"])
+def test_the_total_is_their_weighted_sum(small_net, losses):
+    options = {"content_weight": 0.3, "style_weight": 7.0, "tv_weight": 2.0}
+    method = gatys(
+        small_net, losses=losses, content_layers=["relu3_1"], style_layers=STYLE, **options
+    )
+    content = photo()[None]
+    aim = method.measure(painting())
+    level = PublishedLevel(method.objective, content, aim)
+    x = (features(1, *content.shape[1:]) - 0.5) * 2  # beyond 0..1 as a picture: nothing is clipped
+    total, content_loss, style_loss = level.losses(x)
+    picture = x * level.unit + level.offset
+    taps = ["relu3_1", *STYLE]
+    f, p = small_net(picture, taps), small_net(content, taps)
+    parts = LOSSES[losses]
+    expected = parts.content(f["relu3_1"], p["relu3_1"])
+    styles = [
+        weight * parts.style(Moments.of(f[tap][0]), aim[tap]) for tap, weight in STYLE.items()
+    ]
+    assert float(content_loss) == pytest.approx(float(expected))
+    assert float(style_loss) == pytest.approx(float(sum(styles)), rel=1e-5)
+    variation = sum(float(x.diff(dim=side).square().sum()) for side in (-1, -2))
+    whole = 0.3 * expected + 7.0 * sum(styles) + 2.0 * variation
+    assert float(total) == pytest.approx(float(whole), rel=1e-5)
+
+
+def test_the_picture_is_in_the_units_of_the_networks_input():
+    net = VGG(((4, 4), (4,)), CAFFE)
+    method = gatys(net, losses="published", content_layers=["relu1_1"], style_layers=["relu1_1"])
+    level = PublishedLevel(method.objective, photo()[None], method.measure(painting()))
+    assert torch.allclose(level.unit.flatten(), torch.full((3,), 1 / 255))
+    red, _, blue = (level.offset.flatten() * 255).tolist()
+    assert (round(red, 2), round(blue, 2)) == (123.68, 103.94)
+
+
+def test_defaults_are_the_reports():
+    method = gatys(losses="published")
+    settings = method.settings
+    assert settings["losses"] == "published"
+    resolved = settings["resolved"]
+    assert (resolved["content_weight"], resolved["style_weight"]) == (1e-2, 1.0)
+    assert (resolved["tolerance"], resolved["lr"]) == (0.0, 1.0)
+    assert set(method.style_layers.values()) == {1 / 5}
+    assert gatys(losses="report5", optimizer="adam").settings["resolved"]["lr"] == 0.05
+    ours = gatys().settings["resolved"]
+    assert (ours["content_weight"], ours["style_weight"], ours["tolerance"]) == (1.0, 100.0, 0.01)
+
+
+def test_weights_of_layers_are_absolute(small_resnet):
+    method = gatys(small_resnet, losses="report5", style_layers="paper5", content_layers=["rb2"])
+    assert list(method.style_layers.values()) == [1e5, 1e4, 1e3, 1e2]
+    ours = gatys(small_resnet, style_layers="paper5", content_layers=["rb2"])
+    assert sum(ours.style_layers.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_loss_falls(optimizer):
+    losses = []
+    lr = {"lbfgs": 1.0, "adam": 0.05}[optimizer]
+    method = gatys(losses="published", iterations=25, optimizer=optimizer, lr=lr, start="content")
+    out = method(
+        photo(), method.prepare([painting()]), on_step=lambda step: losses.append(step.loss)
+    )
+    assert len(losses) == 25
+    assert losses[-1] < 0.5 * losses[0]
+    assert out.shape == photo().shape
+    assert 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_descent_that_diverges_keeps_the_last_finite_picture(optimizer):
+    method = gatys(losses="published", iterations=30, optimizer=optimizer, lr=1e25)
+    steps = []
+    with pytest.warns(UserWarning, match=r"diverged at iteration \d+: the last finite picture"):
+        out = method(photo(), method.prepare([painting()]), on_step=steps.append and None)
+    assert bool(out.isfinite().all())
+    assert 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+def test_large_rates_saturate_pixels():
+    """Report 3, Fig. 4: nothing holds the pixels in their range."""
+
+    def saturated(lr):
+        method = gatys(losses="published", iterations=15, optimizer="adam", lr=lr, start="content")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = method(photo(), method.prepare([painting()]))
+        return float(((out == 0) | (out == 1)).float().mean())
+
+    assert saturated(10.0) > 0.5
+    assert saturated(0.01) < 0.1
+
+
+def test_the_command_ends_well_and_says_it_in_a_line(run, photo_file, painting_file):
+    args = ["stylize", photo_file, painting_file, "-m", "gatys", "--losses", "published"]
+    args += ["--lr", "1e25", "--iterations", "9", "--device", "cpu", "-o", "out.png"]
+    code, out, err = run(*args)
+    assert code == 0, err
+    (line,) = [line for line in (out + err).splitlines() if "diverged" in line]
+    assert "iteration" in line
+    assert read_settings("out.png")["losses"] == "published"
+
+
+def test_on_step_stops_it_and_time_does():
+    method = gatys(losses="published", iterations=50)
+    steps = []
+
+    def stop(step):
+        steps.append(step)
+        assert step.picture().shape == photo().shape
+        return step.iteration == 4
+
+    method(photo(), method.prepare([painting()]), on_step=stop)
+    assert len(steps) == 4
+    steps.clear()
+    method = gatys(losses="published", iterations=5000, time_limit=0.2)
+    method(photo(), method.prepare([painting()]), on_step=steps.append and None)
+
+
+def test_sizes_go_coarse_to_fine():
+    method = gatys(losses="published", sizes=[24, 0], iterations=[3, 2])
+    sizes = []
+    method(
+        photo(),
+        method.prepare([painting()]),
+        on_step=lambda step: sizes.append(min(step.size)),
+    )
+    assert sizes == [24, 24, 24, *[min(photo().shape[1:])] * 2]
+
+
+def test_grey_pictures_stay_grey():
+    grey, style = (x.mean(0, keepdim=True).expand_as(x).clone() for x in (photo(), painting()))
+    method = gatys(losses="published", iterations=5)
+    out = method(grey, method.prepare([style]))
+    assert float((out - out.mean(0)).abs().max()) < 1e-3
+
+
+def test_strength_0_is_the_photograph():
+    method = gatys(losses="published", iterations=5, start="content")
+    out = method(photo(), method.prepare([painting()]), 0.0)
+    assert torch.allclose(out, photo(), atol=2e-3)
+
+
+def test_adam_takes_its_betas(small_net):
+    outs = []
+    for losses in ("relative", "published"):
+        for betas in ((0.9, 0.9), (0.5, 0.999)):
+            method = gatys(
+                small_net,
+                losses=losses,
+                optimizer="adam",
+                betas=betas,
+                style_layers=STYLE,
+                content_layers=["relu3_1"],
+            )
+            outs.append(method(photo(), method.prepare([painting()])))
+            assert method.settings["betas"] == list(betas)
+    assert not torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[2], outs[3])
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, math.nan)])
+def test_betas_out_of_range(betas):
+    with pytest.raises(InputError, match="betas"):
+        gatys(betas=betas)
+
+
+def test_published_losses_are_of_gram_matrices():
+    with pytest.raises(InputError, match="losses published are of Gram matrices"):
+        gatys(losses="published", style_loss="moments")
