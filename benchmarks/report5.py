@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "img"
 STAGES = ("conv1", "rb1", "rb2", "rb3", "rb4")
 VGG_LAYERS = ("relu1_1", "relu3_1", "relu4_1")  # of the part nets, which shows three
+BAND_STAGES = ("conv1", "rb2", "rb4")  # of the part bands
 NETS = ("random", "standard", "robust")
 PAINTINGS = ("swirls", "stained_glass", "ink_wash", "woodcut")
 RATIO = {"rb1": 1.0, "rb2": 0.1, "rb3": 0.01, "rb4": 0.001}  # of the style weights
@@ -168,20 +169,20 @@ def content(study: Study) -> None:
         for stage in STAGES:
             out = study.rebuilt(name, study.resnet(name), "content", [stage])
             cells.append((f"{name}, {stage}", out))
-    write(DOCS / "report5-content.jpg", labelled(cells, columns=1 + len(STAGES)))
+    sheet("report5-content", cells, 1 + len(STAGES))
 
 
 def style(study: Study) -> None:
     """Fig. 3.3: from noise, by the Gram matrix of every stage alone, and of all stages up to it."""
-    cells = []
-    for name in NETS:
-        for label in ("", "to "):
+    for name_of_sheet, label in (("report5-style", ""), ("report5-style-to", "to ")):
+        cells = []
+        for name in NETS:
             cells.append(("painting", study.painting()))
             for end, stage in enumerate(STAGES):
                 layers = STAGES[: end + 1] if label else [stage]
                 out = study.rebuilt(name, study.resnet(name), "style", layers)
                 cells.append((f"{name}, {label}{stage}", out))
-    write(DOCS / "report5-style.jpg", labelled(cells, columns=1 + len(STAGES)))
+        sheet(name_of_sheet, cells, 1 + len(STAGES))
 
 
 def transfer(study: Study) -> None:
@@ -199,7 +200,7 @@ def transfer(study: Study) -> None:
                 judged = (style_distance, distance, luminance_ssim(out, study.photo()))
                 figures.setdefault((label, name), []).append(judged)
                 cells.append((f"{name}, {label}", out))
-    write(DOCS / "report5-transfer.jpg", labelled(cells, columns=len(PAINTINGS)))
+    sheet("report5-transfer", cells, len(PAINTINGS))
     rows = []
     for (label, name), values in figures.items():
         accuracy = json.loads(load_tensors(study.files[name])[1]["figures"])
@@ -232,7 +233,7 @@ def weights(study: Study) -> None:
         for x in WEIGHTS:
             out = picture(study.as_reported(name, PAINTINGS[0], x, **more))
             cells.append((f"{label}, {x:.0e}", out))
-    write(DOCS / "report5-weights.jpg", labelled(cells, columns=len(WEIGHTS)))
+    sheet("report5-weights", cells, len(WEIGHTS))
 
 
 def optimizers(study: Study) -> None:
@@ -246,7 +247,7 @@ def optimizers(study: Study) -> None:
             cells.append((f"{name}, {label}", picture(made)))
             losses = made[:, -1].flatten().nan_to_num(torch.inf)
             rows.append(row(name, label, [f"{losses[:count].min():.3g}" for count in marks]))
-    write(DOCS / "report5-optimizers.jpg", labelled(cells, columns=len(kinds)))
+    sheet("report5-optimizers", cells, len(kinds))
     note = "Least loss up to an iteration"
     table("report5-optimizers", note, ["weights", "optimiser", *map(str, marks)], rows)
 
@@ -269,15 +270,16 @@ def nets(study: Study) -> None:
         "compact": ("compact", {}),
         "ResNet-50 random": ("resnet50", {"weights": "random"}),
     }
-    cells = []
+    cells: dict[str, list[tuple[str, Tensor]]] = {"content": [], "style": []}
     for label, (name, options) in variants.items():
         net = load_backbone(name, normalise=False, **options)
         layers = ("conv1", "rb2", "rb4") if "conv1" in net.taps else VGG_LAYERS
-        for kind in ("content", "style"):
+        for kind, made in cells.items():
             for layer in layers:
                 out = study.rebuilt(label.replace(", ", "-"), net, kind, [layer])
-                cells.append((f"{label}, {layer}", out))
-    write(DOCS / "report5-nets.jpg", labelled(cells, columns=6))
+                made.append((f"{label}, {layer}", out))
+    for kind, made in cells.items():
+        sheet(f"report5-nets-{kind}", made, 6)
 
 
 def bands(study: Study) -> None:
@@ -286,13 +288,13 @@ def bands(study: Study) -> None:
     rows, curves = [], {}
     sources = {"content": study.photo(), "style": study.painting()}
     for kind, source in sources.items():
-        for stage in STAGES:
+        for stage in BAND_STAGES:
             for name in NETS:
                 out = study.rebuilt(name, study.resnet(name), kind, [stage])
                 ratios = relative_power(out, source)
                 curves[kind, stage, name] = ratios
                 rows.append(row(f"{kind}, {stage}", name, [f"{ratio:.2f}" for ratio in ratios]))
-    for stage in ("rb2", "rb4"):
+    for stage in BAND_STAGES[1:]:
         for name in NETS:
             out = study.rebuilt(name, study.resnet(name), "content", [stage], "grey")
             ratios = relative_power(out, study.photo())
@@ -305,7 +307,7 @@ def bands(study: Study) -> None:
             ]
             columns = [mean_and_error(column, 2) for column in zip(*each, strict=True)]
             rows.append(row(f"transfer, {label}", name, columns))
-    for stage in STAGES:
+    for stage in BAND_STAGES:
         for name in NETS:
             changes = response(study, name, stage)
             curves["response", stage, name] = changes
@@ -343,7 +345,7 @@ def draw_bands(kind: str, label: str, curves: Mapping[tuple[str, str, str], list
 
     def on_axes(axes: Any) -> None:
         for name, marker in zip(NETS, "osD", strict=True):
-            for stage, line in (("rb2", "--"), ("rb4", "-")):
+            for stage, line in zip(BAND_STAGES[1:], ("--", "-"), strict=True):
                 axes.plot(BANDS, curves[kind, stage, name], line + marker, label=f"{name}, {stage}")
         axes.set_yscale("log")
         axes.set_xlabel("wavelength")
@@ -351,6 +353,14 @@ def draw_bands(kind: str, label: str, curves: Mapping[tuple[str, str, str], list
         axes.legend()
 
     save_figure(DOCS / f"report5-bands-{kind}.png", on_axes)
+
+
+def sheet(name: str, cells: Sequence[tuple[str, Tensor]], columns: int) -> None:
+    """Write ``docs/img/<name>.jpg``, below 250 kB: noise compresses badly."""
+    for quality in (85, 70, 55, 40, 25):
+        path = write(DOCS / f"{name}.jpg", labelled(cells, columns), quality=quality)
+        if path.stat().st_size < 250_000:
+            break
 
 
 def mean_and_error(values: Sequence[float], digits: int = 3) -> str:
