@@ -200,6 +200,7 @@ def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> d
     correct = {name: torch.zeros((), device=device) for name in ("clean", "attacked")}
     count = 0
     model.eval()
+    torch.manual_seed(config.seed)  # of the attacks' starts
     for crops, labels in pictures.held_out():
         crops, labels = crops.to(device), labels.to(device)
         attacked = attack(model, crops, labels, config.radius, config.test_attacks)
