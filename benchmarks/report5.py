@@ -47,7 +47,8 @@ WEIGHTS = tuple(10.0**power for power in range(2, 8))  # Fig. 3.7's x
 BEST = 1e5  # Fig. 3.5's
 COMMON: dict[str, Any] = {"losses": "report5", "sizes": [0], "device": "cpu"}
 LBFGS: dict[str, Any] = {"start": "noise", "precision": "float32"}  # bfloat16 makes it diverge
-ADAM: dict[str, Any] = {"optimizer": "adam"}
+ADAM: dict[str, Any] = {"optimizer": "adam"}  # at 0.05, in units of the network's input
+CAFFE_LR = 2.9  # of 255: as far as 0.05 in units of torchvision's, 0.226 of the range
 
 
 def main() -> None:
@@ -112,9 +113,10 @@ class Study:
         picture = self.photo() if kind == "content" else self.painting()
         unused = "style_weight" if kind == "content" else "content_weight"
         options = {"content_layers": layers, "style_layers": layers, unused: 0, "start": start}
+        options |= ADAM | ({"lr": CAFFE_LR} if net.convention.name == "caffe" else {})
 
         def make() -> Tensor:
-            method = Gatys(net, **COMMON, **options, optimizer="adam", iterations=self.iterations)
+            method = Gatys(net, **COMMON, **options, iterations=self.iterations)
             return method(picture, method.prepare([picture]))
 
         key = f"{kind}-{name}-{'+'.join(layers)}" + ("" if start == "noise" else f"-{start}")
@@ -287,6 +289,10 @@ def bands(study: Study) -> None:
     heads = ["pictures", "weights", *BANDS]
     rows, curves = [], {}
     sources = {"content": study.photo(), "style": study.painting()}
+    rng = torch.Generator().manual_seed(0)  # as in the reconstructions, which start from this
+    noise = 0.5 + 0.2 * torch.randn(3, study.size, study.size, generator=rng)
+    start = [f"{ratio:.2f}" for ratio in relative_power(noise.clamp(0, 1), study.photo())]
+    rows.append(row("noise at the start", "", start))
     for kind, source in sources.items():
         for stage in BAND_STAGES:
             for name in NETS:
