@@ -272,7 +272,7 @@ def test_single_colour_pictures_do_not_break_it(small_net, color):
         ({"style_weight": -1}, "style_weight is -1: must be 0 or more"),
         ({"content_weight": math.nan}, "content_weight"),
         ({"optimizer": "sgd"}, "lbfgs or adam"),
-        ({"style_loss": "cosine"}, "gram or moments"),
+        ({"style_loss": "cosine"}, "gram, moments, swd or remd"),
         ({"start": "nowhere.png"}, "nowhere.png"),
         ({"style_layers": ["relu9_9"]}, "relu9_9"),
         ({"style_layers": {"relu1_1": 0.0}}, "not all zero"),

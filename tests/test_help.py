@@ -22,7 +22,7 @@ from impasto import cli
 from impasto.cli.running import interrupts
 from impasto.controls import Controls
 from impasto.images import write
-from impasto.methods import DEFAULT, METHODS, options_of
+from impasto.methods import DEFAULT, METHODS, options_of, record_of
 from impasto.methods.adain import AdaIN
 from impasto.methods.records.gatys import REFINED
 from impasto.options import Number
@@ -105,7 +105,7 @@ def test_every_example_has_the_options_that_it_uses(example):
         return
     given = context.params
     method, refined = given["method"] or DEFAULT, given["refine"] is not None
-    assert method in METHODS
+    record_of(method)  # raises for an unknown name
     has = {*options_of(method), *(REFINED if refined else ())}
     every = {option for name in METHODS for option in options_of(name)}
     for name, value in given.items():

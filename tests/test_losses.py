@@ -12,6 +12,8 @@ from impasto.losses import (
     gram_loss,
     moments_loss,
     range_loss,
+    relaxed_emd,
+    sliced_wasserstein,
     total_variation,
 )
 from impasto.statistics import Moments
@@ -121,3 +123,44 @@ def test_a_share_of_channels_that_cannot_be(kept):
     moments = Moments.of(torch.rand(3, 4, 4))
     with pytest.raises(InputError, match="must be a (share|finite number)"):
         aligned_moments_loss(moments, moments, kept)
+
+
+def directions(channels: int, count: int = 6) -> torch.Tensor:
+    return torch.nn.functional.normalize(features(channels, count, seed=9), dim=0)
+
+
+def test_sliced_wasserstein_by_hand():
+    axes = torch.eye(2, dtype=torch.float64)
+    ours = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]], dtype=torch.float64)
+    theirs = torch.tensor([[[2.0, 5.0], [1.0, 3.0]]], dtype=torch.float64)
+    # Sorted, 1 and 3 beside 2 and 5, 0 and 0 beside 1 and 3: (1 + 4 + 1 + 9) / 4
+    assert float(sliced_wasserstein(ours, theirs, axes)) == pytest.approx(15 / 4)
+
+
+def test_sliced_wasserstein_compares_sets_whatever_their_order_and_size():
+    one, two = features(2, 4, 50), features(2, 4, 50, seed=1)
+    axes = directions(4)
+    value = sliced_wasserstein(one, two, axes)
+    assert value.shape == (2,)
+    order = torch.randperm(50)
+    torch.testing.assert_close(sliced_wasserstein(one[..., order], two, axes), value)
+    assert float(sliced_wasserstein(one, one[..., order], axes).max()) < 1e-20
+    twice = one.repeat_interleave(2, -1)  # the same distribution
+    assert float(sliced_wasserstein(one, twice, axes).max()) < 0.02 * float(value.min())
+
+
+def test_sliced_wasserstein_sees_what_gram_matrices_do_not():
+    signs = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(25)
+    peaks = torch.tensor([2.0, 0.0, 0.0, -2.0]).repeat(25) / 2**0.5  # the same two moments
+    one, two = signs[None], peaks[None]
+    assert float(gram_loss(Moments.of(one[:, None]), Moments.of(two[:, None]))) < 1e-9
+    assert float(sliced_wasserstein(one[None], two[None], torch.ones(1, 1))) > 0.1
+
+
+def test_losses_of_features_have_exact_gradients():
+    x, target = features(1, 3, 20).requires_grad_(True), features(1, 3, 11, seed=1)
+    axes = directions(3)
+    assert torch.autograd.gradcheck(lambda f: sliced_wasserstein(f, target, axes), x)
+    pictures = features(1, 3, 4, 5).requires_grad_(True)
+    other = features(1, 3, 3, 4, seed=1)
+    assert torch.autograd.gradcheck(lambda f: relaxed_emd(f, other), pictures)

@@ -2,7 +2,7 @@
 
 Every loss is divided by the size of its target. It therefore does not depend on the scale of the
 features, the width of the backbone or the size of the picture, and one set of loss weights suits
-every backbone, layer and size (paper 5, section 3.3, calls the opposite "hyper-dependency on
+every backbone, layer and size (report 5, section 3.3, calls the opposite "hyper-dependency on
 hyper-parameters").
 """
 
@@ -25,6 +25,7 @@ __all__ = [
     "palette_loss",
     "range_loss",
     "relaxed_emd",
+    "sliced_wasserstein",
     "total_variation",
 ]
 
@@ -45,7 +46,7 @@ def content_spread(target: Tensor) -> Tensor:
 def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None) -> Tensor:
     """Squared distance of features, relative to the variance of the target over the picture.
 
-    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (paper 3, Eq. 1) up to a constant factor.
+    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (report 3, Eq. 1) up to a constant factor.
     It is 0 for equal features and 1 for a picture whose features are everywhere the mean.
 
     Args:
@@ -60,7 +61,7 @@ def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None)
 def gram_loss(moments: Moments, target: Moments, beside: Moments | None = None) -> Tensor:
     """Squared distance of Gram matrices, relative to the target's: ``|G - A|^2 / |A|^2``.
 
-    Paper 3, Eq. 3, with both matrices divided by their number of positions, so that pictures of
+    Report 3, Eq. 3, with both matrices divided by their number of positions, so that pictures of
     different size compare, and the constant replaced by the target's squared norm. One value for
     each picture of a batch.
 
@@ -80,7 +81,7 @@ def gram_loss(moments: Moments, target: Moments, beside: Moments | None = None) 
 def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = None) -> Tensor:
     """Squared distance of channel means and deviations, relative to the target's.
 
-    The style loss of AdaIN (Huang & Belongie 2017; paper 3, Eq. 14). One value for each picture of
+    The style loss of AdaIN (Huang & Belongie 2017; report 3, Eq. 14). One value for each picture of
     a batch.
 
     Args:
@@ -131,6 +132,33 @@ def relaxed_emd(features: Tensor, target: Tensor) -> Tensor:
         return torch.maximum(distance.amin(1).mean(1), distance.amin(2).mean(1))
 
 
+def sliced_wasserstein(features: Tensor, target: Tensor, directions: Tensor) -> Tensor:
+    """Sliced Wasserstein distance of two sets of features, squared, for each picture of a batch.
+
+    Features are projected onto each direction, sorted, and compared with the target's; mean over
+    positions and directions. Sets of different size are compared at the quantiles of ``features``,
+    between which the target's are interpolated. Where Gram matrices compare second moments, this
+    compares the whole distribution of features. Heitz, Vanhoey, Chambon & Belcour, "A Sliced
+    Wasserstein Loss for Neural Texture Synthesis", CVPR 2021, Eq. 6 and 7.
+
+    Args:
+        features, target: ``(B, C, N)`` and ``(B, C, M)``.
+        directions: unit vectors ``(C, n)``.
+    """
+    # Autocast would project with a precision of three digits.
+    with torch.autocast(features.device.type, enabled=False):
+        ours, theirs = (_quantiles(x, directions) for x in (features, target))
+        if theirs.shape[-1] != ours.shape[-1]:
+            theirs = F.interpolate(theirs, ours.shape[-1], mode="linear")
+        return (ours - theirs).square().mean((1, 2))
+
+
+def _quantiles(vectors: Tensor, directions: Tensor) -> Tensor:
+    """Sorted projections ``(B, n, N)`` of ``(B, C, N)`` onto ``(C, n)``."""
+    wide = torch.promote_types(vectors.dtype, torch.float32)
+    return (directions.mT.to(wide) @ vectors.to(wide)).sort(-1).values
+
+
 def palette_loss(
     pictures: Tensor, target: Tensor, beside: Tensor, strength: Tensor, directions: Tensor
 ) -> Tensor:
@@ -149,8 +177,8 @@ def palette_loss(
         directions: unit vectors ``(3, n)``.
     """
     with torch.autocast(pictures.device.type, enabled=False):
-        projected = (directions.mT @ x.float().flatten(2) for x in (pictures, target, beside))
-        result, painting, photograph = (x.sort(2).values for x in projected)
+        colors = (x.float().flatten(2) for x in (pictures, target, beside))
+        result, painting, photograph = (_quantiles(x, directions) for x in colors)
         goal = photograph.lerp(painting, strength[:, None, None])
         return (result - goal).square().mean((1, 2)) / (goal.var(2).mean(1) + 1e-3)
 
@@ -183,7 +211,7 @@ def total_variation(picture: Tensor) -> Tensor:
 def range_loss(picture: Tensor) -> Tensor:
     """Mean squared distance of pixels from the range 0..1.
 
-    An optimiser that ignores the range saturates large areas (paper 3, Fig. 4). If the other losses
+    An optimiser that ignores the range saturates large areas (report 3, Fig. 4). If other losses
     see the clipped picture, they have no gradient at clipped pixels; this loss brings these back.
     """
     # detach(): the gradient of clamp() is zero outside 0..1.

@@ -28,11 +28,11 @@ app = typer.Typer(
     help="Render a photograph in the manner of a painting.",
 )
 study_app = typer.Typer(
-    no_args_is_help=True, help="Experiments of the papers, repeated on your pictures."
+    no_args_is_help=True, help="Experiments of the reports, repeated on your pictures."
 )
 app.command(cls=Helpful, help=HELP)(stylize)
 _COMMANDS: list[Callable[..., None]] = [
-    *(styles.style, styles.learn, styles.styles, about.show, about.methods),
+    *(styles.style, styles.learn, styles.styles, styles.suggest, about.show, about.methods),
     *(study.compare, study.sweep, study.reconstruct),
     *(about.backbones, about.doctor, about.samples),
 ]

@@ -28,6 +28,10 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
     ] = "all",
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="A model file to compare too; may be repeated.", metavar="FILE"),
+    ] = None,
     size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=16)] = 384,
     judge: Annotated[
         str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
@@ -50,12 +54,14 @@ def compare(
         impasto compare --contents photos/ --styles paintings/ -o comparison/
 
         impasto compare --contents photos/ --styles paintings/ -o comparison/ --methods adain,wct
+
+        impasto compare --contents photos/ --styles paintings/ -o out/ --model mine.safetensors
     """
     from ..backbones import load_backbone
     from ..study import compare as study
 
     check_apart([out / name for name in study.WRITTEN], [judge_weights])
-    chosen = study.available(_method_names(methods))
+    chosen = {**study.available(_method_names(methods)), **study.of_files(model or [])}
     values = values_of(JUDGE, options)
     convention = values.pop("convention", None)
     net = load_backbone(judge, judge_weights, convention=convention, photos=photos)

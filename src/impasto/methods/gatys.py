@@ -1,7 +1,7 @@
 """Style transfer by optimisation.
 
 Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016; the
-method of papers 3, 4 and 5. A pretrained backbone turns a picture into features. Deep features of
+method of reports 3, 4 and 5. A pretrained backbone turns a picture into features. Deep features of
 the photograph are its content; the moments of features of the painting are its style. The pixels of
 the picture are optimised by gradient descent until its features match both.
 """
@@ -9,7 +9,7 @@ the picture are optimised by gradient descent until its features match both.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ from ..device import (
 )
 from ..errors import InputError, check_finite
 from ..images import MIN_SIDE, Source, fit, read, resize
-from ..losses import gram_loss, moments_loss
 from ..options import takes
 from ..statistics import Moments
 from ..styles import (
@@ -40,15 +39,19 @@ from .base import OnStep
 from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
-from .published import PublishedLevel
+from .published import LOSSES, PublishedLevel
 from .records.gatys import DEFAULTS, STARTS, GatysOptions
+from .style_loss import (
+    OF_FEATURES,
+    OF_MOMENTS,
+    SORTING,
+    ByMoments,
+    LayerLoss,
+    by_features,
+    check_paintings,
+)
 
 __all__ = ["Gatys"]
-
-STYLE_LOSSES: Mapping[str, Callable[[Moments, Moments], Tensor]] = {
-    "gram": gram_loss,
-    "moments": moments_loss,
-}
 
 
 @takes(GatysOptions)
@@ -65,9 +68,9 @@ class Gatys(Face):
         options: see :class:`impasto.methods.records.gatys.GatysOptions`.
 
     Sizes must end with the size of the content, or with 0, which means the same (coarse to fine:
-    paper 3, section V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does
-    that. L-BFGS is better than Adam in the same number of iterations (papers 3 and 5). The style
-    layers ``paper5`` are rb1..rb4 of a ResNet with the weights of paper 5, section 3.1.
+    report 3, section V.B). Report 4 finds it "difficult to estimate a good epoch"; ``tolerance``
+    does that. L-BFGS is better than Adam in the same number of iterations (reports 3 and 5). The
+    style layers ``paper5`` are rb1..rb4 of a ResNet with the weights of report 5, section 3.1.
 
     Raises:
         InputError: for an option out of its range, or a backbone that is not available.
@@ -88,6 +91,7 @@ class Gatys(Face):
             padding=chosen.padding,
             pooling=chosen.pooling or ("max" if record is None else record.pooling),
             smooth=chosen.smooth,
+            normalise=not chosen.absolute,  # published weights are for the network as trained
         )
         self.style_layers = self._layers(net, chosen.style_layers, net.style_layers, every=True)
         default = dict.fromkeys(net.content_layers, 1.0)
@@ -97,14 +101,13 @@ class Gatys(Face):
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
             self.sources = [chosen.start]  # must not be overwritten
-        style_loss = "gram" if chosen.absolute else chosen.style_loss or net.style_loss
+        self.style_loss = "gram" if chosen.absolute else chosen.style_loss or net.style_loss
         self.objective = Objective(
             self.net,
             self.content_layers,
             self.style_layers,
             chosen.value("content_weight"),
             chosen.value("style_weight"),
-            STYLE_LOSSES[style_loss],
             chosen.tv_weight,
             chosen.value("tolerance"),
             chosen.optimizer,
@@ -114,7 +117,7 @@ class Gatys(Face):
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
         resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
-        self.record(features=net.fingerprint, **layers, style_loss=style_loss, **resolved)
+        self.record(features=net.fingerprint, **layers, style_loss=self.style_loss, **resolved)
 
     def _layers(
         self,
@@ -169,7 +172,10 @@ class Gatys(Face):
     ) -> Style:
         """Measure one or several styles; see :func:`impasto.styles.prepared`."""
         taps = list(self.style_layers)
-        return prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
+        style = prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
+        if self.style_loss in OF_FEATURES:
+            check_paintings(style)
+        return style
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -193,7 +199,8 @@ class Gatys(Face):
         """Render ``content``. The result, ``(3, H, W)`` in 0..1, has its size and is on the CPU.
 
         ``strength`` mixes the target moments: ``s * style + (1 - s) * content``. At 0 the content
-        itself is the optimum; above 1 the style is exaggerated. ``start`` is the initial picture,
+        itself is the optimum; above 1 the style is exaggerated. The losses of features, ``swd`` and
+        ``remd``, mix samples of both in these shares, up to 1. ``start`` is the initial picture,
         ``(3, H, W)``; it replaces the one of the option.
 
         If the loss is not finite, or far above the best, the optimisation goes back to the best
@@ -223,7 +230,7 @@ class Gatys(Face):
             level = (PublishedLevel if self.options.absolute else Level)(
                 self.objective,
                 self._on_device(resized),
-                self._target(style, resized, strength),
+                self._style_losses(style, resized, strength),
                 grey,
             )
             if picture is None:
@@ -279,10 +286,29 @@ class Gatys(Face):
             for short, count in zip(shorts, counts, strict=True)
         ]
 
+    def _style_losses(
+        self, style: Style, content: Tensor, strength: float
+    ) -> Mapping[str, LayerLoss]:
+        """The loss of each style layer, for ``content`` ``(3, H, W)`` at its size."""
+        if self.style_loss not in OF_FEATURES:
+            published = LOSSES.get(self.options.losses)
+            loss = OF_MOMENTS[self.style_loss] if published is None else published.style
+            target = self._target(style, content, strength)
+            return {tap: ByMoments(loss, target[tap]) for tap in target}
+        rng = torch.Generator(self.device).manual_seed(self.options.seed)
+        return by_features(
+            *(OF_FEATURES[self.style_loss](rng), style, content),
+            *(self._style_size(content), strength),
+            *(lambda picture: self.net(self._on_device(picture), self.style_layers), rng),
+        )
+
+    def _style_size(self, content: Tensor) -> int:
+        """Short side in pixels to which paintings are reduced."""
+        return max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
+
     def _target(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
         """Target moments at the style layers."""
-        size = max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
-        layers = style.at(size)
+        layers = style.at(self._style_size(content))
         target = {tap: usable(layers[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
             return target
@@ -316,4 +342,5 @@ class Gatys(Face):
         taps = set(self.style_layers) | set(self.content_layers)
         deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
         activations = self.net.numbers_per_pixel(deepest)
-        return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
+        loss = SORTING if self.style_loss == "swd" else 0.0
+        return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss

@@ -23,6 +23,7 @@ from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
 from .base import OnStep, Step
 from .descent import Optimizer, optimizer_of
+from .style_loss import LayerLoss
 
 __all__ = ["Level", "Objective", "Progress", "converged", "shown", "usable"]
 
@@ -58,7 +59,6 @@ class Objective:
     style_layers: Mapping[str, float]
     content_weight: float
     style_weight: float
-    style_loss: Callable[[Moments, Moments], Tensor]
     tv_weight: float
     tolerance: float
     optimizer: str
@@ -73,7 +73,7 @@ class Level:
     Args:
         objective: the loss and its optimiser.
         content: the photograph at this size, ``(1, 3, H, W)`` on the device of the network.
-        aim: target moments at the style layers.
+        style_losses: the loss of each style layer.
         grey: change only the lightness of the picture; its colours stay as they are.
     """
 
@@ -81,11 +81,11 @@ class Level:
         self,
         objective: Objective,
         content: Tensor,
-        aim: Mapping[str, Moments],
+        style_losses: Mapping[str, LayerLoss],
         grey: bool = False,
     ) -> None:
         self.objective, self.grey = objective, grey
-        self.aim = aim
+        self.style_losses = style_losses
         self.size = (content.shape[-2], content.shape[-1])
         with torch.no_grad():
             self.content = objective.net(content, objective.content_layers)
@@ -105,7 +105,7 @@ class Level:
         ).sum()
         style = torch.stack(
             [
-                weight * objective.style_loss(Moments.of(features[tap].squeeze(0)), self.aim[tap])
+                weight * self.style_losses[tap](features[tap].squeeze(0))
                 for tap, weight in objective.style_layers.items()
             ]
         ).sum()

@@ -22,6 +22,7 @@ from ..statistics import Moments
 from .base import OnStep, Step
 from .descent import HISTORY
 from .level import Objective, Progress, converged, shown
+from .style_loss import LayerLoss
 
 __all__ = ["LOSSES", "PublishedLevel", "PublishedLosses"]
 
@@ -79,7 +80,7 @@ class PublishedLevel:
     Args:
         objective: the losses and their optimiser; weights of layers are used as they are.
         content: the photograph at this size, ``(1, 3, H, W)`` on the device of the network.
-        aim: target moments at the style layers.
+        style_losses: the loss of each style layer.
         grey: change only the lightness of the picture.
     """
 
@@ -87,10 +88,10 @@ class PublishedLevel:
         self,
         objective: Objective,
         content: Tensor,
-        aim: Mapping[str, Moments],
+        style_losses: Mapping[str, LayerLoss],
         grey: bool = False,
     ) -> None:
-        self.objective, self.aim, self.grey = objective, aim, grey
+        self.objective, self.style_losses, self.grey = objective, style_losses, grey
         self.losses_of = LOSSES[objective.losses]
         self.size = (content.shape[-2], content.shape[-1])
         self.offset, self.unit = _units(objective.net.convention, content)
@@ -107,8 +108,7 @@ class PublishedLevel:
             content = content + weight * self.losses_of.content(features[tap], self.content[tap])
         style = x.new_zeros(())
         for tap, weight in objective.style_layers.items():
-            moments = Moments.of(features[tap].squeeze(0))
-            style = style + weight * self.losses_of.style(moments, self.aim[tap])
+            style = style + weight * self.style_losses[tap](features[tap].squeeze(0))
         total = objective.content_weight * content + objective.style_weight * style
         if objective.tv_weight:
             down, right = x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]

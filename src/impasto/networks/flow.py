@@ -1,7 +1,7 @@
 """A reversible network: it turns pictures into features and back without loss.
 
 This is the flow of Glow (Kingma & Dhariwal, NeurIPS 2018), as ArtFlow (An et al., CVPR 2021) and
-paper 1, section 3.2, use it: without prior or likelihood, only the forward map and its inverse.
+report 1, section 3.2, use it: without prior or likelihood, only the forward map and its inverse.
 Every layer can be inverted exactly. Features that a transfer does not change therefore come back
 exactly, and no content is lost.
 """
@@ -118,6 +118,18 @@ class InvertibleConv(nn.Module):
         self.log_scale = nn.Parameter(diagonal.abs().log().float())
         self._inverse: Tensor | None = None
 
+    @torch.no_grad()
+    def assign(self, matrix: Tensor) -> None:
+        """Convolve by ``matrix``, which must be invertible, ``(C, C)``."""
+        permutation, lower, upper = torch.linalg.lu(matrix.double())
+        diagonal = upper.diagonal()
+        self.permutation.copy_(permutation)
+        self.signs.copy_(diagonal.sign())
+        self.lower.copy_(lower.tril(-1))
+        self.upper.copy_(upper.triu(1))
+        self.log_scale.copy_(diagonal.abs().log())
+        self._inverse = None
+
     def factors(self) -> tuple[Tensor, Tensor]:
         """The factors ``P L`` and ``U + diag(s)``."""
         lower = self.lower.tril(-1) + self.lower.new_ones(len(self.lower)).diag()
@@ -155,7 +167,7 @@ class InvertibleConv(nn.Module):
 
 
 class Coupling(nn.Module):
-    """One half of the channels changes the other half (paper 1, Eq. 4; with ``swap`` Eq. 5).
+    """One half of the channels changes the other half (report 1, Eq. 4; with ``swap`` Eq. 5).
 
     Additive: ``(a, b + NN(a))``. Affine: ``(a, sigmoid(s + 2) b + t)`` with ``s, t = NN(a)``. The
     inverse is exact, because ``a`` does not change and NN can be computed again. The last layer of
@@ -262,11 +274,11 @@ def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:
 class Flow(nn.Module):
     """Blocks of a squeeze and some steps of ActNorm, invertible 1x1 convolution and coupling.
 
-    The couplings of a block change the two halves in turn (paper 1, Eq. 4 and 5). Without gradients
+    The couplings of a block change the two halves in turn (report 1, Eq. 4, 5). Without gradients
     all layers work in place, a strip at a time, and need little more memory than the picture.
 
     Args:
-        blocks, steps: paper 1 uses 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
+        blocks, steps: report 1 uses 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
         hidden: channels within the couplings' networks.
         affine: see :class:`Coupling`.
         channels: channels of the pictures.
@@ -312,8 +324,15 @@ class Flow(nn.Module):
         """Sides of a picture must be multiples of this."""
         return int(2 ** len(self.blocks))
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(
+        self, pictures: Tensor, after: Callable[[int, Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Features ``(B, C 4^blocks, H / unit, W / unit)`` of pictures ``(B, C, H, W)``.
+
+        Args:
+            pictures: see above.
+            after: called with the number of a block and its features, after its steps; returns the
+                features to go on with.
 
         Raises:
             InputError: if a side is not a multiple of :attr:`unit`.
@@ -327,11 +346,13 @@ class Flow(nn.Module):
         # The inverse is exact only in full precision.
         with torch.autocast(device.type, enabled=False), full_precision(device):
             x = pictures
-            for block in self.blocks:
+            for number, block in enumerate(self.blocks):
                 assert isinstance(block, nn.ModuleList)
                 x = squeeze(x)  # a copy
                 for layer in block:
                     x = layer(x, inplace=not torch.is_grad_enabled())
+                if after is not None:
+                    x = after(number, x)
         return x
 
     def inverse(

@@ -1,7 +1,7 @@
-"""Every method on every pair of pictures, with the same measures (papers 1 and 3).
+"""Every method on every pair of pictures, with the same measures (reports 1 and 3).
 
 A comparison is a folder: ``pictures/``, ``results.csv`` with one row per result, and the summaries:
-``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (paper 1, Figure 10),
+``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (report 1, Figure 10),
 ``scatter.png`` and ``index.html``, which shows all of them offline. Results that are in
 ``results.csv`` are not rendered again, so an interrupted comparison can be resumed.
 """
@@ -29,9 +29,10 @@ from ..device import describe, tune
 from ..errors import InputError
 from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, write
-from ..methods import METHODS, load, options_of
+from ..methods import METHODS, load, options_of, resolved
 from ..progress import drawn
 from ..styles import Style
+from ..tensors import read_header
 from .figures import matplotlib_figure
 from .inputs import (
     Methods,
@@ -56,7 +57,7 @@ from .metrics import (
 )
 from .report import KEY, MEASURES, as_csv, means_of, place_of, report
 
-__all__ = ["Methods", "available", "compare"]
+__all__ = ["Methods", "available", "compare", "of_files"]
 
 LATE = {"identity", "paint"}  # measures that older comparisons lack
 WRITTEN = (
@@ -71,16 +72,13 @@ OnProgress = Callable[[int, int, str], bool | None]
 def available(names: Sequence[str] | None = None) -> Methods:
     """The methods that can run with the bundled models, by label; or only those in ``names``.
 
+    Presets, such as ``gatys-report3``, are among them only if they are named.
+
     Raises:
         InputError: for an unknown name, or one whose model is not bundled.
     """
     records = [METHODS[name] for name in sorted(METHODS)]
     records.sort(key=lambda record: len(record.models))
-    declared: Methods = {
-        label: (record.name, options)
-        for record in records
-        for label, options in record.models.items()
-    }
     ready: Methods = {
         label: (record.name, options)
         for record in records
@@ -90,14 +88,30 @@ def available(names: Sequence[str] | None = None) -> Methods:
         return ready
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise InputError(f"methods: give a list of names, such as [{str(names)!r}]")
+    chosen: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in names:
-        if name not in declared:
-            raise InputError(
-                f"method {name!r} is unknown: use all, or some of {', '.join(declared)}"
-            )
-        if name not in ready:
+        record, options = resolved(name)
+        if name not in ready and name not in record.presets:
             raise InputError(f"method {name}: no model is bundled; leave it out")
-    return {name: ready[name] for name in names}
+        chosen[name] = record.name, options
+    return chosen
+
+
+def of_files(models: Sequence[Path]) -> Methods:
+    """Model files as methods, each labelled by the stem of its name.
+
+    Raises:
+        InputError: for a file that is no model, or two of the same name.
+    """
+    methods: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for path in models:
+        name = read_header(path).get("method", "")
+        if name not in METHODS:
+            raise InputError(f"{path}: not a model made by `impasto train`; name another file")
+        if path.stem in methods:
+            raise InputError(f"{path}: two models have this name; rename one")
+        methods[path.stem] = name, {"model": path}
+    return methods
 
 
 @drawn("comparing")

@@ -1,4 +1,4 @@
-"""One picture with every combination of some options: the grids of papers 3 and 5.
+"""One picture with every combination of some options: the grids of reports 3 and 5.
 
 A sweep is a folder: a picture for each combination, ``results.json``, and the summaries
 ``results.csv``, ``sheet.png`` and, for methods that optimise, ``curves.png``. Results in the folder

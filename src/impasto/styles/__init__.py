@@ -1,11 +1,11 @@
 """Styles: the moments of a painting's features at several sizes, measured or read from a file.
 
-Paper 4 calls it the major drawback of Gatys' method that it "cannot store picture styles". It can:
+Report 4 calls it the major drawback of Gatys' method that it "cannot store picture styles". It can:
 the style loss needs only the moments of the painting's features, not the painting. AdaIN, WCT and
 the flows need the same, each for the features of its own network.
 """
 
-from .paintings import read_painting, reduce
+from .paintings import list_paintings, pieces_of, read_painting, reduce
 from .prepared import Style, check_list, check_prepared, prepared, style_shares
 from .stored import (
     SUFFIX,
@@ -29,7 +29,9 @@ __all__ = [
     "check_prepared",
     "find_named",
     "is_name",
+    "list_paintings",
     "named_styles",
+    "pieces_of",
     "prepared",
     "read_painting",
     "reduce",

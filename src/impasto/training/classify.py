@@ -2,7 +2,7 @@
 
 Robust weights are trained on pictures that are perturbed, within a small distance, to increase the
 loss (Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018).
-Such a network relies on features that people see too. Paper 5 finds that pictures reconstructed and
+Such a network relies on features that people see too. Report 5 finds that pictures reconstructed or
 styled with such weights are cleaner (after Engstrom et al. 2019 and Nakano 2019).
 """
 
@@ -56,7 +56,7 @@ class ClassifyConfig:
         precision: of the training's convolutions: ``float32``, ``bfloat16``, or ``auto``, bfloat16
             where the hardware multiplies it natively.
         adversarial: train on attacked pictures.
-        epsilon: maximum L2 norm of an attack on a 224x224 picture in 0..1 (3 in paper 5); it is
+        epsilon: maximum L2 norm of an attack on a 224x224 picture in 0..1 (3 in report 5); it is
             proportional to the side for other sizes.
         grow: steps in which epsilon grows from zero; a network attacked in full from the start may
             learn nothing.

@@ -13,14 +13,17 @@ from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...device import arranged
 from ...errors import check_share
-from ...methods.adain import AdaINConfig, AdaINModel
+from ...methods.adain import AdaINConfig, AdaINModel, Operator
 from ...methods.model import tuples
-from ...networks.decoder import Decoder
 from .base import ModelTraining
+from .mixtures import begin
 from .perceptual import STYLE_LAYERS, Perceptual, Target
+from .published import Losses, build_perceptual, settle
 from .regress import fit_decoder
 
 __all__ = ["AdaINTraining", "untrained"]
+
+OURS = {"content_weight": 1.0, "style_weight": 1.0, "target": "content"}
 
 
 def untrained(
@@ -29,10 +32,13 @@ def untrained(
     widths: Sequence[Sequence[int]] = AdaINConfig.widths,
     upsampling: Literal["nearest", "bilinear"] = "nearest",
     feedback: bool = False,
+    operator: Operator = "adain",
     encoder_weights: Path | None = None,
-    content_weight: float = 1.0,
-    style_weight: float = 1.0,
-    target: Target = "content",
+    losses: Losses = "relative",
+    report: int | None = None,
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    target: Target | None = None,
     style_layers: Sequence[str] = STYLE_LAYERS,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
@@ -42,11 +48,14 @@ def untrained(
     """The method with random weights, ready for training.
 
     Args:
-        encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
+        encoder, taps, widths, upsampling, feedback, operator: see :class:`AdaINConfig`.
         encoder_weights: see :class:`impasto.methods.adain.AdaIN`.
+        losses: ``relative`` (ours), or ``published``: those of ``report`` 3 (Eq. 12 to 14), which
+            is the default, or 2; see :mod:`impasto.training.methods.published`.
+        report: see ``losses``.
         content_weight, style_weight, target, style_layers: see
             :class:`impasto.training.methods.perceptual.Perceptual`; the content layer is the
-            deepest tap.
+            deepest tap. None for 1, 1 and ``content``, or as published.
         recolored: see :class:`AdaINTraining`.
         loss_network, loss_weights, loss_convention: the network whose features are compared;
             see :func:`impasto.backbones.load_vgg`.
@@ -54,13 +63,18 @@ def untrained(
     Raises:
         InputError: for options that are unknown or cannot be combined.
     """
-    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
+    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback, operator)
     model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-    perceptual = Perceptual(
-        judge, config.taps[0], content_weight, style_weight, target, style_layers
+    weights = {"content_weight": content_weight, "style_weight": style_weight, "target": target}
+    only_ours = {"target": target, "recolored": recolored}
+    published, chosen, resolved = settle("adain", losses, report, weights, OURS, only_ours)
+    layers = {"content_layer": config.taps[0], "style_layers": style_layers}
+    training = AdaINTraining(
+        model, build_perceptual(published, judge, **layers, **chosen), recolored
     )
-    return AdaINTraining(model, perceptual, recolored)
+    training.resolved = resolved
+    return training
 
 
 class AdaINTraining(ModelTraining):
@@ -77,7 +91,6 @@ class AdaINTraining(ModelTraining):
     """
 
     model: AdaINModel
-    network: Decoder
 
     def __init__(self, model: AdaINModel, perceptual: Perceptual, recolored: float = 0.0) -> None:
         check_share("recolored", recolored)
@@ -85,8 +98,13 @@ class AdaINTraining(ModelTraining):
         self.perceptual, self.recolored = perceptual, recolored
 
     def start(self, crops: Tensor) -> None:
-        """Fit the decoder to invert the encoder, see :func:`fit_decoder`."""
-        fit_decoder(self.network, self.model.encoder, self.model.inputs, crops)
+        """Fit the decoder to invert the encoder, see :func:`fit_decoder`.
+
+        RBMAD is initialised as AdaIN of half of the channels, see :func:`begin`.
+        """
+        fit_decoder(self.model.decoder, self.model.encoder, self.model.inputs, crops)
+        for rbmad in self.model.rbmads.values():
+            begin(rbmad)
 
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
@@ -105,8 +123,7 @@ class AdaINTraining(ModelTraining):
         return self._stylized(contents, styles).clamp(0, 1)
 
     def _stylized(self, contents: Tensor, styles: Tensor) -> Tensor:
-        with torch.no_grad():
-            style = self.model.measure(styles)
-            feedback = self.model.config.feedback
-            target = self.model.beyond(style, contents, style) if feedback else style
+        style = self.model.measure(styles)
+        feedback = self.model.config.feedback
+        target = self.model.beyond(style, contents, style) if feedback else style
         return self.model(contents, target)

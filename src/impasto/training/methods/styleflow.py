@@ -10,33 +10,40 @@ from torch import Tensor, nn
 from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...linalg import ridge
+from ...methods.records.styleflow import Mixture
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
 from ...operators.adain import EPS
+from ...operators.rbmad import CodeRBMAD
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
-from .perceptual import Perceptual
+from .mixtures import fit_code, fit_layer, turn
+from .published import Losses, build_perceptual, settle
 from .reversible import FlowTraining
 
 __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
 
+OURS = {"content_weight": 1.0, "style_weight": 4.0, "tv_weight": 1.0, "kept": 0.8}
 PENALTY = 0.01  # ridge penalty of the initialisation, best on held-out pictures
 NARROW = 0.2  # deviation of tanh's inputs, in its nearly linear range
+TURNED = 128  # crops that the rotation of RBMAD's channels is computed from
+SPOTS = 12  # rows and columns of a crop that a layer is fitted at
 
 
 def untrained(
     encoder: str = "slim",
-    rbmad: bool = False,
+    rbmad: Mixture = StyleFlowConfig.rbmad,
     blocks: int = StyleFlowConfig.blocks,
     steps: int = StyleFlowConfig.steps,
     hidden: int = StyleFlowConfig.hidden,
     affine: bool = StyleFlowConfig.affine,
     wide: int = StyleFlowConfig.wide,
     encoder_weights: Path | None = None,
-    content_weight: float = 1.0,
-    style_weight: float = 4.0,
-    tv_weight: float = 1.0,
-    kept: float = 0.8,
+    losses: Losses = "relative",
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    tv_weight: float | None = None,
+    kept: float | None = None,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
     loss_convention: str | None = None,
@@ -47,9 +54,13 @@ def untrained(
     Args:
         encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
         encoder_weights: see :class:`impasto.methods.styleflow.StyleFlow`.
+        losses: ``relative`` (ours), or ``published``: those of Fan et al.'s code, which report 1
+            trains with; see :mod:`impasto.training.methods.published`.
         content_weight, style_weight, kept: see
-            :class:`impasto.training.methods.perceptual.Perceptual`.
-        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`.
+            :class:`impasto.training.methods.perceptual.Perceptual`. None for 1, 4 and 0.8, or as
+            published.
+        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`. None
+            for 1.0, or as published.
         loss_network, loss_weights, loss_convention: see
             :func:`impasto.backbones.load_vgg`.
 
@@ -59,38 +70,73 @@ def untrained(
     config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
     model = StyleFlowModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-    perceptual = Perceptual(
-        judge, content_weight=content_weight, style_weight=style_weight, kept=kept
+    weights = {"content_weight": content_weight, "style_weight": style_weight}
+    weights |= {"tv_weight": tv_weight, "kept": kept}
+    published, chosen, resolved = settle(
+        "styleflow", losses, None, weights, OURS, {"recolored": recolored}
     )
-    return StyleFlowTraining(model, perceptual, tv_weight, recolored)
+    tv = chosen.pop("tv_weight")
+    perceptual = build_perceptual(published, judge, **chosen)
+    training = StyleFlowTraining(model, perceptual, tv, recolored)
+    training.resolved = resolved
+    return training
 
 
 class StyleFlowTraining(FlowTraining):
-    """See :class:`FlowTraining`; the initialisation includes SAN."""
+    """See :class:`FlowTraining`; the initialisation includes SAN or RBMAD."""
 
     model: StyleFlowModel
 
     def fit(self, crops: Tensor) -> None:
-        """Initialise the activation normalisations and SAN, see :func:`fit_san`.
+        """Initialise the activation normalisations and each block's transfer.
 
-        SAN is fitted to the crops and to recoloured copies of them.
+        See :func:`fit_san`; with RBMAD :func:`turn`, and :func:`fit_code` or :func:`fit_layer`. The
+        transfers are fitted to the crops and to recoloured copies of them.
         """
-        super().fit(crops)
-        model, flow = self.model, self.model.flow
-        codes: list[Tensor] = []
-        targets: list[list[Tensor]] = [[] for _ in model.sans]
+        model, flow, encoder = self.model, self.model.flow, self.model.encoder
+        if model.config.rbmad in ("scm", "layers"):
+            some = crops[:: -(-len(crops) // TURNED)]
+            flow(whole(some, flow.unit), lambda number, x: turn(flow.blocks[number], x))
+        else:
+            super().fit(crops)
+        layers = model.config.rbmad == "layers"
+        inputs: list[list[Tensor]] = [[] for _ in model.transfers]
+        targets: list[list[Tensor]] = [[] for _ in model.transfers]
 
         def record(number: int, features: Tensor) -> Tensor:
-            moments = Moments.of(features)
-            targets[number].append(torch.cat([moments.mean, moments.deviation(EPS)], -1))
+            targets[number].append(_spots(features) if layers else _statistics(features))
             return features
 
         for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
-            codes.append(style_code(model.measure(part)))
-            flow.inverse(flow(whole(part, flow.unit)), record)
-        for san, target in zip(model.sans, targets, strict=True):
-            assert isinstance(san, SAN)
-            fit_san(san, torch.cat(codes), torch.cat(target))
+            pictures = whole(part, flow.unit)
+            if layers:
+                features = encoder(pictures, model.taps)
+                measured = [_spots(features[tap]) for tap in model.taps]
+            else:
+                measured = [style_code(model.measure(part))] * len(model.transfers)
+            for block_inputs, new in zip(inputs, measured, strict=True):
+                block_inputs.append(new)
+            flow.inverse(flow(pictures), record)
+        for number, transfer in enumerate(model.transfers):
+            rows, target = torch.cat(inputs[number]), torch.cat(targets[number])
+            if isinstance(transfer, SAN):
+                fit_san(transfer, rows, target)
+            elif isinstance(transfer, CodeRBMAD):
+                fit_code(transfer, rows, target)
+            else:
+                fit_layer(transfer, rows, target)
+
+
+def _statistics(features: Tensor) -> Tensor:
+    """Mean and deviation by channel as AdaIN takes them, ``(n, 2 C)``."""
+    moments = Moments.of(features)
+    return torch.cat([moments.mean, moments.deviation(EPS)], -1)
+
+
+def _spots(features: Tensor) -> Tensor:
+    """Features at some positions of each picture, ``(n, C)``."""
+    step = max(1, min(features.shape[-2:]) // SPOTS)
+    return features[..., ::step, ::step].transpose(0, 1).flatten(1).T
 
 
 @torch.no_grad()
