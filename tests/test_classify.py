@@ -11,9 +11,11 @@ from impasto import cli
 from impasto.backbones import ResNet, load_backbone
 from impasto.errors import InputError, Interrupted
 from impasto.images import write
-from impasto.tensors import load_tensors
+from impasto.tensors import load_tensors, save_tensors
 from impasto.training import classify as training
-from impasto.training.classify import Classifier, ClassifyConfig, Labelled, attack, classify
+from impasto.training.accelerator import Hardware, choose_accelerator
+from impasto.training.attack import attack
+from impasto.training.classify import Classifier, ClassifyConfig, Labelled, classify
 from impasto.training.labels import labels_of
 
 SMALL = ((1, 1), False)
@@ -109,6 +111,77 @@ def test_an_attack_raises_the_loss_within_its_radius(radius):
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_an_attack_starts_anywhere_in_the_ball():
+    model = Classifier(ResNet(*SMALL, width=8), 2)
+    pictures, labels = torch.full((2, 3, 32, 32), 0.5), torch.tensor([0, 1])
+    first, second = (attack(model, pictures, labels, 0.5, 1) for _ in range(2))
+    torch.manual_seed(0)
+    third = attack(model, pictures, labels, 0.5, 1)
+    torch.manual_seed(0)
+    assert torch.equal(attack(model, pictures, labels, 0.5, 1), third)
+    assert not torch.equal(first, second)
+
+
+def test_epsilon_grows(folder, monkeypatch):
+    config = ClassifyConfig(**CONFIG, adversarial=True, epsilon=7.0, grow=4)
+    task = training.Classification(
+        Classifier(ResNet(*SMALL, width=8), 2), Labelled(labels_of([folder]), config, print), config
+    )
+    batches = task.batches(2, choose_accelerator(Hardware("cpu", "float32")))
+    radii = [next(batches)[2] for _ in range(3)]
+    assert radii == pytest.approx([0.75, 1.0, 1.0])  # 7 on 224 pixels is 1 on 32
+    seen = []
+    monkeypatch.setattr(training, "attack", lambda *a: (seen.append(a[3:]), a[1])[1])
+    task.loss(*next(batches))
+    assert seen == [(1.0, 2)]
+
+
+def test_classes_are_chosen_by_name(tmp_path):
+    for name in ("oak_1", "elm_1", "ash_1"):
+        write(tmp_path / f"{name}.png", stripes(True, 0))
+    assert list(labels_of([tmp_path], classes=["oak", "ash"])) == ["ash", "oak"]
+    with pytest.raises(InputError, match="no pictures of yew; there are ash, elm, oak"):
+        labels_of([tmp_path], classes=["oak", "yew"])
+    with pytest.raises(InputError, match="1 classes"):
+        labels_of([tmp_path], classes=["oak"])
+
+
+def test_held_out_pictures_are_attacked_in_more_steps(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "attack", lambda *a: (seen.append(a[4]), a[1])[1])
+    config = ClassifyConfig(**CONFIG, test_attacks=7)
+    pictures = Labelled(labels_of([folder]), config, print)
+    training.accuracy(Classifier(ResNet(*SMALL, width=8), 2), pictures, config)
+    assert set(seen) == {7}
+
+
+def test_training_starts_from_weights(folder, recipe, small, tmp_path):
+    def run(name, start=None, folder=folder, **more):
+        out = tmp_path / f"{name}.safetensors"
+        options = {"start": start, "device": "cpu", "log": lambda line: None, **more}
+        classify("resnet18", [folder], recipe(), tmp_path / name, out, steps=1, **options)
+        return out
+
+    first = run("first")
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0}
+    second = run("second", start=first, changes=still)
+    (before, _), (after, header) = load_tensors(first), load_tensors(second)
+    kernels = [key for key, tensor in before.items() if tensor.ndim > 1]
+    assert "fc.weight" in kernels
+    assert all(torch.equal(before[key], after[key]) for key in kernels)
+    assert json.loads(header["recipe"])["start"] == "first.safetensors"
+    with pytest.raises(InputError, match="would overwrite"):
+        run("first", start=first)
+    write(tmp_path / "trees" / "oak" / "1.png", stripes(True, 0))
+    write(tmp_path / "trees" / "elm" / "1.png", stripes(True, 0))
+    with pytest.raises(InputError, match="not weights for the classes elm, oak"):
+        run("third", start=first, folder=tmp_path / "trees")
+    monster = ResNet(*SMALL, width=4).state_dict()
+    save_tensors(first, monster, load_tensors(first)[1])
+    with pytest.raises(InputError, match="not weights of resnet18"):
+        run("fourth", start=first)
+
+
 def test_robust_weights_withstand_attacks_that_fool_standard_ones(folder, recipe, small, tmp_path):
     figures = {}
     for adversarial in (False, True):
@@ -153,7 +226,7 @@ def test_errors(folder, recipe, small, tmp_path):
         classify("resnet18", [folder], None, tmp_path / "r", tmp_path / "a.pt")
     with pytest.raises(InputError, match="give resnet18"):
         classify("vgg19", [folder], None, tmp_path / "r", tmp_path / "a.safetensors")
-    for wrong in ({"size": 8}, {"epsilon": 0.0}, {"batch": 0}, {"validation": 1.0}):
+    for wrong in ({"size": 8}, {"epsilon": 0.0}, {"batch": 0}, {"validation": 1.0}, {"grow": -1}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             ClassifyConfig(**wrong)
     assert dataclasses.replace(ClassifyConfig(), size=112).radius == pytest.approx(1.5)

@@ -217,6 +217,10 @@ def train_encoder(
         bool | None,
         typer.Option(help="ResNet: train on adversarial pictures, for robust weights (Madry)."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="ResNet: weights of an earlier training to begin with."),
+    ] = None,
     **options: Any,
 ) -> None:
     """Distil a bundled encoder from VGG-19, or train a ResNet, standard or robust.
@@ -226,8 +230,10 @@ def train_encoder(
         impasto train encoder --photos photos/ --paintings paintings/ --teacher vgg19.safetensors
         --convention caffe --recipe recipes/compact.toml -o compact.safetensors
 
+        impasto train encoder --backbone resnet18 --pictures labelled/ -o standard.safetensors
+
         impasto train encoder --backbone resnet18 --pictures labelled/ --adversarial
-        -o robust.safetensors
+        --start standard.safetensors --run runs/robust -o robust.safetensors
     """
     from ..backbones.records import BUNDLED
     from ..errors import Interrupted
@@ -239,8 +245,10 @@ def train_encoder(
     run = run or Path("runs") / backbone
     changes = dict(map(parse_set, option or []))
     if backbone in BUNDLED:
-        if pictures or adversarial is not None:
-            raise InputError("--pictures and --adversarial are for --backbone resnet18 or resnet50")
+        if pictures or start or adversarial is not None:
+            raise InputError(
+                "--pictures, --adversarial and --start are for --backbone resnet18 or resnet50"
+            )
         required = {"--photos": photos, "--paintings": paintings, "--teacher": teacher}
         required |= {"--recipe": recipe}
         missing = [flag for flag, value in required.items() if not value]
@@ -267,6 +275,7 @@ def train_encoder(
 
             classify(
                 *(backbone, pictures, recipe, run, out),  # type: ignore[arg-type]
+                start=start,
                 adversarial=adversarial,
                 steps=steps,
                 changes=changes,

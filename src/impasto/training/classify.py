@@ -23,8 +23,9 @@ from ..backbones.records import BACKBONES
 from ..errors import InputError
 from ..files import check_apart, path_of, paths_of
 from ..progress import drawn
-from ..tensors import save_tensors
+from ..tensors import load_tensors, save_tensors
 from .accelerator import Accelerator, Hardware, choose_accelerator
+from .attack import attack
 from .crops import Window, below, cut
 from .labels import labels_of
 from .loop import Loop, OnProgress, Plan, Task
@@ -33,7 +34,7 @@ from .recipes import build, check, check_fields, merged, nested, read_toml
 from .sets import decoded, place_of
 from .stream import crops_of, seed_of, to_device
 
-__all__ = ["Classifier", "ClassifyConfig", "Labelled", "attack", "classify"]
+__all__ = ["Classifier", "ClassifyConfig", "Labelled", "classify"]
 
 WARM_UP = 50  # steps in which the learning rate grows
 WORKERS = 2  # threads that prepare crops
@@ -51,10 +52,16 @@ class ClassifyConfig:
         short_side: short side of the pictures before cropping, pixels.
         learning_rate: initial learning rate; a cosine schedule reduces it to zero.
         momentum, weight_decay: of SGD.
+        classes: the classes to tell apart; none named means all that there are.
+        precision: of the training's convolutions: ``float32``, ``bfloat16``, or ``auto``, bfloat16
+            where the hardware multiplies it natively.
         adversarial: train on attacked pictures.
         epsilon: maximum L2 norm of an attack on a 224x224 picture in 0..1 (3 in report 5); it is
             proportional to the side for other sizes.
-        attacks: gradient steps of an attack.
+        grow: steps in which epsilon grows from zero; a network attacked in full from the start may
+            learn nothing.
+        attacks: gradient steps of an attack in training.
+        test_attacks: gradient steps of an attack on the held-out pictures.
         validation: share (0..1) of the pictures that are held out.
         checkpoint_every: steps between checkpoints and validations.
         seed: random seed of weights and data.
@@ -70,16 +77,20 @@ class ClassifyConfig:
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    classes: tuple[str, ...] = ()
+    precision: str = "auto"
     adversarial: bool = False
     epsilon: float = 3.0
+    grow: int = 0
     attacks: int = 3
+    test_attacks: int = 20
     validation: float = 0.2
     checkpoint_every: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("steps", "batch", "attacks", "checkpoint_every"):
+        for name in ("steps", "batch", "attacks", "test_attacks", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 1 or more")
         for name in ("learning_rate", "epsilon"):
@@ -90,6 +101,8 @@ class ClassifyConfig:
                 f"size = {self.size}: give 32 or more pixels, at most short_side = "
                 f"{self.short_side}"
             )
+        if self.grow < 0:
+            raise InputError(f"grow = {self.grow}: must be 0 or more")
         if not 0 <= self.validation < 1:
             raise InputError(f"validation = {self.validation}: give a share from 0, below 1")
 
@@ -181,54 +194,43 @@ class Classifier(nn.Module):
         return scores
 
 
-def attack(model: nn.Module, pictures: Tensor, labels: Tensor, radius: float, steps: int) -> Tensor:
-    """Adversarial examples near ``pictures``, by projected gradient ascent (Madry et al.).
-
-    Each step moves by ``2.5 radius / steps`` along the gradient of the loss, then projects onto
-    the ball and into 0..1. The model is in evaluation mode meanwhile.
-
-    Args:
-        model: maps pictures to scores.
-        pictures: ``(B, 3, H, W)`` in 0..1.
-        labels: ``(B,)``.
-        radius: maximum L2 norm of the perturbation.
-        steps: number of ascent steps.
-    """
-    training = model.training
-    model.eval()
-    perturbation = torch.zeros_like(pictures)
-    for _ in range(steps):
-        perturbation.requires_grad_(True)
-        loss = F.cross_entropy(model(pictures + perturbation), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, perturbation)
-        with torch.no_grad():
-            length = 2.5 * radius / steps
-            perturbation = perturbation + length * gradient / (_norm(gradient) + 1e-12)
-            perturbation = perturbation * (radius / (_norm(perturbation) + 1e-12)).clamp(max=1)
-            perturbation = (pictures + perturbation).clamp(0, 1) - pictures
-    model.train(training)
-    return pictures + perturbation.detach()
-
-
-def _norm(x: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
-    return norm
-
-
 def accuracy(model: Classifier, pictures: Labelled, config: ClassifyConfig) -> dict[str, float]:
     """Accuracy (0..1) on the held-out pictures, ``clean`` and ``attacked``."""
     device = next(model.parameters()).device
     correct = {name: torch.zeros((), device=device) for name in ("clean", "attacked")}
     count = 0
     model.eval()
+    torch.manual_seed(config.seed)  # of the attacks' starts
     for crops, labels in pictures.held_out():
         crops, labels = crops.to(device), labels.to(device)
-        attacked = attack(model, crops, labels, config.radius, config.attacks)
+        attacked = attack(model, crops, labels, config.radius, config.test_attacks)
         with torch.no_grad():
             correct["clean"] += (model(crops).argmax(1) == labels).sum()
             correct["attacked"] += (model(attacked).argmax(1) == labels).sum()
         count += len(labels)
     return {name: float(value) / max(count, 1) for name, value in correct.items()}
+
+
+def weights_of(model: Classifier) -> dict[str, Tensor]:
+    """A classifier's weights by torchvision's names."""
+    return {**model.net.state_dict(), **model.fc.state_dict(prefix="fc.")}
+
+
+def load_weights(model: Classifier, path: Path, classes: list[str]) -> None:
+    """Take the weights that :func:`classify` wrote to ``path``.
+
+    Raises:
+        InputError: for a file of other classes or of another network.
+    """
+    stored, header = load_tensors(path)
+    if json.loads(header.get("recipe", "{}")).get("classes") != classes:
+        raise InputError(f"{path}: not weights for the classes {', '.join(classes)}; leave it out")
+    weights = weights_of(model)
+    shapes = [{k: tensor.shape for k, tensor in each.items()} for each in (stored, weights)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{path}: not weights of {model.net.name}; leave it out")
+    for key, tensor in weights.items():
+        tensor.copy_(stored[key])
 
 
 class Classification(Task):
@@ -254,13 +256,14 @@ class Classification(Task):
 
     def batches(
         self, start: int, accelerator: Accelerator
-    ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        return self.pictures.batches(start, accelerator.device)
-
-    def loss(self, crops: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    ) -> Generator[tuple[Tensor, Tensor, float], None, None]:
         config = self.config
-        if config.adversarial:
-            crops = attack(self.network, crops, labels, config.radius, config.attacks)
+        for step, batch in enumerate(self.pictures.batches(start, accelerator.device), start):
+            yield *batch, config.radius * min(1.0, (step + 1) / max(config.grow, 1))
+
+    def loss(self, crops: Tensor, labels: Tensor, radius: float) -> dict[str, Tensor]:
+        if self.config.adversarial:
+            crops = attack(self.network, crops, labels, radius, self.config.attacks)
         return {"cross_entropy": F.cross_entropy(self.network(crops), labels)}
 
     def report(self, step: int, steps: int, loss: float, validation: Mapping[str, float]) -> str:
@@ -275,6 +278,7 @@ def classify(
     run: Path,
     out: Path,
     *,
+    start: Path | None = None,
     adversarial: bool | None = None,
     steps: int | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -293,6 +297,7 @@ def classify(
         recipe: TOML with the keys of :class:`ClassifyConfig`; None uses the defaults.
         run: folder of the checkpoint.
         out: the ``.safetensors`` file to write, for ``impasto ... --backbone-weights``.
+        start: weights of an earlier training of the same classes to begin with.
         adversarial, steps: override the recipe.
         changes: override further keys of the recipe: key -> value.
         device: see :mod:`impasto.device`.
@@ -329,10 +334,11 @@ def classify(
         config = replace(config, adversarial=adversarial)
     if steps is not None:
         config = replace(config, steps=steps)
-    check_apart([out, run / "last.pt"], [recipe])
-    classes = labels_of(folders, log)
-    accelerator = choose_accelerator(Hardware(device, "float32"))
-    settings = {"backbone": name, "classes": list(classes), **asdict(config)}
+    start = None if start is None else path_of(start, "start")
+    check_apart([out, run / "last.pt"], [recipe, start])
+    classes = labels_of(folders, log, config.classes)
+    accelerator = choose_accelerator(Hardware(device, config.precision))
+    settings = {"backbone": name, **asdict(config), "classes": list(classes)}
     pictures = Labelled(classes, config, log)
     pools = zip(classes, pictures.train, strict=True)
     counts = ", ".join(f"{label} {len(pool)}" for label, pool in pools)
@@ -340,6 +346,9 @@ def classify(
     torch.manual_seed(config.seed)
     depths, bottleneck = record.shape
     model = Classifier(ResNet(depths, bottleneck, name=name), len(classes))
+    if start is not None:
+        settings["start"] = start.name
+        load_weights(model, start, list(classes))
     plan = Plan(
         steps=config.steps,
         validate_every=config.checkpoint_every,
@@ -355,7 +364,7 @@ def classify(
     weights = {
         # Normalisations stay float32: float16 would lose their small variances.
         key: tensor.half() if tensor.ndim > 1 else tensor
-        for key, tensor in {**model.net.state_dict(), **model.fc.state_dict(prefix="fc.")}.items()
+        for key, tensor in weights_of(model).items()
     }
     header = {"backbone": name, "convention": model.net.convention.name, "format": "1"}
     header |= {"figures": json.dumps(figures), "recipe": json.dumps(settings)}

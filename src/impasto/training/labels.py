@@ -15,7 +15,9 @@ __all__ = ["labels_of"]
 
 
 def labels_of(
-    folders: Sequence[Path], warn: Callable[[str], None] = lambda line: None
+    folders: Sequence[Path],
+    warn: Callable[[str], None] = lambda line: None,
+    classes: Sequence[str] = (),
 ) -> dict[str, list[Path]]:
     """Pictures by class, sorted. Each subfolder of a folder is a class, searched recursively.
 
@@ -25,15 +27,17 @@ def labels_of(
     Args:
         folders: the folders to search; links are followed, but cycles are not.
         warn: called with a line for files that are skipped.
+        classes: the classes to return; none named means all.
 
     Raises:
-        InputError: if there are fewer than two classes, or a file's name has none.
+        InputError: if there are fewer than two classes, one of ``classes`` has no picture, or a
+            file's name has no class.
     """
     labelled: dict[str, list[Path]] = {}
     folders = paths_of(folders, "folders")
     for folder in folders:
         files = list_pictures(folder)
-        classes: dict[str, list[Path]] = {}
+        within: dict[str, list[Path]] = {}
         visited = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
         subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
         for path in sorted(subfolders, key=Path.is_symlink):  # a folder's name goes before a link's
@@ -42,24 +46,30 @@ def labels_of(
                 continue
             visited.add(real)  # another link to it is not a class
             if pictures := list_pictures(path, recursive=True):
-                classes[path.name] = pictures
+                within[path.name] = pictures
         name_others(folder, warn)
-        if classes and files:
+        if within and files:
             names = ", ".join(path.name for path in files[:3]) + (", ..." if files[3:] else "")
             warn(f"{folder}: skipped {len(files)} pictures beside the folders of classes: {names}")
-        for name, pictures in classes.items():
+        for name, pictures in within.items():
             labelled.setdefault(name, []).extend(pictures)
-        for path in [] if classes else files:
+        for path in [] if within else files:
             name = path.stem.rpartition("_")[0]
             if not name:
                 raise InputError(
                     f"{path}: its name has no class; call it CLASS_NUMBER{path.suffix}"
                 )
             labelled.setdefault(name, []).append(path)
+    absent = [name for name in classes if name not in labelled]
+    if absent:
+        raise InputError(
+            f"classes: no pictures of {absent[0]}; there are {', '.join(sorted(labelled))}"
+        )
+    labelled = {name: labelled[name] for name in sorted(classes or labelled)}
     if len(labelled) < 2:
         names = ", ".join(map(str, folders))
         raise InputError(
             f"{names}: {len(labelled)} classes of pictures; make a folder for each class, or "
             "name the files CLASS_NUMBER.jpg"
         )
-    return dict(sorted(labelled.items()))
+    return labelled
