@@ -314,6 +314,5 @@ class Gatys(Face):
     def bytes_per_pixel(self) -> float:
         """Estimate of the memory per pixel (measured; correct within a third)."""
         taps = set(self.style_layers) | set(self.content_layers)
-        deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
-        activations = self.net.numbers_per_pixel(deepest)
+        activations = max(map(self.net.numbers_per_pixel, taps))
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
