@@ -14,10 +14,13 @@ from impasto.backbones.resnet import ResNet
 from impasto.backbones.vgg import VGG
 from impasto.errors import InputError
 from impasto.images import read_settings
+from impasto.methods import METHODS, load, record_of
 from impasto.methods.gatys import Gatys
 from impasto.methods.level import Progress
 from impasto.methods.published import LOSSES, PublishedLevel
+from impasto.methods.records.gatys import GatysOptions
 from impasto.statistics import Moments
+from impasto.study.compare import available
 
 STYLE = {"relu1_1": 0.5, "relu2_1": 2.0}
 ALONE = Progress(0, 1, 0.0, 1.0)
@@ -109,7 +112,8 @@ def test_defaults_are_the_reports():
     assert (ours["content_weight"], ours["style_weight"], ours["tolerance"]) == (1.0, 100.0, 0.01)
 
 
-def test_weights_of_layers_are_absolute(small_resnet):
+def test_weights_of_layers_are_absolute():
+    small_resnet = ResNet((1, 1, 1, 1), bottleneck=False, width=8)
     method = gatys(small_resnet, losses="report5", style_layers="paper5", content_layers=["rb2"])
     assert list(method.style_layers.values()) == [1e5, 1e4, 1e3, 1e2]
     ours = gatys(small_resnet, style_layers="paper5", content_layers=["rb2"])
@@ -119,8 +123,10 @@ def test_weights_of_layers_are_absolute(small_resnet):
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_the_loss_falls(optimizer):
     losses = []
-    lr = {"lbfgs": 1.0, "adam": 0.05}[optimizer]
-    method = gatys(losses="published", iterations=25, optimizer=optimizer, lr=lr, start="content")
+    options = {"optimizer": optimizer, "lr": {"lbfgs": 1.0, "adam": 0.05}[optimizer]}
+    method = gatys(
+        losses="published", content_weight=1e-5, iterations=25, start="content", **options
+    )
     out = method(
         photo(), method.prepare([painting()]), on_step=lambda step: losses.append(step.loss)
     )
@@ -231,3 +237,40 @@ def test_betas_out_of_range(betas):
 def test_published_losses_are_of_gram_matrices():
     with pytest.raises(InputError, match="losses published are of Gram matrices"):
         gatys(losses="published", style_loss="moments")
+
+
+def test_presets_are_methods_under_a_name_of_their_own(run, photo_file, painting_file):
+    for name, preset in METHODS["gatys"].presets.items():
+        GatysOptions.of(name, preset.options)
+        assert record_of(name) is METHODS["gatys"]
+    net = VGG(((4, 4), (4, 4), (4,)))
+    method = load("gatys-report4", backbone=net, iterations=2, device="cpu")
+    assert list(method.style_layers) == ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
+    assert (list(method.content_layers), method.start) == (["conv2_2"], "noise")
+    args = ["stylize", photo_file, painting_file, "--method", "gatys-report4", "-o", "out.png"]
+    layers = ["--content-layers", "relu1_1", "--style-layers", "relu1_1"]
+    args += ["--backbone", "compact", "--iterations", "2", "--start", "grey", *layers]
+    code, _, err = run(*args)
+    assert code == 0, err
+    settings = read_settings("out.png")
+    assert (settings["method"], settings["losses"]) == ("gatys", "published")
+    assert (settings["start"], settings["content_layers"]) == ("grey", {"relu1_1": 1})
+    assert "gatys-report4" in run("methods")[1]
+    assert "Method gatys" in run("stylize", "--method", "gatys-report4", "--help")[1]
+    with pytest.raises(InputError, match="did you mean 'gatys-report4'"):
+        load("gatys-repot4")
+
+
+def test_a_comparison_takes_presets_that_are_named():
+    assert not any("report" in label for label in available())
+    assert available(["gatys-report3", "adain"])["gatys-report3"][0] == "gatys"
+
+
+def test_layers_that_the_weights_lack_are_named_with_the_remedy():
+    net = VGG(((4,), (4,)), CAFFE, name="vgg19")
+    with pytest.raises(InputError, match="no layer conv.*: these weights serve .*choose one"):
+        load("gatys-report3", backbone=net)
+
+
+def test_a_variant_is_loaded_by_its_label():
+    assert load("johnson-bottleneck", device="cpu").settings["kind"] == "bottleneck"

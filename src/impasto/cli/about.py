@@ -53,6 +53,8 @@ def methods() -> None:
         record = METHODS[name]
         missing = "" if record.ready else f" Train it first: impasto train {name}"
         print(f"{name:12} {record.title}{missing}")
+        for preset, value in record.presets.items():
+            print(f"  {preset}: {value.title}")
 
 
 def backbones() -> None:

@@ -199,7 +199,7 @@ def _of_method(param: Any, declared: Option, method: str) -> Any:
 
 def _method_in(arguments: Sequence[str]) -> str | None:
     """The method after the last -m or --method. Raises InputError for an unknown one."""
-    names = re.findall(r"^(?:-m|--method)(?:\n|=)?(\w+)$", "\n".join(arguments), re.MULTILINE)
+    names = re.findall(r"^(?:-m|--method)(?:\n|=)?([\w-]+)$", "\n".join(arguments), re.MULTILINE)
     return record_of(names[-1]).name if names else None
 
 

@@ -13,7 +13,7 @@ import typer
 from ..controls import Controls, Saving
 from ..errors import InputError
 from ..files import check_apart, identity, shown
-from ..methods import DEFAULT, METHODS, MethodRecord, check_options, record_of
+from ..methods import DEFAULT, METHODS, MethodRecord, check_options, record_of, resolved
 from ..methods.records.gatys import REFINED
 from ..options import PICTURES, STYLE, Choice, File, Option, flag_of
 from ..targets import NAME, STANDARD, Inputs, Job, gather, plan
@@ -182,7 +182,7 @@ def _chosen(
         name, settings = recorded(like)
         method = method or name
         settings = _transferable(settings, record_of(name), record_of(method))
-    record = record_of(method or DEFAULT)
+    record, chosen = resolved(method or DEFAULT)
     declared = Controls.declared()
     controls = Controls(
         **{name: value for name, value in settings.items() if name in declared}
@@ -204,6 +204,7 @@ def _chosen(
             name: option for name, option in gatys.items() if name in REFINED
         } | declared_options
         check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
+    settings = {**settings, **chosen}
     options = {name: value for name, value in settings.items() if name in declared_options}
     for name in options.keys() - rest.keys():
         _check_named(like, declared_options[name], options[name])

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..options import check_known
 from .base import Method, OnStep, Step
-from .records import DEFAULT, METHODS, MethodRecord, record_of
+from .records import DEFAULT, METHODS, MethodRecord, record_of, resolved
 
 __all__ = [
     "DEFAULT",
@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "options_of",
     "record_of",
+    "resolved",
 ]
 
 
@@ -38,7 +39,8 @@ def load(method: str = DEFAULT, **options: Any) -> Method:
     """Load a method by name, ready to prepare styles and render pictures.
 
     Args:
-        method: one of :func:`list_methods`.
+        method: one of :func:`list_methods`, or a variant or preset, such as
+            ``johnson-bottleneck`` or ``gatys-report3``, whose options others override.
         options: options of that method, such as ``backbone`` or ``iterations``; `impasto stylize
             --method METHOD --help` lists them all.
 
@@ -52,10 +54,12 @@ def load(method: str = DEFAULT, **options: Any) -> Method:
         >>> gatys(torch.rand(3, 40, 50), style).shape
         torch.Size([3, 40, 50])
     """
-    record = record_of(method)
+    record, chosen = resolved(method)
     check_options(f"method {method}", record, options)
     module, _, class_name = record.place.partition(":")
-    loaded: Method = getattr(import_module(f".{module}", __name__), class_name)(**options)
+    loaded: Method = getattr(import_module(f".{module}", __name__), class_name)(
+        **{**chosen, **options}
+    )
     return loaded
 
 

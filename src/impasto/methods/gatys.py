@@ -88,6 +88,7 @@ class Gatys(Face):
             padding=chosen.padding,
             pooling=chosen.pooling or ("max" if record is None else record.pooling),
             smooth=chosen.smooth,
+            normalise=not chosen.absolute,  # published weights are for the network as trained
         )
         self.style_layers = self._layers(net, chosen.style_layers, net.style_layers, every=True)
         default = dict.fromkeys(net.content_layers, 1.0)

@@ -217,10 +217,13 @@ def check_known(
         raise InputError(f"{who} has no option {spelled(name)}{hint}")
 
 
-def hint_of(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the name that was probably meant."""
+def hint_of(name: str, known: Iterable[str], others: Iterable[str] = ()) -> str:
+    """The end of a message about an unknown name: the name that was probably meant.
+
+    ``others`` are names that may be meant too, but are not listed.
+    """
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, [*known, *others], n=1)
     return f": did you mean {close[0]!r}?" if close else f": use one of {', '.join(known)}"
 
 

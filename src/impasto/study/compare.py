@@ -29,7 +29,7 @@ from ..device import describe, tune
 from ..errors import InputError
 from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, write
-from ..methods import METHODS, load, options_of
+from ..methods import METHODS, load, options_of, resolved
 from ..progress import drawn
 from ..styles import Style
 from .figures import matplotlib_figure
@@ -71,16 +71,13 @@ OnProgress = Callable[[int, int, str], bool | None]
 def available(names: Sequence[str] | None = None) -> Methods:
     """The methods that can run with the bundled models, by label; or only those in ``names``.
 
+    Presets, such as ``gatys-report3``, are among them only if they are named.
+
     Raises:
         InputError: for an unknown name, or one whose model is not bundled.
     """
     records = [METHODS[name] for name in sorted(METHODS)]
     records.sort(key=lambda record: len(record.models))
-    declared: Methods = {
-        label: (record.name, options)
-        for record in records
-        for label, options in record.models.items()
-    }
     ready: Methods = {
         label: (record.name, options)
         for record in records
@@ -90,14 +87,13 @@ def available(names: Sequence[str] | None = None) -> Methods:
         return ready
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise InputError(f"methods: give a list of names, such as [{str(names)!r}]")
+    chosen: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in names:
-        if name not in declared:
-            raise InputError(
-                f"method {name!r} is unknown: use all, or some of {', '.join(declared)}"
-            )
-        if name not in ready:
+        record, options = resolved(name)
+        if name not in ready and name not in record.presets:
             raise InputError(f"method {name}: no model is bundled; leave it out")
-    return {name: ready[name] for name in names}
+        chosen[name] = record.name, options
+    return chosen
 
 
 @drawn("comparing")

@@ -28,10 +28,24 @@ __all__ = [
     "FlowOptions",
     "MethodRecord",
     "PassOptions",
+    "Preset",
     "StyleOptions",
 ]
 
 MODELS = Path(__file__).parent.parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A method with options chosen beforehand, under a name of its own.
+
+    Attributes:
+        title: description of one line.
+        options: the options; others beside them override.
+    """
+
+    title: str
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class MethodRecord:
         Options: the dataclass of its options.
         models: label of each variant -> the options that choose it; a bundled model's file has the
             label as its name.
+        presets: name -> options under that name, besides the variants of ``models``.
         one_pass: it renders by a trained model in one pass; else it optimises each picture.
         learns_styles: it paints only styles that its model has learnt, by name; else it takes any
             painting, and styles can be stored for it.
@@ -57,6 +72,7 @@ class MethodRecord:
     place: str
     Options: type[Options]
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
     one_pass: bool = True
     learns_styles: bool = False
     trainable: bool = True
@@ -65,6 +81,11 @@ class MethodRecord:
     def model(self, label: str) -> Path:
         """Path of the bundled model of this label; the file may not exist."""
         return MODELS / f"{label}.safetensors"
+
+    def named(self) -> dict[str, Mapping[str, Any]]:
+        """Every name that stands for this method -> the options that it stands for."""
+        presets = {name: preset.options for name, preset in self.presets.items()}
+        return {self.name: {}, **self.models, **presets}
 
     @property
     def ready(self) -> dict[str, Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from ...options import (
     again,
     option,
 )
-from .base import DeviceOptions, MethodRecord, StyleOptions
+from .base import DeviceOptions, MethodRecord, Preset, StyleOptions
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -213,12 +213,54 @@ REFINED = tuple(
     name for name in GatysOptions.declared() if name not in ("sizes", "iterations", "start")
 )
 
+# Report 3 names layers conv1_1, ..., and says that a ReLU of a similar name follows each: they are
+# taken before it, as report 4 prints them.
+REPORT3 = {
+    "losses": "published",
+    "backbone": "vgg19",
+    "content_layers": ["conv4_2"],
+    "style_layers": ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"],
+    "start": "content+noise",
+    "sizes": [0],
+    "iterations": 600,
+}
+PRESETS = {
+    "gatys-report3": Preset("as report 3, section IV.B: VGG-19, 600 iterations", REPORT3),
+    "gatys-report3-highres": Preset(
+        "as report 3, section V.B: 600 iterations at 512 px, 100 at full size",
+        REPORT3 | {"sizes": [512, 0], "iterations": [600, 100]},
+    ),
+    "gatys-report4": Preset(
+        "as report 4, section 2.2: the first five convolutions, from noise",
+        REPORT3
+        | {
+            "content_layers": ["conv2_2"],
+            "style_layers": ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"],
+            "start": "noise",
+        },
+    ),
+    "gatys-report5": Preset(
+        "as report 5, section 3.1: ResNet-50, from noise",
+        {
+            "losses": "report5",
+            "backbone": "resnet50",
+            "pooling": "max",
+            "content_layers": ["rb3"],
+            "style_layers": "paper5",
+            "start": "noise",
+            "sizes": [0],
+            "iterations": 500,
+        },
+    ),
+}
+
 RECORD = MethodRecord(
     "gatys",
     "Style transfer by optimisation of the pixels, coarse to fine.",
     "gatys:Gatys",
     GatysOptions,
     {"gatys": {}},
+    PRESETS,
     one_pass=False,
     trainable=False,
 )
