@@ -22,7 +22,7 @@ from impasto import cli
 from impasto.cli.running import interrupts
 from impasto.controls import Controls
 from impasto.images import write
-from impasto.methods import DEFAULT, METHODS, options_of
+from impasto.methods import DEFAULT, METHODS, options_of, record_of
 from impasto.methods.adain import AdaIN
 from impasto.methods.records.gatys import REFINED
 from impasto.options import Number
@@ -104,8 +104,7 @@ def test_every_example_has_the_options_that_it_uses(example):
     if names != ("stylize",):
         return
     given = context.params
-    method, refined = given["method"] or DEFAULT, given["refine"] is not None
-    assert method in METHODS
+    method, refined = record_of(given["method"] or DEFAULT).name, given["refine"] is not None
     has = {*options_of(method), *(REFINED if refined else ())}
     every = {option for name in METHODS for option in options_of(name)}
     for name, value in given.items():

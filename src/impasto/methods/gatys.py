@@ -141,7 +141,7 @@ class Gatys(Face):
             layers = net.presets.get(next(iter(layers)), layers)
         if layers is not None:
             weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-            net.check(weights)
+            _check_layers(net, weights, "--style-layers" if every else "--content-layers")
             for tap, weight in weights.items():
                 check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
@@ -317,3 +317,16 @@ class Gatys(Face):
         taps = set(self.style_layers) | set(self.content_layers)
         activations = max(map(self.net.numbers_per_pixel, taps))
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12)
+
+
+def _check_layers(net: Backbone, layers: Iterable[str], flag: str) -> None:
+    """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
+    layers, existing = list(layers), [*net.convolutions, *net.taps]
+    try:
+        net.check(layers)
+    except InputError as error:
+        kinds = {str(tap).rstrip("0123456789_") for tap in layers}
+        alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
+        example = [tap for tap in layers if tap in existing] or alike[-1:]
+        remedy = f": {flag} {','.join(example)}" if example else ""
+        raise InputError(f"{error}{remedy}") from None

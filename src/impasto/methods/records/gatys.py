@@ -213,11 +213,14 @@ REFINED = tuple(
     name for name in GatysOptions.declared() if name not in ("sizes", "iterations", "start")
 )
 
-# Report 3 names layers conv1_1, ..., and says that a ReLU of a similar name follows each: they are
-# taken before it, as report 4 prints them.
+# Report 3 (section III) calls the layers convi_j, and says that a ReLU of a similar name follows
+# each: its conv names are taken before the ReLU, as report 4 prints them. Padding and pooling are
+# those of the networks as trained, which report 4 prints too.
 REPORT3 = {
     "losses": "published",
     "backbone": "vgg19",
+    "padding": "zero",
+    "pooling": "max",
     "content_layers": ["conv4_2"],
     "style_layers": ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"],
     "start": "content+noise",
@@ -244,6 +247,7 @@ PRESETS = {
         {
             "losses": "report5",
             "backbone": "resnet50",
+            "padding": "zero",
             "pooling": "max",
             "content_layers": ["rb3"],
             "style_layers": "paper5",
