@@ -61,3 +61,17 @@ def refused(call, *words) -> str:
     for word in words:
         assert str(word) in message
     return message
+
+
+def mixed(*sizes: int) -> list[torch.Tensor]:
+    """Features of correlated channels, of some number of channels each."""
+    return [
+        torch.einsum("dc,bchw->bdhw", torch.randn(size, size), torch.randn(2, size, 9, 8)) + 1
+        for size in sizes
+    ]
+
+
+def same_moments(one: torch.Tensor, other: torch.Tensor, near: float = 1e-3) -> None:
+    torch.testing.assert_close(one.mean((2, 3)), other.mean((2, 3)), atol=near, rtol=near)
+    deviations = (features.std((2, 3), correction=0) for features in (one, other))
+    torch.testing.assert_close(*deviations, atol=near, rtol=near)

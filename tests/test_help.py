@@ -104,7 +104,8 @@ def test_every_example_has_the_options_that_it_uses(example):
     if names != ("stylize",):
         return
     given = context.params
-    method, refined = record_of(given["method"] or DEFAULT).name, given["refine"] is not None
+    method, refined = given["method"] or DEFAULT, given["refine"] is not None
+    record_of(method)  # raises for an unknown name
     has = {*options_of(method), *(REFINED if refined else ())}
     every = {option for name in METHODS for option in options_of(name)}
     for name, value in given.items():

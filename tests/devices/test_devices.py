@@ -96,7 +96,7 @@ TRAININGS = {
     "artflow": ("artflow", {**FLOW, "recolored": 0.5}),
     "artflow-rbmad": ("artflow", {**FLOW, "operator": "rbmad"}),
     "styleflow": ("styleflow", {**FLOW, "wide": 16}),
-    "styleflow-rbmad": ("styleflow", {**FLOW, "wide": 16, "rbmad": True}),
+    "styleflow-rbmad": ("styleflow", {**FLOW, "wide": 16, "rbmad": "san"}),
 }
 
 

@@ -3,7 +3,8 @@
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
 ICCV 2017; papers 2 and 3. An encoder turns the photograph into features. Every channel is scaled
 and shifted to the mean and deviation that the painting's features have. A decoder, trained once for
-all styles, turns the result into a picture.
+all styles, turns the result into a picture. In AdaIN's place there may be RBMAD (report 1, section
+3.3, whose outlook is to apply it beyond reversible networks).
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
 from ..networks.decoder import Decoder
 from ..operators.adain import adain, overshot
+from ..operators.rbmad import RBMAD
 from ..options import takes
 from ..statistics import Moments
 from ..styles import Style
 from .feedforward import AnyStyle
-from .model import EncoderModel
+from .model import EncoderModel, digest
 from .records.adain import AdaINOptions
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINModel"]
 
+Operator = Literal["adain", "rbmad"]
 HALVED = 512  # short side in pixels from which the first picture of the feedback is halved
 
 
@@ -46,6 +49,8 @@ class AdaINConfig:
         feedback: a first picture (of half the size, if it is large) is measured, and what it misses
             of the style's statistics is asked for in addition, see
             :func:`impasto.operators.adain.overshot`.
+        operator: the transfer at every tap: ``adain``, or ``rbmad`` with a network of its own for
+            each, see :class:`impasto.operators.rbmad.RBMAD`.
     """
 
     encoder: str = "slim"
@@ -53,6 +58,7 @@ class AdaINConfig:
     widths: tuple[tuple[int, ...], ...] = ((128,), (128, 64), (64, 32), (24,))
     upsampling: Literal["nearest", "bilinear"] = "nearest"
     feedback: bool = False
+    operator: Operator = "adain"
 
 
 class AdaINModel(EncoderModel):
@@ -63,11 +69,16 @@ class AdaINModel(EncoderModel):
     finish = ("palette", "dehalo")
     Config = AdaINConfig
     config: AdaINConfig
-    network: Decoder
+    decoder: Decoder
+    rbmads: Mapping[str, RBMAD]
 
-    def build(self) -> Decoder:
-        """See :class:`AdaINConfig`; InputError for taps or widths that do not go together."""
+    def build(self) -> nn.Module:
+        """See :class:`AdaINConfig`; InputError for values that do not go together."""
         taps, widths, encoder = self.taps, self.config.widths, self.encoder
+        operator = self.config.operator
+        if operator not in get_args(Operator):
+            known = " or ".join(get_args(Operator))
+            raise InputError(f"operator {operator!r} is unknown: use {known}")
         encoder.check(taps)
         levels = [int(tap[4]) for tap in taps]
         fitting = levels == sorted(set(levels), reverse=True)
@@ -77,7 +88,31 @@ class AdaINModel(EncoderModel):
                 "deep to shallow, and as many blocks as the first is deep"
             )
         skips = {block: encoder.channels(tap) for block, tap in self.inputs.items() if block}
-        return Decoder(encoder.channels(taps[0]), widths, skips, self.config.upsampling)
+        self.decoder = Decoder(encoder.channels(taps[0]), widths, skips, self.config.upsampling)
+        if operator == "adain":
+            self.rbmads = {}
+            return self.decoder
+        self.rbmads = {tap: RBMAD(encoder.channels(tap)) for tap in taps}
+        parts = {"decoder": self.decoder, "rbmads": nn.ModuleDict(self.rbmads)}
+        return nn.ModuleDict(parts)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The encoder and the decoder."""
+        return [self.encoder, self.decoder]
+
+    @property
+    def exact(self) -> list[nn.Module]:
+        """RBMAD, which measures styles: in bfloat16 they would not be those of float32."""
+        return list(self.rbmads.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder; where RBMAD selects from its features, of this, too."""
+        encoder = super().fingerprint
+        if self.config.operator == "adain":
+            return encoder
+        return f"adain-{encoder}-{digest(nn.ModuleDict(self.rbmads))}"
 
     @property
     def taps(self) -> Sequence[str]:
@@ -90,11 +125,15 @@ class AdaINModel(EncoderModel):
         return {int(self.taps[0][4]) - int(tap[4]): tap for tap in self.taps}
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, one for each picture of a batch."""
+        """Moments at the taps, one for each picture of a batch.
+
+        With RBMAD, those of the style's half of the mixture.
+        """
         features = self.encoder(pictures, self.taps)
+        if self.config.operator == "rbmad":
+            return {tap: rbmad.measure(features[tap].float()) for tap, rbmad in self.rbmads.items()}
         return {tap: Moments.of(features[tap]) for tap in self.taps}
 
-    @torch.no_grad()
     def beyond(
         self,
         aim: Mapping[str, Moments],
@@ -106,8 +145,10 @@ class AdaINModel(EncoderModel):
 
         ``finish`` is what will be done to the pictures.
         """
-        got = self.measure(finish(self(contents, style).clamp(0, 1), contents))
-        return {tap: overshot(aim[tap], style[tap], got[tap]) for tap in self.taps}
+        with torch.no_grad():
+            first = finish(self(contents, style).clamp(0, 1), contents)
+        measured = self.measure(first)
+        return {tap: overshot(aim[tap], style[tap], measured[tap]) for tap in self.taps}
 
     def __call__(
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
@@ -129,10 +170,13 @@ class AdaINModel(EncoderModel):
             inside = features[tap][..., : -(-height // scale), : -(-width // scale)]
             content_moments = Moments.of(inside.float())
             content_features[block] = features[tap]
-            stylised[block] = adain(features[tap], style[tap], strength, content_moments)
-        out: Tensor = self.network(stylised[0], stylised).float()
+            aim = style[tap]
+            if self.config.operator == "rbmad":
+                aim = self.rbmads[tap].mixture(inside.float(), aim)
+            stylised[block] = adain(features[tap], aim, strength, content_moments)
+        out: Tensor = self.decoder(stylised[0], stylised).float()
         if strength < 1:
-            decoded = self.network(content_features[0], content_features).float()
+            decoded = self.decoder(content_features[0], content_features).float()
             out = out + (1 - strength) * (padded - decoded)
         return out[..., :height, :width]
 
@@ -162,7 +206,7 @@ class AdaIN(AnyStyle):
         loaded = AdaINModel.load(
             chosen.model, encoder_weights=chosen.backbone_weights, convention=chosen.convention
         )
-        super().__init__(loaded, chosen)
+        super().__init__(loaded, chosen, operator=loaded.config.operator)
 
     def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""

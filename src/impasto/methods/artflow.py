@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +23,7 @@ from ..operators.adain import adain
 from ..operators.rbmad import RBMAD
 from ..options import takes
 from ..statistics import Moments
-from .model import bundled
+from .model import bundled, digest
 from .records.artflow import ArtFlowOptions, Operator
 from .reversible import FlowModel, FlowStyle, whole
 
@@ -76,10 +75,7 @@ class ArtFlowModel(FlowModel):
     @property
     def fingerprint(self) -> str:
         """A digest of the weights, because the network is its own encoder."""
-        digest = sha256()
-        for tensor in self.network.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return f"artflow-{digest.hexdigest()[:12]}"
+        return f"artflow-{digest(self.network)}"
 
     @property
     def taps(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +24,7 @@ from ..finish import REPAIRS
 from ..statistics import Moments
 from ..tensors import load_tensors, save_tensors
 
-__all__ = ["MODELS", "EncoderModel", "Model", "StyleModel", "bundled", "tuples"]
+__all__ = ["MODELS", "EncoderModel", "Model", "StyleModel", "bundled", "digest", "tuples"]
 
 MODELS = Path(__file__).parent.parent / "models"
 AnyModel = TypeVar("AnyModel", bound="Model")
@@ -33,6 +34,14 @@ AnyEncoderModel = TypeVar("AnyEncoderModel", bound="EncoderModel")
 def bundled(method: str) -> Path:
     """Path of the method's model in the package; the file may not exist."""
     return MODELS / f"{method}.safetensors"
+
+
+def digest(network: nn.Module) -> str:
+    """A digest of the network's weights, 12 hexadecimal digits."""
+    weights = sha256()
+    for tensor in network.state_dict().values():
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return weights.hexdigest()[:12]
 
 
 class Model(ABC):

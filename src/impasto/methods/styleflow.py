@@ -1,9 +1,9 @@
 """Any style by a reversible network, which is stylised on its way back, block by block.
 
-Fan et al., "StyleFlow for Content-Fixed Image to Image Translation", 2022; paper 1, sections 4.6
-and 4.7. The network turns the photograph into features; its inverse turns features into a picture.
-Before the inverse of each block, a small network (SAN) reads content and style, predicts a mean and
-a deviation for every channel, and gives them to the features.
+Fan et al., "StyleFlow for Content-Fixed Image to Image Translation", 2022; report 1, sections 3.4,
+4.6 and 4.7. The network turns the photograph into features; its inverse turns features into a
+picture. Before the inverse of each block, a small network (SAN or RBMAD) reads content and style,
+predicts a mean and a deviation for every channel, and gives them to the features.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..networks.flow import Flow
+from ..operators.rbmad import RBMAD, CodeRBMAD
 from ..operators.san import SAN, style_code
 from ..options import takes
 from ..statistics import Moments
-from .model import EncoderModel, bundled
-from .records.styleflow import StyleFlowOptions
+from .model import EncoderModel, bundled, digest
+from .records.styleflow import Mixture, StyleFlowOptions
 from .reversible import FlowModel, FlowStyle, whole
 
 __all__ = ["StyleFlow", "StyleFlowConfig", "StyleFlowModel"]
@@ -34,17 +35,29 @@ CODED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # layers whose statistics 
 class StyleFlowConfig:
     """Configuration of the network, stored in the header of a model file.
 
+    Report 1 can be read in three ways where it joins RBMAD to StyleFlow:
+
+    * ``san``: StyleFlow as it is, with a ResBottleneck that selects from the content's features
+      before SAN reads them (section 4.7: "we only apply ResBottleneck on the content feature").
+    * ``scm``: that, and then section 3.3 in place of SAN: AdaIN towards the mixture of content and
+      style (Eq. 6 and 7). The style's half comes from its code, see
+      :class:`impasto.operators.rbmad.CodeRBMAD`.
+    * ``layers``: section 3.4 and Fig. 9, "put different layers of style features into different
+      layers of RBMAD": each block mixes the content with the encoder's features of the painting at
+      one layer, both selected by a ResBottleneck, as section 3.3 has it. The block nearest the
+      picture gets the shallowest layer: block ``n`` works on cells of 2^n pixels and gets
+      relu(n+1)_1, whose features are as far apart, and which sees as much of the picture.
+
     Attributes:
         encoder: the encoder that measures styles, ``slim`` or ``vgg19``.
-        rbmad: select from the content's features by a ResBottleneck before SAN reads them (paper 1,
-            section 4.7: only for the content).
+        rbmad: ``none`` (SAN alone), or one of the above.
         blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; the defaults are
-            those of paper 1.
+            those of report 1.
         wide: width of SAN's inner layers.
     """
 
     encoder: str = "slim"
-    rbmad: bool = False
+    rbmad: Mixture = "none"
     blocks: int = 2
     steps: int = 15
     hidden: int = 512
@@ -53,7 +66,7 @@ class StyleFlowConfig:
 
 
 class StyleFlowModel(FlowModel, EncoderModel):
-    """The flow, and one SAN for each of its blocks."""
+    """The flow, and one transfer (SAN or RBMAD) for each of its blocks."""
 
     method = "styleflow"
     learns_from = "photographs and paintings"
@@ -62,41 +75,93 @@ class StyleFlowModel(FlowModel, EncoderModel):
     network: nn.ModuleDict
 
     def build(self) -> nn.ModuleDict:
-        """See :class:`StyleFlowConfig`."""
+        """See :class:`StyleFlowConfig`; InputError for values that do not go together."""
         config, encoder = self.config, self.encoder
+        if config.rbmad not in get_args(Mixture):
+            known = ", ".join(get_args(Mixture))
+            raise InputError(f"rbmad {config.rbmad!r} is unknown: use {known}")
         encoder.check(self.taps)
-        code = 2 * sum(encoder.channels(tap) for tap in self.taps)
         self.flow = Flow(config.blocks, config.steps, config.hidden, config.affine)
-        sizes = [3 * 4 ** (block + 1) for block in range(config.blocks)]
-        self.sans = nn.ModuleList(SAN(size, code, config.wide, config.rbmad) for size in sizes)
-        return nn.ModuleDict({"flow": self.flow, "sans": self.sans})
+        self.transfers = [self._transfer(block) for block in range(config.blocks)]
+        # Their name in files, from when all were SAN.
+        return nn.ModuleDict({"flow": self.flow, "sans": nn.ModuleList(self.transfers)})
+
+    def _transfer(self, block: int) -> SAN | RBMAD:
+        config, encoder = self.config, self.encoder
+        size = 3 * 4 ** (block + 1)
+        if config.rbmad == "layers":
+            return RBMAD(size, style_channels=encoder.channels(self.taps[block]))
+        code = 2 * sum(encoder.channels(tap) for tap in self.taps)
+        if config.rbmad == "scm":
+            return CodeRBMAD(size, code)
+        return SAN(size, code, config.wide, bottleneck=config.rbmad == "san")
+
+    @classmethod
+    def unloaded(  # type: ignore[override]
+        cls, config: dict[str, Any], header: Mapping[str, str], path: str, **options: Any
+    ) -> StyleFlowModel:
+        """See :class:`Model`; files made before there were three readings say yes or no."""
+        if isinstance(config["rbmad"], bool):
+            config["rbmad"] = "san" if config["rbmad"] else "none"
+        return super().unloaded(config, header, path, **options)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder; where RBMAD selects from its features, of this, too."""
+        encoder = super().fingerprint
+        if self.config.rbmad != "layers":
+            return encoder
+        return f"styleflow-{encoder}-{digest(nn.ModuleList(self.transfers))}"
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Layers whose statistics form the code of a style."""
+        """Layers whose statistics form the code of a style, or one for each block."""
+        if self.config.rbmad == "layers":
+            return tuple(f"relu{block + 2}_1" for block in range(self.config.blocks))
         return CODED
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
-        """Moments at the taps, separately for each picture of a batch."""
+        """Moments at the taps, separately for each picture of a batch.
+
+        With ``layers``, those of the style's half of the mixture.
+        """
         with torch.no_grad():
             features = self.encoder(pictures, self.taps)
-            return {tap: Moments.of(features[tap]) for tap in self.taps}
+        if self.config.rbmad == "layers":
+            pairs = zip(self.taps, self._mixing, strict=True)
+            return {tap: transfer.measure(features[tap]) for tap, transfer in pairs}
+        return {tap: Moments.of(features[tap]) for tap in self.taps}
 
     def __call__(
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size."""
         height, width = contents.shape[-2:]
-        code = style_code({tap: style[tap] for tap in self.taps}).to(contents.dtype)
-        code = code.reshape(-1, code.shape[-1])
+        aims = self._aims(style, contents.dtype)
 
         def before(number: int, features: Tensor) -> Tensor:
-            out: Tensor = self.sans[number](features, code, strength, inplace=True)
-            return out
+            transfer, aim = self.transfers[number], aims[number]
+            if isinstance(transfer, SAN):
+                return transfer(features, aim, strength, inplace=True)  # type: ignore[no-any-return]
+            return transfer(features, aim, strength)  # type: ignore[no-any-return]
 
         unit = self.flow.unit
         out = self.flow.inverse(self.flow(whole(contents, unit)), before, inplace=True)
         return out[..., :height, :width]
+
+    @property
+    def _mixing(self) -> list[RBMAD]:
+        return [transfer for transfer in self.transfers if isinstance(transfer, RBMAD)]
+
+    def _aims(self, style: Mapping[str, Moments], dtype: torch.dtype) -> list[Any]:
+        """What the transfer of each block is told of the style."""
+        if self.config.rbmad == "layers":
+            return [style[tap].to(dtype) for tap in self.taps]
+        code = style_code({tap: style[tap] for tap in self.taps}).to(dtype)
+        code = code.reshape(-1, code.shape[-1])
+        if self.config.rbmad == "scm":
+            return [transfer.measure(code) for transfer in self._mixing]
+        return [code] * self.config.blocks
 
 
 @takes(StyleFlowOptions)
@@ -121,7 +186,7 @@ class StyleFlow(FlowStyle):
             encoder_weights=chosen.backbone_weights,
             convention=chosen.convention,
         )
-        trained = "rbmad" if loaded.config.rbmad else "san"
+        trained = "san" if loaded.config.rbmad == "none" else "rbmad"
         if chosen.operator not in (None, trained):
             raise InputError(f"{model}: was trained with operator {trained}, not {chosen.operator}")
-        super().__init__(loaded, chosen, operator=trained)
+        super().__init__(loaded, chosen, operator=trained, rbmad=loaded.config.rbmad)

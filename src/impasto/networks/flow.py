@@ -118,6 +118,18 @@ class InvertibleConv(nn.Module):
         self.log_scale = nn.Parameter(diagonal.abs().log().float())
         self._inverse: Tensor | None = None
 
+    @torch.no_grad()
+    def assign(self, matrix: Tensor) -> None:
+        """Convolve by ``matrix``, which must be invertible, ``(C, C)``."""
+        permutation, lower, upper = torch.linalg.lu(matrix.double())
+        diagonal = upper.diagonal()
+        self.permutation.copy_(permutation)
+        self.signs.copy_(diagonal.sign())
+        self.lower.copy_(lower.tril(-1))
+        self.upper.copy_(upper.triu(1))
+        self.log_scale.copy_(diagonal.abs().log())
+        self._inverse = None
+
     def factors(self) -> tuple[Tensor, Tensor]:
         """The factors ``P L`` and ``U + diag(s)``."""
         lower = self.lower.tril(-1) + self.lower.new_ones(len(self.lower)).diag()
@@ -312,8 +324,15 @@ class Flow(nn.Module):
         """Sides of a picture must be multiples of this."""
         return int(2 ** len(self.blocks))
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(
+        self, pictures: Tensor, after: Callable[[int, Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Features ``(B, C 4^blocks, H / unit, W / unit)`` of pictures ``(B, C, H, W)``.
+
+        Args:
+            pictures: see above.
+            after: called with the number of a block and its features, after its steps; returns the
+                features to go on with.
 
         Raises:
             InputError: if a side is not a multiple of :attr:`unit`.
@@ -327,11 +346,13 @@ class Flow(nn.Module):
         # The inverse is exact only in full precision.
         with torch.autocast(device.type, enabled=False), full_precision(device):
             x = pictures
-            for block in self.blocks:
+            for number, block in enumerate(self.blocks):
                 assert isinstance(block, nn.ModuleList)
                 x = squeeze(x)  # a copy
                 for layer in block:
                     x = layer(x, inplace=not torch.is_grad_enabled())
+                if after is not None:
+                    x = after(number, x)
         return x
 
     def inverse(

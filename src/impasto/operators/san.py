@@ -1,7 +1,7 @@
 """SAN: normalisation whose mean and deviation are predicted from content and style.
 
 The style-aware normalisation of StyleFlow (Fan et al., "StyleFlow for Content-Fixed Image to Image
-Translation", 2022), which paper 1 compares with. AdaIN gives the content the mean and deviation of
+Translation", 2022), which report 1 compares with. AdaIN gives the content the mean and deviation of
 the style. Here a network predicts both from the content's features and a code of the style.
 """
 
@@ -20,7 +20,7 @@ from ..networks.flow import FromData
 from ..statistics import Moments
 from .adain import EPS, normalise
 
-__all__ = ["SAN", "style_code"]
+__all__ = ["SAN", "StandardCode", "style_code"]
 
 STRIP = 4_000_000  # numbers that the content's branch computes at a time
 
@@ -33,7 +33,7 @@ def style_code(moments: Mapping[str, Moments]) -> Tensor:
     return torch.cat([part for m in moments.values() for part in (m.mean, m.deviation())], -1)
 
 
-class _Standard(FromData):
+class StandardCode(FromData):
     """Standardises codes by the mean and deviation of the first batch in training.
 
     The numbers of a code differ far more from each other than from style to style; without this
@@ -51,6 +51,7 @@ class _Standard(FromData):
         self.register_buffer("spread", torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Standardise codes, ``(B, code)``."""
         if self.training and len(x) > 1 and not self.is_set():
             deviation, mean = torch.std_mean(x.detach(), 0, correction=0)
             self.center.copy_(mean)
@@ -70,7 +71,7 @@ class SAN(nn.Module):
         channels: number of channels of the content's features.
         code: length of the style's code, see :func:`style_code`.
         wide: width of the content branch's inner layer.
-        bottleneck: select from the content by a ResBottleneck first (paper 1, section 4.7).
+        bottleneck: select from the content by a ResBottleneck first (report 1, section 4.7).
 
     Raises:
         InputError: for invalid numbers.
@@ -94,7 +95,7 @@ class SAN(nn.Module):
         )
         first, second = max(1024, 2 * channels), max(512, 2 * channels)
         self.style = nn.Sequential(
-            _Standard(code),
+            StandardCode(code),
             *(nn.Linear(code, first), nn.PReLU(), nn.Linear(first, second), nn.PReLU()),
             *(nn.Linear(second, 2 * channels), nn.Tanh()),
         )

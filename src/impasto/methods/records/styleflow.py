@@ -8,9 +8,10 @@ from typing import Literal, get_args
 from ...options import Choice, option
 from .base import EncoderOptions, FlowOptions, MethodRecord
 
-__all__ = ["RECORD", "Operator", "StyleFlowOptions"]
+__all__ = ["RECORD", "Mixture", "Operator", "StyleFlowOptions"]
 
 Operator = Literal["san", "rbmad"]
+Mixture = Literal["none", "san", "scm", "layers"]  # how a network was trained with RBMAD, if so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class StyleFlowOptions(EncoderOptions, FlowOptions):
     operator: Operator | None = option(
         None,
         Choice(get_args(Operator)),
-        "How features get the style: san (Fan et al.) or rbmad (paper 1). Default: san, or the one "
-        "that the model was trained with.",
+        "How features get the style: san (Fan et al.) or rbmad (report 1). Default: san, or the "
+        "one that the model was trained with.",
     )
 
 

@@ -13,10 +13,10 @@ from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...device import arranged
 from ...errors import check_share
-from ...methods.adain import AdaINConfig, AdaINModel
+from ...methods.adain import AdaINConfig, AdaINModel, Operator
 from ...methods.model import tuples
-from ...networks.decoder import Decoder
 from .base import ModelTraining
+from .mixtures import begin
 from .perceptual import STYLE_LAYERS, Perceptual, Target
 from .regress import fit_decoder
 
@@ -29,6 +29,7 @@ def untrained(
     widths: Sequence[Sequence[int]] = AdaINConfig.widths,
     upsampling: Literal["nearest", "bilinear"] = "nearest",
     feedback: bool = False,
+    operator: Operator = "adain",
     encoder_weights: Path | None = None,
     content_weight: float = 1.0,
     style_weight: float = 1.0,
@@ -42,7 +43,7 @@ def untrained(
     """The method with random weights, ready for training.
 
     Args:
-        encoder, taps, widths, upsampling, feedback: see :class:`AdaINConfig`.
+        encoder, taps, widths, upsampling, feedback, operator: see :class:`AdaINConfig`.
         encoder_weights: see :class:`impasto.methods.adain.AdaIN`.
         content_weight, style_weight, target, style_layers: see
             :class:`impasto.training.methods.perceptual.Perceptual`; the content layer is the
@@ -54,7 +55,7 @@ def untrained(
     Raises:
         InputError: for options that are unknown or cannot be combined.
     """
-    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback)
+    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback, operator)
     model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
     perceptual = Perceptual(
@@ -77,7 +78,6 @@ class AdaINTraining(ModelTraining):
     """
 
     model: AdaINModel
-    network: Decoder
 
     def __init__(self, model: AdaINModel, perceptual: Perceptual, recolored: float = 0.0) -> None:
         check_share("recolored", recolored)
@@ -85,8 +85,13 @@ class AdaINTraining(ModelTraining):
         self.perceptual, self.recolored = perceptual, recolored
 
     def start(self, crops: Tensor) -> None:
-        """Fit the decoder to invert the encoder, see :func:`fit_decoder`."""
-        fit_decoder(self.network, self.model.encoder, self.model.inputs, crops)
+        """Fit the decoder to invert the encoder, see :func:`fit_decoder`.
+
+        RBMAD is initialised as AdaIN of half of the channels, see :func:`begin`.
+        """
+        fit_decoder(self.model.decoder, self.model.encoder, self.model.inputs, crops)
+        for rbmad in self.model.rbmads.values():
+            begin(rbmad)
 
     def to(self, device: torch.device) -> None:
         """Move all networks to ``device``."""
@@ -105,8 +110,7 @@ class AdaINTraining(ModelTraining):
         return self._stylized(contents, styles).clamp(0, 1)
 
     def _stylized(self, contents: Tensor, styles: Tensor) -> Tensor:
-        with torch.no_grad():
-            style = self.model.measure(styles)
-            feedback = self.model.config.feedback
-            target = self.model.beyond(style, contents, style) if feedback else style
+        style = self.model.measure(styles)
+        feedback = self.model.config.feedback
+        target = self.model.beyond(style, contents, style) if feedback else style
         return self.model(contents, target)

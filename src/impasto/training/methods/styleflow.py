@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...linalg import ridge
+from ...methods.records.styleflow import Mixture
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
 from ...operators.adain import EPS
+from ...operators.rbmad import CodeRBMAD
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
+from .mixtures import fit_code, fit_layer, turn
 from .perceptual import Perceptual
 from .reversible import FlowTraining
 
@@ -22,11 +25,13 @@ __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
 
 PENALTY = 0.01  # ridge penalty of the initialisation, best on held-out pictures
 NARROW = 0.2  # deviation of tanh's inputs, in its nearly linear range
+TURNED = 128  # crops that the rotation of RBMAD's channels is computed from
+SPOTS = 12  # rows and columns of a crop that a layer is fitted at
 
 
 def untrained(
     encoder: str = "slim",
-    rbmad: bool = False,
+    rbmad: Mixture = StyleFlowConfig.rbmad,
     blocks: int = StyleFlowConfig.blocks,
     steps: int = StyleFlowConfig.steps,
     hidden: int = StyleFlowConfig.hidden,
@@ -66,31 +71,60 @@ def untrained(
 
 
 class StyleFlowTraining(FlowTraining):
-    """See :class:`FlowTraining`; the initialisation includes SAN."""
+    """See :class:`FlowTraining`; the initialisation includes SAN or RBMAD."""
 
     model: StyleFlowModel
 
     def fit(self, crops: Tensor) -> None:
-        """Initialise the activation normalisations and SAN, see :func:`fit_san`.
+        """Initialise the activation normalisations and each block's transfer.
 
-        SAN is fitted to the crops and to recoloured copies of them.
+        See :func:`fit_san`; with RBMAD :func:`turn`, and :func:`fit_code` or :func:`fit_layer`. The
+        transfers are fitted to the crops and to recoloured copies of them.
         """
-        super().fit(crops)
-        model, flow = self.model, self.model.flow
-        codes: list[Tensor] = []
-        targets: list[list[Tensor]] = [[] for _ in model.sans]
+        model, flow, encoder = self.model, self.model.flow, self.model.encoder
+        if model.config.rbmad in ("scm", "layers"):
+            some = crops[:: -(-len(crops) // TURNED)]
+            flow(whole(some, flow.unit), lambda number, x: turn(flow.blocks[number], x))
+        else:
+            super().fit(crops)
+        layers = model.config.rbmad == "layers"
+        inputs: list[list[Tensor]] = [[] for _ in model.transfers]
+        targets: list[list[Tensor]] = [[] for _ in model.transfers]
 
         def record(number: int, features: Tensor) -> Tensor:
-            moments = Moments.of(features)
-            targets[number].append(torch.cat([moments.mean, moments.deviation(EPS)], -1))
+            targets[number].append(_spots(features) if layers else _statistics(features))
             return features
 
         for part in torch.split(torch.cat([crops, in_other_colors(crops, 1.0)]), 16):
-            codes.append(style_code(model.measure(part)))
-            flow.inverse(flow(whole(part, flow.unit)), record)
-        for san, target in zip(model.sans, targets, strict=True):
-            assert isinstance(san, SAN)
-            fit_san(san, torch.cat(codes), torch.cat(target))
+            pictures = whole(part, flow.unit)
+            if layers:
+                features = encoder(pictures, model.taps)
+                measured = [_spots(features[tap]) for tap in model.taps]
+            else:
+                measured = [style_code(model.measure(part))] * len(model.transfers)
+            for block_inputs, new in zip(inputs, measured, strict=True):
+                block_inputs.append(new)
+            flow.inverse(flow(pictures), record)
+        for number, transfer in enumerate(model.transfers):
+            rows, target = torch.cat(inputs[number]), torch.cat(targets[number])
+            if isinstance(transfer, SAN):
+                fit_san(transfer, rows, target)
+            elif isinstance(transfer, CodeRBMAD):
+                fit_code(transfer, rows, target)
+            else:
+                fit_layer(transfer, rows, target)
+
+
+def _statistics(features: Tensor) -> Tensor:
+    """Mean and deviation by channel as AdaIN takes them, ``(n, 2 C)``."""
+    moments = Moments.of(features)
+    return torch.cat([moments.mean, moments.deviation(EPS)], -1)
+
+
+def _spots(features: Tensor) -> Tensor:
+    """Features at some positions of each picture, ``(n, C)``."""
+    step = max(1, min(features.shape[-2:]) // SPOTS)
+    return features[..., ::step, ::step].transpose(0, 1).flatten(1).T
 
 
 @torch.no_grad()
