@@ -113,6 +113,14 @@ def test_defaults_are_the_reports():
     assert (ours["content_weight"], ours["style_weight"], ours["tolerance"]) == (1.0, 100.0, 0.01)
 
 
+def test_published_losses_are_computed_in_float32_unless_told(small_net, monkeypatch):
+    monkeypatch.setattr("impasto.device.choice._has_fast_bfloat16", lambda device: True)
+    layers = {"content_layers": ["relu3_1"], "style_layers": STYLE}
+    for precision, dtype in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        method = gatys(small_net, losses="published", precision=precision, **layers)
+        assert method.dtype is dtype
+
+
 def test_weights_of_layers_are_absolute():
     small_resnet = ResNet((1, 1, 1, 1), bottleneck=False, width=8)
     method = gatys(small_resnet, losses="report5", style_layers="paper5", content_layers=["rb2"])

@@ -80,7 +80,9 @@ class Gatys(Face):
         if backbone is not None:
             options["backbone"] = backbone
         chosen = GatysOptions.of("method gatys", options)
-        super().__init__("gatys", chosen)
+        # Nothing damps the rounding errors of published losses: their first steps are tiny.
+        exact = chosen.absolute and chosen.precision == "auto"
+        super().__init__("gatys", chosen, "float32" if exact else None)
         record = BACKBONES.get(chosen.backbone) if isinstance(chosen.backbone, str) else None
         net = load_backbone(
             *(chosen.backbone, chosen.backbone_weights),
