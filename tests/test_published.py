@@ -313,6 +313,7 @@ def test_presets_are_the_reports_settings():
     expected = ("resnet50", "report5", "noise", 500, [0], ["rb3"])
     assert tuple(map(report5.get, names)) == expected
     assert report5["style_layers"] == "paper5"
+    assert presets["gatys-report4"]["content_weight"] == 1e-4
     # Padding and pooling are those of the networks as trained.
     assert all((each["padding"], each["pooling"]) == ("zero", "max") for each in presets.values())
 

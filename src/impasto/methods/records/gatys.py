@@ -227,6 +227,8 @@ REPORT3 = {
     "sizes": [0],
     "iterations": 600,
 }
+# Report 4 gives no weights: alpha is one of the two of the article that it follows (Gatys, Ecker &
+# Bethge, "A Neural Algorithm of Artistic Style", 2015).
 PRESETS = {
     "gatys-report3": Preset("as report 3, section IV.B: VGG-19, 600 iterations", REPORT3),
     "gatys-report3-highres": Preset(
@@ -237,6 +239,7 @@ PRESETS = {
         "as report 4, section 2.2: the first five convolutions, from noise",
         REPORT3
         | {
+            "content_weight": 1e-4,
             "content_layers": ["conv2_2"],
             "style_layers": ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"],
             "start": "noise",
