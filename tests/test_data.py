@@ -180,6 +180,50 @@ def test_ctrl_c_leaves_the_workers_at_work(folders):
     assert len(batches(stream, 6)) == 6
 
 
+def test_a_shared_style_is_one_crop_for_a_step(folders):
+    data = dataclasses.replace(pairs(folders).config, shared_style=True)
+    shared = Pairs(pairs(folders).photos, pairs(folders).paintings, data)
+    batches = [batch for batch, _ in zip(Stream(shared, 4), range(3), strict=False)]
+    for contents, styles in batches:
+        assert styles.shape == contents.shape
+        assert all(torch.equal(style, styles[0]) for style in styles)
+        assert not torch.equal(contents[0], contents[1])
+    assert not torch.equal(batches[0][1][0], batches[1][1][0])
+    again = next(iter(Stream(shared, 4, start=2)))
+    assert torch.equal(again[1], batches[2][1])
+    halves = [next(iter(Stream(shared, 4, 2, rank, 2))) for rank in (0, 1)]
+    assert all(torch.equal(half[1], batches[2][1][:2]) for half in halves)
+    usual = [batch for batch, _ in zip(Stream(pairs(folders), 4), range(3), strict=False)]
+    assert all(torch.equal(one[0], two[0]) for one, two in zip(batches, usual, strict=True))
+
+
+def test_every_school_is_drawn_as_often(tmp_path):
+    """A school: what precedes the first _ of the name, or the folder."""
+    for index in range(9):
+        write(tmp_path / "a" / f"monet_{index}.png", torch.full((3, 32, 32), 0.2))
+    write(tmp_path / "a" / "song_hills_1.png", torch.full((3, 32, 32), 0.5))
+    for name in ("hokusai.png", "1.png"):
+        write(tmp_path / "japan" / name, torch.full((3, 32, 32), 0.8))
+    paintings = PictureSet([tmp_path], 32)
+    assert {school: len(each) for school, each in paintings.train.schools.items()} == {
+        "monet": 9,
+        "song": 1,
+        "japan": 2,
+    }
+    photos = PictureSet([tmp_path], 32)
+    plain = Pairs(photos, paintings, DataConfig(size=16, short_side=32))
+    balanced = Pairs(photos, paintings, DataConfig(size=16, short_side=32, balanced=True))
+
+    def shares(pairs, which):
+        levels = [round(float(pairs[index][which].mean()), 1) for index in range(300)]
+        return [levels.count(level) / 300 for level in (0.2, 0.5, 0.8)]
+
+    assert shares(balanced, 1) == pytest.approx([1 / 3] * 3, abs=0.08)
+    assert shares(plain, 1) == pytest.approx([9 / 12, 1 / 12, 2 / 12], abs=0.08)
+    assert shares(balanced, 0) == pytest.approx([9 / 12, 1 / 12, 2 / 12], abs=0.08)
+    assert torch.equal(balanced[5][1], balanced[5][1])
+
+
 def test_processes_share_every_batch(folders):
     whole = batches(Stream(pairs(folders), 4), 3)
     shares = [batches(Stream(pairs(folders), 4, 0, rank, 2), 3) for rank in range(2)]

@@ -241,6 +241,47 @@ def test_the_schedules_move_the_learning_rate(folders, tmp_path):
     assert set(rates("constant")) == {1e-2}
 
 
+def test_betas_are_adams(folders, tmp_path):
+    config = dataclasses.replace(CONFIG, betas=(0.9, 0.9))
+    task = MethodTask(toy(), pairs(tmp_path), config, tmp_path, None)
+    (adam,) = task.optimizers(torch.device("cpu"))
+    assert adam.param_groups[0]["betas"] == (0.9, 0.9)
+    run(tmp_path, "own", dataclasses.replace(config, steps=6))
+    run(tmp_path, "usual", dataclasses.replace(CONFIG, steps=6))
+    assert losses(tmp_path / "own") != losses(tmp_path / "usual")
+
+
+def test_epochs_are_passes_over_as_many_crops(folders, tmp_path):
+    count = len(pairs(tmp_path).photos.train)
+    config = dataclasses.replace(CONFIG, steps=TrainingConfig.steps, epochs=2)
+    run(tmp_path, "epochs", config)
+    steps = math.ceil(2 * count / config.batch)
+    assert (
+        finished(tmp_path / "epochs")["steps"] == losses(tmp_path / "epochs")[-1]["step"] == steps
+    )
+    run(tmp_path, "steps", dataclasses.replace(CONFIG, steps=steps))
+    assert losses(tmp_path / "epochs") == losses(tmp_path / "steps")
+    run(tmp_path, "epochs", config, resume=True)  # it has ended
+
+
+SHARED = DataConfig(size=24, short_side=32, workers=0, shared_style=True, balanced=True)
+
+
+def test_a_shared_style_and_balance_resume_bit_for_bit(folders, tmp_path):
+    schools = PictureSet([tmp_path / "paintings"], 32, 0.2, test=0.1)
+    data = Pairs(PictureSet([tmp_path / "photos"], 32, 0.2, test=0.1), schools, SHARED)
+    options = {"hardware": CPU, "log": lambda line: None}
+    whole, halves = toy(), toy()
+    fit(whole, data, CONFIG, tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        stop = {"on_progress": lambda step, steps, loss: step == 7}
+        fit(halves, data, CONFIG, tmp_path / "halves", **options, **stop)
+    halves = toy()
+    fit(halves, data, CONFIG, tmp_path / "halves", **options, resume=True)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    assert all(map(torch.equal, weights(whole), weights(halves)))
+
+
 def test_it_learns(folders, tmp_path):
     config = dataclasses.replace(CONFIG, steps=60, samples_every=30, log_every=10)
     lines: list[str] = []
@@ -481,6 +522,19 @@ def test_the_command_makes_a_model_with_its_recipe(command, tmp_path):
     code, said = command(*BOTH, "--resume")
     assert code == 0
     assert (tmp_path / "runs" / "toy" / "toy.safetensors").exists()
+
+
+def test_epochs_by_the_command(command, tmp_path):
+    code, said = command(*BOTH, "--set", "training.epochs=1", "-o", "model.safetensors")
+    assert code == 0, said
+    figures = json.loads(load_tensors(tmp_path / "model.safetensors")[1]["figures"])
+    steps = math.ceil(figures["pictures"][0] / 4)
+    assert figures["steps"] == figures["recipe"]["steps"] == steps
+    assert figures["recipe"]["epochs"] == 1
+    assert f"{steps} steps" in said
+    code, said = command(*BOTH, "--set", "training.epochs=1", "--steps", "3")
+    assert code == 2
+    assert "training.epochs by --set and --steps: leave one of them out" in said
 
 
 def test_stages_begin_with_the_last_ones_weights(command, tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from data import painting
 
 from impasto.errors import InputError
+from impasto.images import write
 from impasto.training.bank import DistillConfig
 from impasto.training.classify import ClassifyConfig
 from impasto.training.crops import DataConfig
@@ -94,6 +96,12 @@ def test_stages_override_what_they_name(tmp_path):
             "[training]\nlearning_rate = nan",
             "training.learning_rate is nan: must be a finite number",
         ),
+        ("[training]\nsteps = 10000\nepochs = 2", r"\[training\]: has steps and epochs: leave one"),
+        ("[training]\nepochs = -1", "epochs = -1: must be 0 or more"),
+        ("[training]\nepochs = 0.5", "epochs = 0.5 is not of type int"),
+        ("[training]\nbetas = [0.9]", "betas = .0.9,.: give two numbers from 0, below 1"),
+        ("[training]\nbetas = [0.9, 1]", "betas = .0.9, 1.: give two numbers"),
+        ("[training]\nbetas = ['a', 'b']", "betas = .'a', 'b'.: give two numbers"),
         ("[training]\naverage = 1.0", "average = 1.0: must be 0 or more, below 1"),
         ("[training]\nschedule = 'linear'", "schedule = 'linear': use constant, inverse, halving"),
         ("[training]\nclip = -1", "clip = -1: must be 0 or more"),
@@ -171,6 +179,33 @@ def test_every_recipe_in_the_repository_is_valid():
         assert build(ClassifyConfig, read_toml(path), path.name)
 
 
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def test_the_reports_recipes_have_their_losses_and_a_small_one_each():
+    published, small = (
+        {path.stem: path for path in (RECIPES / folder).glob("*.toml")}
+        for folder in ("published", "small")
+    )
+    assert published.keys() <= small.keys()
+    for path in (*published.values(), *small.values()):
+        (stage,) = read_recipe(path, read_toml(path)["method"])
+        assert stage.options["losses"] == "published", path
+        assert stage.data.size == 96 or path in published.values()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "small").glob("*.toml")))
+def test_small_recipes_need_no_weights(name, tmp_path):
+    path = RECIPES / "small" / f"{name}.toml"
+    method = read_toml(path)["method"]
+    (stage,) = read_recipe(path, method)
+    options = dict(stage.options)
+    if method == "johnson":
+        write(tmp_path / "wave.png", painting())
+        options["styles"] = [tmp_path / "wave.png"]
+    assert trainable(method).untrained(**options).resolved["losses"] == "published"
+
+
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
@@ -244,6 +279,23 @@ def test_mistakes_of_set_are_named(tmp_path, changes, message):
     with pytest.raises(InputError, match=message) as caught:
         read_recipe(recipe(tmp_path, "[training]\nsteps = 3\n"), "toy", changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_later_length_replaces_the_earlier(tmp_path):
+    """Steps of a stage or by --set stand for the recipe's epochs, and the reverse."""
+    text = "[training]\nsteps = 7\n[[stage]]\n[[stage]]\ntraining = { epochs = 2 }\n"
+    one, two = read_recipe(recipe(tmp_path, text), "toy")
+    assert (one.training.steps, one.training.epochs) == (7, 0)
+    assert two.training.epochs == 2
+    one, two = read_recipe(recipe(tmp_path, text), "toy", {"training.epochs": 3})
+    assert one.training.epochs == two.training.epochs == 3
+    one, two = read_recipe(recipe(tmp_path, text), "toy", {"training.steps": 5})
+    assert (two.training.steps, two.training.epochs) == (5, 0)
+    both = {"training.epochs": 3, "training.steps": 5}
+    with pytest.raises(InputError, match="--set: has steps and epochs: leave one of them out"):
+        read_recipe(recipe(tmp_path, text), "toy", both)
+    with pytest.raises(InputError, match="steps = 5 and epochs = 2: leave one of them out"):
+        TrainingConfig(steps=5, epochs=2)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -223,17 +223,14 @@ def _contents(source: str, recursive: bool, out: str) -> list[Content]:
 
 
 def _paintings(source: str, recursive: bool) -> list[str]:
-    from .images import list_pictures
     from .methods.learnt import SUFFIX as LEARNT
     from .methods.learnt import is_learnt
-    from .styles import SUFFIX
+    from .styles import list_paintings
 
     folder = Path(source)
-    styles = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
-    stored = [path for path in styles if path.name[0] != "." and path.is_file()]
     models = folder.rglob(f"*{LEARNT}") if recursive else folder.glob(f"*{LEARNT}")
-    stored += [path for path in models if path.name[0] != "." and is_learnt(path)]
-    found = sorted([*list_pictures(folder, recursive), *stored])
+    learnt = [path for path in models if path.name[0] != "." and is_learnt(path)]
+    found = sorted([*list_paintings(folder, recursive), *learnt])
     if not found:
         raise InputError(_no_pictures(source, recursive))
     return list(map(str, found))

@@ -32,7 +32,7 @@ study_app = typer.Typer(
 )
 app.command(cls=Helpful, help=HELP)(stylize)
 _COMMANDS: list[Callable[..., None]] = [
-    *(styles.style, styles.learn, styles.styles, about.show, about.methods),
+    *(styles.style, styles.learn, styles.styles, styles.suggest, about.show, about.methods),
     *(study.compare, study.sweep, study.reconstruct),
     *(about.backbones, about.doctor, about.samples),
 ]

@@ -1,7 +1,8 @@
-"""`impasto style`, `impasto learn` and `impasto styles`: store, learn and list styles."""
+"""`impasto style`, `learn`, `styles` and `suggest`: store, learn, list and rank styles."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..methods import Method
+    from ..study.suggest import Suggestion
     from ..styles import LearntStyle, StoredStyle
 
-__all__ = ["learn", "style", "styles"]
+__all__ = ["learn", "style", "styles", "suggest"]
 
 THUMB = 200  # short side in pixels of a picture on the sheet of `impasto styles`
 WEIGHTS = Controls.declared()["weights"]
@@ -36,6 +38,7 @@ OPTIONS = of_methods(
 )
 KIND = METHODS["johnson"].Options.declared()["kind"]
 DEVICE = of_methods(("device", "precision"))
+PLACE = of_methods(("device",))
 
 
 @typed(OPTIONS)
@@ -269,3 +272,89 @@ def _write_sheet(
             tiles.append((name, small(method(content, method.prepare([style])))))
     columns = min((6, 5, 4), key=lambda count: -len(tiles) % count)  # the fewest gaps
     write(sheet, labelled(tiles, columns), quality=80)
+
+
+@typed(PLACE)
+def suggest(
+    photo: Annotated[Path, typer.Argument(help="A photograph.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of paintings and stored styles. Default: the named styles."),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(help="Print only so many, the best ones. Default: all.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write a picture of the photograph and these paintings."),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Search the folder's subfolders too.")
+    ] = False,
+    size: Annotated[
+        int, typer.Option(help="Short side in pixels at which pictures are compared.", min=16)
+    ] = 256,
+    **options: Any,
+) -> None:
+    """Rank paintings by how well they suit a photograph: by distance of colours and of texture.
+
+    The farther a painting is from a photograph, the more details of the photograph tend to be lost.
+    Distances are in standard deviations over the folder: 0 is its mean, and less is nearer.
+
+    Examples:
+
+        impasto suggest photo.jpg paintings/
+
+        impasto suggest photo.jpg paintings/ --top 5 -o best.png
+
+        impasto suggest photo.jpg --json
+    """
+    from ..images import check_output, write
+    from ..study.suggest import sheet as sheet_of
+    from ..study.suggest import suggest as study
+    from ..styles import list_paintings
+
+    if sheet is not None:
+        check_apart(sheet, [photo, *(list_paintings(folder, recursive) if folder else [])])
+        check_output(sheet)
+    begin()
+    skipped: list[str] = []
+
+    def warn(line: str) -> None:
+        skipped.append(line)
+        say.print(f"impasto: {line}")
+
+    with running("comparing", "ranking the paintings so far") as work:
+        ranked = study(
+            *(photo, folder),
+            recursive=recursive,
+            size=size,
+            on_progress=work.count,
+            warn=warn,
+            **values_of(PLACE, options),
+        )
+        stopped = work.interrupted()
+    best = ranked[:top]
+    if as_json:
+        rows = [{"rank": rank, **_row(each)} for rank, each in enumerate(best, 1)]
+        print(json.dumps(rows, indent=2))
+    elif best:
+        width = max(len("painting"), *(len(shown(each.name)) for each in best))
+        print(f"rank  {'painting':{width}}  color  texture  total")
+        for rank, each in enumerate(best, 1):
+            figures = f"{each.color:5.2f}  {each.texture:7.2f}  {each.total:5.2f}"
+            print(f"{rank:4}  {shown(each.name):{width}}  {figures}")
+    if sheet is not None and best:
+        write(sheet, sheet_of(photo, best))
+        say.print(shown(sheet))
+    if stopped:
+        stop("interrupted; only some of the paintings were compared")
+    if skipped:
+        raise typer.Exit(1)
+
+
+def _row(suggestion: Suggestion) -> dict[str, str | float]:
+    """For JSON."""
+    figures = {name: round(getattr(suggestion, name), 3) for name in ("color", "texture", "total")}
+    return {"style": str(suggestion.style), **figures}

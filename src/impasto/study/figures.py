@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import path_of, save
-from ..images import Picture, read
+from ..images import Picture, fit, read, resize
 
-__all__ = ["labelled", "matplotlib_figure", "save_figure"]
+__all__ = ["labelled", "matplotlib_figure", "save_figure", "square"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
 LINES, LINE = 3, 17  # most lines of a label, and pixels for each line after the first
@@ -66,6 +66,13 @@ def _broken(name: str, fits: Callable[[str], bool]) -> list[str]:
     while len(name) > 1 and not fits(name):
         name = name.rstrip("\u2026")[:-1] + "\u2026"
     return [*lines, name]
+
+
+def square(picture: Tensor, side: int) -> Tensor:
+    """The centre of a picture ``(3, H, W)``, resized to ``(3, side, side)``."""
+    small = resize(picture, fit(picture.shape[-2], picture.shape[-1], side))
+    top, left = ((length - side) // 2 for length in small.shape[-2:])
+    return small[:, top : top + side, left : left + side]
 
 
 def matplotlib_figure() -> Any:

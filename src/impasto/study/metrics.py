@@ -21,6 +21,7 @@ __all__ = [
     "color_distance",
     "content_distance",
     "feature_distance",
+    "gaussian_distance",
     "grid_energy",
     "luminance_ssim",
     "paint_share",
@@ -225,10 +226,19 @@ def color_distance(out: Tensor, style: Tensor) -> float:
     """
     for picture in (out, style):
         _check(picture)
-    one, two = (Moments.of(picture.double()) for picture in (out, style))
-    root_one = root(one.covariance)
-    cross = root(root_one @ two.covariance @ root_one)
-    spread = (one.covariance + two.covariance - 2 * cross).trace()
+    return gaussian_distance(Moments.of(out.double()), Moments.of(style.double()))
+
+
+def gaussian_distance(one: Moments, two: Moments) -> float:
+    """Wasserstein distance of the Gaussians with these means and covariances.
+
+    ``|m - n|^2 + tr(R + S - 2 (R^1/2 S R^1/2)^1/2)``, of which the root, for means ``m, n`` and
+    covariances ``R, S``: in the units of the features.
+    """
+    one, two = one.to(torch.float64), two.to(torch.float64)
+    half = root(one.covariance)
+    both = root(half @ two.covariance @ half)
+    spread = (one.covariance + two.covariance - 2 * both).trace()
     return math.sqrt(max(0.0, float((one.mean - two.mean).square().sum() + spread)))
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from .. import __version__
 from ..backbones import Backbone
 from ..files import save
-from ..images import fit, read, resize, write
-from .figures import labelled, save_figure
+from ..images import read, write
+from .figures import labelled, save_figure, square
 
 __all__ = ["KEY", "MEASURES", "as_csv", "front", "means_of", "place_of", "report"]
 
@@ -117,7 +117,7 @@ def report(
         results = [(label, label, f"{content} {style}") for label in means]
         for name, kind, stem in [*inputs, *results]:
             path = _existing(out, kind, stem)
-            thumb = torch.ones(3, THUMB, THUMB) if path is None else _thumb(path)
+            thumb = torch.ones(3, THUMB, THUMB) if path is None else square(read(path).rgb, THUMB)
             thumbs.append((name, thumb))
     write(out / "sheet.png", labelled(thumbs, columns=2 + len(means)))
     save(out / "index.html", _page(out, rows, means, caption, pairs))
@@ -223,14 +223,6 @@ def place_of(out: Path, kind: str, stem: str) -> Path:
 def _existing(out: Path, kind: str, stem: str) -> Path | None:
     path = place_of(out, kind, stem)
     return path if path.exists() else None
-
-
-def _thumb(path: Path) -> Tensor:
-    """A square thumbnail of the centre of a picture."""
-    rgb = read(path).rgb
-    small = resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], THUMB))
-    top, left = ((side - THUMB) // 2 for side in small.shape[-2:])
-    return small[:, top : top + THUMB, left : left + THUMB]
 
 
 def _short(value: float) -> str:

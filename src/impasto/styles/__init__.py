@@ -5,7 +5,7 @@ the style loss needs only the moments of the painting's features, not the painti
 the flows need the same, each for the features of its own network.
 """
 
-from .paintings import read_painting, reduce
+from .paintings import list_paintings, read_painting, reduce
 from .prepared import Style, check_list, check_prepared, prepared, style_shares
 from .stored import (
     SUFFIX,
@@ -29,6 +29,7 @@ __all__ = [
     "check_prepared",
     "find_named",
     "is_name",
+    "list_paintings",
     "named_styles",
     "prepared",
     "read_painting",

@@ -12,12 +12,28 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import Picture, Source, fit, read, resize
-from .stored import bundled_names, is_name
+from ..images import Picture, Source, fit, list_pictures, read, resize
+from .stored import SUFFIX, bundled_names, is_name
 
 MOST = 1 << 24  # largest number of pixels; a larger painting is reduced
 PIECE = 1 << 21  # pixels that are measured at a time
 UNIT = 16  # pixels: pieces are whole cells of the deepest layers
+
+
+def list_paintings(folder: Path, recursive: bool = False) -> list[Path]:
+    """The pictures and stored styles of a folder, sorted, without hidden ones.
+
+    Args:
+        folder: the folder.
+        recursive: search its subfolders too.
+
+    Raises:
+        InputError: if it cannot be listed.
+    """
+    pictures = list_pictures(folder, recursive)
+    files = folder.rglob(f"*{SUFFIX}") if recursive else folder.glob(f"*{SUFFIX}")
+    stored = [path for path in files if path.name[0] != "." and path.is_file()]
+    return sorted([*pictures, *stored])
 
 
 def read_painting(

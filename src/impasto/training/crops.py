@@ -31,6 +31,11 @@ class DataConfig:
         close: share of the crops that are close-ups, enlarged two to eight times: their smooth
             areas are as smooth as those of much larger pictures.
         flips: mirror half of the crops.
+        shared_style: one crop of a painting in a training step, for all its photographs (report
+            2); otherwise each photograph has a crop of its own.
+        balanced: draw every school of paintings equally often, however many paintings it has
+            (report 2 finds too many impressionists). A school is what precedes the first ``_`` of
+            a file name, or without one the folder.
         validation, test: shares (0..1) of the pictures that are held out; 0.2 and 0.1 are paper
             2's.
         minimum: minimum number of training photographs; fewer are refused.
@@ -48,6 +53,8 @@ class DataConfig:
     scales: bool = False
     close: float = 0.0
     flips: bool = True
+    shared_style: bool = False
+    balanced: bool = False
     validation: float = 0.2
     test: float = 0.1
     minimum: int = 8

@@ -11,7 +11,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -50,12 +50,16 @@ class TrainingConfig(Plan):
     Attributes:
         steps: total steps of the optimiser; a run can resume with another number, unless its
             schedule is ``cosine``.
+        epochs: passes over as many crops as there are training photographs, instead of ``steps``,
+            which then follow from ``batch``; crops are drawn at random, so that a photograph may
+            come twice in an epoch. 0 leaves it to ``steps``.
         clip, average, graph, seed, validate_every, log_every, checkpoint_every, samples_every: see
             :class:`impasto.training.loop.Plan`.
         batch: pairs per step, over all processes.
         start: crops for the method's closed-form initialisation; 0 skips it.
         optimizer: ``adam``, or ``sgd`` with ``momentum``.
         learning_rate: initial learning rate.
+        betas: decay rates of Adam's averages of the gradient and of its square.
         momentum: of SGD.
         schedule: of the learning rate: ``constant``; ``inverse``, divided by ``1 + decay step``
             (Huang & Belongie); ``halving``, halved every ``every`` steps; ``cosine``, half a cosine
@@ -68,10 +72,12 @@ class TrainingConfig(Plan):
         InputError: for values out of range or of another type.
     """
 
+    epochs: int = 0
     batch: int = 8
     start: int = 0
     optimizer: Optimizer = "adam"
     learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
     schedule: Kind = "constant"
     decay: float = 5e-5
@@ -89,7 +95,11 @@ class TrainingConfig(Plan):
         for name in (*counts, "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 1 or more")
-        for name in ("decay", "patience", "clip", "samples_every", "seed", "start"):
+        if self.epochs and self.steps != Plan.steps:
+            raise InputError(
+                f"steps = {self.steps} and epochs = {self.epochs}: leave one of them out"
+            )
+        for name in ("decay", "patience", "clip", "samples_every", "seed", "start", "epochs"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 0 or more")
         if not self.learning_rate > 0:
@@ -97,12 +107,24 @@ class TrainingConfig(Plan):
         for name in ("momentum", "average", "factor"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: must be 0 or more, below 1")
+        rates = [beta for beta in self.betas if isinstance(beta, (int, float)) and 0 <= beta < 1]
+        if len(self.betas) != 2 or len(rates) != 2:
+            raise InputError(f"betas = {self.betas}: give two numbers from 0, below 1")
         if self.graph and self.optimizer != "adam":
             raise InputError(f"graph = true and optimizer = {self.optimizer!r}: use adam")
 
 
 # Settings that may change when a run resumes, because they do not affect its weights.
-FREE = {"steps", "log_every", "checkpoint_every", "samples_every", "graph", "memory", "workers"}
+FREE = {
+    "steps",
+    "epochs",
+    "log_every",
+    "checkpoint_every",
+    "samples_every",
+    "graph",
+    "memory",
+    "workers",
+}
 
 
 class MethodTask(Task):
@@ -143,7 +165,7 @@ class MethodTask(Task):
         weights, config = self.network.parameters(), self.config
         if config.optimizer == "sgd":
             return [torch.optim.SGD(weights, config.learning_rate, config.momentum)]
-        return [adam(weights, config.learning_rate, device)]
+        return [adam(weights, config.learning_rate, device, config.betas)]
 
     def batches(
         self, start: int, accelerator: Accelerator
@@ -183,6 +205,13 @@ class MethodTask(Task):
         picture = sheet(self.method.render, contents, shown_styles, device, columns)
         write(self.run / f"samples-{step}.png", picture)
         draw_losses(history(self.run), self.run / "losses.png")
+
+
+def with_steps(config: TrainingConfig, photographs: int) -> TrainingConfig:
+    """``config`` with the steps that its epochs of that many training photographs take."""
+    if not config.epochs:
+        return config
+    return replace(config, steps=math.ceil(config.epochs * photographs / config.batch), epochs=0)
 
 
 def schedule_of(config: TrainingConfig) -> Schedule:
@@ -240,6 +269,7 @@ def fit(
         )
     if config.graph and accelerator.world > 1:
         raise InputError("training.graph needs a single process: leave out graph or --devices")
+    config = with_steps(config, len(pairs.photos.train))
     check_run(run, resume)
     if is_main():
         for part in run.glob(PARTS):  # left by runs that were killed while writing

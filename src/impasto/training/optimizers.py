@@ -13,11 +13,16 @@ from torch.optim import Optimizer
 __all__ = ["Average", "Plateau", "Schedule", "adam", "muon", "set_rate", "warm_cosine"]
 
 
-def adam(weights: Iterable[Tensor], rate: float, device: torch.device) -> Optimizer:
+def adam(
+    weights: Iterable[Tensor],
+    rate: float,
+    device: torch.device,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Optimizer:
     """Adam (Kingma & Ba 2015); on CUDA it is capturable, with the learning rate on the device."""
     if device.type != "cuda":
-        return torch.optim.Adam(weights, rate)
-    return torch.optim.Adam(weights, torch.tensor(rate, device=device), capturable=True)
+        return torch.optim.Adam(weights, rate, betas)
+    return torch.optim.Adam(weights, torch.tensor(rate, device=device), betas, capturable=True)
 
 
 def muon(network: nn.Module, rate: float, device: torch.device) -> list[Optimizer]:

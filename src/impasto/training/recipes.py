@@ -26,9 +26,11 @@ __all__ = [
     "build",
     "check",
     "check_fields",
+    "check_length",
     "check_numbers",
     "merged",
     "nested",
+    "overridden",
     "parse_set",
     "read_toml",
     "typed",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 Config = TypeVar("Config")
+LENGTHS = {"steps", "epochs"}  # keys of a training's length, of which a recipe has one
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -202,6 +205,19 @@ def merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _tables(*values: Any) -> bool:
     return all(isinstance(value, Mapping) for value in values)
+
+
+def overridden(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a recipe with ``changes``; its steps or epochs replace those of ``tables``."""
+    replaced = LENGTHS if LENGTHS & changes.get("training", {}).keys() else set()
+    training = {k: v for k, v in tables["training"].items() if k not in replaced}
+    return merged({**tables, "training": training}, changes)
+
+
+def check_length(training: Mapping[str, Any], where: str) -> None:
+    """Raise InputError if a table ``[training]`` has steps and epochs."""
+    if training.keys() >= LENGTHS:
+        raise InputError(f"{where}: has steps and epochs: leave one of them out")
 
 
 def typed(changes: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "decoded",
     "name_others",
     "place_of",
+    "school_of",
 ]
 
 Split = Literal["train", "validation", "test"]
@@ -43,12 +44,25 @@ class _Pool(Sequence[Tensor]):
 
     def __init__(self, short_side: int, warn: Callable[[str], None]) -> None:
         self.items: list[Tensor | Path] = []
+        self.schools: dict[str, list[int]] = {}  # school -> indices of its pictures
         self.broken: set[int] = set()
         self._lock = Lock()
         self.short_side, self.warn = short_side, warn
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def add(self, item: Tensor | Path, path: Path) -> None:
+        """Append the picture of ``path``, decoded or not."""
+        self.schools.setdefault(school_of(path), []).append(len(self.items))
+        self.items.append(item)
+
+    def draw(self, rng: torch.Generator, balanced: bool = False) -> Tensor:
+        """A random picture; ``balanced``: of a random school, see :func:`school_of`."""
+        if not balanced:
+            return self[below(len(self), rng)]
+        indices = self.schools[sorted(self.schools)[below(len(self.schools), rng)]]
+        return self[indices[below(len(indices), rng)]]
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -127,14 +141,14 @@ class PictureSet:
                 held_out_pool = self.validation if place < held_out else self.test
                 pool = held_out_pool if place < held_out + test else self.train
                 if free_bytes <= 0:
-                    pool.items.append(path)
+                    pool.add(path, path)
                     continue
                 picture = next(pictures)
                 if isinstance(picture, InputError):
                     warn(f"skipped: {picture}")
                     self._unreadable += 1
                     continue
-                pool.items.append(picture)
+                pool.add(picture, path)
                 free_bytes -= picture.numel()
         if len(self.train) < max(minimum, 1):
             names = ", ".join(map(str, folders))
@@ -153,7 +167,7 @@ class PictureSet:
     def crop(self, size: int, rng: torch.Generator, held_out: bool = False) -> Tensor:
         """One random crop at several scales, see :func:`random_crop`."""
         pool = self.validation if held_out else self.train
-        return random_crop(pool[below(len(pool), rng)], size, rng)
+        return random_crop(pool.draw(rng), size, rng)
 
 
 def name_others(folder: Path, warn: Callable[[str], None], leave_out: Path | None = None) -> None:
@@ -198,6 +212,12 @@ def _without(paths: list[Path], folder: Path, leave_out: Path | None) -> list[Pa
     if leave_out is None or not within(leave_out, folder):
         return paths
     return [path for path in paths if not within(path, leave_out)]
+
+
+def school_of(path: Path) -> str:
+    """The school of a painting: what precedes the first ``_`` of its name, or else its folder."""
+    school, underscore, _ = path.stem.partition("_")
+    return school if underscore and school else path.parent.name
 
 
 def place_of(path: Path) -> float:

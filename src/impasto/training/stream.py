@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .crops import DataConfig, Packed, Window, below, cropped, cut
+from .crops import DataConfig, Packed, Window, cropped, cut
 from .sets import PictureSet, Split
 from .threads import cores, in_order
 
@@ -72,14 +72,28 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
     def windows(self, index: int) -> tuple[Window, Window]:
         """The windows of a sample's crops; the same window twice without paintings."""
-        rng = torch.Generator().manual_seed(seed_of(self.seed, self.split, index))
+        rng = self._rng(index)
         content = self._cut(self.photos, rng)
         return content, content if self.paintings is None else self._cut(self.paintings, rng)
 
+    def windows_of(self, step: int, indices: Sequence[int]) -> list[Window]:
+        """The windows of a training step: contents, then styles if there are paintings.
+
+        With ``shared_style``, the single style of the step, see :class:`DataConfig`.
+        """
+        if self.paintings is not None and self.config.shared_style:
+            contents = [self._cut(self.photos, self._rng(index)) for index in indices]
+            return [*contents, self._cut(self.paintings, self._rng("shared style", step))]
+        contents, styles = map(list, zip(*map(self.windows, indices), strict=True))
+        return contents if self.paintings is None else [*contents, *styles]
+
+    def _rng(self, *sample: object) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_of(self.seed, self.split, *sample))
+
     def _cut(self, pictures: PictureSet, rng: torch.Generator) -> Window:
-        pool: Sequence[Tensor] = getattr(pictures, self.split) or pictures.train
-        picture = pool[below(len(pool), rng)]
+        pool = getattr(pictures, self.split) or pictures.train
         config = self.config
+        picture = pool.draw(rng, config.balanced and pictures is self.paintings)
         return cut(picture, config.size, rng, config.scales, config.flips, config.close)
 
 
@@ -115,16 +129,16 @@ class Stream:
 
     def __iter__(self) -> Generator[tuple[Tensor, Tensor], None, None]:
         photos_only = self.pairs.paintings is None
-        size = self.pairs.config.size
+        size, share = self.pairs.config.size, self.share
         for crops in crops_of(self._windows, size, self.start, self.workers, self.device):
-            yield (crops, crops) if photos_only else (crops[: self.share], crops[self.share :])
+            contents, styles = (crops, crops) if photos_only else (crops[:share], crops[share:])
+            if len(styles) < share:  # one for all
+                styles = styles.repeat(share, 1, 1, 1)
+            yield contents, styles
 
     def _windows(self, step: int) -> list[Window]:
-        """The windows of the contents, followed by those of the styles if there are paintings."""
         first = step * self.batch + self.rank * self.share
-        pairs = [self.pairs.windows(index) for index in range(first, first + self.share)]
-        contents, styles = zip(*pairs, strict=True)
-        return [*contents] if self.pairs.paintings is None else [*contents, *styles]
+        return self.pairs.windows_of(step, range(first, first + self.share))
 
 
 def crops_of(

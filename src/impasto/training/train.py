@@ -30,7 +30,7 @@ from .crops import DataConfig
 from .fit import CHECKPOINT, NETWORK, TrainingConfig, check_run, fit
 from .loop import OnProgress
 from .methods import TRAINABLE
-from .recipes import build, check, merged, nested, read_toml, typed
+from .recipes import build, check, check_length, nested, overridden, read_toml, typed
 from .sets import PictureSet, check_run_apart
 from .stream import Pairs
 
@@ -92,9 +92,9 @@ def read_recipe(
     for number, stage in enumerate(values.get("stage", [{}]), 1):
         where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
         check(stage, TABLES, where)
-        tables = {table: merged(values.get(table, {}), stage.get(table, {})) for table in TABLES}
+        tables = overridden({table: values.get(table, {}) for table in TABLES}, stage)
         check(tables["options"], option_types, f"{where} [options]")
-        tables = merged(tables, changed)
+        tables = overridden(tables, changed)
 
         def source_of(table: str, where: str = where) -> str:
             """The origin of the table, for messages."""
@@ -103,6 +103,7 @@ def read_recipe(
                 return source
             return f"--set {table}" if recipe is None else f"{source} with --set"
 
+        check_length(tables["training"], source_of("training"))
         data = build(DataConfig, tables["data"], source_of("data"))
         training = build(TrainingConfig, tables["training"], source_of("training"))
         options = {
@@ -174,6 +175,8 @@ def train(
         keys = sorted(conflicts)
         flags = ", ".join(_flag(key.split(".")[1]) for key in keys)
         raise InputError(f"{', '.join(keys)}: given by {flags} and --set; leave one out")
+    if steps is not None and "training.epochs" in (changes or {}):
+        raise InputError("training.epochs by --set and --steps: leave one of them out")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of a model ends in .safetensors")
     if paintings is None and not learner.photographs_alone:
@@ -186,7 +189,7 @@ def train(
                 f"{recipe}: has {len(stages)} stages; set the steps of each in it, or those of "
                 "all with --set training.steps=N"
             )
-        stages = [replace(stages[0], training=replace(stages[0].training, steps=steps))]
+        stages = [replace(stages[0], training=replace(stages[0].training, steps=steps, epochs=0))]
     stages = _with_options(stages, learner, name, options)
     stages = _with_vgg(stages, learner, vgg, convention)
     folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
@@ -220,11 +223,12 @@ def train(
             on_progress=on_progress,
             log=log,
         )
-        tables = {"options": stage_options, "data": asdict(stage.data), **asdict(training)}
-        figures.append({**result, "recipe": tables})
+        known_options = {**stage_options, **getattr(method, "resolved", {})}
+        tables = {"options": known_options, "data": asdict(stage.data), **asdict(training)}
+        figures.append({**result, "recipe": {**tables, "steps": result["steps"]}})
         weights = method.network.state_dict()
         log(
-            f"{folder}: {stage.training.steps} steps, {_losses(result)}, "
+            f"{folder}: {result['steps']} steps, {_losses(result)}, "
             f"{result['waiting']:.1%} of the time waiting for data"
         )
     assert method is not None

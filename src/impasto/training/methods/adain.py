@@ -18,9 +18,12 @@ from ...methods.model import tuples
 from .base import ModelTraining
 from .mixtures import begin
 from .perceptual import STYLE_LAYERS, Perceptual, Target
+from .published import Losses, build_perceptual, settle
 from .regress import fit_decoder
 
 __all__ = ["AdaINTraining", "untrained"]
+
+OURS = {"content_weight": 1.0, "style_weight": 1.0, "target": "content"}
 
 
 def untrained(
@@ -31,9 +34,11 @@ def untrained(
     feedback: bool = False,
     operator: Operator = "adain",
     encoder_weights: Path | None = None,
-    content_weight: float = 1.0,
-    style_weight: float = 1.0,
-    target: Target = "content",
+    losses: Losses = "relative",
+    report: int | None = None,
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    target: Target | None = None,
     style_layers: Sequence[str] = STYLE_LAYERS,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
@@ -45,9 +50,12 @@ def untrained(
     Args:
         encoder, taps, widths, upsampling, feedback, operator: see :class:`AdaINConfig`.
         encoder_weights: see :class:`impasto.methods.adain.AdaIN`.
+        losses: ``relative`` (ours), or ``published``: those of ``report`` 3 (Eq. 12 to 14), which
+            is the default, or 2; see :mod:`impasto.training.methods.published`.
+        report: see ``losses``.
         content_weight, style_weight, target, style_layers: see
             :class:`impasto.training.methods.perceptual.Perceptual`; the content layer is the
-            deepest tap.
+            deepest tap. None for 1, 1 and ``content``, or as published.
         recolored: see :class:`AdaINTraining`.
         loss_network, loss_weights, loss_convention: the network whose features are compared;
             see :func:`impasto.backbones.load_vgg`.
@@ -58,10 +66,15 @@ def untrained(
     config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback, operator)
     model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-    perceptual = Perceptual(
-        judge, config.taps[0], content_weight, style_weight, target, style_layers
+    weights = {"content_weight": content_weight, "style_weight": style_weight, "target": target}
+    only_ours = {"target": target, "recolored": recolored}
+    published, chosen, resolved = settle("adain", losses, report, weights, OURS, only_ours)
+    layers = {"content_layer": config.taps[0], "style_layers": style_layers}
+    training = AdaINTraining(
+        model, build_perceptual(published, judge, **layers, **chosen), recolored
     )
-    return AdaINTraining(model, perceptual, recolored)
+    training.resolved = resolved
+    return training
 
 
 class AdaINTraining(ModelTraining):

@@ -7,10 +7,12 @@ from pathlib import Path
 from ...backbones import load_backbone
 from ...methods.artflow import ArtFlowConfig, ArtFlowModel
 from ...methods.records.artflow import Operator
-from .perceptual import Perceptual
+from .published import Losses, build_perceptual, settle
 from .reversible import FlowTraining
 
 __all__ = ["untrained"]
+
+OURS = {"content_weight": 1.0, "style_weight": 4.0, "tv_weight": 0.0, "kept": 1.0}
 
 
 def untrained(
@@ -20,10 +22,11 @@ def untrained(
     hidden: int = ArtFlowConfig.hidden,
     affine: bool = ArtFlowConfig.affine,
     expansion: float = ArtFlowConfig.expansion,
-    content_weight: float = 1.0,
-    style_weight: float = 4.0,
-    tv_weight: float = 0.0,
-    kept: float = 1.0,
+    losses: Losses = "relative",
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    tv_weight: float | None = None,
+    kept: float | None = None,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
     loss_convention: str | None = None,
@@ -33,9 +36,13 @@ def untrained(
 
     Args:
         operator, blocks, steps, hidden, affine, expansion: see :class:`ArtFlowConfig`.
+        losses: ``relative`` (ours), or ``published``: those of An et al.'s code, which report 1
+            trains with; see :mod:`impasto.training.methods.published`.
         content_weight, style_weight, kept: see
-            :class:`impasto.training.methods.perceptual.Perceptual`.
-        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`.
+            :class:`impasto.training.methods.perceptual.Perceptual`. None for 1, 4 and 1.0, or as
+            published.
+        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`. None
+            for 0.0, or as published.
         loss_network, loss_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.
 
@@ -44,7 +51,13 @@ def untrained(
     """
     model = ArtFlowModel(ArtFlowConfig(operator, blocks, steps, hidden, affine, expansion))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-    perceptual = Perceptual(
-        judge, content_weight=content_weight, style_weight=style_weight, kept=kept
+    weights = {"content_weight": content_weight, "style_weight": style_weight}
+    weights |= {"tv_weight": tv_weight, "kept": kept}
+    published, chosen, resolved = settle(
+        "artflow", losses, None, weights, OURS, {"recolored": recolored}
     )
-    return FlowTraining(model, perceptual, tv_weight, recolored)
+    tv = chosen.pop("tv_weight")
+    perceptual = build_perceptual(published, judge, **chosen)
+    training = FlowTraining(model, perceptual, tv, recolored)
+    training.resolved = resolved
+    return training

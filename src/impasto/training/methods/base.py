@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -65,10 +65,15 @@ class ModelTraining:
 
     Args:
         model: the model whose network is trained.
+
+    Attributes:
+        resolved: options whose default depends on others, with the values that they have here;
+            recorded in the model's header.
     """
 
     def __init__(self, model: Model) -> None:
         self.model, self.network = model, model.network
+        self.resolved: dict[str, Any] = {}
 
     def start(self, crops: Tensor) -> None:
         """Do nothing: by default there is no closed-form initialisation."""

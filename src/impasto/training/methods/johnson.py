@@ -21,10 +21,20 @@ from ...networks.transformer import Kind, Transformer
 from ...statistics import Moments
 from ...styles import reduce
 from .base import RANGE_WEIGHT, ModelTraining, draw_strength, mixed_moments
+from .published import Losses, Published, settle
 
 __all__ = ["JohnsonTraining", "untrained"]
 
-# Style layers and content layer: those of paper 4 for VGG-16, similar ones for the others.
+OURS = {
+    "content_weight": 1.0,
+    "style_weight": 20.0,
+    "color_weight": 3.0,
+    "tv_weight": 1.0,
+    "full": 0.75,
+}
+# Style layers and content layer: those of report 4 for VGG-16, similar ones for the others. It
+# names no content layer. Johnson et al. (2016) take relu3_3; PyTorch's example, whose weights 1e5
+# and 1e10 report 4 has, takes relu2_2, and the weights are only good with their layer.
 LAYERS = {
     "vgg16": (("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu2_2"),
     "vgg19": (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu3_1"),
@@ -40,11 +50,13 @@ def untrained(
     blocks: int = JohnsonConfig.blocks,
     expansion: float = JohnsonConfig.expansion,
     noise: bool = True,
-    content_weight: float = 1.0,
-    style_weight: float = 20.0,
-    color_weight: float = 3.0,
-    tv_weight: float = 1.0,
-    full: float = 0.75,
+    losses: Losses = "relative",
+    report: int | None = None,
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    color_weight: float | None = None,
+    tv_weight: float | None = None,
+    full: float | None = None,
     recolored: float = 0.0,
     style_layers: Sequence[str] | None = None,
     content_layer: str | None = None,
@@ -59,8 +71,12 @@ def untrained(
         style_size: short side in pixels to which they are reduced: a larger value makes larger
             strokes.
         kind, widths, blocks, expansion, noise: see :class:`JohnsonConfig`.
+        losses: ``relative`` (ours), or ``published``: those of ``report`` 4, which is the default,
+            or 1 (Eq. 1 to 3); see :mod:`impasto.training.methods.published`. Their weights belong
+            to torchvision's VGG-16, whose activations are then left as they are.
+        report: see ``losses``.
         content_weight, style_weight, color_weight, tv_weight, full, recolored: see
-            :class:`JohnsonTraining`.
+            :class:`JohnsonTraining`. None for 1, 20, 3, 1 and 0.75, or as published.
         style_layers, content_layer: None uses those of paper 4 for VGG-16, relu1_1..relu4_1 and
             relu3_1 for others.
         loss_network, loss_weights, loss_convention: see
@@ -81,21 +97,26 @@ def untrained(
     colors = [[*m.first.tolist(), *m.second.flatten().tolist()] for m in moments]
     names, shape = tuple(paintings), (kind, tuples(widths), blocks, expansion, noise)
     config = JohnsonConfig(names, tuples(colors), *shape)
-    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-    default = LAYERS.get(judge.name, LAYERS["compact"])
-    return JohnsonTraining(
+    weights = {"content_weight": content_weight, "style_weight": style_weight}
+    weights |= {"color_weight": color_weight, "tv_weight": tv_weight, "full": full}
+    only_ours = {"color_weight": color_weight, "full": full, "recolored": recolored}
+    published, chosen, resolved = settle("johnson", losses, report, weights, OURS, only_ours)
+    judge = load_backbone(
+        loss_network, loss_weights, convention=loss_convention, normalise=published is None
+    )
+    default = LAYERS.get(loss_network, LAYERS["compact"])
+    training = JohnsonTraining(
         JohnsonModel(config),
         judge,
         list(paintings.values()),
-        content_weight,
-        style_weight,
-        color_weight,
-        tv_weight,
-        full,
-        recolored,
-        default[0] if style_layers is None else style_layers,
-        content_layer or default[1],
+        **chosen,
+        recolored=recolored,
+        style_layers=default[0] if style_layers is None else style_layers,
+        content_layer=content_layer or default[1],
+        published=published,
     )
+    training.resolved = resolved
+    return training
 
 
 class JohnsonTraining(ModelTraining):
@@ -117,6 +138,7 @@ class JohnsonTraining(ModelTraining):
         recolored: share of the photographs that are recoloured, see
             :func:`impasto.color.recolored`: a small set has few deep blue skies.
         style_layers, content_layer: layers of ``judge``.
+        published: the losses of a report, instead of ours.
 
     Raises:
         InputError: for a layer that does not exist, or a share out of range.
@@ -138,6 +160,7 @@ class JohnsonTraining(ModelTraining):
         recolored: float,
         style_layers: Sequence[str],
         content_layer: str,
+        published: Published | None = None,
     ) -> None:
         if not style_layers:
             raise InputError("style_layers: name at least one")
@@ -148,7 +171,7 @@ class JohnsonTraining(ModelTraining):
         self.judge = arranged(judge)
         self.content_weight, self.style_weight = content_weight, style_weight
         self.color_weight, self.tv_weight = color_weight, tv_weight
-        self.full, self.recolored = full, recolored
+        self.full, self.recolored, self.published = full, recolored, published
         self.style_layers, self.content_layer = tuple(style_layers), content_layer
         self.layers = {*style_layers, content_layer}
         self.columns = len(paintings)
@@ -179,9 +202,11 @@ class JohnsonTraining(ModelTraining):
 
     def loss_at(self, contents: Tensor, chosen: Tensor, strength: Tensor) -> dict[str, Tensor]:
         """As :meth:`loss`, with the index of each picture's style and its strength, ``(B,)``."""
+        out = self.model(contents, self._shares(chosen), strength)
+        if self.published is not None:
+            return self._published_loss(self.published, contents, chosen, out)
         with torch.no_grad():
             content_features = self.judge(contents, self.layers)
-        out = self.model(contents, self._shares(chosen), strength)
         clipped = out.clamp(0, 1)  # like the final result
         result_features = self.judge(clipped, self.layers)
 
@@ -206,6 +231,29 @@ class JohnsonTraining(ModelTraining):
             "tv": self.tv_weight * total_variation(clipped),
             "range": RANGE_WEIGHT * range_loss(out),
         }
+
+    def _published_loss(
+        self, published: Published, contents: Tensor, chosen: Tensor, out: Tensor
+    ) -> dict[str, Tensor]:
+        layer = self.content_layer
+        with torch.no_grad():
+            target = self.judge(contents, [layer])[layer]
+        features = self.judge(out, self.layers)
+
+        def style_loss(tap: str) -> Tensor:
+            styles = self.style_moments[tap]
+            parts = (part[chosen] for part in (styles.weight, styles.first, styles.second))
+            return published.style(Moments.of(features[tap]), Moments(*parts))
+
+        style = torch.stack([style_loss(tap) for tap in self.style_layers])
+        content = published.content(features[layer], target)
+        terms = {
+            "content": self.content_weight * content,
+            "style": self.style_weight * (style.mean() if published.mean else style.sum()),
+        }
+        if self.tv_weight:
+            terms["tv"] = self.tv_weight * total_variation(out)
+        return terms
 
     @torch.no_grad()
     def render(self, contents: Tensor, styles: Tensor) -> Tensor:

@@ -18,11 +18,12 @@ from ...operators.rbmad import CodeRBMAD
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
 from .mixtures import fit_code, fit_layer, turn
-from .perceptual import Perceptual
+from .published import Losses, build_perceptual, settle
 from .reversible import FlowTraining
 
 __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
 
+OURS = {"content_weight": 1.0, "style_weight": 4.0, "tv_weight": 1.0, "kept": 0.8}
 PENALTY = 0.01  # ridge penalty of the initialisation, best on held-out pictures
 NARROW = 0.2  # deviation of tanh's inputs, in its nearly linear range
 TURNED = 128  # crops that the rotation of RBMAD's channels is computed from
@@ -38,10 +39,11 @@ def untrained(
     affine: bool = StyleFlowConfig.affine,
     wide: int = StyleFlowConfig.wide,
     encoder_weights: Path | None = None,
-    content_weight: float = 1.0,
-    style_weight: float = 4.0,
-    tv_weight: float = 1.0,
-    kept: float = 0.8,
+    losses: Losses = "relative",
+    content_weight: float | None = None,
+    style_weight: float | None = None,
+    tv_weight: float | None = None,
+    kept: float | None = None,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
     loss_convention: str | None = None,
@@ -52,9 +54,13 @@ def untrained(
     Args:
         encoder, rbmad, blocks, steps, hidden, affine, wide: see :class:`StyleFlowConfig`.
         encoder_weights: see :class:`impasto.methods.styleflow.StyleFlow`.
+        losses: ``relative`` (ours), or ``published``: those of Fan et al.'s code, which report 1
+            trains with; see :mod:`impasto.training.methods.published`.
         content_weight, style_weight, kept: see
-            :class:`impasto.training.methods.perceptual.Perceptual`.
-        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`.
+            :class:`impasto.training.methods.perceptual.Perceptual`. None for 1, 4 and 0.8, or as
+            published.
+        tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`. None
+            for 1.0, or as published.
         loss_network, loss_weights, loss_convention: see
             :func:`impasto.backbones.load_vgg`.
 
@@ -64,10 +70,16 @@ def untrained(
     config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
     model = StyleFlowModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
-    perceptual = Perceptual(
-        judge, content_weight=content_weight, style_weight=style_weight, kept=kept
+    weights = {"content_weight": content_weight, "style_weight": style_weight}
+    weights |= {"tv_weight": tv_weight, "kept": kept}
+    published, chosen, resolved = settle(
+        "styleflow", losses, None, weights, OURS, {"recolored": recolored}
     )
-    return StyleFlowTraining(model, perceptual, tv_weight, recolored)
+    tv = chosen.pop("tv_weight")
+    perceptual = build_perceptual(published, judge, **chosen)
+    training = StyleFlowTraining(model, perceptual, tv, recolored)
+    training.resolved = resolved
+    return training
 
 
 class StyleFlowTraining(FlowTraining):
