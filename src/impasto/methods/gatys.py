@@ -112,7 +112,7 @@ class Gatys(Face):
             chosen.value("tolerance"),
             chosen.optimizer,
             chosen.value("lr"),
-            (chosen.betas[0], chosen.betas[1]),
+            tuple(chosen.value("betas")),
             chosen.losses,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}

@@ -31,6 +31,7 @@ __all__ = ["DEFAULTS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
+BETAS = (0.9, 0.99)
 # Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "relative": {
@@ -38,18 +39,21 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "style_weight": 100.0,
         "tolerance": 0.01,
         "lr": LEARNING_RATES,
+        "betas": BETAS,
     },
     "published": {
         "content_weight": 1e-2,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 1.0},
+        "betas": BETAS,
     },
     "report5": {
         "content_weight": 1.0,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 0.05},
+        "betas": BETAS,
     },
 }
 
@@ -159,10 +163,10 @@ class GatysOptions(DeviceOptions):
         "that of the network's input, Adam's is 1, with report5's 0.05.",
         expert=True,
     )
-    betas: Sequence[float] = option(
-        (0.9, 0.99),
+    betas: Sequence[float] | None = option(
+        None,
         ListOf(Number(0, 1), what="two numbers"),
-        "Adam's decay rates of the means of gradients and of their squares.",
+        "Adam's decay rates of the means of gradients and of their squares. Default: 0.9,0.99.",
         expert=True,
     )
     sizes: Sequence[int] | None = option(
@@ -187,7 +191,7 @@ class GatysOptions(DeviceOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.betas) != 2 or max(self.betas) >= 1:
+        if self.betas is not None and (len(self.betas) != 2 or max(self.betas) >= 1):
             raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
         if self.absolute and self.style_loss == "moments":
             raise InputError(
