@@ -1,10 +1,12 @@
-"""Every bundled method on pictures that none was trained on, beside paper 1's Table 1.
+"""Every bundled method on pictures that none was trained on, beside report 1's Table 1.
 
     python benchmarks/comparison.py --contents DIR --styles DIR --vgg vgg19.safetensors \
-        --convention caffe [--photos DIR] [--size 320] [--folder DIR]
+        --convention caffe [--photos DIR] [--size 320] [--folder DIR] [--model FILE]...
+
+A model file enters under its own name, such as a network trained by a recipe of recipes/published.
 
 As `impasto compare`, whose sheet, scatter and page go to the folder; an interrupted run goes on.
-Writes benchmarks/comparison.md and, from the scatter, docs/img/comparison.png. Paper 1 adds "the
+Writes benchmarks/comparison.md and, from the scatter, docs/img/comparison.png. Report 1 adds "the
 common parts" of its methods' losses, scaled so that they can be compared, and gives no more of
 them; ours is the mean/deviation distance to the painting that is left (relu1_1..relu4_1) plus the
 distance of instance-normalised relu4_1 to the photograph, both by VGG-19.
@@ -20,9 +22,9 @@ from common import judge, judged
 
 from impasto.device import choose_precision, describe
 from impasto.images import list_pictures
-from impasto.study.compare import available, compare
+from impasto.study.compare import available, compare, of_files
 
-# Paper 1, Table 1: "Loss of different models". Its baseline is Johnson's network.
+# Report 1, Table 1: "Loss of different models". Its baseline is Johnson's network.
 PAPER = {
     "johnson": 11.1,
     "johnson-bottleneck": 4.69,
@@ -38,9 +40,16 @@ def main() -> None:
     parser = judged(__doc__)
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--folder", type=Path, default=Path("build/comparison"))
+    parser.add_argument("--model", type=Path, action="append", default=[])
     args = parser.parse_args()
     means = compare(
-        *(args.contents, args.styles, args.folder, available(), judge(args)),
+        *(
+            args.contents,
+            args.styles,
+            args.folder,
+            {**available(), **of_files(args.model)},
+            judge(args),
+        ),
         size=args.size,
         device="cpu",
         on_progress=lambda done, total, name: print(f"{done}/{total} {name}", flush=True),
@@ -53,7 +62,7 @@ def main() -> None:
         f"Short side {args.size} px, judged by VGG-19 ({machine}, torch "
         f"{torch.__version__}); mean and standard error over {pairs} pairs.",
         "",
-        f"| method | paper 1 | style + content | {' | '.join(SHOWN)} |",
+        f"| method | report 1 | style + content | {' | '.join(SHOWN)} |",
         f"| --- |{' ---: |' * (len(SHOWN) + 2)}",
     ]
     for name in order:

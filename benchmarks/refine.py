@@ -3,7 +3,7 @@
     python benchmarks/refine.py [--method ghiasi] [--size 256] [--refine 120]
 
 Photographs are scikit-image's, paintings impasto's own. Plain Gatys runs until it stops by itself,
-as it was published (from white noise, at one size: paper 4) and by impasto's defaults (in the
+as it was published (from white noise, at one size: report 4) and by impasto's defaults (in the
 style's colours, coarse to fine); its loss at the end is the mark. The method's result is refined at
 the final size until its loss is below the mark, and its time (the method's pass included) is
 compared. Writes benchmarks/refine.md.

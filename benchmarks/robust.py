@@ -1,4 +1,4 @@
-"""What robustness does to a ResNet-18's reconstructions and to its style: paper 5, Fig. 3.2 to 3.5.
+"""What robustness does to a ResNet-18's reconstructions and its style: report 5, Fig. 3.2 to 3.5.
 
     python benchmarks/robust.py --standard standard.safetensors --robust robust.safetensors
 

@@ -14,7 +14,7 @@ from impasto.errors import InputError
 from impasto.images import read, write
 from impasto.methods import load
 from impasto.study import compare as study
-from impasto.study.compare import available, compare
+from impasto.study.compare import available, compare, of_files
 from impasto.study.figures import _broken, labelled
 from impasto.study.metrics import color_distance, feature_distance, luminance_ssim
 from impasto.study.report import front
@@ -351,3 +351,24 @@ def test_the_least_size(folders, tmp_path, judge):
     means = compare(*folders, tmp_path / "o", available(["adain"]), judge, size=16, device="cpu")
     assert 0 < means["adain"]["ssim"][0] < 1
     assert read(tmp_path / "o" / "pictures" / "adain" / "photo 0 50% wave#1.png").rgb.shape[1] == 16
+
+
+def test_model_files_are_methods_by_their_names(small_model, tmp_path):
+    assert of_files([small_model]) == {"small": ("adain", {"model": small_model})}
+    (tmp_path / "small.safetensors").write_bytes(small_model.read_bytes())
+    with pytest.raises(InputError, match="two models have this name"):
+        of_files([small_model, tmp_path / "small.safetensors"])
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="other.safetensors"):
+        of_files([tmp_path / "other.safetensors"])
+
+
+def test_the_command_takes_model_files(run, desk, small_model):
+    Path("contents").mkdir()
+    Path("styles").mkdir()
+    write("contents/photo.png", photo(32, 40))
+    write("styles/painting.png", painting(32, 40))
+    args = ["--contents", "contents", "--styles", "styles", "-o", "out", "--methods", "adain"]
+    code, out, err = run("compare", *args, "--model", small_model, "--size", "32")
+    assert code == 0, err
+    assert "| small |" in out

@@ -75,6 +75,54 @@ def test_style_has_the_texture_and_not_the_layout(compact, monkeypatch):
     assert float((both - picture).abs().mean()) > 0.05
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_style_by_the_layers_up_to_one_or_by_one_alone(compact, monkeypatch, single):
+    layers, matched = ["relu1_1", "relu2_1", "relu3_1"], []
+    monkeypatch.setattr(
+        Gatys, "__call__", lambda self, *given: matched.append(list(self.style_layers)) or photo()
+    )
+    reconstruct(
+        painting(48, 60), {"a": compact}, "style", layers, single=single, size=36, device="cpu"
+    )
+    assert matched == ([[tap] for tap in layers] if single else [layers[: n + 1] for n in range(3)])
+
+
+def test_single_is_the_report_s_loss(compact, monkeypatch):
+    """Only the Gram matrix of that layer is matched: a shallower one stays off."""
+    made = cells(monkeypatch)
+    picture = painting(48, 60)
+    for single in (False, True):
+        layers = ["relu1_1", "relu3_1"]
+        reconstruct(
+            *(picture, {"compact": compact}, "style", layers),
+            single=single,
+            size=48,
+            iterations=30,
+            device="cpu",
+        )
+
+    def off(out, tap):
+        one, two = (Moments.of(compact(p[None], [tap])[tap][0]) for p in (out, picture))
+        return float(gram_loss(one, two))
+
+    (_, up_to), (_, alone) = made[2], made[5]
+    assert off(alone, "relu1_1") > 2 * off(up_to, "relu1_1")
+    assert off(alone, "relu3_1") < 0.1
+
+
+def test_the_settings_of_report_5(compact):
+    """Gaussian noise, Adam at 0.05."""
+    sheet = reconstruct(
+        *(photo(40, 52), {"compact": compact}, "content", ["relu1_1"]),
+        size=40,
+        iterations=60,
+        optimizer="adam",
+        lr=0.05,
+        device="cpu",
+    )
+    assert sheet.shape[-1] > 2 * 52
+
+
 def test_random_weights_are_seeded_and_of_unit_mean(compact):
     one, again, other = (randomised(compact, seed) for seed in (0, 0, 1))
     picture = photo(48, 64)[None]
@@ -135,6 +183,16 @@ def test_by_the_command(tmp_path, monkeypatch, capsys):
     assert command("-o", tmp_path / "sheet.png")[0] == 0
     assert read_settings(tmp_path / "sheet.png")["weights"] == ["trained", "random"]
     assert read(tmp_path / "sheet.png").rgb.shape[-2] > 2 * 36
+    pooled = tmp_path / "pooled.png"
+    more = ("--layers", "relu3_1", "--kind", "style", "--single", "--pooling")
+    assert command("-o", pooled, *more, "average")[0] == 0
+    assert read_settings(pooled)["single"] is True
+    assert read_settings(pooled)["pooling"] == "average"
+    assert command("-o", tmp_path / "max.png", *more, "max")[0] == 0
+    assert not torch.equal(read(pooled).rgb, read(tmp_path / "max.png").rgb)
+    code, said = command("-o", tmp_path / "x.png", *more, "median")
+    assert code == 2
+    assert "median" in said
     code, said = command("-o", tmp_path / "photo.png")
     assert code == 2
     assert "would overwrite" in said

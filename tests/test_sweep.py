@@ -13,6 +13,7 @@ from impasto.backbones import load_backbone
 from impasto.errors import InputError
 from impasto.images import read, read_settings, write
 from impasto.methods import load, options_of
+from impasto.study.cases import combined
 from impasto.study.sweep import parse, read_recipe, sweep
 from impasto.training.methods import TRAINABLE
 
@@ -98,6 +99,90 @@ def test_it_goes_on_and_takes_further_values(folder):
         run(folder, {"strength": [1.0]})
 
 
+def test_paired_values_are_taken_together(folder):
+    rows = run(
+        folder,
+        {"sizes": [[0], [20, 0]], "iterations": [4, [3, 1]]},
+        paired=True,
+        options={"device": "cpu", "size": 32},
+    )
+    assert [row["label"] for row in rows] == [
+        "sizes=0, iterations=4",
+        "sizes=20+0, iterations=3+1",
+    ]
+    assert [row["fault"] for row in rows] == [None, None]
+    assert [row["iterations"] for row in rows] == [4, 4]
+    with pytest.raises(InputError, match=r"equally many \(lr 2, strength 1\)"):
+        run(folder, {"lr": [1, 2], "strength": [1.0]}, paired=True)
+
+
+def test_cases_name_options_that_belong_together(folder):
+    cases = {"alone": {"sizes": [0], "iterations": 3}, "coarse": {"sizes": [20, 0]}}
+    options = {"device": "cpu", "size": 32}
+    cases["coarse"]["iterations"] = [2, 1]
+    rows = run(folder, {"strength": [0.5, 1.0]}, cases=cases, options=options)
+    assert [row["label"] for row in rows] == [
+        *("alone, strength=0.5", "alone, strength=1"),
+        *("coarse, strength=0.5", "coarse, strength=1"),
+    ]
+    assert [row["fault"] for row in rows] == [None] * 4
+    assert rows[2]["options"] == {"sizes": "20+0", "iterations": "2+1", "strength": "0.5"}
+    table = (folder / "out" / "results.csv").read_text(encoding="utf-8")
+    assert table.startswith("label,")
+    done = []
+    again = run(
+        folder,
+        {"strength": [0.5, 1.0]},
+        cases=cases,
+        options=options,
+        on_progress=lambda d, t, name, step: done.append(name),
+    )
+    assert done == [""]
+    assert again == rows
+    with pytest.raises(InputError, match=r"'alone, strength=0.5' with other options"):
+        run(folder, {"strength": [0.5]}, cases={"alone": {"iterations": 2}}, options=options)
+
+
+def test_cases_that_are_none(folder):
+    for cases, message in (
+        (["a"], "cases: give label -> options, not list"),
+        ({"a": 3}, "cases: a: give a dictionary of options, not int"),
+        ({" ": {"lr": 1.0}}, "the label ' ' is no text"),
+        ({"a": {"speed": 3}}, "has no option 'speed'"),
+        ({"a": {"lr": float("nan")}}, "must be a finite number"),
+        ({"a": {"iterations": 3}}, "iterations: both fixed and varied"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(folder, None, cases=cases)
+    with pytest.raises(InputError, match="lr: both fixed and varied"):
+        run(folder, {"lr": [1.0]}, cases={"a": {"lr": 0.5}})
+    assert not (folder / "out").exists()
+
+
+def test_another_model_in_a_case_is_no_going_on(folder):
+    torch.manual_seed(0)
+    model = folder / "n.safetensors"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        TRAINABLE["adain"].untrained(widths=[[8], [8], [8], [8]]).save(model, {})
+        arguments = {"cases": {"mine": {"model": model}}, "method": "adain"}
+        if seed == 0:
+            assert run(folder, None, options={"device": "cpu"}, **arguments)[0]["fault"] is None
+    with pytest.raises(InputError, match=r"another sweep \(mine model n.safetensors differ"):
+        run(folder, None, options={"device": "cpu"}, **arguments)
+
+
+def test_every_row_has_its_peak_memory(folder):
+    """That of a large picture is more, also where a small one follows it."""
+    options = {"iterations": 2, "device": "cpu", "sizes": [0]}
+    rows = run(folder, {"size": [256, 32]}, options=options)
+    large, small = (row["megabytes"] for row in rows)
+    assert large > 2 * max(small, 1)
+    assert large > 20
+    table = (folder / "out" / "results.csv").read_text(encoding="utf-8")
+    assert "megabytes" in table.splitlines()[0]
+
+
 def test_one_pass_has_no_curves(folder):
     rows = run(folder, {"strength": [0.0, 1.0]}, method="adain", options={"device": "cpu"})
     assert [row["loss"] for row in rows] == [None, None]
@@ -156,16 +241,52 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "sweeps").glob("*.t
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_name_what_there_is(recipe):
-    method, same, vary = read_recipe(recipe)
+    method, same, vary, cases = read_recipe(recipe)
     known = set(options_of(method)) | {"size", "color", "color_variant"}
-    assert vary
-    assert set(same) | set(vary) <= known
+    assert vary or cases
+    assert set(same) | set(vary) | {name for case in cases.values() for name in case} <= known
     if "backbone" in same:  # what runs without a download, loaded once
         same |= {"backbone": load_backbone("resnet18", "random")}
-    for name, values in vary.items():
-        for value in (value for value in values if not isinstance(value, float)):
-            options = {k: v for k, v in (same | {name: value}).items() if k in options_of(method)}
-            assert load(method, **options)
+    sets = [{name: value} for name, values in vary.items() for value in values]
+    for chosen in [*sets, *cases.values()]:
+        if all(isinstance(value, float) for value in chosen.values()):
+            continue
+        assert load(method, **{k: v for k, v in (same | chosen).items() if k in options_of(method)})
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_no_recipe_makes_a_picture_twice(recipe):
+    """A variant of colour matching changes nothing where no colours are matched."""
+    _, same, vary, cases = read_recipe(recipe)
+    seen = []
+    for chosen in combined(vary, cases, False).values():
+        options = {**same, **chosen}
+        if options.get("color") not in ("match", "match-style"):
+            options.pop("color_variant", None)
+        assert options not in seen
+        seen.append(options)
+
+
+def test_report_3_s_coarse_to_fine():
+    """At every size its 600 + 100 iterations, and the full size alone with 600 and with 700."""
+    _, same, _, cases = read_recipe(RECIPES[0].with_name("high-resolution.toml"))
+    plans = {}
+    for case in cases.values():
+        case["size"], (*coarse, final) = case["size"], case["sizes"]
+        assert final == 0
+        assert all(side < case["size"] for side in coarse)
+        plans.setdefault(case["size"], []).append((len(coarse), case["iterations"]))
+    expected = [(0, 600), (0, 700), (1, [600, 100])]
+    assert plans == {512: expected, 720: expected, 1080: expected}
+    assert same["tolerance"] == 0
+
+
+@pytest.mark.parametrize("name", ["color", "layers", "learning-rate", "optimizer"])
+def test_report_3_s_figures_take_600_iterations(name):
+    _, same, _, _ = read_recipe(RECIPES[0].with_name(f"{name}.toml"))
+    assert same["iterations"] == 600
+    assert same["sizes"] == [0]
+    assert same["start"] == "content+noise"
 
 
 def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):
@@ -196,6 +317,9 @@ def test_a_recipe_is_the_same_as_typing_it(folder, monkeypatch, capsys):
         ("[vary]\nlr = 3", "list of values"),
         ("[vary]\nlr = []", "list of values"),
         ("vary = 3", "not of type"),
+        ("case = 3", "not of type"),
+        ("[[case]]\nlr = 3", "label = None: give each case its own label"),
+        ('[[case]]\nlabel = "a"\n[[case]]\nlabel = "a"', "label = 'a': give each case its own"),
     ],
 )
 def test_recipes_that_are_none(folder, text, words):
@@ -217,6 +341,35 @@ def command(folder, monkeypatch, capsys):
         return int(ended.value.code or 0), said.out, said.err
 
     return call
+
+
+def test_paired_and_cases_by_the_command(folder, command):
+    words = ("--vary", "sizes=0,20+0", "--vary", "iterations=2,1+1", "--size", "32")
+    code, listed, said = command(*words, "--paired")
+    assert code == 0, said
+    assert [line.split("  ")[0] for line in listed.splitlines()] == [
+        *("sizes=0, iterations=2", "sizes=20+0, iterations=1+1"),
+    ]
+    assert " MB  loss " in listed.splitlines()[0]
+    code, _, said = command(*words, "--vary", "lr=1", "--paired")
+    assert code == 2
+    assert said == (
+        "impasto: paired values must be equally many (sizes 2, iterations 2, lr 1); give as many "
+        "of each\n"
+    )
+    (folder / "r.toml").write_text(
+        '[set]\nsize = 32\n[[case]]\nlabel = "one"\niterations = 3\nlr = 0.5\n'
+        '[[case]]\nlabel = "two"\niterations = 2\ncolor = "none"\n',
+        encoding="utf-8",
+    )
+    code, listed, said = command(
+        *("--recipe", folder / "r.toml", "--set", "iterations=1", "-o", folder / "cases")
+    )
+    assert code == 0, said
+    assert [line.split("  ")[0] for line in listed.splitlines()] == ["one", "two"]
+    made = [read_settings(path) for path in sorted((folder / "cases").glob("0*.png"))]
+    assert [settings["iterations"] for settings in made] == [1, 1]
+    assert [settings["lr"] for settings in made] == [0.5, None]
 
 
 def test_size_is_the_same_for_all(folder, command):

@@ -18,9 +18,9 @@ def small(kind: str, rows: int = 2, **options) -> Transformer:
 
 def test_sizes_of_the_papers():
     count = {kind: sum(p.numel() for p in Transformer(kind).parameters()) for kind in KINDS}
-    # Paper 4 counts 1,679,235, with 1,600 biases that the normalisations take away.
+    # Report 4 counts 1,679,235, with 1,600 biases that the normalisations take away.
     assert count["residual"] == 1_679_235 - 1_600
-    assert 0.22e6 < count["bottleneck"] < 0.25e6  # paper 1: 0.23 M
+    assert 0.22e6 < count["bottleneck"] < 0.25e6  # report 1: 0.23 M
 
 
 @pytest.mark.parametrize("kind", KINDS)

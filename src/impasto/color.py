@@ -1,10 +1,10 @@
-"""Colour control: which picture the colours of the result come from (paper 3, section V.A).
+"""Colour control: which picture the colours of the result come from (report 3, section V.A).
 
 ``match`` gives the painting the photograph's colours before the transfer. ``match-style`` gives the
 photograph the painting's colours. ``luminance`` transfers only Y of YCbCr and restores the
 photograph's Cb and Cr afterwards.
 
-Paper 3 is Barone, Ninni & Zinesi, "Image Style Transfer using Deep Learning". Linear matching and
+Report 3 is Barone, Ninni & Zinesi, "Image Style Transfer using Deep Learning". Linear matching and
 luminance are Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"; the Monge map
 is Pitie & Kokaram 2007. Pictures are ``(3, H, W)`` in sRGB 0..1; the arithmetic is in float64 and
 results have the picture's dtype.
@@ -53,8 +53,8 @@ def transfer_matrix(
 ) -> tuple[Tensor, Tensor]:
     """The map ``x' = A x + b`` that gives ``source`` the mean and covariance of ``target``.
 
-    Paper 3, Eq. 5: ``b = mean_t - A mean_s`` and ``A S_s A^T = S_t``, with ``A`` one of
-    :func:`impasto.transport.transport`: ``eigenvalue`` (Eq. 7, the paper's choice), ``cholesky``
+    Report 3, Eq. 5: ``b = mean_t - A mean_s`` and ``A S_s A^T = S_t``, with ``A`` one of
+    :func:`impasto.transport.transport`: ``eigenvalue`` (Eq. 7, the report's choice), ``cholesky``
     (Eq. 6) or ``monge``, which moves colours least.
 
     A direction in which the source does not vary cannot be matched. A direction is matched in full
@@ -91,7 +91,7 @@ def transfer_matrix(
 def match(
     picture: Tensor, target: Moments | Tensor, variant: Variant = "eigenvalue", clip: bool = True
 ) -> Tensor:
-    """Give ``picture`` the mean and covariance of ``target``'s colours (paper 3, Eq. 5-7).
+    """Give ``picture`` the mean and covariance of ``target``'s colours (report 3, Eq. 5-7).
 
     Args:
         picture: ``(3, H, W)``: the style picture in mode ``match``, the content in ``match-style``.
@@ -186,7 +186,7 @@ def match_luminance(style: Tensor, content: Tensor) -> Tensor:
 
 
 def restore_chroma(stylised: Tensor, content: Tensor) -> Tensor:
-    """Luminance of ``stylised`` with Cb and Cr of ``content`` (paper 3, section V.A), in 0..1.
+    """Luminance of ``stylised`` with Cb and Cr of ``content`` (report 3, section V.A), in 0..1.
 
     With Cb and Cr fixed, RGB is Y plus a constant colour, so that RGB lies in 0..1 for an interval
     of Y. Y is clamped to this interval, because clipping RGB would change the chroma. The interval

@@ -33,7 +33,7 @@ class Controls(Options):
     """Strength, size and colours of a picture, whatever the method.
 
     The colour controls ``match`` and ``luminance`` are those of Gatys et al., "Preserving Color in
-    Neural Artistic Style Transfer", 2016; their variants are those of paper 3, section IV. With
+    Neural Artistic Style Transfer", 2016; their variants are those of report 3, section IV. With
     ``luminance`` the content's chroma is kept exactly. A refinement starts from the method's result
     and improves it by method ``gatys``, only at the final size.
     """

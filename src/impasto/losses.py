@@ -2,7 +2,7 @@
 
 Every loss is divided by the size of its target. It therefore does not depend on the scale of the
 features, the width of the backbone or the size of the picture, and one set of loss weights suits
-every backbone, layer and size (paper 5, section 3.3, calls the opposite "hyper-dependency on
+every backbone, layer and size (report 5, section 3.3, calls the opposite "hyper-dependency on
 hyper-parameters").
 """
 
@@ -45,7 +45,7 @@ def content_spread(target: Tensor) -> Tensor:
 def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None) -> Tensor:
     """Squared distance of features, relative to the variance of the target over the picture.
 
-    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (paper 3, Eq. 1) up to a constant factor.
+    ``|F - P|^2 / |P - mean(P)|^2``: Gatys' content loss (report 3, Eq. 1) up to a constant factor.
     It is 0 for equal features and 1 for a picture whose features are everywhere the mean.
 
     Args:
@@ -60,7 +60,7 @@ def content_loss(features: Tensor, target: Tensor, spread: Tensor | None = None)
 def gram_loss(moments: Moments, target: Moments, beside: Moments | None = None) -> Tensor:
     """Squared distance of Gram matrices, relative to the target's: ``|G - A|^2 / |A|^2``.
 
-    Paper 3, Eq. 3, with both matrices divided by their number of positions, so that pictures of
+    Report 3, Eq. 3, with both matrices divided by their number of positions, so that pictures of
     different size compare, and the constant replaced by the target's squared norm. One value for
     each picture of a batch.
 
@@ -80,7 +80,7 @@ def gram_loss(moments: Moments, target: Moments, beside: Moments | None = None) 
 def moments_loss(moments: Moments, target: Moments, channels: Tensor | None = None) -> Tensor:
     """Squared distance of channel means and deviations, relative to the target's.
 
-    The style loss of AdaIN (Huang & Belongie 2017; paper 3, Eq. 14). One value for each picture of
+    The style loss of AdaIN (Huang & Belongie 2017; report 3, Eq. 14). One value for each picture of
     a batch.
 
     Args:
@@ -183,7 +183,7 @@ def total_variation(picture: Tensor) -> Tensor:
 def range_loss(picture: Tensor) -> Tensor:
     """Mean squared distance of pixels from the range 0..1.
 
-    An optimiser that ignores the range saturates large areas (paper 3, Fig. 4). If the other losses
+    An optimiser that ignores the range saturates large areas (report 3, Fig. 4). If other losses
     see the clipped picture, they have no gradient at clipped pixels; this loss brings these back.
     """
     # detach(): the gradient of clamp() is zero outside 0..1.

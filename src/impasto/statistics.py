@@ -198,7 +198,7 @@ class Moments:
 
     @property
     def gram(self) -> Tensor:
-        """Gram matrix ``F F^T / N`` (paper 5, Eq. 2.1), ``(..., C, C)``."""
+        """Gram matrix ``F F^T / N`` (report 5, Eq. 2.1), ``(..., C, C)``."""
         return self.second / self.weight[..., None, None]
 
     @property

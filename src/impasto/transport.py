@@ -38,8 +38,8 @@ def transport(
 
     There is one solution for every rotation between the two square roots. The variants are
 
-    * ``eigenvalue``: ``T^1/2 S^-1/2``, whitening and colouring (Li et al. 2017; paper 3, Eq. 7);
-    * ``cholesky``: ``L_T L_S^-1`` with ``S = L L^T`` (paper 3, Eq. 6); depends on the channels'
+    * ``eigenvalue``: ``T^1/2 S^-1/2``, whitening and colouring (Li et al. 2017; report 3, Eq. 7);
+    * ``cholesky``: ``L_T L_S^-1`` with ``S = L L^T`` (report 3, Eq. 6); depends on the channels'
       order;
     * ``monge``: ``S^-1/2 (S^1/2 T S^1/2)^1/2 S^-1/2`` (Pitie & Kokaram 2007; for features Lu et
       al., "A Closed-form Solution to Universal Style Transfer", ICCV 2019), the symmetric solution:

@@ -103,7 +103,7 @@ def find_record(name: str) -> BackboneRecord:
 
 def _robust(backbone: str) -> WeightRecord:
     # L2 perturbations up to 3 (Salman et al., "Do Adversarially Robust ImageNet Models Transfer
-    # Better?", NeurIPS 2020); paper 5 used Engstrom's similar weights. No checksum is known.
+    # Better?", NeurIPS 2020); report 5 used Engstrom's similar weights. No checksum is known.
     filename = f"{backbone}_l2_eps3.ckpt"
     address = "https://huggingface.co/madrylab/robust-imagenet-models/resolve/main/" + filename
     licence = "MIT (Salman et al.), trained on ImageNet"

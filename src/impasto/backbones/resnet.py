@@ -1,7 +1,7 @@
 """Residual networks with a tap after every stage: ResNet-50 and ResNet-18.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; style transfer with them:
-paper 5. Their activations are *peaky*: residual sums let a few channels grow far above the rest,
+report 5. Their activations are *peaky*: residual sums let a few channels grow far above the rest,
 and these dominate the Gram matrix (Wang, Li & Vasconcelos, "Rethinking and Improving the Robustness
 of Image Style Transfer", CVPR 2021, who smooth the features).
 """
@@ -105,7 +105,7 @@ class ResNet(Backbone):
     """
 
     # A few peaky channels affect means and deviations less than Gram matrices. conv1, before the
-    # residual sums, encodes colours. Paper 5 uses rb3 for the content, and Gram matrices with the
+    # residual sums, encodes colours. Report 5 uses rb3 for the content, and Gram matrices with the
     # preset's weights (1e5, 1e4, 1e3, 1e2).
     style_layers: ClassVar[Mapping[str, float]] = dict.fromkeys(RESNET_STYLE, 1.0)
     content_layers: ClassVar[tuple[str, ...]] = RESNET_CONTENT

@@ -37,7 +37,7 @@ def randomised(net: AnyBackbone, seed: int = 0, photos: Path | None = None) -> A
 
     He's initialisation, no biases. A layer is scaled as a whole; scaling by channel would amplify
     random channels that are almost never active. A ResNet's normalisations use the statistics of
-    photographs. Paper 5 reconstructs with such networks.
+    photographs. Report 5 reconstructs with such networks.
 
     Args:
         net: the network to copy.

@@ -28,7 +28,7 @@ app = typer.Typer(
     help="Render a photograph in the manner of a painting.",
 )
 study_app = typer.Typer(
-    no_args_is_help=True, help="Experiments of the papers, repeated on your pictures."
+    no_args_is_help=True, help="Experiments of the reports, repeated on your pictures."
 )
 app.command(cls=Helpful, help=HELP)(stylize)
 _COMMANDS: list[Callable[..., None]] = [

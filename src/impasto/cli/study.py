@@ -28,6 +28,10 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="all, or some of them: adain,gatys,johnson-bottleneck.")
     ] = "all",
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="A model file to compare too; may be repeated.", metavar="FILE"),
+    ] = None,
     size: Annotated[int, typer.Option(help="Short side of all pictures in pixels.", min=16)] = 384,
     judge: Annotated[
         str, typer.Option(help="The backbone that measures: compact (bundled), vgg19 or vgg16.")
@@ -50,12 +54,14 @@ def compare(
         impasto compare --contents photos/ --styles paintings/ -o comparison/
 
         impasto compare --contents photos/ --styles paintings/ -o comparison/ --methods adain,wct
+
+        impasto compare --contents photos/ --styles paintings/ -o out/ --model mine.safetensors
     """
     from ..backbones import load_backbone
     from ..study import compare as study
 
     check_apart([out / name for name in study.WRITTEN], [judge_weights])
-    chosen = study.available(_method_names(methods))
+    chosen = {**study.available(_method_names(methods)), **study.of_files(model or [])}
     values = values_of(JUDGE, options)
     convention = values.pop("convention", None)
     net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
@@ -96,6 +102,14 @@ def sweep(
             "list, and the weight of a layer follows a colon."
         ),
     ] = None,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired",
+            help="Pair the values of the varied options, first with first, instead of all "
+            "combinations.",
+        ),
+    ] = False,
     recipe: Annotated[
         Path | None,
         typer.Option(help="TOML; see recipes/sweeps/. --vary and --set override it."),
@@ -130,14 +144,15 @@ def sweep(
 
         impasto sweep photo.jpg night.jpg --vary style-layers=relu1_1,relu1_1+relu2_1 -o layers/
 
+        impasto sweep photo.jpg night.jpg --vary sizes=0,256+0 --vary iterations=700,600+100 \
+        --paired -o coarse/
+
         impasto sweep photo.jpg night.jpg --recipe recipes/sweeps/learning-rate.toml -o rates/
     """
     from ..study import sweep as study
 
-    recipe_method, recipe_fixed, recipe_varied = (
-        ("gatys", {}, {}) if recipe is None else study.read_recipe(recipe)
-    )
-    method = method or recipe_method
+    read = study.Recipe("gatys", {}, {}, {}) if recipe is None else study.read_recipe(recipe)
+    method = method or read.method
     varied: dict[str, list[Any]] = {}
     for text in vary or []:
         name, values = study.parse(text, method)
@@ -155,15 +170,18 @@ def sweep(
         fixed["size"] = size
     if recipe is not None:
         check_apart([out / name for name in study.WRITTEN], [recipe])
-        recipe_fixed = {name: value for name, value in recipe_fixed.items() if name not in varied}
-        recipe_varied = {
-            name: values for name, values in recipe_varied.items() if name not in fixed
-        }
-        varied = {**recipe_varied, **varied}
+    recipe_fixed = {name: value for name, value in read.fixed.items() if name not in varied}
+    cases = {
+        label: {name: value for name, value in case.items() if name not in {**varied, **fixed}}
+        for label, case in read.cases.items()
+    }
+    varied = {**{name: values for name, values in read.vary.items() if name not in fixed}, **varied}
     begin()
     with running("sweep", "stopping without this picture") as work:
         rows = study.sweep(
             *(content, style, out, varied),
+            paired=paired,
+            cases=cases,
             method=method,
             options={**recipe_fixed, **fixed},
             on_progress=work.count,
@@ -171,9 +189,10 @@ def sweep(
         stopped = work.interrupted()
     for row in rows:
         loss = "" if row.get("loss") is None else f"  loss {row['loss']:.4g}"
-        print(
-            row["label"] + (f"  {row['fault']}" if row["fault"] else f"  {row['seconds']} s{loss}")
-        )
+        # Rows of an earlier version have no peak memory.
+        memory = f"  {row['megabytes']:.0f} MB" if "megabytes" in row else ""
+        done = row["fault"] or f"{row.get('seconds')} s{memory}{loss}"
+        print(f"{row['label']}  {done}")
     if stopped:
         stop("interrupted; the same command resumes")
     if (out / "sheet.png").exists():  # missing if every combination failed
@@ -187,6 +206,14 @@ def reconstruct(
     picture: Annotated[Path, typer.Argument(help="The picture to reconstruct.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sheet to write.")],
     kind: Annotated[str, typer.Option(help="Reconstruct content or style.")] = "content",
+    single: Annotated[
+        bool,
+        typer.Option(
+            "--single",
+            help="With --kind style: by the Gram matrix of each layer alone (report 5). Default: "
+            "by those of all layers up to it (Gatys et al.).",
+        ),
+    ] = False,
     backbone: Annotated[
         str, typer.Option(help="compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.")
     ] = "compact",
@@ -205,9 +232,10 @@ def reconstruct(
         typer.Option(help="Such as relu2_1,relu4_1. Default: relu1_1 to relu5_1, or conv1 to rb4."),
     ] = None,
     size: Annotated[int, typer.Option(help="Short side in pixels.", min=32)] = 224,
+    pooling: Annotated[str, typer.Option(help="Pooling of the backbone: max or average.")] = "max",
     iterations: Annotated[int, typer.Option(help="Iterations for each picture.", min=1)] = 200,
     optimizer: Annotated[str, typer.Option(help="The optimiser: lbfgs or adam.")] = "lbfgs",
-    lr: Annotated[float | None, typer.Option(help="Learning rate; paper 5: adam, 0.05.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; report 5: adam, 0.05.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of noise and random weights.", min=0)] = 0,
     **options: Any,
 ) -> None:
@@ -220,6 +248,9 @@ def reconstruct(
         impasto reconstruct night.jpg --kind style --layers relu1_1,relu2_1,relu3_1 -o style.png
 
         impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
+
+        impasto reconstruct night.jpg --kind style --single --optimizer adam --lr 0.05 \
+        --iterations 5000 -o single.png
     """
     from ..backbones import load_backbone
     from ..backbones.records import BACKBONES, BUNDLED, KINDS
@@ -239,6 +270,7 @@ def reconstruct(
             row if bundled else backbone,
             by_word.get(row, Path(row)),
             convention=convention,
+            pooling=pooling,  # type: ignore[arg-type]
             smooth="none" if bundled and not BACKBONES[row].smooths else smooth,
             photos=photos,
             seed=seed,
@@ -248,6 +280,7 @@ def reconstruct(
         names = None if layers is None else [layer.strip() for layer in layers.split(",")]
         sheet = study(
             *(picture, nets, kind, names),  # type: ignore[arg-type]
+            single=single,
             size=size,
             iterations=iterations,
             optimizer=optimizer,  # type: ignore[arg-type]
@@ -257,7 +290,8 @@ def reconstruct(
             **values,
         )
         stopped = work.interrupted()
-    settings: dict[str, Any] = {"reconstruction": kind, "content": picture.name}
+    settings: dict[str, Any] = {"reconstruction": kind, "single": single, "pooling": pooling}
+    settings |= {"content": picture.name}
     settings |= {"backbone": backbone, "weights": list(nets), "iterations": iterations}
     write(out, sheet, settings=settings | {"optimizer": optimizer, "seed": seed})
     say.print(str(out))

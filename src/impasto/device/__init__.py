@@ -9,7 +9,7 @@ from .choice import (
     obstacle,
 )
 from .compute import arranged, blank, fetched, full_precision, layout, mixed, unmixed
-from .memory import LARGE, available_memory, check_memory, sparing, tune
+from .memory import LARGE, available_memory, check_memory, sparing, trim, tune
 from .process import check_process
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "mixed",
     "obstacle",
     "sparing",
+    "trim",
     "tune",
     "unmixed",
 ]

@@ -15,7 +15,7 @@ import torch
 
 from ..errors import InputError
 
-__all__ = ["LARGE", "available_memory", "check_memory", "sparing", "tune"]
+__all__ = ["LARGE", "available_memory", "check_memory", "sparing", "trim", "tune"]
 
 
 LARGE = 4_000_000  # pixels
@@ -130,6 +130,13 @@ def tune() -> None:
 def _tuned_glibc() -> ctypes.CDLL | None:
     """glibc, if :func:`tune` changed its settings; else None."""
     return _glibc() if _tuned else None
+
+
+def trim() -> None:
+    """Give memory of the CPU that was freed back to the system, where glibc can."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 @contextmanager

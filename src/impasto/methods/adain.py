@@ -1,7 +1,7 @@
 """Any style in one pass: adaptive instance normalisation between an encoder and a decoder.
 
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
-ICCV 2017; papers 2 and 3. An encoder turns the photograph into features. Every channel is scaled
+ICCV 2017; reports 2 and 3. An encoder turns the photograph into features. Every channel is scaled
 and shifted to the mean and deviation that the painting's features have. A decoder, trained once for
 all styles, turns the result into a picture. In AdaIN's place there may be RBMAD (report 1, section
 3.3, whose outlook is to apply it beyond reversible networks).
@@ -45,7 +45,7 @@ class AdaINConfig:
         taps: deep to shallow, one in each block. The first feeds the decoder; the others join it on
             the way, with the style's statistics too: the detail that deep features have lost.
         widths: of the decoder's convolutions, block by block, deep to shallow.
-        upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
+        upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (report 2).
         feedback: a first picture (of half the size, if it is large) is measured, and what it misses
             of the style's statistics is asked for in addition, see
             :func:`impasto.operators.adain.overshot`.

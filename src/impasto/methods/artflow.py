@@ -1,8 +1,8 @@
 """Any style by a reversible network, which is encoder and decoder in one.
 
-An et al., "ArtFlow: Unbiased Image Style Transfer via Reversible Neural Flows", CVPR 2021; paper 1,
-sections 3.2 and 4.4, and 4.5 with RBMAD. The network turns the photograph into features, an
-operator (AdaIN, WCT or RBMAD) gives them the style's statistics, and the inverse of the same
+An et al., "ArtFlow: Unbiased Image Style Transfer via Reversible Neural Flows", CVPR 2021;
+report 1, sections 3.2 and 4.4, and 4.5 with RBMAD. The network turns the photograph into features,
+an operator (AdaIN, WCT or RBMAD) gives them the style's statistics, and the inverse of the same
 network turns them back into a picture. The inverse is exact. The method therefore loses no content,
 even when its result is stylised again and again.
 """
@@ -39,7 +39,7 @@ class ArtFlowConfig:
     Attributes:
         operator: the transfer that the network was trained with.
         blocks, steps, hidden, affine: see :class:`impasto.networks.flow.Flow`; the defaults are
-            those of paper 1 (6.5 M parameters).
+            those of report 1 (6.5 M parameters).
         expansion: expansion of RBMAD's bottlenecks.
     """
 

@@ -174,7 +174,7 @@ class OnePass(Face, ABC):
 class AnyStyle(OnePass):
     """A method of one pass that takes any painting and measures the moments of its features.
 
-    ``strength`` mixes the content's features with the stylised features at every tap (paper 3,
+    ``strength`` mixes the content's features with the stylised features at every tap (report 3,
     alpha). Below 1, the same share of the detail that the decoder loses is added back, so that 0
     returns the content itself.
 

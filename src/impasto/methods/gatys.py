@@ -1,7 +1,7 @@
 """Style transfer by optimisation.
 
 Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016; the
-method of papers 3, 4 and 5. A pretrained backbone turns a picture into features. Deep features of
+method of reports 3, 4 and 5. A pretrained backbone turns a picture into features. Deep features of
 the photograph are its content; the moments of features of the painting are its style. The pixels of
 the picture are optimised by gradient descent until its features match both.
 """
@@ -65,9 +65,9 @@ class Gatys(Face):
         options: see :class:`impasto.methods.records.gatys.GatysOptions`.
 
     Sizes must end with the size of the content, or with 0, which means the same (coarse to fine:
-    paper 3, section V.B). Paper 4 finds it "difficult to estimate a good epoch"; ``tolerance`` does
-    that. L-BFGS is better than Adam in the same number of iterations (papers 3 and 5). The style
-    layers ``paper5`` are rb1..rb4 of a ResNet with the weights of paper 5, section 3.1.
+    report 3, section V.B). Report 4 finds it "difficult to estimate a good epoch"; ``tolerance``
+    does that. L-BFGS is better than Adam in the same number of iterations (reports 3 and 5). The
+    style layers ``paper5`` are rb1..rb4 of a ResNet with the weights of report 5, section 3.1.
 
     Raises:
         InputError: for an option out of its range, or a backbone that is not available.

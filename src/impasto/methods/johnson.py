@@ -1,7 +1,7 @@
 """One network that has learnt a few paintings: it renders any photograph in one fast pass.
 
 Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
-ECCV 2016; papers 1 and 4. The network is trained with the losses of Gatys, so that rendering needs
+ECCV 2016; reports 1 and 4. The network is trained with the losses of Gatys, so that rendering needs
 no optimisation. As in Dumoulin et al., "A Learned Representation for Artistic Style", ICLR 2017,
 one network serves several paintings: each painting has its own row of scales and shifts in the
 normalisation layers. The unchanged photograph is one more such style. Strength, and mixtures of

@@ -1,6 +1,6 @@
 """Base classes of ArtFlow and StyleFlow, the methods with a reversible network.
 
-Paper 1, sections 3.2 to 3.4. The network regroups pixels into cells of 2x2 or 4x4 ("squeeze").
+Report 1, sections 3.2 to 3.4. The network regroups pixels into cells of 2x2 or 4x4 ("squeeze").
 Pixels at different places of a cell are treated differently, so that a faint grid shows in the
 result. To weaken it, the results of a few shifted copies of the picture are averaged.
 """

@@ -1,7 +1,7 @@
 """Any style, without training on styles: whitening and colouring, level by level.
 
-Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; paper 2. At a deep layer
-of the encoder, a linear map gives the photograph's features the mean and covariance of the
+Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; report 2. At a deep
+layer of the encoder, a linear map gives the photograph's features the mean and covariance of the
 painting's features; a decoder turns them into a picture. The next, shallower layer repeats this
 with that picture. The decoders have only learnt to invert the encoder, on photographs.
 """

@@ -1,6 +1,6 @@
-"""The ResBottleneck of paper 1: a residual block that needs far fewer multiplications.
+"""The ResBottleneck of report 1: a residual block that needs far fewer multiplications.
 
-Paper 1, section 3.1, after MobileNetV2 (Sandler et al., CVPR 2018). A 1x1 convolution adds
+Report 1, section 3.1, after MobileNetV2 (Sandler et al., CVPR 2018). A 1x1 convolution adds
 channels, a 3x3 depthwise convolution combines neighbouring pixels, and a 1x1 convolution reduces
 the channels again. Each is followed by instance normalisation.
 """

@@ -33,7 +33,7 @@ class Decoder(nn.Module):
         widths: channels of the convolutions, block by block, deep to shallow.
         skips: block (0 is the deepest) -> channels of further features, which are concatenated to
             its input at its resolution.
-        upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (paper 2).
+        upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (report 2).
 
     Raises:
         InputError: for invalid widths or an invalid upsampling.

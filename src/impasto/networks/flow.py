@@ -1,7 +1,7 @@
 """A reversible network: it turns pictures into features and back without loss.
 
 This is the flow of Glow (Kingma & Dhariwal, NeurIPS 2018), as ArtFlow (An et al., CVPR 2021) and
-paper 1, section 3.2, use it: without prior or likelihood, only the forward map and its inverse.
+report 1, section 3.2, use it: without prior or likelihood, only the forward map and its inverse.
 Every layer can be inverted exactly. Features that a transfer does not change therefore come back
 exactly, and no content is lost.
 """
@@ -167,7 +167,7 @@ class InvertibleConv(nn.Module):
 
 
 class Coupling(nn.Module):
-    """One half of the channels changes the other half (paper 1, Eq. 4; with ``swap`` Eq. 5).
+    """One half of the channels changes the other half (report 1, Eq. 4; with ``swap`` Eq. 5).
 
     Additive: ``(a, b + NN(a))``. Affine: ``(a, sigmoid(s + 2) b + t)`` with ``s, t = NN(a)``. The
     inverse is exact, because ``a`` does not change and NN can be computed again. The last layer of
@@ -274,11 +274,11 @@ def _mixed(x: Tensor, matrix: Tensor, inplace: bool) -> Tensor:
 class Flow(nn.Module):
     """Blocks of a squeeze and some steps of ActNorm, invertible 1x1 convolution and coupling.
 
-    The couplings of a block change the two halves in turn (paper 1, Eq. 4 and 5). Without gradients
+    The couplings of a block change the two halves in turn (report 1, Eq. 4, 5). Without gradients
     all layers work in place, a strip at a time, and need little more memory than the picture.
 
     Args:
-        blocks, steps: paper 1 uses 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
+        blocks, steps: report 1 uses 2 and 8 (ArtFlow), 2 and 15 (StyleFlow).
         hidden: channels within the couplings' networks.
         affine: see :class:`Coupling`.
         channels: channels of the pictures.

@@ -1,7 +1,7 @@
 """Johnson's network: it turns a photograph into a painting in one pass.
 
 Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
-ECCV 2016, as in the table of paper 4, and the variant of paper 1 whose blocks are ResBottlenecks.
+ECCV 2016, as in the table of report 4, and the variant of report 1 whose blocks are ResBottlenecks.
 The network reduces the picture to a quarter of its size, where residual blocks are cheap and see
 far, and enlarges the result again.
 """
@@ -37,7 +37,7 @@ class Transformer(nn.Module):
     upsampling before a convolution, instead of a transposed one, avoids checkerboard patterns.
 
     Args:
-        kind: ``residual`` (paper 4) or ``bottleneck`` (paper 1).
+        kind: ``residual`` (report 4) or ``bottleneck`` (report 1).
         widths: channels at full, half and quarter size.
         blocks: number of blocks at quarter size.
         expansion: expansion of the bottlenecks at quarter size; those that change the size, where

@@ -1,7 +1,7 @@
 """Adaptive instance normalisation (AdaIN).
 
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
-ICCV 2017; paper 3, Eq. 12, and paper 2. Every channel of the content's features is normalised to
+ICCV 2017; report 3, Eq. 8, and report 2. Every channel of the content's features is normalised to
 mean 0 and deviation 1, then scaled and shifted to the mean and deviation of the same channel in the
 style's features.
 """
@@ -45,7 +45,7 @@ def adain(
         features: features of the content, ``(..., C, H, W)``.
         style: moments of the style's features, with the same leading shape or one that broadcasts
             to it.
-        strength: alpha of paper 3; 0 returns ``features``, above 1 extrapolates.
+        strength: alpha of report 3; 0 returns ``features``, above 1 extrapolates.
         moments: see :func:`normalise`.
         eps: added to the variances of both, so that ``adain(F, Moments.of(F)) == F``.
 

@@ -1,6 +1,6 @@
 """Whitening and colouring transform (WCT): match the full covariance, not only its diagonal.
 
-Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; paper 2. AdaIN matches
+Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; report 2. AdaIN matches
 each channel on its own. WCT applies one linear map to all channels: it removes the covariance of
 the content's features (whitening), then gives them that of the style's features (colouring).
 """

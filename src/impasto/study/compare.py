@@ -1,7 +1,7 @@
-"""Every method on every pair of pictures, with the same measures (papers 1 and 3).
+"""Every method on every pair of pictures, with the same measures (reports 1 and 3).
 
 A comparison is a folder: ``pictures/``, ``results.csv`` with one row per result, and the summaries:
-``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (paper 1, Figure 10),
+``table.csv`` and ``table.md`` (means and standard errors), ``sheet.png`` (report 1, Figure 10),
 ``scatter.png`` and ``index.html``, which shows all of them offline. Results that are in
 ``results.csv`` are not rendered again, so an interrupted comparison can be resumed.
 """
@@ -32,6 +32,7 @@ from ..images import check_output, write
 from ..methods import METHODS, load, options_of, resolved
 from ..progress import drawn
 from ..styles import Style
+from ..tensors import read_header
 from .figures import matplotlib_figure
 from .inputs import (
     Methods,
@@ -56,7 +57,7 @@ from .metrics import (
 )
 from .report import KEY, MEASURES, as_csv, means_of, place_of, report
 
-__all__ = ["Methods", "available", "compare"]
+__all__ = ["Methods", "available", "compare", "of_files"]
 
 LATE = {"identity", "paint"}  # measures that older comparisons lack
 WRITTEN = (
@@ -94,6 +95,23 @@ def available(names: Sequence[str] | None = None) -> Methods:
             raise InputError(f"method {name}: no model is bundled; leave it out")
         chosen[name] = record.name, options
     return chosen
+
+
+def of_files(models: Sequence[Path]) -> Methods:
+    """Model files as methods, each labelled by the stem of its name.
+
+    Raises:
+        InputError: for a file that is no model, or two of the same name.
+    """
+    methods: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for path in models:
+        name = read_header(path).get("method", "")
+        if name not in METHODS:
+            raise InputError(f"{path}: not a model made by `impasto train`; name another file")
+        if path.stem in methods:
+            raise InputError(f"{path}: two models have this name; rename one")
+        methods[path.stem] = name, {"model": path}
+    return methods
 
 
 @drawn("comparing")

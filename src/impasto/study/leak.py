@@ -1,6 +1,6 @@
 """Content leak: how much of a photograph survives repeated stylisation.
 
-An et al., "ArtFlow", CVPR 2021, section 3; paper 1. A method that loses a little content in each
+An et al., "ArtFlow", CVPR 2021, section 3; report 1. A method that loses a little content in each
 round has lost most of it after ten; a reversible method should not. A transfer back, with the
 photograph itself as the style, should restore the photograph.
 """

@@ -1,8 +1,9 @@
 """What a layer encodes: pictures reconstructed from noise by its features or statistics alone.
 
-Papers 4 and 5 (Figures 3.2 and 3.3), after Mahendran & Vedaldi, CVPR 2015. A shallow layer restores
-the picture, a deep one its objects without their colours; the Gram matrices up to a layer restore
-the texture without the layout. Random weights show what training adds.
+Reports 4 and 5 (Figures 3.2 and 3.3), after Mahendran & Vedaldi, CVPR 2015. A shallow layer
+restores the picture, a deep one its objects without their colours; Gram matrices restore the
+texture without the layout: those of all layers up to one (Gatys et al., CVPR 2016, Fig. 1), or of
+one layer alone (report 5, Fig. 3.3). Random weights show what training adds.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def reconstruct(
     kind: Kind = "content",
     layers: Sequence[str] | None = None,
     *,
+    single: bool = False,
     size: int = 224,
     iterations: int = 200,
     optimizer: Literal["lbfgs", "adam"] = "lbfgs",
@@ -53,13 +55,14 @@ def reconstruct(
         picture: the picture to reconstruct.
         nets: name -> network.
         kind: ``content`` matches the features of the layer itself; ``style`` matches the Gram
-            matrices of the layer and of all layers before it in ``layers``.
+            matrices of the layer and of all layers before it in ``layers``, see ``single``.
         layers: shallow to deep; None takes those of :data:`LAYERS` that all networks have, or all
             stages of a ResNet.
+        single: for ``style``, match the Gram matrix of the layer alone.
         size: short side in pixels.
-        iterations: number of iterations for each picture.
-        optimizer, lr: see :class:`impasto.methods.gatys.Gatys`; paper 5 uses Adam at 0.05.
-        seed: seed of the noise, which is the same for all pictures.
+        iterations: number of iterations for each picture; report 5 allows up to 5000.
+        optimizer, lr: see :class:`impasto.methods.gatys.Gatys`; report 5 uses Adam at 0.05.
+        seed: seed of the noise, which is Gaussian and the same for all pictures.
         device: see :mod:`impasto.device`.
         on_progress: see :data:`OnProgress`; after a stop the sheet has the pictures so far.
         progress: draw a progress bar, also in notebooks.
@@ -107,7 +110,7 @@ def reconstruct(
                 objective: dict[str, Any] = {"content_layers": [layer], "style_weight": 0}
             else:
                 objective = {
-                    "style_layers": list(layers[: column + 1]),
+                    "style_layers": [layer] if single else list(layers[: column + 1]),
                     "content_weight": 0,
                     "style_loss": "gram",
                 }

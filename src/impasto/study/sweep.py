@@ -1,4 +1,4 @@
-"""One picture with every combination of some options: the grids of papers 3 and 5.
+"""One picture with every combination of some options: the grids of reports 3 and 5.
 
 A sweep is a folder: a picture for each combination, ``results.json``, and the summaries
 ``results.csv``, ``sheet.png`` and, for methods that optimise, ``curves.png``. Results in the folder
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .. import __version__
 from ..controls import Controls
+from ..device import choose_device
 from ..errors import InputError
 from ..files import check_apart, path_of, save
 from ..images import Picture, Source, check_output, fit, read, resize, write
@@ -30,10 +30,12 @@ from ..paintings import StyleSource, read_style
 from ..pipeline import stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml
+from .cases import Cases, check_cases, combined, text_of
 from .figures import labelled, matplotlib_figure, save_figure
 from .inputs import check_side, digests_of, files_of, message_of, without_folders
+from .memory import peak_memory
 
-__all__ = ["parse", "read_recipe", "sweep"]
+__all__ = ["Recipe", "parse", "read_recipe", "sweep"]
 
 WRITTEN = ("results.json", "results.csv", "sheet.png", "curves.png")
 THUMB = 200  # short side of a picture on the sheet, in pixels
@@ -78,16 +80,26 @@ def _declared(method: str, refined: bool) -> dict[str, Option]:
     return {**refinement, **record_of(method).Options.declared(), **CONTROLS}
 
 
-def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
-    """Method, fixed options and varied ones: ``method``, and the tables ``[set]`` and ``[vary]``.
+class Recipe(NamedTuple):
+    """What a recipe of a sweep says; see :func:`sweep`."""
 
-    The word ``none`` means no value, as on the command line.
+    method: str
+    fixed: dict[str, Any]
+    vary: dict[str, list[Any]]
+    cases: dict[str, dict[str, Any]]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read ``method``, the tables ``[set]`` and ``[vary]``, and a ``[[case]]`` for each case.
+
+    A case has a ``label`` and the options that belong together. The word ``none`` means no value,
+    as on the command line.
 
     Raises:
-        InputError: for a file that is no TOML, or unknown keys.
+        InputError: for a file that is no TOML, unknown keys, or a case without a label of its own.
     """
     recipe = read_toml(path)
-    check(recipe, {"method": "str", "set": "table", "vary": "table"}, str(path))
+    check(recipe, {"method": "str", "set": "table", "vary": "table", "case": "tables"}, str(path))
     for name, values in recipe.get("vary", {}).items():
         if not (isinstance(values, list) and values):
             raise InputError(f"{path} [vary]: {name} = {values!r}: give a list of values")
@@ -102,7 +114,14 @@ def read_recipe(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
         name: [parsed(name, value) for value in values]
         for name, values in recipe.get("vary", {}).items()
     }
-    return method, fixed, vary
+    cases: dict[str, dict[str, Any]] = {}
+    for table in recipe.get("case", []):
+        options = dict(table)
+        label = options.pop("label", None)
+        if not (isinstance(label, str) and label.strip()) or label in cases:
+            raise InputError(f"{path} [[case]]: label = {label!r}: give each case its own label")
+        cases[label] = {name: parsed(name, value) for name, value in options.items()}
+    return Recipe(method, fixed, vary, cases)
 
 
 @drawn("sweep")
@@ -110,8 +129,10 @@ def sweep(
     content: Source,
     style: StyleSource,
     out: Path,
-    vary: Mapping[str, Sequence[Any]],
+    vary: Mapping[str, Sequence[Any]] | None = None,
     *,
+    paired: bool = False,
+    cases: Cases | None = None,
     method: str = "gatys",
     options: Mapping[str, Any] | None = None,
     on_progress: OnProgress = lambda done, total, name, step: None,
@@ -124,64 +145,83 @@ def sweep(
         style: a painting, a stored style, or a name, see :func:`impasto.stylize`.
         out: the sweep's folder.
         vary: option of the method or control (such as ``strength`` or ``color``) -> its values.
+        paired: render with the first value of every option of ``vary``, then with the second, and
+            so on, instead of with every combination.
+        cases: label -> options that belong together; every case is combined with what varies.
         method, options: the method and its fixed options, see :func:`impasto.stylize`.
         on_progress: see :data:`OnProgress`; the current picture is dropped when it stops.
         progress: draw a progress bar, also in notebooks.
 
     Returns:
-        A row for each combination: ``label``, the varied options, ``seconds``, ``iterations``, the
-        final ``loss``, ``content`` and ``style`` (None for methods of one pass), ``losses``, and
-        ``fault``, the error message of a combination that failed.
+        A row for each combination: ``label``, ``options`` as text, also each on its own,
+        ``seconds``, ``megabytes`` (peak memory, see :func:`impasto.study.memory.peak_memory`),
+        ``iterations`` (those that ran), the final ``loss``, ``content`` and ``style`` (None for
+        methods of one pass), ``losses``, and ``fault``, the error message of a combination that
+        failed.
 
     Raises:
-        InputError: if nothing varies, if an option is unknown, if a picture cannot be read, if
-            ``out`` holds another sweep, or if a file that is read would be overwritten.
+        InputError: if nothing varies, if paired values are not equally many, if an option is
+            unknown, if a picture cannot be read, if ``out`` holds another sweep, or if a file that
+            is read would be overwritten.
     """
     out = path_of(out, "out")
     fixed = {} if options is None else options
-    _check(vary, fixed, method)
+    vary, cases = {} if vary is None else vary, {} if cases is None else cases
+    _check(vary, cases, fixed, method)
+    combinations = combined(vary, cases, paired)
     matplotlib_figure()
     photo, painting, name = read(content), *_style(style, method)
+    digests = {**digests_of(fixed), **digests_of(vary)}
+    for label, case in cases.items():
+        digests |= digests_of(case, label)
     settings = {
         "impasto": __version__,
         "content": photo.name,
         "style": name,
         "method": method,
         "options": json.loads(json.dumps(without_folders(fixed), default=str)),
-        "files": {**digests_of(fixed), **digests_of(vary)},
+        "files": digests,
     }
     rows = _resumed(out, settings)
-    names = [*fixed, *vary]
+    names = [*fixed, *vary, *(name for case in cases.values() for name in case)]
     check_options(f"a sweep of method {method}", _declared(method, "refine" in names), names)
-    combinations = [
-        dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())
+    texts = {
+        label: {name: text_of(value) for name, value in combination.items()}
+        for label, combination in combinations.items()
+    }
+    other = [
+        label for label in texts if rows.get(label, {}).get("options") not in (None, texts[label])
     ]
-    labels = [
-        ", ".join(f"{name}={_text(value)}" for name, value in combination.items())
-        for combination in combinations
-    ]
-    todo = [label for label in dict.fromkeys(labels) if label not in rows]
+    if other:
+        raise InputError(
+            f"{out}: holds {other[0]!r} with other options; name another folder, or delete it"
+        )
+    todo = [label for label in combinations if label not in rows]
     files = {label: f"{n:03d} {_safe(label)}.png" for n, label in enumerate(todo, len(rows))}
-    inputs = files_of({"content": content, "style": style}) + files_of(fixed) + files_of(vary)
+    inputs = files_of({"content": content, "style": style})
+    for used in (fixed, vary, *cases.values()):
+        inputs += files_of(used)
     check_apart([out / file for file in (*WRITTEN, *files.values())], inputs)
     check_output(out / max(("sheet.png", *files.values()), key=len))
-    for number, (label, combination) in enumerate(zip(labels, combinations, strict=True)):
+    for number, (label, combination) in enumerate(combinations.items()):
         if label in rows:
             continue
-        stopped = bool(on_progress(number, len(labels), label, None))
+        stopped = bool(on_progress(number, len(combinations), label, None))
 
         def on_step(step: Step, number: int = number, label: str = label) -> bool:
             nonlocal stopped
-            stopped = bool(on_progress(number, len(labels), label, step))
+            stopped = bool(on_progress(number, len(combinations), label, step))
             return stopped
 
         if stopped:
             break
-        row: dict[str, Any] = {"label": label}
-        row |= {name: _text(value) for name, value in combination.items()}
-        method_options = {**fixed, **combination}
+        row: dict[str, Any] = {"label": label, "options": texts[label], **texts[label]}
+        method_options: dict[str, Any] = {**fixed, **combination}
         try:
-            result = stylize(photo.to_pil(), painting, method, on_step=on_step, **method_options)
+            with peak_memory(choose_device(method_options.get("device", "auto"))) as peak:
+                result = stylize(
+                    photo.to_pil(), painting, method, on_step=on_step, **method_options
+                )
         except InputError as error:
             fault = message_of(error, method_options)
             row |= {"fault": fault, "picture": None, "losses": []}
@@ -192,18 +232,20 @@ def sweep(
             curves = (result.losses, result.content_losses, result.style_losses)
             final = [values[-1] if values else None for values in curves]
             row |= dict(zip(("loss", "content", "style"), final, strict=True))
-            row |= {"seconds": result.settings["seconds"], "iterations": len(result.losses)}
+            row |= {"seconds": result.settings["seconds"], "megabytes": round(peak.megabytes, 1)}
+            row["iterations"] = len(result.losses)
             row |= {"losses": result.losses, "picture": files[label], "fault": None}
         rows[label] = row
         save(out / "results.json", json.dumps({**settings, "rows": list(rows.values())}, indent=1))
     else:
-        on_progress(len(labels), len(labels), "", None)
+        on_progress(len(combinations), len(combinations), "", None)
     if rows:
-        _report(out, list(rows.values()), len(list(vary.values())[-1]))
+        columns = len(list(vary.values())[-1]) if vary and not paired else None
+        _report(out, list(rows.values()), columns)
     return list(rows.values())
 
 
-def _check(vary: Any, fixed: Any, method: Any) -> None:
+def _check(vary: Any, cases: Any, fixed: Any, method: Any) -> None:
     """Raise InputError unless the arguments describe a sweep."""
     for argument, value in (("vary", vary), ("options", fixed)):
         if not isinstance(value, Mapping):
@@ -213,7 +255,8 @@ def _check(vary: Any, fixed: Any, method: Any) -> None:
     if not isinstance(method, str):
         raise InputError(f"method: give a name, not {type(method).__name__}")
     record_of(method)  # raises for an unknown method
-    if not vary or not all(vary.values()):
+    check_cases(cases)
+    if not (vary or cases) or not all(vary.values()):
         raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
     for name, values in vary.items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
@@ -221,10 +264,12 @@ def _check(vary: Any, fixed: Any, method: Any) -> None:
         paths = {str(value) for value in values if isinstance(value, (str, os.PathLike))}
         if len({*map(without_folders, paths)}) < len(paths):
             raise InputError(f"vary: {name}: two files have the same name; rename one")
-    both = sorted(set(vary) & set(fixed))
+    in_cases = {name for case in cases.values() for name in case}
+    both = sorted((set(vary) | in_cases) & set(fixed) | set(vary) & in_cases)
     if both:
         raise InputError(f"{', '.join(both)}: both fixed and varied; leave one of them out")
-    check_numbers("sweep", {**fixed, **vary})
+    for values in (fixed, vary, *cases.values()):
+        check_numbers("sweep", values)
     if fixed.get("size") is not None:
         check_side(fixed["size"])
 
@@ -264,9 +309,9 @@ def _resumed(out: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int) -> None:
+def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int | None) -> None:
     """Write the table, the sheet and the loss curves."""
-    keys = (key for row in rows for key in row if key not in ("losses", "label"))
+    keys = (key for row in rows for key in row if key not in ("losses", "options"))
     heads = list(dict.fromkeys(keys))
     stream = io.StringIO()
     table = csv.DictWriter(stream, heads, extrasaction="ignore")
@@ -296,21 +341,6 @@ def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int) -> None:
 def _thumb(path: Path) -> torch.Tensor:
     rgb = read(path).rgb
     return resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], min(THUMB, *rgb.shape[-2:])))
-
-
-def _text(value: Any) -> str:
-    """A value as on the command line, with paths reduced to file names."""
-    value = without_folders(value)
-    if isinstance(value, Mapping):
-        weights = {
-            name: "" if weight == 1 else f":{_text(weight)}" for name, weight in value.items()
-        }
-        return "+".join(name + weight for name, weight in weights.items())
-    if isinstance(value, (list, tuple)):
-        return "+".join(map(_text, value))
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _safe(label: str) -> str:

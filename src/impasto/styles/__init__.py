@@ -1,6 +1,6 @@
 """Styles: the moments of a painting's features at several sizes, measured or read from a file.
 
-Paper 4 calls it the major drawback of Gatys' method that it "cannot store picture styles". It can:
+Report 4 calls it the major drawback of Gatys' method that it "cannot store picture styles". It can:
 the style loss needs only the moments of the painting's features, not the painting. AdaIN, WCT and
 the flows need the same, each for the features of its own network.
 """

@@ -2,7 +2,7 @@
 
 Robust weights are trained on pictures that are perturbed, within a small distance, to increase the
 loss (Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018).
-Such a network relies on features that people see too. Paper 5 finds that pictures reconstructed and
+Such a network relies on features that people see too. Report 5 finds that pictures reconstructed or
 styled with such weights are cleaner (after Engstrom et al. 2019 and Nakano 2019).
 """
 
@@ -52,7 +52,7 @@ class ClassifyConfig:
         learning_rate: initial learning rate; a cosine schedule reduces it to zero.
         momentum, weight_decay: of SGD.
         adversarial: train on attacked pictures.
-        epsilon: maximum L2 norm of an attack on a 224x224 picture in 0..1 (3 in paper 5); it is
+        epsilon: maximum L2 norm of an attack on a 224x224 picture in 0..1 (3 in report 5); it is
             proportional to the side for other sizes.
         attacks: gradient steps of an attack.
         validation: share (0..1) of the pictures that are held out.

@@ -36,7 +36,7 @@ class DataConfig:
         balanced: draw every school of paintings equally often, however many paintings it has
             (report 2 finds too many impressionists). A school is what precedes the first ``_`` of
             a file name, or without one the folder.
-        validation, test: shares (0..1) of the pictures that are held out; 0.2 and 0.1 are paper
+        validation, test: shares (0..1) of the pictures that are held out; 0.2 and 0.1 are report
             2's.
         minimum: minimum number of training photographs; fewer are refused.
         memory: GB of decoded pictures of a set to keep in memory; the others are decoded again

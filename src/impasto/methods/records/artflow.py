@@ -20,8 +20,8 @@ class ArtFlowOptions(FlowOptions):
     operator: Operator | None = option(
         None,
         Choice(get_args(Operator)),
-        "How features get the style: adain, wct (with a network trained for adain) or rbmad (paper "
-        "1). Default: adain, or the one that the model was trained with.",
+        "How features get the style: adain, wct (with a network trained for adain) or rbmad "
+        "(report 1). Default: adain, or the one that the model was trained with.",
     )
 
 

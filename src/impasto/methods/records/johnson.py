@@ -20,7 +20,7 @@ class JohnsonOptions(PassOptions):
     kind: Kind | None = option(
         None,
         Choice(get_args(Kind)),
-        "The network: residual (paper 4) or bottleneck (paper 1; faster, smaller). Default: "
+        "The network: residual (report 4) or bottleneck (report 1; faster, smaller). Default: "
         "residual, or that of the model.",
     )
     noise: float | None = option(

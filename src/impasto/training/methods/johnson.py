@@ -77,7 +77,7 @@ def untrained(
         report: see ``losses``.
         content_weight, style_weight, color_weight, tv_weight, full, recolored: see
             :class:`JohnsonTraining`. None for 1, 20, 3, 1 and 0.75, or as published.
-        style_layers, content_layer: None uses those of paper 4 for VGG-16, relu1_1..relu4_1 and
+        style_layers, content_layer: None uses those of report 4 for VGG-16, relu1_1..relu4_1 and
             relu3_1 for others.
         loss_network, loss_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.

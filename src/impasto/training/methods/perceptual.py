@@ -1,7 +1,7 @@
 """The loss for methods of arbitrary styles: content and style in the features of a loss network.
 
 Huang & Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization",
-ICCV 2017; papers 1 to 3.
+ICCV 2017; reports 1 to 3.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Perceptual:
         content_weight, style_weight: weights of the terms. The style term is the remaining share of
             the photograph's distance to the style, as in evaluation. A distance relative to the
             style alone would be dominated by the few flat crops of paintings.
-        target: target of the content term: ``adain``, the features after AdaIN (papers 2 and 3), or
+        target: target of the content term: ``adain``, the features after AdaIN (reports 2, 3), or
             ``content``, the photograph's features, instance-normalised, so that only the style term
             affects the statistics.
         style_layers: layers of the style term, which compares mean and deviation of every channel.
