@@ -3,8 +3,8 @@
     python benchmarks/report4.py --vgg vgg19.safetensors --convention caffe [--size 192]
 
 One run of preset `gatys-report4`: the published losses before the ReLU of VGG-19's first five
-convolutions, content at the fourth, from noise, by L-BFGS, with report 3's weights, since report 4
-names none. Draws docs/img/report4-iterations.jpg and writes benchmarks/report4.md.
+convolutions, content at the fourth, from noise, by L-BFGS; report 4 names no weights, see the
+preset. Draws docs/img/report4-iterations.jpg and writes benchmarks/report4.md.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def main() -> None:
         precision="float32",
     )
     shown: list[tuple[Step, float, Tensor]] = []
-    start = time.perf_counter()
+    start = time.process_time()
 
     def on_step(step: Step) -> None:
         if step.iteration in SHOWN:
-            shown.append((step, time.perf_counter() - start, step.picture()))
+            shown.append((step, time.process_time() - start, step.picture()))
             print(step.iteration, step.loss, flush=True)
 
     method(photo, method.prepare([painting]), on_step=on_step)
@@ -69,7 +69,8 @@ def main() -> None:
     height, width = photo.shape[-2:]
     lines = [
         f"One {width}x{height} picture from noise ({machine(torch.device('cpu'))}, torch "
-        f"{torch.__version__}); Gram distance to the painting by VGG-19, 1 for the photograph.",
+        f"{torch.__version__}); Gram distance to the painting by VGG-19, 1 for the photograph; "
+        "seconds of processor time.",
         "",
         "| iterations | loss | content | style | Gram distance | SSIM | seconds |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

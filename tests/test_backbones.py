@@ -102,10 +102,33 @@ def test_a_tap_is_the_same_whatever_else_is_asked_for(pooling):
         assert torch.equal(net(picture, [tap])[tap], every[tap])
 
 
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_taps_before_the_relu(pooling):
+    net, picture = Compact(LAYERS, pooling=pooling), torch.rand(1, 3, 24, 32)
+    every = net(picture, [*net.taps, *net.convolutions])
+    assert net.convolutions == list(LAYERS)
+    for tap in net.taps:
+        before = every["conv" + tap[4:]]
+        assert bool((before < 0).any())
+        assert torch.equal(before.relu(), every[tap])
+        assert torch.equal(net(picture, ["conv" + tap[4:]])["conv" + tap[4:]], before)
+
+
+@pytest.mark.parametrize("name", list(BUNDLED))
+def test_bundled_encoders_have_taps_before_the_relu(name):
+    net = load_backbone(name)
+    report4 = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
+    features = net(photo()[None], report4)
+    assert list(features) == report4
+    assert all(features[tap].shape[1] == net.channels(tap) for tap in report4)
+    assert net.taps == list(BACKBONES[name].taps)  # of which defaults and model files are made
+    assert net.numbers_per_pixel("conv3_1") == net.numbers_per_pixel("relu3_1")
+
+
 def test_nothing_deeper_than_the_deepest_tap_is_computed(monkeypatch):
     net = Compact(LAYERS)
     monkeypatch.setattr(net.convs["conv3_2"], "forward", None)
-    net(torch.rand(1, 3, 16, 16), ["relu2_1"])
+    net(torch.rand(1, 3, 16, 16), ["relu2_1", "conv2_1"])
 
 
 def test_bottlenecks_are_brought_to_unit_means():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from data import painting, photo
 
+from impasto import stylize
 from impasto.backbones.base import CAFFE
 from impasto.backbones.resnet import ResNet
 from impasto.backbones.vgg import VGG
@@ -112,6 +113,14 @@ def test_defaults_are_the_reports():
     assert gatys(losses="report5", optimizer="adam").settings["resolved"]["lr"] == 0.05
     ours = gatys().settings["resolved"]
     assert (ours["content_weight"], ours["style_weight"], ours["tolerance"]) == (1.0, 100.0, 0.01)
+
+
+def test_published_losses_are_computed_in_float32_unless_told(small_net, monkeypatch):
+    monkeypatch.setattr("impasto.device.choice._has_fast_bfloat16", lambda device: True)
+    layers = {"content_layers": ["relu3_1"], "style_layers": STYLE}
+    for precision, dtype in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        method = gatys(small_net, losses="published", precision=precision, **layers)
+        assert method.dtype is dtype
 
 
 def test_weights_of_layers_are_absolute():
@@ -269,9 +278,51 @@ def test_a_comparison_takes_presets_that_are_named():
 
 
 def test_layers_that_the_weights_lack_are_named_with_the_remedy():
-    net = VGG(((4,), (4,)), CAFFE, name="vgg19")
-    with pytest.raises(InputError, match="no layer conv.*: these weights serve .*choose one"):
+    net = VGG(((4,), (4,), (4,), (4,)), CAFFE, name="vgg19")
+    layers = "conv1_1,conv2_1,conv3_1,conv4_1"
+    with pytest.raises(InputError, match=rf"no layer conv5_1: .*: --style-layers {layers}$"):
         load("gatys-report3", backbone=net)
+    options = {"backbone": net, "style_layers": layers.split(",")}
+    with pytest.raises(InputError, match=r"no layer conv4_2: .*: --content-layers conv4_1$"):
+        load("gatys-report3", **options)
+    load("gatys-report3", **options, content_layers=["conv4_1"])
+    with pytest.raises(InputError, match="layer 'conv' is unknown to vgg19: use one like relu4_1"):
+        gatys(net, content_layers=["conv"])
+
+
+def test_presets_are_methods_for_python_and_for_sweeps(run, tmp_path, photo_file, painting_file):
+    options = {"backbone": "compact", "iterations": 1, "device": "cpu"}
+    result = stylize(photo(), painting(), "gatys-report4", **options)
+    assert (result.settings["method"], result.settings["start"]) == ("gatys", "noise")
+    fixed = [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
+    args = ["sweep", photo_file, painting_file, "-o", "out", "-m", "gatys-report4", *fixed]
+    code, _, err = run(*args, "--vary", "lr=0.5,1", "--size", "32")
+    assert code == 0, err
+    (first, _) = sorted(tmp_path.glob("out/0*.png"))
+    settings = read_settings(first)
+    assert (settings["losses"], settings["start"], settings["lr"]) == ("published", "noise", 0.5)
+
+
+def test_presets_are_the_reports_settings():
+    presets = {name: preset.options for name, preset in METHODS["gatys"].presets.items()}
+    report3, report5 = presets["gatys-report3"], presets["gatys-report5"]
+    assert list(presets) == [f"gatys-report{x}" for x in ("3", "3-highres", "4", "5")]
+    expected = ("vgg19", "published", "content+noise", 600, [0], ["conv4_2"])
+    names = ("backbone", "losses", "start", "iterations", "sizes", "content_layers")
+    assert tuple(map(report3.get, names)) == expected
+    assert report3["style_layers"] == [f"conv{block}_1" for block in range(1, 6)]
+    assert presets["gatys-report3-highres"]["iterations"] == [600, 100]
+    expected = ("resnet50", "report5", "noise", 500, [0], ["rb3"])
+    assert tuple(map(report5.get, names)) == expected
+    assert report5["style_layers"] == "paper5"
+    assert presets["gatys-report4"]["content_weight"] == 1e-4
+    # Padding and pooling are those of the networks as trained.
+    assert all((each["padding"], each["pooling"]) == ("zero", "max") for each in presets.values())
+
+
+def test_help_and_the_list_name_the_presets(run):
+    for words in (["methods"], ["stylize", "--method", "gatys", "--help"]):
+        assert all(name in run(*words)[1] for name in METHODS["gatys"].presets)
 
 
 def test_a_variant_is_loaded_by_its_label():

@@ -201,7 +201,7 @@ def test_another_networks_weights_are_refused(tmp_path):
 def test_what_goes_by_vgg_layers_refuses_a_resnet():
     with pytest.raises(InputError, match="resnet18 lacks the layers of a VGG"):
         load_vgg("resnet18", "random")
-    with pytest.raises(InputError, match="resnet has other layers"):
+    with pytest.raises(InputError, match="resnet lacks the layers of a VGG"):
         load_vgg(small())
     with pytest.raises(InputError, match="--smooth is for resnet"):
         load_backbone("compact", smooth="softmax")

@@ -140,6 +140,11 @@ class Backbone(nn.Module, ABC):
         """The taps that may be requested, shallow to deep."""
         return [tap for tap in self.every_tap if self.served is None or tap in self.served]
 
+    @property
+    def convolutions(self) -> list[str]:
+        """Taps before a ReLU that may be requested besides :attr:`taps`, shallow to deep."""
+        return []
+
     @abstractmethod
     def channels(self, tap: str) -> int:
         """Number of channels at ``tap``."""
@@ -178,7 +183,7 @@ class Backbone(nn.Module, ABC):
         """Raise InputError if this network or its weights lack one of ``taps``."""
         served = self.taps
         for tap in taps:
-            if tap in served:
+            if tap in served or tap in self.convolutions:
                 continue
             if tap in self.every_tap or self.is_name(str(tap)):
                 raise InputError(

@@ -40,7 +40,7 @@ __all__ = ["Compact", "build", "load_encoder", "save_encoder"]
 
 
 class Compact(Backbone):
-    """Convolutions of VGG-19, each in a bottleneck, with a tap after every ReLU.
+    """Convolutions of VGG-19, each in a bottleneck, with a tap before and after every ReLU.
 
     Where features are wide, a layer is a 1x1 convolution to few channels, a 3x3 one between these,
     and a 1x1 one to the full width (Kim et al., "Compression of Deep Convolutional Neural Networks
@@ -107,6 +107,11 @@ class Compact(Backbone):
         """``relu1_1, relu2_1, ...`` without ``relu1_2``, which does not have VGG's resolution."""
         return ["relu" + conv[4:] for conv in self.convs if conv != "conv1_2"]
 
+    @property
+    def convolutions(self) -> list[str]:
+        """``conv1_1, conv1_2, ...``; ``conv1_2`` at half of VGG's resolution."""
+        return list(self.convs)
+
     def channels(self, tap: str) -> int:
         """Number of channels at ``tap``."""
         return self.layers["conv" + tap[4:]][-1]
@@ -145,23 +150,29 @@ class Compact(Backbone):
         requested = set(taps)
         self.check(requested)
         features: dict[str, Tensor] = {}
-        for conv, x in self._walk(picture, requested):
-            if "relu" + conv[4:] in requested:
-                features["relu" + conv[4:]] = x
+        for tap, x in self._walk(picture, requested):
+            if tap in requested:
+                features[tap] = x
             if len(features) == len(requested):
                 break
         return features
 
     def _walk(self, picture: Tensor, requested: Set[str]) -> Iterable[tuple[str, Tensor]]:
-        """Name and features of each layer after its ReLU, pooled already if not ``requested``."""
+        """Features of each layer by tap: before its ReLU if ``requested``, and after it.
+
+        Those after it are pooled already if not ``requested``.
+        """
         x = self.padded(picture)
         for conv, following in zip_longest(self.convs, list(self.convs)[1:]):
             x = self.convs[conv](x)
+            if conv in requested:
+                yield conv, x
+            relu = "relu" + conv[4:]
             pools = following is not None and self.pools_before(following)
             # Max pooling commutes with the ReLU, which then has a quarter of the values.
-            early = pools and self.pooling == "max" and "relu" + conv[4:] not in requested
-            x = F.relu(self.pooled(x) if early else x, inplace=True)
-            yield conv, x
+            early = pools and self.pooling == "max" and relu not in requested
+            x = F.relu(self.pooled(x) if early else x, inplace=early or conv not in requested)
+            yield relu, x
             x = self.pooled(x) if pools and not early else x
 
     def scale_(self, means: Mapping[str, Tensor]) -> Compact:
@@ -181,8 +192,7 @@ class Compact(Backbone):
     def unit_means(self, pictures: Iterable[Tensor]) -> dict[str, Tensor]:
         """See :class:`Backbone`; includes ``relu1_2``, which is no tap."""
         taps = set(self.every_tap)
-        layers = (layer for picture in pictures for layer in self._walk(picture, taps))
-        return mean_activations(("relu" + conv[4:], features) for conv, features in layers)
+        return mean_activations(pair for picture in pictures for pair in self._walk(picture, taps))
 
 
 def load_encoder(name: str, path: Path | None = None) -> Compact | VGG:

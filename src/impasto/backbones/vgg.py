@@ -48,7 +48,7 @@ class VGG(Backbone):
         pooling: ``max`` (as trained) or ``average``, rescaled to keep the magnitude of activations
             (Gatys et al. 2016 find that it gives slightly smoother pictures).
         name: used in messages and stored styles.
-        served: the taps that may be requested; None means all.
+        served: the taps that may be requested besides the convolutions; None means all.
 
     Attributes:
         seamless: True makes every layer pad by replication. As trained (False), all but the first
@@ -97,6 +97,11 @@ class VGG(Backbone):
     def every_tap(self) -> list[str]:
         """``conv1_1, relu1_1, conv1_2, ...``."""
         return [kind + name[4:] for name in self.convs for kind in ("conv", "relu")]
+
+    @property
+    def convolutions(self) -> list[str]:
+        """``conv1_1, conv1_2, ...``, whatever is :attr:`served`."""
+        return list(self.convs)
 
     def channels(self, tap: str) -> int:
         """Number of channels at ``tap``."""

@@ -164,14 +164,16 @@ class Helpful(Command):
             command.params = list(self.params)
         elif method is not None:
             names = options_of(method)
-            declared = record_of(method).Options.declared()
+            record = record_of(method)
+            declared = record.Options.declared()
             command.params = [
                 _of_method(param, declared[param.name], method)
                 for param in self.params
                 if param.name in names
             ]
+            presets = f"\n\nPresets: {', '.join(record.presets)}." if record.presets else ""
             command.help = (
-                f"{record_of(method).title}\n\nOptions of all methods: impasto stylize --help-all"
+                f"{record.title}{presets}\n\nOptions of all methods: impasto stylize --help-all"
             )
         else:
             experts = getattr(self.callback, "experts", ())

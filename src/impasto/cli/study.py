@@ -115,7 +115,10 @@ def sweep(
         typer.Option(help="TOML; see recipes/sweeps/. --vary and --set override it."),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="See `impasto methods`. Default: gatys.")
+        str | None,
+        typer.Option(
+            "--method", "-m", help="A method or preset, see `impasto methods`. Default: gatys."
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,

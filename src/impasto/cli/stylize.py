@@ -47,6 +47,7 @@ impasto stylize *.jpg --style painting.jpg -o painted/ --quality 90 --skip-exist
 impasto stylize holiday/ --recursive --style painting.jpg -o painted/
 impasto stylize photo.jpg paintings/ -o by_each/
 impasto stylize photo.jpg painting.jpg -o "{content}_by_{style}.png" -m gatys --backbone vgg16
+impasto stylize photo.jpg painting.jpg -m gatys-report3 --iterations 300
 impasto stylize scan.tif painting.jpg -o out.tif --depth 16
 impasto stylize - painting.jpg -o - < photo.jpg > out.png
 impasto stylize photo.jpg painting.jpg -o fine.png --method adain --refine 30
@@ -106,7 +107,8 @@ def stylize(
         typer.Option(
             "--method",
             "-m",
-            help=f"See `impasto methods`. Default: {DEFAULT}.",
+            help="A method or a preset, such as gatys-report3: see `impasto methods`. "
+            f"Default: {DEFAULT}.",
             metavar="NAME",
             rich_help_panel=STYLE,
         ),

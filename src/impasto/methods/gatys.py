@@ -83,7 +83,9 @@ class Gatys(Face):
         if backbone is not None:
             options["backbone"] = backbone
         chosen = GatysOptions.of("method gatys", options)
-        super().__init__("gatys", chosen)
+        # Nothing damps the rounding errors of published losses: their first steps are tiny.
+        exact = chosen.absolute and chosen.precision == "auto"
+        super().__init__("gatys", chosen, "float32" if exact else None)
         record = BACKBONES.get(chosen.backbone) if isinstance(chosen.backbone, str) else None
         net = load_backbone(
             *(chosen.backbone, chosen.backbone_weights),
@@ -112,7 +114,7 @@ class Gatys(Face):
             chosen.value("tolerance"),
             chosen.optimizer,
             chosen.value("lr"),
-            (chosen.betas[0], chosen.betas[1]),
+            tuple(chosen.value("betas")),
             chosen.losses,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
@@ -143,7 +145,7 @@ class Gatys(Face):
             layers = net.presets.get(next(iter(layers)), layers)
         if layers is not None:
             weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-            net.check(weights)
+            _check_layers(net, weights, "--style-layers" if every else "--content-layers")
             for tap, weight in weights.items():
                 check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
@@ -340,7 +342,19 @@ class Gatys(Face):
     def bytes_per_pixel(self) -> float:
         """Estimate of the memory per pixel (measured; correct within a third)."""
         taps = set(self.style_layers) | set(self.content_layers)
-        deepest = max(taps, key=lambda tap: self.net.taps.index(tap))
-        activations = self.net.numbers_per_pixel(deepest)
+        activations = max(map(self.net.numbers_per_pixel, taps))
         loss = SORTING if self.style_loss == "swd" else 0.0
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss
+
+
+def _check_layers(net: Backbone, layers: Iterable[str], flag: str) -> None:
+    """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
+    layers, existing = list(layers), [*net.convolutions, *net.taps]
+    try:
+        net.check(layers)
+    except InputError as error:
+        kinds = {str(tap).rstrip("0123456789_") for tap in layers}
+        alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
+        example = [tap for tap in layers if tap in existing] or alike[-1:]
+        remedy = f": {flag} {','.join(example)}" if example else ""
+        raise InputError(f"{error}{remedy}") from None

@@ -31,6 +31,7 @@ __all__ = ["DEFAULTS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
+BETAS = (0.9, 0.99)
 # Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "relative": {
@@ -38,18 +39,21 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "style_weight": 100.0,
         "tolerance": 0.01,
         "lr": LEARNING_RATES,
+        "betas": BETAS,
     },
     "published": {
         "content_weight": 1e-2,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 1.0},
+        "betas": BETAS,
     },
     "report5": {
         "content_weight": 1.0,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 0.05},
+        "betas": BETAS,
     },
 }
 
@@ -160,10 +164,10 @@ class GatysOptions(DeviceOptions):
         "that of the network's input, Adam's is 1, with report5's 0.05.",
         expert=True,
     )
-    betas: Sequence[float] = option(
-        (0.9, 0.99),
+    betas: Sequence[float] | None = option(
+        None,
         ListOf(Number(0, 1), what="two numbers"),
-        "Adam's decay rates of the means of gradients and of their squares.",
+        "Adam's decay rates of the means of gradients and of their squares. Default: 0.9,0.99.",
         expert=True,
     )
     sizes: Sequence[int] | None = option(
@@ -188,7 +192,7 @@ class GatysOptions(DeviceOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.betas) != 2 or max(self.betas) >= 1:
+        if self.betas is not None and (len(self.betas) != 2 or max(self.betas) >= 1):
             raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
         if self.absolute and self.style_loss not in (None, "gram"):
             raise InputError(
@@ -214,17 +218,22 @@ REFINED = tuple(
     name for name in GatysOptions.declared() if name not in ("sizes", "iterations", "start")
 )
 
-# Report 3 names layers conv1_1, ..., and says that a ReLU of a similar name follows each: they are
-# taken before it, as report 4 prints them.
+# Report 3 (section III) calls the layers convi_j, and says that a ReLU of a similar name follows
+# each: its conv names are taken before the ReLU, as report 4 prints them. Padding and pooling are
+# those of the networks as trained, which report 4 prints too.
 REPORT3 = {
     "losses": "published",
     "backbone": "vgg19",
+    "padding": "zero",
+    "pooling": "max",
     "content_layers": ["conv4_2"],
     "style_layers": ["conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"],
     "start": "content+noise",
     "sizes": [0],
     "iterations": 600,
 }
+# Report 4 gives no weights: alpha is one of the two of the article that it follows (Gatys, Ecker &
+# Bethge, "A Neural Algorithm of Artistic Style", 2015).
 PRESETS = {
     "gatys-report3": Preset("as report 3, section IV.B: VGG-19, 600 iterations", REPORT3),
     "gatys-report3-highres": Preset(
@@ -235,6 +244,7 @@ PRESETS = {
         "as report 4, section 2.2: the first five convolutions, from noise",
         REPORT3
         | {
+            "content_weight": 1e-4,
             "content_layers": ["conv2_2"],
             "style_layers": ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"],
             "start": "noise",
@@ -245,6 +255,7 @@ PRESETS = {
         {
             "losses": "report5",
             "backbone": "resnet50",
+            "padding": "zero",
             "pooling": "max",
             "content_layers": ["rb3"],
             "style_layers": "paper5",
