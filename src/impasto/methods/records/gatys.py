@@ -135,8 +135,8 @@ class GatysOptions(DeviceOptions):
     style_loss: str | None = option(
         None,
         Choice(("gram", "moments", "swd", "remd")),
-        "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or relaxed "
-        "earth mover's distance) need the painting itself. Default: gram; ResNets: moments; "
+        "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or "
+        "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: moments; "
         "published: gram alone.",
         expert=True,
     )
