@@ -136,8 +136,8 @@ class GatysOptions(DeviceOptions):
         None,
         Choice(("gram", "moments", "swd", "remd")),
         "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or "
-        "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: moments; "
-        "published: gram alone.",
+        "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: "
+        "moments; published: gram alone.",
         expert=True,
     )
     tv_weight: float = option(
