@@ -139,9 +139,9 @@ class GatysOptions(DeviceOptions):
     style_loss: str | None = option(
         None,
         Choice(("gram", "moments", "swd", "remd")),
-        "The style loss: gram, moments (mean, deviation), or of all features swd (sliced "
-        "Wasserstein distance) or remd (relaxed earth mover's distance), which need the painting "
-        "itself. Default: gram; for ResNets moments. Published losses have no other than gram.",
+        "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or "
+        "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: "
+        "moments; published: gram alone.",
         expert=True,
     )
     tv_weight: float = option(
