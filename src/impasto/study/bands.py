@@ -7,6 +7,8 @@ within a band shows to which frequencies a network responds.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,8 @@ def band_noise(height: int, width: int, band: int, deviation: float, seed: int =
     rng = torch.Generator().manual_seed(seed)
     mask = _masks(height, width)[band]
     noise = torch.fft.ifft2(torch.fft.fft2(torch.randn(3, height, width, generator=rng)) * mask)
-    return deviation * noise.real / noise.real.square().mean().sqrt()
+    scaled: Tensor = deviation * noise.real / noise.real.square().mean().sqrt()
+    return scaled
 
 
 def _masks(height: int, width: int) -> list[Tensor]:
@@ -51,4 +54,4 @@ def _masks(height: int, width: int) -> list[Tensor]:
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in (height, width))
     cycles = torch.hypot(rows[:, None], columns)  # per pixel
     edges = [1.0, *(0.5 ** (2 + n) for n in range(len(BANDS)))]
-    return [(low <= cycles) & (cycles < high) for high, low in zip(edges, edges[1:], strict=False)]
+    return [(low <= cycles) & (cycles < high) for high, low in pairwise(edges)]
