@@ -1,6 +1,6 @@
 """Report 4's first method, and its claim that more iterations do not look better (section 3.1).
 
-    python benchmarks/report4.py --vgg vgg19.safetensors --convention caffe [--size 192]
+    python benchmarks/report4.py --vgg vgg19.safetensors --convention caffe [--size 160]
 
 One run of preset `gatys-report4`: the published losses before the ReLU of VGG-19's first five
 convolutions, content at the fourth, from noise, by L-BFGS; report 4 names no weights, see the
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--vgg", type=Path, required=True)
     parser.add_argument("--convention", required=True)
     parser.add_argument("--photos", type=Path, help="photographs to normalise the judge with")
-    parser.add_argument("--size", type=int, default=192, help="short side in pixels")
+    parser.add_argument("--size", type=int, default=160, help="short side in pixels")
     args = parser.parse_args()
     photo, painting = (
         resize(picture, fit(*picture.shape[-2:], args.size))
@@ -65,7 +65,7 @@ def main() -> None:
             f"| {step.iteration} | {step.loss:.3g} | {step.content:.3g} | {step.style:.3g} | "
             f"{sum(gram) / len(gram):.3f} | {luminance_ssim(picture, photo):.3f} | {seconds:.0f} |"
         )
-    write(DOCS / "report4-iterations.jpg", labelled(cells, columns=3))
+    write(DOCS / "report4-iterations.jpg", labelled(cells, columns=3), quality=60)
     height, width = photo.shape[-2:]
     lines = [
         f"One {width}x{height} picture from noise ({machine(torch.device('cpu'))}, torch "

@@ -3,7 +3,8 @@
     python benchmarks/training.py --group adain|johnson|flows|study --photos DIR --paintings DIR
 
 Trains every recipe of the group (recipes/small, each some minutes on two cores; `study` is
-recipes/study, by our losses), Johnson's networks with three seeds each, and writes
+recipes/study, by our losses), report 1's two Johnson networks with three
+seeds each, and writes
 benchmarks/training-GROUP.md, docs/img/training-GROUP.png (losses on pictures held out, relative to
 those of the first steps) and docs/img/training-GROUP-pictures.jpg (each network on the same pairs:
 photographs of scikit-image's, paintings of impasto's own). A training that has ended is not run
@@ -48,7 +49,7 @@ GROUPS: dict[str, tuple[str, ...]] = {  # patterns of recipes
     "flows": ("small/artflow-*", "small/styleflow-*"),
     "study": ("study/*",),
 }
-SEEDS = {"johnson": 3}  # of each recipe; one otherwise
+SEEDS = {"johnson-report1": 3, "bottleneck-report1": 3}  # of a recipe; one otherwise
 PAIRS = (("coffee", "swirls"), ("chelsea", "stained_glass"), ("astronaut", "ink_wash"))
 LEARNT = "swirls"  # the painting of networks that learn one
 SIDE = 160  # of the pictures that are shown
@@ -120,7 +121,7 @@ def main() -> None:
     trainings = {
         recipe.stem: [
             trained(recipe, seed, args.runs / group, args.photos, args.paintings)
-            for seed in range(SEEDS.get(group, 1))
+            for seed in range(SEEDS.get(recipe.stem, 1))
         ]
         for recipe in recipes
     }
@@ -268,7 +269,7 @@ def head(trainings: dict[str, list[Training]]) -> list[str]:
     ended = [t for each in trainings.values() for t in each if not t.lost]
     machine = ended[0].figures["machine"] if ended else "no machine"
     seeds = max(map(len, trainings.values()))
-    spread = f" Mean and standard deviation of {seeds} seeds." if seeds > 1 else ""
+    spread = f" With an error: mean and deviation of {seeds} seeds." if seeds > 1 else ""
     return [
         f"Losses, weighted, on pictures held out: of one report's losses alone they compare. Gram "
         f"distance (by slim) and SSIM of luminance with the photograph: means of {len(PAIRS)} "
