@@ -3,10 +3,9 @@
     python benchmarks/training.py --group adain|johnson|flows|study --photos DIR --paintings DIR
 
 Trains every recipe of the group (recipes/small, each some minutes on two cores; `study` is
-recipes/study, by our losses), report 1's two Johnson networks with three
-seeds each, and writes
+recipes/study, by our losses), of report 1 two networks with three seeds each, and writes
 benchmarks/training-GROUP.md, docs/img/training-GROUP.png (losses on pictures held out, relative to
-those of the first steps) and docs/img/training-GROUP-pictures.jpg (each network on the same pairs:
+those of the first validation) and docs/img/training-GROUP-pictures.jpg (each network on the same pairs:
 photographs of scikit-image's, paintings of impasto's own). A training that has ended is not run
 again, one that was cut off goes on, and one whose loss was lost says so in the table.
 """
@@ -17,7 +16,6 @@ import argparse
 import json
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +126,7 @@ def main() -> None:
     curves(trainings, DOCS / f"training-{group}.png")
     made = pictures(trainings)
     columns = 2 + len(trainings)
-    write(DOCS / f"training-{group}-pictures.jpg", labelled(made.cells, columns), quality=85)
+    write(DOCS / f"training-{group}-pictures.jpg", labelled(made.cells, columns), quality=60)
     lines = [*head(trainings), *(row(*each, made) for each in trainings.items())]
     out = HERE / f"training-{group}.md"
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -136,9 +134,9 @@ def main() -> None:
 
 
 def trained(recipe: Path, seed: int, runs: Path, photos: Path, paintings: Path) -> Training:
-    """Train it, or go on, unless it has ended; seconds of all stretches are added up."""
+    """Train it, or go on, unless it has ended."""
     run = runs / f"{recipe.stem}-{seed}"
-    lost, clock = run / "lost", run / "seconds"
+    lost = run / "lost"
     training = Training(recipe, seed, run)
     method = training.method
     if training.model.exists():
@@ -150,7 +148,6 @@ def trained(recipe: Path, seed: int, runs: Path, photos: Path, paintings: Path) 
         options["styles"] = [runs / f"{LEARNT}.png"]
         write(options["styles"][0], read(draw(LEARNT, 512)).rgb)
     run.mkdir(parents=True, exist_ok=True)
-    began, before = time.monotonic(), float(clock.read_text()) if clock.exists() else 0.0
     try:
         train(
             method,
@@ -162,10 +159,6 @@ def trained(recipe: Path, seed: int, runs: Path, photos: Path, paintings: Path) 
             resume=True,
             options=options,
             changes={"training.seed": seed},
-            on_progress=lambda step, steps, loss: (
-                clock.write_text(f"{before + time.monotonic() - began:.0f}", encoding="utf-8")
-                and None
-            ),
         )
     except InputError as error:
         if "the loss is" not in str(error):
@@ -227,9 +220,9 @@ def square(picture: Any) -> Tensor:
 
 
 def curves(trainings: dict[str, list[Training]], path: Path) -> None:
-    """Content and style losses on pictures held out, relative to the first steps'.
+    """Content and style losses on pictures held out, relative to the first such.
 
-    Their mean over all trainings by the same losses is the unit, so that these compare. Recipes
+    Its mean over all trainings by the same losses is the unit, so that these compare. Recipes
     differ in marker and dashes. Thin lines are the losses of the batches, whose spread tells how
     stable a training is.
     """
@@ -237,7 +230,7 @@ def curves(trainings: dict[str, list[Training]], path: Path) -> None:
     for axes, term in zip(figure.subplots(1, 2), ("content", "style"), strict=True):
         firsts: dict[tuple[str, ...], list[float]] = {}
         for training in (training for seeds in trainings.values() for training in seeds):
-            first = next(row[f"train/{term}"] for row in training.curve if "train" in row)
+            first = next(row[f"validation/{term}"] for row in training.curve if "validation" in row)
             firsts.setdefault(training.losses, []).append(first)
         for number, (name, seeds) in enumerate(trainings.items()):
             style: dict[str, Any] = {"color": f"C{number}", "ls": DASHES[number % len(DASHES)]}
@@ -257,7 +250,7 @@ def curves(trainings: dict[str, list[Training]], path: Path) -> None:
                     xs, ys = zip(*points, strict=True) if points else ((), ())
                     axes.plot(xs, ys, label=label, **style, **look)
         axes.set_xlabel("pictures seen")
-        axes.set_ylabel(f"{term} loss / that of the first step")
+        axes.set_ylabel(f"{term} loss / that of the first validation")
         axes.set_yscale("log")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=4)
@@ -275,8 +268,8 @@ def head(trainings: dict[str, list[Training]]) -> list[str]:
         f"distance (by slim) and SSIM of luminance with the photograph: means of {len(PAIRS)} "
         f"pairs, by the first seed.{spread} ({machine})",
         "",
-        "| recipe | steps x batch | content | style | sum | Gram distance | SSIM | seconds |",
-        "| --- |" + " ---: |" * 7,
+        "| recipe | steps x batch | content | style | sum | Gram distance | SSIM |",
+        "| --- |" + " ---: |" * 6,
     ]
 
 
@@ -284,19 +277,17 @@ def row(name: str, seeds: Sequence[Training], made: Made) -> str:
     """Of the table."""
     ended = [training for training in seeds if not training.lost]
     if not ended:
-        return f"| {name} | {seeds[0].lost.split(': ', 1)[1].split(';')[0]} |" + " |" * 6
+        return f"| {name} | {seeds[0].lost.split(': ', 1)[1].split(';')[0]} |" + " |" * 5
     losses = [training.figures["validation"] for training in ended]
     columns = [[each[term] for each in losses] for term in ("content", "style")]
     columns.append([sum(each.values()) for each in losses])
     figures = ended[0].figures
-    seconds = [float((t.run / "seconds").read_text(encoding="utf-8")) for t in ended]
     lost = f" ({len(seeds) - len(ended)} lost)" if len(ended) < len(seeds) else ""
     cells = [f"{name}{lost}", f"{figures['steps']} x {figures['recipe']['batch']}"]
     cells += [with_error(column) for column in columns]
     cells += [
         f"{statistics.mean(each.get(name, [math.nan])):.3f}" for each in (made.gram, made.ssim)
     ]
-    cells.append(f"{statistics.mean(seconds):.0f}")
     return f"| {' | '.join(cells)} |"
 
 
