@@ -6,8 +6,8 @@ Trains every recipe of the group (recipes/small, each some minutes on two cores;
 recipes/study, by our losses), of report 1 two networks with three seeds each, and writes
 benchmarks/training-GROUP.md, docs/img/training-GROUP.png (losses on pictures held out, relative to
 those of the first validation) and docs/img/training-GROUP-pictures.jpg (each network on the same
-pairs: photographs of scikit-image's, paintings of impasto's own). A training that has ended is not run
-again, one that was cut off goes on, and one whose loss was lost says so in the table.
+pairs: photographs of scikit-image's, paintings of impasto's own). A training that has ended is not
+run again, one that was cut off goes on, and one whose loss was lost says so in the table.
 """
 
 from __future__ import annotations

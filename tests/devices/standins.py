@@ -321,6 +321,8 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (card.free(), card.memory))
         patch.setattr(torch.cuda, "memory_reserved", lambda device=None: 0)
         patch.setattr(torch.cuda, "memory_allocated", lambda device=None: 0)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device=None: None)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: card.peak)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
         patch.setattr(torch.cuda, "Event", _Event)
         patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
