@@ -372,3 +372,7 @@ def test_the_command_takes_model_files(run, desk, small_model):
     code, out, err = run("compare", *args, "--model", small_model, "--size", "32")
     assert code == 0, err
     assert "| small |" in out
+    Path("adain.safetensors").write_bytes(small_model.read_bytes())
+    code, _, err = run("compare", *args, "--model", "adain.safetensors")
+    assert code == 2
+    assert "adain.safetensors: a method has this name" in err

@@ -327,6 +327,29 @@ def test_a_refined_picture_is_made_again(tmp_path, small_model):
     assert (again.array == first.array).all()
 
 
+def test_a_refined_picture_of_a_preset_is_made_again(tmp_path):
+    options = {"backbone": "compact", "content_layers": ["relu4_1"], "style_layers": ["relu1_1"]}
+    options |= {"iterations": 1, "refine": 1, **CPU}
+    first = impasto.stylize(photo(40, 52), painting(48, 60), "gatys-report3", **options)
+    assert first.settings["refinement"]["losses"] == "published"
+    method, options = recorded(first.save(tmp_path / "first.png"))
+    again = impasto.stylize(photo(40, 52), painting(48, 60), method, **options, **CPU)
+    assert (again.array == first.array).all()
+
+
+def test_like_a_refined_picture_whose_backbone_has_weights_by_word(run, tmp_path, small_model):
+    write(tmp_path / "photo.png", photo(40, 52))
+    write(tmp_path / "wave.png", painting(48, 60))
+    both = ["stylize", "photo.png", "wave.png", "--device", "cpu", "--precision", "float32"]
+    refined = ["--method", "adain", "--model", small_model, "--refine", "1"]
+    random = ["--backbone", "resnet18", "--backbone-weights", "random"]
+    code, _, said = run(*both, *refined, *random, "-o", "first.png")
+    assert code == 0, said
+    code, _, said = run(*both, "--like", "first.png", "--model", small_model, "-o", "again.png")
+    assert code == 0, said
+    assert bool((read(tmp_path / "first.png").rgb == read(tmp_path / "again.png").rgb).all())
+
+
 def test_like_another_picture(run, tmp_path):
     write(tmp_path / "photo.png", photo(40, 52))
     write(tmp_path / "wave.png", painting(48, 60))

@@ -214,6 +214,7 @@ def test_misuse_from_python(compact, tmp_path):
         ((photo(), {"a": compact}), {"size": 8}, "size is 8"),
         ((photo(), {"a": compact}), {"lr": float("nan")}, "lr is nan: must be a finite number"),
         ((photo(), {"a": compact}), {"iterations": 0}, "iterations = 0"),
+        ((photo(), {"a": compact}), {"single": True}, "single is for kind style"),
         ((tmp_path / "wave.style", {"a": compact}), {}, "wave.style: a stored style has no pixels"),
     ):
         with pytest.raises(InputError, match=message):

@@ -24,9 +24,10 @@ from .methods import (
     load,
     options_of,
     record_of,
+    resolved,
 )
 from .methods.gatys import Gatys
-from .methods.records.gatys import REFINED, STARTS
+from .methods.records.gatys import OF_BACKBONE, REFINED, STARTS
 from .options import Options, signature_of
 from .paintings import StyleSource, read_style
 from .progress import Bar
@@ -119,10 +120,6 @@ def stylize(
 stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]
 
 
-# Options of Gatys that choose its backbone.
-OF_BACKBONE = {"backbone", "backbone_weights", "convention"}
-
-
 def load_refined(
     method: str,
     controls: Controls,
@@ -131,8 +128,8 @@ def load_refined(
 ) -> tuple[Method, Gatys | None]:
     """Load a method by name, and its refinement if the controls ask for one.
 
-    An option that both have is passed to both. If the method has no option ``backbone``, the
-    options of a backbone are passed only to the refinement.
+    An option that both have is passed to both, as are those of a preset. If the method has no
+    option ``backbone``, the options of a backbone are passed only to the refinement.
 
     Args:
         method: see :func:`impasto.list_methods`.
@@ -143,7 +140,7 @@ def load_refined(
     Raises:
         InputError: for an option that neither has, or a value out of range.
     """
-    record = record_of(method)
+    record, chosen = resolved(method)
     options = _bounded(options, controls)
     if controls.refine is None:
         check_options(f"method {method}", record, options, spelled)
@@ -158,6 +155,7 @@ def load_refined(
     if "backbone" not in names:
         names -= OF_BACKBONE
     loaded = load(method, **{name: value for name, value in options.items() if name in names})
+    options = {**chosen, **options}
     refining = {name: value for name, value in options.items() if name in REFINED}
     return loaded, refiner(controls.refine, loaded, **refining)
 

@@ -61,7 +61,9 @@ def compare(
     from ..study import compare as study
 
     check_apart([out / name for name in study.WRITTEN], [judge_weights])
-    chosen = {**study.available(_method_names(methods)), **study.of_files(model or [])}
+    bundled, files = study.available(_method_names(methods)), study.of_files(model or [])
+    for label in bundled.keys() & files.keys():
+        raise InputError(f"{files[label][1]['model']}: a method has this name; rename the file")
     values = values_of(JUDGE, options)
     convention = values.pop("convention", None)
     net = load_backbone(judge, judge_weights, convention=convention, photos=photos)
@@ -74,7 +76,7 @@ def compare(
     begin()
     with running("comparing", "finishing this picture") as work:
         means = study.compare(
-            *(contents, styles, out, chosen, net),
+            *(contents, styles, out, {**bundled, **files}, net),
             size=size,
             photos=photos,
             on_progress=work.count,

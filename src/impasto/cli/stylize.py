@@ -14,7 +14,7 @@ from ..controls import Controls, Saving
 from ..errors import InputError
 from ..files import check_apart, identity, shown
 from ..methods import DEFAULT, METHODS, MethodRecord, check_options, record_of, resolved
-from ..methods.records.gatys import REFINED
+from ..methods.records.gatys import OF_BACKBONE, REFINED
 from ..options import PICTURES, STYLE, Choice, File, Option, flag_of
 from ..targets import NAME, STANDARD, Inputs, Job, gather, plan
 from .batch import Batch, is_done, settings_of, standard_input
@@ -202,9 +202,10 @@ def _chosen(
         check_options(f"method {record.name}", record, rest, flag_of)
     else:
         gatys = METHODS["gatys"].Options.declared()
-        declared_options = {
-            name: option for name, option in gatys.items() if name in REFINED
-        } | declared_options
+        own = declared_options.keys() - (() if "backbone" in declared_options else OF_BACKBONE)
+        declared_options |= {
+            name: option for name, option in gatys.items() if name in REFINED and name not in own
+        }
         check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
     settings = {**settings, **chosen}
     options = {name: value for name, value in settings.items() if name in declared_options}

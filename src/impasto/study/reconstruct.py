@@ -72,6 +72,8 @@ def reconstruct(
     """
     if kind not in get_args(Kind):
         raise InputError(f"kind {kind!r} is unknown: use content or style")
+    if single and kind == "content":
+        raise InputError("single is for kind style: content is always of one layer; leave it out")
     if not isinstance(nets, Mapping) or not all(isinstance(n, nn.Module) for n in nets.values()):
         raise InputError("nets: give name -> backbone, such as load_backbone returns")
     if layers is not None and (isinstance(layers, str) or not isinstance(layers, Sequence)):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...backbones.resnet import Smooth
     from ...images import Source
 
-__all__ = ["DEFAULTS", "RECORD", "REFINED", "STARTS", "GatysOptions"]
+__all__ = ["DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
@@ -217,6 +217,8 @@ class GatysOptions(DeviceOptions):
 REFINED = tuple(
     name for name in GatysOptions.declared() if name not in ("sizes", "iterations", "start")
 )
+# Those that choose the backbone: of the refinement alone if the method has no option `backbone`.
+OF_BACKBONE = frozenset({"backbone", "backbone_weights", "convention"})
 
 # Report 3 (section III) calls the layers convi_j, and says that a ReLU of a similar name follows
 # each: its conv names are taken before the ReLU, as report 4 prints them. Padding and pooling are
