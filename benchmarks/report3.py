@@ -94,7 +94,9 @@ def run(name: str, work: Path, size: int) -> list[dict[str, Any]]:
     else:
         fixed["size"] = size
     clock = work / f"{name}.json"  # a resumed sweep knows no times of what it does not render
-    seconds: dict[str, float] = json.loads(clock.read_text()) if clock.exists() else {}
+    seconds: dict[str, float] = (
+        json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else {}
+    )
     current, began = "", time.process_time()
 
     def on_progress(done: int, total: int, label: str, step: Any) -> None:
@@ -102,7 +104,7 @@ def run(name: str, work: Path, size: int) -> list[dict[str, Any]]:
         if step is None:
             if current:
                 seconds[current] = time.process_time() - began
-                clock.write_text(json.dumps(seconds, indent=1))
+                clock.write_text(json.dumps(seconds, indent=1), encoding="utf-8")
                 print(f"{name}, {current}: {seconds[current]:.0f} s ({done}/{total})", flush=True)
             current, began = label, time.process_time()
 
@@ -179,7 +181,9 @@ def points(
     file: Path, networks: list[tuple[str, Path | None]], convention: str | None
 ) -> dict[str, dict[str, float]]:
     """Seconds of an iteration and peak MB of networks at some sizes, those in ``file`` kept."""
-    known: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
+    known: dict[str, dict[str, float]] = (
+        json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    )
     for (backbone, weights), size in itertools.product(networks, POINTS):
         if f"{backbone} {size}" in known:
             continue
@@ -200,7 +204,7 @@ def points(
             method(content, prepared, 1.0, lambda step, to=ticks: to.append(time.process_time()))
         seconds = statistics.median(b - a for a, b in itertools.pairwise(ticks))
         known[f"{backbone} {size}"] = {"seconds": seconds, "megabytes": peak.megabytes}
-        file.write_text(json.dumps(known, indent=1))
+        file.write_text(json.dumps(known, indent=1), encoding="utf-8")
         print(f"{backbone} {size}: {known[f'{backbone} {size}']}", flush=True)
     return known
 

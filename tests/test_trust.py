@@ -142,7 +142,7 @@ def test_every_writer_refuses_them(tmp_path, windows):
         lambda path: write(path, photo(32, 40)),
         check_name,
     ):
-        with pytest.raises(InputError, match="Windows keeps the name"):
+        with pytest.raises(InputError, match="Windows reserves the name"):
             write_it(tmp_path / "nul.png")
     assert not everything(tmp_path)
 

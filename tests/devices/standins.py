@@ -324,6 +324,7 @@ def playing(card: Card, monkeypatch) -> Iterator[Card]:
         patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device=None: None)
         patch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: card.peak)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        patch.setattr(torch.mps, "empty_cache", lambda: None, raising=False)
         patch.setattr(torch.cuda, "Event", _Event)
         patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
         patch.setattr(torch.cuda, "current_stream", lambda device=None: device)
