@@ -397,6 +397,10 @@ def test_training_by_the_command(run, folder, tmp_path):
     code, _, said = run(*common, "--run", "another", "--paintings", "photos")
     assert code == 2
     assert "leave out --paintings" in said
+    for key in ("shared_style", "balanced"):
+        code, _, said = run(*common, "--run", "another", "--set", f"data.{key}=true")
+        assert code == 2
+        assert f"data.{key}: is of a folder of paintings" in said
     adain = ["train", "adain", "--photos", "photos", "--paintings", "photos"]
     code, _, said = run(*adain, "--style", folder / "night.png")
     assert code == 2

@@ -242,7 +242,12 @@ def test_adam_takes_its_betas(small_net):
 @pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), (0.9, math.nan)])
 def test_betas_out_of_range(betas):
     with pytest.raises(InputError, match="betas"):
-        gatys(betas=betas)
+        gatys(betas=betas, optimizer="adam")
+
+
+def test_betas_are_adams_alone():
+    with pytest.raises(InputError, match="betas are for optimizer adam, not lbfgs"):
+        gatys(betas=(0.9, 0.9))
 
 
 def test_published_losses_are_of_gram_matrices():

@@ -102,6 +102,7 @@ def test_stages_override_what_they_name(tmp_path):
         ("[training]\nbetas = [0.9]", "betas = .0.9,.: give two numbers from 0, below 1"),
         ("[training]\nbetas = [0.9, 1]", "betas = .0.9, 1.: give two numbers"),
         ("[training]\nbetas = ['a', 'b']", "betas = .'a', 'b'.: give two numbers"),
+        ("[training]\nbetas = [0.9, 0.9]\noptimizer = 'sgd'", "betas and optimizer = 'sgd'"),
         ("[training]\naverage = 1.0", "average = 1.0: must be 0 or more, below 1"),
         ("[training]\nschedule = 'linear'", "schedule = 'linear': use constant, inverse, halving"),
         ("[training]\nclip = -1", "clip = -1: must be 0 or more"),

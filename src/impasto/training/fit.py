@@ -110,6 +110,10 @@ class TrainingConfig(Plan):
         rates = [beta for beta in self.betas if isinstance(beta, (int, float)) and 0 <= beta < 1]
         if len(self.betas) != 2 or len(rates) != 2:
             raise InputError(f"betas = {self.betas}: give two numbers from 0, below 1")
+        if tuple(self.betas) != TrainingConfig.betas and self.optimizer != "adam":
+            raise InputError(
+                f"betas and optimizer = {self.optimizer!r}: leave betas out, or use adam"
+            )
         if self.graph and self.optimizer != "adam":
             raise InputError(f"graph = true and optimizer = {self.optimizer!r}: use adam")
 

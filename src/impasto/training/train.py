@@ -181,6 +181,9 @@ def train(
         raise InputError(f"{out}: the name of a model ends in .safetensors")
     if paintings is None and not learner.photographs_alone:
         raise InputError(f"method {name} learns from paintings too: name a folder, --paintings DIR")
+    for key in ("shared_style", "balanced"):
+        if paintings is None and any(getattr(stage.data, key) for stage in stages):
+            raise InputError(f"data.{key}: is of a folder of paintings, --paintings; leave it out")
     if paintings is not None and "styles" in inspect.signature(learner.untrained).parameters:
         raise InputError(f"method {name} learns the paintings of --style: leave out --paintings")
     if steps is not None:

@@ -194,6 +194,8 @@ class GatysOptions(DeviceOptions):
         super().__post_init__()
         if self.betas is not None and (len(self.betas) != 2 or max(self.betas) >= 1):
             raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+        if self.betas is not None and self.optimizer != "adam":
+            raise InputError(f"betas are for optimizer adam, not {self.optimizer}: leave them out")
         if self.absolute and self.style_loss not in (None, "gram"):
             raise InputError(
                 f"losses {self.losses} are of Gram matrices: leave out style_loss {self.style_loss}"
