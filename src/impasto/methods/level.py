@@ -49,6 +49,20 @@ class Progress:
     share: float
     per_iteration: float
 
+    def step(
+        self,
+        iteration: int,
+        size: tuple[int, int],
+        losses: tuple[float, float, float],
+        picture: Callable[[], Tensor],
+    ) -> Step:
+        """What ``on_step`` is told of an iteration of this size.
+
+        ``losses`` are the total, the content's and the style's.
+        """
+        done, share = self.done + iteration, self.share + iteration * self.per_iteration
+        return Step(done, self.planned, share, size, *losses, picture)
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -154,17 +168,8 @@ class Level:
             if not bad:
                 history.append(loss)
             if math.isfinite(loss) and on_step is not None:
-                step = Step(
-                    progress.done + iteration,
-                    progress.planned,
-                    progress.share + iteration * progress.per_iteration,
-                    self.size,
-                    loss,
-                    content,
-                    style,
-                    lambda: shown(best),
-                )
-                if on_step(step):
+                losses = loss, content, style
+                if on_step(progress.step(iteration, self.size, losses, lambda: shown(best))):
                     return True, best
             return converged(history, objective.tolerance), None
 

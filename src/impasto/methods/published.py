@@ -19,17 +19,23 @@ from torch import Tensor
 
 from ..backbones.base import InputConvention
 from ..statistics import Moments
-from .base import OnStep, Step
+from .base import OnStep
 from .descent import HISTORY
 from .level import Objective, Progress, converged, shown
 from .style_loss import LayerLoss
 
-__all__ = ["LOSSES", "PublishedLevel", "PublishedLosses"]
+__all__ = [
+    "LOSSES",
+    "PublishedLevel",
+    "PublishedLosses",
+    "gatys_style",
+    "half_squared_error",
+]
 
 
 @dataclass(frozen=True)
 class PublishedLosses:
-    """The two losses of one layer, as sums without a common scale.
+    """The two losses of one layer, as sums without a common scale; one value for each picture.
 
     Attributes:
         content: of features and target, ``(..., C, H, W)`` both.
@@ -48,7 +54,7 @@ def half_squared_error(features: Tensor, target: Tensor) -> Tensor:
 def squared_error(features: Tensor, target: Tensor) -> Tensor:
     """``sum (P - X)^2``: report 5's "L2 loss"."""
     wide = torch.promote_types(features.dtype, torch.float32)
-    return (features.to(wide) - target.to(wide)).square().sum()
+    return (features.to(wide) - target.to(wide)).square().sum((-3, -2, -1))
 
 
 def gatys_style(moments: Moments, target: Moments) -> Tensor:
@@ -62,7 +68,7 @@ def gatys_style(moments: Moments, target: Moments) -> Tensor:
 
 def gram_error(moments: Moments, target: Moments) -> Tensor:
     """``sum (A - G)^2`` for ``G = F F^T / n``: report 5, Eq. 2.1 and 2.3."""
-    return (moments.gram - target.gram).square().sum()
+    return (moments.gram - target.gram).square().sum((-2, -1))
 
 
 LOSSES: Mapping[str, PublishedLosses] = {
@@ -105,7 +111,7 @@ class PublishedLevel:
         features = objective.net(x * self.unit + self.offset, taps)
         content = x.new_zeros(())
         for tap, weight in objective.content_layers.items():
-            content = content + weight * self.losses_of.content(features[tap], self.content[tap])
+            content = content + weight * self.losses_of.content(features[tap], self.content[tap])[0]
         style = x.new_zeros(())
         for tap, weight in objective.style_layers.items():
             style = style + weight * self.style_losses[tap](features[tap].squeeze(0))
@@ -159,17 +165,8 @@ class PublishedLevel:
             finite = before
             history.append(loss)
             if on_step is not None:
-                step = Step(
-                    progress.done + iteration,
-                    progress.planned,
-                    progress.share + iteration * progress.per_iteration,
-                    self.size,
-                    loss,
-                    content,
-                    style,
-                    lambda: self._shown(x),
-                )
-                if on_step(step):
+                losses = loss, content, style
+                if on_step(progress.step(iteration, self.size, losses, lambda: self._shown(x))):
                     return self._shown(x), True
             if converged(history, self.objective.tolerance):
                 break

@@ -22,6 +22,7 @@ from torch import Tensor
 from ...backbones import Backbone
 from ...errors import InputError
 from ...losses import aligned_channels
+from ...methods.published import gatys_style, half_squared_error
 from ...operators.adain import EPS, adain, normalise
 from ...statistics import Moments
 from .perceptual import Perceptual, Target
@@ -53,7 +54,7 @@ def feature_mse(features: Tensor, target: Tensor) -> Tensor:
 
 def half_squares(features: Tensor, target: Tensor) -> Tensor:
     """``1/2 sum (F - P)^2``: report 1, Eq. 1. It grows with the size of the picture."""
-    return _difference(features, target).square().sum((-3, -2, -1)).mean() / 2
+    return half_squared_error(features, target).mean()
 
 
 def normalised_mse(features: Tensor, target: Tensor) -> Tensor:
@@ -80,8 +81,7 @@ def gram_mse(moments: Moments, target: Moments) -> Tensor:
 
 def gram_squares(moments: Moments, target: Moments) -> Tensor:
     """``1/(4 N^2 M^2) sum (G - A)^2`` of ``N`` channels, ``M`` positions: report 1, Eq. 2."""
-    squares = (moments.gram - target.gram).square().sum((-2, -1))
-    return squares.mean() / (4 * moments.channels**2)
+    return gatys_style(moments, target).mean()
 
 
 def moments_distance(moments: Moments, target: Moments) -> Tensor:
