@@ -7,7 +7,7 @@ from pathlib import Path
 from ...backbones import load_backbone
 from ...methods.artflow import ArtFlowConfig, ArtFlowModel
 from ...methods.records.artflow import Operator
-from .published import Losses, build_perceptual, settle
+from .published import Losses
 from .reversible import FlowTraining
 
 __all__ = ["untrained"]
@@ -53,11 +53,4 @@ def untrained(
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
     weights = {"content_weight": content_weight, "style_weight": style_weight}
     weights |= {"tv_weight": tv_weight, "kept": kept}
-    published, chosen, resolved = settle(
-        "artflow", losses, None, weights, OURS, {"recolored": recolored}
-    )
-    tv = chosen.pop("tv_weight")
-    perceptual = build_perceptual(published, judge, **chosen)
-    training = FlowTraining(model, perceptual, tv, recolored)
-    training.resolved = resolved
-    return training
+    return FlowTraining.by(model, judge, losses, weights, OURS, recolored)

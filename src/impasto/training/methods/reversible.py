@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
+from ...backbones import Backbone
 from ...color import recolored as in_other_colors
 from ...device import arranged
 from ...errors import check_share
@@ -12,8 +16,11 @@ from ...losses import total_variation
 from ...methods.reversible import FlowModel, whole
 from .base import ModelTraining
 from .perceptual import Perceptual
+from .published import Losses, build_perceptual, settle
 
 __all__ = ["FlowTraining"]
+
+AnyTraining = TypeVar("AnyTraining", bound="FlowTraining")
 
 
 class FlowTraining(ModelTraining):
@@ -42,6 +49,25 @@ class FlowTraining(ModelTraining):
         check_share("recolored", recolored)
         super().__init__(model)
         self.perceptual, self.tv_weight, self.recolored = perceptual, tv_weight, recolored
+
+    @classmethod
+    def by(
+        cls: type[AnyTraining],
+        model: FlowModel,
+        judge: Backbone,
+        losses: Losses,
+        weights: Mapping[str, float | None],
+        ours: Mapping[str, float],
+        recolored: float,
+    ) -> AnyTraining:
+        """The training by our losses or as published; see :func:`.published.settle`."""
+        published, chosen, resolved = settle(
+            model.method, losses, None, weights, ours, {"recolored": recolored}
+        )
+        tv = chosen.pop("tv_weight")
+        training = cls(model, build_perceptual(published, judge, **chosen), tv, recolored)
+        training.resolved = resolved
+        return training
 
     def start(self, crops: Tensor) -> None:
         """Initialise the activation normalisations from data."""

@@ -18,7 +18,7 @@ from ...operators.rbmad import CodeRBMAD
 from ...operators.san import SAN, style_code
 from ...statistics import Moments
 from .mixtures import fit_code, fit_layer, turn
-from .published import Losses, build_perceptual, settle
+from .published import Losses
 from .reversible import FlowTraining
 
 __all__ = ["StyleFlowTraining", "fit_san", "untrained"]
@@ -72,14 +72,7 @@ def untrained(
     judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
     weights = {"content_weight": content_weight, "style_weight": style_weight}
     weights |= {"tv_weight": tv_weight, "kept": kept}
-    published, chosen, resolved = settle(
-        "styleflow", losses, None, weights, OURS, {"recolored": recolored}
-    )
-    tv = chosen.pop("tv_weight")
-    perceptual = build_perceptual(published, judge, **chosen)
-    training = StyleFlowTraining(model, perceptual, tv, recolored)
-    training.resolved = resolved
-    return training
+    return StyleFlowTraining.by(model, judge, losses, weights, OURS, recolored)
 
 
 class StyleFlowTraining(FlowTraining):
