@@ -75,3 +75,18 @@ def same_moments(one: torch.Tensor, other: torch.Tensor, near: float = 1e-3) -> 
     torch.testing.assert_close(one.mean((2, 3)), other.mean((2, 3)), atol=near, rtol=near)
     deviations = (features.std((2, 3), correction=0) for features in (one, other))
     torch.testing.assert_close(*deviations, atol=near, rtol=near)
+
+
+def descended(training, contents: Tensor, styles: Tensor, rate: float) -> tuple[list, set]:
+    """The losses of twelve steps of Adam, and the names of parameters that no gradient reached."""
+    optimizer = torch.optim.Adam(training.network.parameters(), rate)
+    losses, silent = [], {name for name, _ in training.network.named_parameters()}
+    for _ in range(12):
+        loss = torch.stack(list(training.loss(contents, styles).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        parameters = training.network.named_parameters()
+        silent -= {n for n, p in parameters if p.grad is not None and bool(p.grad.any())}
+    return losses, silent

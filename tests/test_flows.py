@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import painting, photo
+from data import descended, painting, photo
 from skimage import data
 
 from impasto import cli
@@ -143,16 +143,7 @@ def test_the_loss_falls_and_reaches_every_parameter(kind):
     training.network.train()
     norms = [m for m in training.network.modules() if isinstance(m, ActNorm)]
     assert all(bool(norm.initialised) for norm in norms)
-    optimizer = torch.optim.Adam(training.network.parameters(), 3e-3)
-    losses, silent = [], {name for name, _ in training.network.named_parameters()}
-    for _ in range(12):
-        loss = torch.stack(list(training.loss(CONTENTS, STYLES).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        moved = {n for n, p in training.network.named_parameters() if bool(p.grad.any())}
-        silent -= moved
+    losses, silent = descended(training, CONTENTS, STYLES, 3e-3)
     assert losses[-1] < 0.95 * losses[0]
     assert not silent
     assert training.render(CONTENTS, STYLES).shape == CONTENTS.shape

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data import mixed, painting, photo, same_moments
+from data import descended, mixed, painting, photo, same_moments
 
 import impasto
 from impasto import cli
@@ -235,16 +235,7 @@ def test_the_loss_falls_and_reaches_every_parameter():
     for feedback in (False, True):
         training = untrained("adain", feedback=feedback)
         training.start(torch.cat([CONTENTS, STYLES]))
-        optimizer = torch.optim.Adam(training.network.parameters(), 1e-3)
-        losses, silent = [], {name for name, _ in training.network.named_parameters()}
-        for _ in range(12):
-            loss = torch.stack(list(training.loss(CONTENTS, STYLES).values())).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
-            parameters = training.network.named_parameters()
-            silent -= {n for n, p in parameters if p.grad is not None and bool(p.grad.any())}
+        losses, silent = descended(training, CONTENTS, STYLES, 1e-3)
         assert losses[-1] < 0.95 * losses[0]
         assert not silent
         assert training.render(CONTENTS, STYLES).shape == CONTENTS.shape
