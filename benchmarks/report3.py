@@ -7,6 +7,11 @@ scikit-image and a painting drawn by impasto: the figures as they are but at 128
 sizes with a fifth of its iterations, and with all of them at 256 pixels. Writes
 docs/img/report3-*.jpg and benchmarks/report3.md. What the folder --work holds is not made again.
 With --vgg, a few iterations of VGG-19 give its time and memory beside the bundled network's.
+
+    python benchmarks/report3.py --device cuda --vgg vgg19.safetensors
+
+runs V.B alone, by VGG-19 with all iterations at the report's sizes, on a graphics card, and writes
+benchmarks/report3-high-resolution.md.
 """
 
 from __future__ import annotations
@@ -55,8 +60,12 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=(*FIGURES, "high-resolution"), help="some of the sweeps"
     )
+    parser.add_argument("--device", default="cpu", help="cuda: V.B in full, by VGG-19")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    if args.device != "cpu":
+        in_full(args.work, args.size, args.device, args.vgg, args.convention)
+        return
     networks: list[tuple[str, Path | None]] = [("compact", None)]
     if args.vgg is not None:
         networks.append(("vgg19", args.vgg))
@@ -84,12 +93,38 @@ def main() -> None:
     print(out.read_text(encoding="utf-8"))
 
 
-def run(name: str, work: Path, size: int) -> list[dict[str, Any]]:
-    """The rows of a recipe's sweep, with the time that the processor worked on each."""
+def in_full(work: Path, size: int, device: str, vgg: Path | None, convention: str | None) -> None:
+    """V.B by VGG-19 with all of its iterations."""
+    given = {"backbone": "vgg19", "backbone_weights": vgg, "convention": convention}
+    # The first row would have what the card prepares once.
+    warm = {"start": "content", "iterations": 3, "size": 512, "sizes": [0], "device": device}
+    pictures = photograph(PHOTO), draw(PAINTING, 1080)
+    sweep(*pictures, work / "warm", {}, cases={"warm": {}}, options={**given, **warm})
+    rows = run("high-resolution", work, size, device=device, **given)
+    draw_sheet("high-resolution", rows, work / "high-resolution", size)
+    where = machine(torch.device(device))
+    lines = [
+        f"{PHOTO} by {PAINTING}, VGG-19, {PRECISION} ({where}, torch {torch.__version__}).",
+        "",
+        *high_resolution(rows),
+    ]
+    out = HERE / "report3-high-resolution.md"
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(out.read_text(encoding="utf-8"))
+
+
+def run(
+    name: str, work: Path, size: int, device: str = "cpu", **options: Any
+) -> list[dict[str, Any]]:
+    """The rows of a recipe's sweep, with the time that the device worked on each."""
     recipe = read_recipe(RECIPES / f"{name}.toml")
     precision = "float32" if name in EXACT else PRECISION
-    fixed = {**recipe.fixed, "precision": precision, "device": "cpu"}
-    if name == "high-resolution":
+    fixed = {**recipe.fixed, "precision": precision, "device": device, **options}
+    now = time.process_time if device == "cpu" else time.perf_counter
+    if name == "high-resolution" and device != "cpu":
+        cases = {key: case for key, case in recipe.cases.items() if not key.endswith(": 600")}
+        recipe = recipe._replace(cases=cases)
+    elif name == "high-resolution":
         recipe = recipe._replace(cases=in_small(recipe.cases))
     else:
         fixed["size"] = size
@@ -97,16 +132,16 @@ def run(name: str, work: Path, size: int) -> list[dict[str, Any]]:
     seconds: dict[str, float] = (
         json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else {}
     )
-    current, began = "", time.process_time()
+    current, began = "", now()
 
     def on_progress(done: int, total: int, label: str, step: Any) -> None:
         nonlocal current, began
         if step is None:
             if current:
-                seconds[current] = time.process_time() - began
+                seconds[current] = now() - began
                 clock.write_text(json.dumps(seconds, indent=1), encoding="utf-8")
                 print(f"{name}, {current}: {seconds[current]:.0f} s ({done}/{total})", flush=True)
-            current, began = label, time.process_time()
+            current, began = label, now()
 
     rows = sweep(
         *(photograph(PHOTO), draw(PAINTING, 1080), work / name, recipe.vary),

@@ -8,7 +8,7 @@ from .choice import (
     missing_cuda,
     obstacle,
 )
-from .compute import arranged, blank, fetched, full_precision, layout, mixed, unmixed
+from .compute import arranged, blank, fetched, full_precision, layout, mixed, searching, unmixed
 from .memory import LARGE, available_memory, check_memory, sparing, trim, tune
 from .process import check_process
 
@@ -29,6 +29,7 @@ __all__ = [
     "missing_cuda",
     "mixed",
     "obstacle",
+    "searching",
     "sparing",
     "trim",
     "tune",

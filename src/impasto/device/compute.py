@@ -86,6 +86,17 @@ def full_precision(device: torch.device) -> Iterator[None]:
                 setattr(*_exact_undo.pop())
 
 
+@contextmanager
+def searching(device: torch.device) -> Iterator[None]:
+    """Let cuDNN try its algorithms once per shape, which pays for shapes that repeat."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 # The settings are global to the process, not per thread: the last user restores them.
 _exact_lock = threading.Lock()
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..device import arranged, fetched
+from ..device import arranged, fetched, searching
 from ..errors import InputError, Interrupted
 from .accelerator import Accelerator
 from .capture import Captured
@@ -163,7 +163,11 @@ class Loop:
         captured = plan.graph and device.type == "cuda"
         advance = Captured(self.advance, self._seed) if captured else self.advance
         first_arrival, waited = 0.0, 0.0
-        with closing(task.batches(self.step, self.accelerator)) as batches, closing(self._writer):
+        with (
+            closing(task.batches(self.step, self.accelerator)) as batches,
+            closing(self._writer),
+            searching(device),
+        ):
             task.network.train()
             while self.step < plan.steps:
                 request = perf_counter()
