@@ -261,7 +261,8 @@ def high_resolution(rows: list[dict[str, Any]]) -> Iterator[str]:
                 f"| {name} | {count} | {seconds:.0f} | {memory} | {row['losses'][count - 1]:.3f} |"
             )
 
-        early, equal = len(losses) * 6 // 7, round(len(losses) * both["worked"] / worked)
+        early = len(losses) * 6 // 7
+        equal = min(len(losses), round(len(losses) * both["worked"] / worked))
         yield line(f"{size}: 600 + 100", len(both["losses"]), both, both["worked"])
         for name, count in (("as many seconds", equal), ("600", early), ("700", len(losses))):
             yield line(f"{size} alone: {name}", count, alone, worked * count / len(losses))
