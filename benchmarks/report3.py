@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/report3.py [--vgg vgg19.safetensors]
 
 Runs the recipes of recipes/sweeps with the bundled network in bfloat16, on a photograph of
-scikit-image and a painting drawn by impasto: the figures as they are but at 128 pixels; V.B at its
-sizes with a fifth of its iterations, and with all of them at 256 pixels. Writes
-docs/img/report3-*.jpg and benchmarks/report3.md. What the folder --work holds is not made again.
-With --vgg, a few iterations of VGG-19 give its time and memory beside the bundled network's.
+scikit-image and a painting drawn by impasto: the figures as they are but at 128 pixels, V.B at its
+sizes with all of its iterations, which takes most of an hour (--share 5: with a fifth of them).
+Writes docs/img/report3-*.jpg and benchmarks/report3.md. What the folder --work holds is not made
+again. With --vgg, a few iterations of VGG-19 give its time and memory beside the bundled network's.
 
     python benchmarks/report3.py --device cuda --vgg vgg19.safetensors
 
@@ -45,8 +45,7 @@ PRECISION = "bfloat16"
 # Plain L-BFGS takes rounding errors for curvature where its steps are tiny.
 EXACT = ("learning-rate",)
 FIGURES = ("color", "learning-rate", "layers", "optimizer")  # report 3, Fig. 3 to 6
-SHARE = 5  # V.B takes this fraction of its iterations
-SMALL = 256  # the short side at which it takes all
+SMALL = 256  # a further short side for V.B
 POINTS = (512, 720)  # short sides at which VGG-19 is timed
 CPU = torch.device("cpu")
 
@@ -60,6 +59,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=(*FIGURES, "high-resolution"), help="some of the sweeps"
     )
+    parser.add_argument("--share", type=int, default=1, help="V.B: divide its iterations by this")
     parser.add_argument("--device", default="cpu", help="cuda: V.B in full, by VGG-19")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def main() -> None:
     timed = points(args.work / "points.json", networks, args.convention)
     rows = {}
     for name in args.only or (*FIGURES, "high-resolution"):
-        rows[name] = run(name, args.work, args.size)
+        rows[name] = run(name, args.work, args.size, args.share)
         draw_sheet(name, rows[name], args.work / name, args.size)
     if args.only:
         return
@@ -80,7 +80,9 @@ def main() -> None:
         f"{PHOTO} by {PAINTING}, compact, {PRECISION}, Fig. 4 in float32 "
         f"({machine(CPU)}, torch {torch.__version__}). Seconds are those that one core worked.",
         "",
-        f"V.B; at {SMALL} pixels with all of its iterations, else with a fifth:",
+        "V.B, with all of its iterations:"
+        if args.share == 1
+        else f"V.B; at {SMALL} pixels with all iterations, else with 1/{args.share}:",
         "",
         *high_resolution(rows["high-resolution"]),
         "",
@@ -100,7 +102,7 @@ def in_full(work: Path, size: int, device: str, vgg: Path | None, convention: st
     warm = {"start": "content", "iterations": 3, "size": 512, "sizes": [0], "device": device}
     pictures = photograph(PHOTO), draw(PAINTING, 1080)
     sweep(*pictures, work / "warm", {}, cases={"warm": {}}, options={**given, **warm})
-    rows = run("high-resolution", work, size, device=device, **given)
+    rows = run("high-resolution", work, size, 1, device, **given)
     draw_sheet("high-resolution", rows, work / "high-resolution", size)
     where = machine(torch.device(device))
     lines = [
@@ -114,18 +116,15 @@ def in_full(work: Path, size: int, device: str, vgg: Path | None, convention: st
 
 
 def run(
-    name: str, work: Path, size: int, device: str = "cpu", **options: Any
+    name: str, work: Path, size: int, share: int, device: str = "cpu", **options: Any
 ) -> list[dict[str, Any]]:
     """The rows of a recipe's sweep, with the time that the device worked on each."""
     recipe = read_recipe(RECIPES / f"{name}.toml")
     precision = "float32" if name in EXACT else PRECISION
     fixed = {**recipe.fixed, "precision": precision, "device": device, **options}
     now = time.process_time if device == "cpu" else time.perf_counter
-    if name == "high-resolution" and device != "cpu":
-        cases = {key: case for key, case in recipe.cases.items() if not key.endswith(": 600")}
-        recipe = recipe._replace(cases=cases)
-    elif name == "high-resolution":
-        recipe = recipe._replace(cases=in_small(recipe.cases))
+    if name == "high-resolution":
+        recipe = recipe._replace(cases=of_high_resolution(recipe.cases, share))
     else:
         fixed["size"] = size
     clock = work / f"{name}.json"  # a resumed sweep knows no times of what it does not render
@@ -155,24 +154,23 @@ def run(
     return [{**row, "worked": seconds.get(row["label"], math.nan)} for row in rows]
 
 
-def in_small(cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """V.B's cases with fewer iterations, and those of the smallest size at half of it with all.
+def of_high_resolution(cases: dict[str, dict[str, Any]], share: int) -> dict[str, dict[str, Any]]:
+    """V.B's cases, and those of the smallest size at half of it, the longest last.
 
     Without those of 600 iterations, which the longer ones pass through.
     """
     chosen: dict[str, dict[str, Any]] = {}
     for label, case in cases.items():
-        if label.startswith(f"{2 * SMALL}: ") and not label.endswith(": 600"):
+        if label.endswith(": 600"):
+            continue
+        if label.startswith(f"{2 * SMALL}: "):
             sizes = [side // 2 for side in case["sizes"]]
             name = f"{SMALL}{label[len(str(SMALL)) :]}"
             chosen[name] = {**case, "size": SMALL, "sizes": sizes}
-    for label, case in cases.items():
         counts = case["iterations"]
         many = isinstance(counts, list)
-        fewer = [count // SHARE for count in counts] if many else counts // SHARE
-        if not label.endswith(": 600"):
-            chosen[label] = {**case, "iterations": fewer}
-    # The longest last.
+        fewer = [count // share for count in counts] if many else counts // share
+        chosen[label] = {**case, "iterations": fewer}
     return dict(sorted(chosen.items(), key=lambda item: (item[1]["size"], -len(item[0]))))
 
 
