@@ -19,7 +19,6 @@ from .methods import (
     METHODS,
     Method,
     OnStep,
-    Step,
     check_options,
     load,
     options_of,
@@ -30,7 +29,7 @@ from .methods.gatys import Gatys
 from .methods.records.gatys import OF_BACKBONE, REFINED, STARTS
 from .options import Options, signature_of
 from .paintings import StyleSource, read_style
-from .progress import Bar
+from .progress import drawing
 from .result import Result
 from .transfer import Transfer, check_method, files_among
 
@@ -54,15 +53,17 @@ def stylize(
             :func:`impasto.named_styles`, or of a style that the method has learnt), or a list of
             these.
         method: a name (see :func:`impasto.list_methods`) or what :func:`impasto.load` returned.
-        on_step: called after every iteration; if it returns True, the work ends with the picture so
-            far.
+        on_step: called after every iteration, and after every size, level, shift or strip of one
+            pass; if it returns True, the work ends with the picture so far. See
+            :data:`impasto.watch.OnStep`.
         progress: draw a bar, also in notebooks.
         options: controls, see :class:`impasto.controls.Controls`, and options of the method and of
             its refinement, such as ``backbone`` or ``iterations``. ``refine`` may also be a method,
             see :class:`Transfer`.
 
     Returns:
-        The picture with its losses and settings.
+        The picture with its losses and settings, and why it ended early if it did
+        (:attr:`Result.stopped`).
 
     Raises:
         InputError: for wrong input; the message says what is wrong and what to do.
@@ -94,7 +95,7 @@ def stylize(
     sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
     limits = controls.limits
     label = method if isinstance(method, str) else "stylize"
-    with Bar(label, total=1) if progress else nullcontext() as bar:
+    with drawing(label, on_step) if progress else nullcontext(on_step) as told:
         transfer = Transfer(
             loaded,
             [read_style(source, controls.background, loaded, **limits) for source in sources],
@@ -102,19 +103,7 @@ def stylize(
             refine=refinement or default_refinement,
             sources=files_among([*sources, *options.values()]),
         )
-        if bar is None:
-            return transfer(content, on_step)
-
-        last: list[Any] = [1]
-
-        def show(step: Step) -> bool:
-            last[:] = [step.iterations, step.loss]
-            bar(step.iteration, step.iterations, step.loss)
-            return bool(on_step(step)) if on_step is not None else False
-
-        result = transfer(content, show)
-        bar(last[0], *last)  # completes the bar if the work ended early
-        return result
+        return transfer(content, told)
 
 
 stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]

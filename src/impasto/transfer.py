@@ -25,11 +25,16 @@ from .methods import Method, OnStep, Step
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
 from .paintings import AnyStyle
+from .progress import drawing
 from .result import Result
 from .statistics import Moments
 from .styles import LearntStyle, StoredStyle, check_list, style_shares
+from .watch import watching
 
 __all__ = ["Transfer", "check_controls", "check_method", "files_among"]
+
+
+FIRST = 0.1  # rough share of the method in the work of a refined picture, for the progress
 
 
 class Transfer:
@@ -92,13 +97,19 @@ class Transfer:
         style_shares(len(styles), controls.weights)
         self._prepared = None if self._recolors else self._prepare(self._paintings())
 
-    def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
+    def __call__(
+        self, content: Source, on_step: OnStep | None = None, *, progress: bool = False
+    ) -> Result:
         """Render one content.
 
         Args:
             content: anything that :func:`impasto.images.read` takes.
             on_step: see :data:`impasto.methods.OnStep`.
+            progress: draw a bar, also in notebooks.
         """
+        if progress:
+            with drawing(str(self.method.settings.get("method", "rendering")), on_step) as drawn:
+                return self(content, drawn)
         start_time = time.monotonic()
         check_process()
         picture = self.read(content)
@@ -108,26 +119,33 @@ class Transfer:
             check_size(height, width, picture.name)
             rgb = resize(rgb, (height, width))
         losses: list[tuple[float, float, float]] = []
-        stopped = False
 
-        def watch(step: Step) -> bool:
-            nonlocal stopped
-            losses.append((step.loss, step.content, step.style))
-            if on_step is not None:
-                stopped = bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
-            return stopped
+        def told(step: Step) -> bool:
+            if step.iterations:
+                losses.append((step.loss, step.content, step.style))
+            if on_step is None:
+                return False
+            return bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
 
         def finish(out: Tensor) -> Tensor:
-            return colors.restore_chroma(out, rgb) if self.controls.color == "luminance" else out
+            if self.controls.color != "luminance":
+                return out
+            return colors.restore_chroma(out, resize(rgb, (out.shape[-2], out.shape[-1])))
 
         colored, style, refining_style = self._controlled(rgb)
         # As a Picture, because a method does not copy one.
         named = Picture(colored, None, picture.name)
-        out = self.method(named, style, self.controls.strength, watch)
-        refine = None if stopped else self.refine
-        if refine is not None:
-            losses.clear()
-            out = refine(colored, refining_style, self.controls.strength, watch, start=out)
+        out, strength = colored, self.controls.strength
+        refine: Gatys | None = None
+        with watching(told, colored) as watch:
+            with watch.portion(1.0 if self.refine is None else FIRST):
+                out = self.method(named, style, strength, watch)
+                watch.start(out)
+            if self.refine is not None and not watch.cancelled:
+                refine = self.refine
+                losses.clear()
+                watch.stopped = None
+                out = refine(colored, refining_style, strength, watch, start=out)
         out = finish(out)
         alpha = picture.alpha
         if alpha is not None:
@@ -145,7 +163,7 @@ class Transfer:
             **({"refinement": refine.settings} if refine else {}),
             "seconds": round(time.monotonic() - start_time, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
-            **({"stopped": True} if stopped else {}),
+            **({"stopped": watch.stopped} if watch.stopped else {}),
         }
         total, content_losses, style_losses = (
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
@@ -158,6 +176,7 @@ class Transfer:
             settings,
             self.controls.background,
             (*files_among([content, *self.method.sources]), *self.sources),
+            watch.stopped,
         )
 
     def read(self, content: Source) -> Picture:

@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from ..options import check_known
-from .base import Method, OnStep, Step
+from ..watch import OnStep, Step, Stopped
+from .base import Method
 from .records import DEFAULT, METHODS, MethodRecord, record_of, resolved
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "MethodRecord",
     "OnStep",
     "Step",
+    "Stopped",
     "check_options",
     "list_methods",
     "load",
