@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .progress import drawing
 from .result import Result
 from .statistics import Moments
 from .styles import LearntStyle, StoredStyle, check_list, style_shares
-from .watch import watching
+from .watch import Cancelled, Watch
 
 __all__ = ["Transfer", "check_controls", "check_method", "files_among"]
 
@@ -137,7 +138,9 @@ class Transfer:
         named = Picture(colored, None, picture.name)
         out, strength = colored, self.controls.strength
         refine: Gatys | None = None
-        with watching(told, colored) as watch:
+        watch = Watch(told)
+        watch.start(colored)
+        with suppress(Cancelled):
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
                 watch.start(out)
@@ -146,6 +149,7 @@ class Transfer:
                 losses.clear()
                 watch.stopped = None
                 out = refine(colored, refining_style, strength, watch, start=out)
+            watch.finish()
         out = finish(out)
         alpha = picture.alpha
         if alpha is not None:
