@@ -139,7 +139,7 @@ class Batch:
             warnings.simplefilter("always", UserWarning)
             result = session(content, on_step)
         if job.target is None:
-            sys.stdout.buffer.write(result.encode(**self.saving.record()))
+            sys.stdout.buffer.write(result.to_bytes(**self.saving.record()))
             sys.stdout.buffer.flush()
         else:
             result.save(job.target, **self.saving.record(), overwrite=True)

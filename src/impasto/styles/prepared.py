@@ -200,8 +200,9 @@ def _part(
 
 def check_list(styles: object) -> None:
     """Raise InputError if ``styles`` is a single style, not a list."""
-    one = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor, Picture, StoredStyle, Style)
-    if isinstance(styles, (*one, LearntStyle)) or not isinstance(styles, Iterable):
+    one = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, np.ndarray, Tensor, Picture)
+    single = isinstance(styles, (*one, StoredStyle, Style, LearntStyle)) or hasattr(styles, "read")
+    if single or not isinstance(styles, Iterable):
         raise InputError(
             f"styles: a {type(styles).__name__} where a list belongs: give [PAINTING, ...]"
         )
