@@ -72,10 +72,10 @@ def test_reads_a_pipe():
 
 
 def test_refuses_bytes_and_file_objects_that_are_no_pictures(tmp_path):
-    refused(lambda: images.read(b""), "the bytes", "not a picture")
-    refused(lambda: images.read(b"a.png"), "the bytes", "not a picture")
+    refused(lambda: images.read(b""), "<bytes>", "not a picture")
+    refused(lambda: images.read(b"a.png"), "<bytes>", "not a picture")
     refused(lambda: images.read(io.StringIO("text")), "binary")
-    refused(lambda: images.read(io.BytesIO(saved("PNG")[:200])), "the file object", "damaged")
+    refused(lambda: images.read(io.BytesIO(saved("PNG")[:200])), "<file object>", "damaged")
     with open(tmp_path / "only to write", "wb") as stream:
         refused(lambda: images.read(stream), "only to write", "cannot read")
 

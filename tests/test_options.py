@@ -117,7 +117,8 @@ def test_the_variants_of_matching_stand_once():
     [
         (impasto.stylize, [Controls]),
         (Result.save, [Saving]),
-        (Result.encode, [Saving]),
+        (Result.to_bytes, [Saving]),
+        (impasto.Session, [Controls]),
         (impasto.methods.gatys.Gatys, [GatysOptions]),
     ],
 )
@@ -442,8 +443,8 @@ def test_names_that_are_no_text(tmp_path):
     for path in (3, None):
         with pytest.raises(InputError, match="path"):
             result.save(path)
-    with pytest.raises(InputError, match="suffix"):
-        result.encode(3)
+    with pytest.raises(InputError, match="format"):
+        result.to_bytes(3)
 
 
 def test_options_are_listed_in_one_order():

@@ -479,6 +479,9 @@ def test_the_bar_of_one_pass_moves_and_a_session_draws_one(capsys):
     assert said.endswith("\n")
     impasto.stylize(photo(*SIZE), painting(), "wct", progress=True, **CPU, on_step=lambda _: True)
     assert "wct: 100%" not in capsys.readouterr().err
+    with impasto.Session("wct", painting(), **CPU) as session:
+        session(photo(), progress=True)
+    assert "wct: 100%" in capsys.readouterr().err
 
 
 @pytest.fixture

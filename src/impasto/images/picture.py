@@ -70,9 +70,12 @@ class Picture:
         return Image.fromarray(levels(self, 8))
 
 
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
 Source: TypeAlias = (
-    str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | Picture
+    str | os.PathLike[str] | Bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | Picture
 )
+"""What `read` takes, and every function that takes a picture."""
 
 
 def levels(picture: Picture, depth: int) -> NDArray[Any]:

@@ -138,8 +138,10 @@ def kind_of(suffix: str, label: str) -> str:
     """The format of a suffix or of a format's name."""
     if not suffix:
         raise InputError(f"{label}: has no ending; give {label}.png, or {label}/ for a folder")
-    kind = suffix.upper() if suffix.upper() in WRITERS.values() else WRITERS.get(suffix.lower())
-    if kind is None:
+    kind = suffix.upper()
+    if kind not in WRITERS.values():
+        kind = WRITERS.get(f".{suffix.lower().removeprefix('.')}", "")
+    if not kind:
         suffixes = " ".join(WRITERS)
         raise InputError(f"{label}: cannot write the format {suffix!r}; use one of {suffixes}")
     return kind
