@@ -392,14 +392,14 @@ def test_a_limit_of_the_process_counts(tmp_path):
     script = f"""
         import resource
         import psutil
-        from impasto.errors import InputError
+        from impasto.errors import OutOfMemoryError
         from impasto import images
         limit = psutil.Process().memory_info().vms + 600 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try:
             images.read({str(path)!r})
-        except InputError as error:
-            print("InputError", error)
+        except OutOfMemoryError as error:
+            print("OutOfMemoryError", error)
         print(images.read({str(path)!r}, size=64).width)
     """
     out = subprocess.run(
@@ -410,7 +410,7 @@ def test_a_limit_of_the_process_counts(tmp_path):
         encoding="utf-8",
     )
     message, width = out.stdout.splitlines()
-    assert message.startswith("InputError")
+    assert message.startswith("OutOfMemoryError")
     assert "9008x9008" in message
     assert "memory" in message
     assert message.count("iB") == 2

@@ -284,10 +284,10 @@ def test_every_option_can_be_typed():
 
 def test_an_option_that_went_says_what_took_its_place(run, monkeypatch):
     options = record_of("adain").Options
-    monkeypatch.setattr(options, "gone", {"glaze": "use --brush"})
+    monkeypatch.setattr(options, "gone", {"glaze": "use {brush}"})
     code, _, said = run("stylize", "a.png", "b.png", "--no-glaze")
     assert (code, said) == (2, "impasto: option --no-glaze is gone: use --brush\n")
-    with pytest.raises(InputError, match="no option 'glaze': it is gone: use --brush"):
+    with pytest.raises(InputError, match="no option 'glaze': it is gone: use brush"):
         load("adain", glaze=True)
 
 

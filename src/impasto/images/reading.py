@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..device import check_process
-from ..errors import InputError, check_whole
+from ..errors import InputError, check_whole, spelled
 from ..files import named, shown
 from . import metadata as meta
 from . import png, tiff
@@ -57,10 +57,10 @@ def read(
     check_process()
     if isinstance(source, Picture):
         return source
-    limits = {"size": size, "most-pixels": most_pixels, "max-pixels": max_pixels}
+    limits = {"size": size, "most_pixels": most_pixels, "max_pixels": max_pixels}
     for name, value in limits.items():
         if value is not None:
-            check_whole(name, value)
+            check_whole(spelled(name), value)
     color = color_of(background).numpy()
     request = Request(color, size, most_pixels, max_pixels, accept_truncated)
     with quiet():

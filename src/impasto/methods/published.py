@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import InputConvention
+from ..errors import spelled
 from ..statistics import Moments
 from ..watch import OnStep, Stopped
 from .descent import HISTORY
@@ -159,7 +160,7 @@ class PublishedLevel:
                 finite = before if bool(latest.isfinite().all()) else finite
                 warnings.warn(
                     f"the optimisation diverged at iteration {progress.done + iteration}: the last "
-                    "finite picture is kept; use a smaller --lr",
+                    f"finite picture is kept; use a smaller {spelled('lr')}",
                     stacklevel=2,
                 )
                 return self._shown(finite), "diverged"

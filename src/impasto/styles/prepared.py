@@ -229,7 +229,7 @@ def style_shares(count: int, weights: Sequence[float] | None = None) -> list[flo
     for weight in _several(weights):
         check_finite("a weight of a style", weight)
         if weight < 0:
-            raise InputError("weights of styles must not be negative")
+            raise InputError("weights of styles must not be negative", option="weights")
     return shares(count, weights)
 
 
@@ -237,5 +237,7 @@ def _several(weights: object) -> Iterable[Any]:
     if weights is None:
         return ()
     if isinstance(weights, str) or not isinstance(weights, Iterable):
-        raise InputError(f"weights are {weights!r}: give a list of numbers, one for each style")
+        raise InputError(
+            f"weights are {weights!r}: give a list of numbers, one for each style", option="weights"
+        )
     return list(weights)
