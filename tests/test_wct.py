@@ -14,18 +14,18 @@ from torch import Tensor
 
 from impasto import color
 from impasto.backbones import load_backbone
-from impasto.errors import InputError
+from impasto.errors import InputError, OutOfMemoryError
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
 from impasto.methods.model import MODELS
 from impasto.methods.wct import WCT
 from impasto.operators.wct import measure, wct
 from impasto.paintings import read_style
+from impasto.session import Session
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.wct import PARAMETERS, WCTTraining, mirrored, untrained
-from impasto.transfer import Transfer
 from impasto.transport import Variant, transport
 
 each_variant = pytest.mark.parametrize("variant", get_args(Variant))
@@ -316,7 +316,7 @@ def test_stored_styles_that_do_not_fit_are_refused(method, small_net):
 
 @pytest.mark.parametrize("mode", [None, *color.MODES])
 def test_colour_controls(method, mode):
-    result = Transfer(method, [read_style(painting())], color=mode)(photo())
+    result = Session(method, [read_style(painting())], color=mode)(photo())
     assert result.losses == []
     assert result.settings["method"] == "wct"
     assert result.settings["resolved"]["levels"] == TAPS
@@ -536,5 +536,5 @@ def test_it_moves_between_devices(pupil):
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
     monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
-    with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
+    with pytest.raises(OutOfMemoryError, match=r"GB of memory.*size=\d+"):
         method(photo(), method.prepare([painting()]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..controls import Saving
-from ..errors import InputError, lacks_memory
+from ..errors import ImpastoError, InputError, lacks_memory, out_of_memory
 from ..files import shown
 from ..targets import Content, Job
 from .console import is_own, is_unread, say, unexpected
@@ -22,7 +22,7 @@ from .running import Work, running
 if TYPE_CHECKING:
     from ..images import Picture
     from ..methods import Step
-    from ..transfer import Transfer
+    from ..session import Session
 
 __all__ = ["Batch", "is_done", "settings_of", "standard_input"]
 
@@ -53,11 +53,11 @@ class Batch:
         except Exception as error:
             if self.total == 1 or is_unread(error):
                 raise
-            if lacks_memory(error):
-                text = "out of memory; use a smaller --size"
-            else:
-                expected = isinstance(error, (InputError, OSError))
+            if isinstance(error, ImpastoError) or not lacks_memory(error):
+                expected = isinstance(error, (ImpastoError, OSError))
                 text = str(error) if expected else unexpected(error)
+            else:
+                text = str(out_of_memory())
             self.failed += count
             text = text if str(name) in text else f"{name}: {text}"
             if text not in self.faults:
@@ -83,7 +83,7 @@ class Batch:
                 if job.target is not None:
                     check_output(job.target, depth=self.saving.depth)
                 writable.append(job)
-            except InputError as error:
+            except ImpastoError as error:
                 faults.append((job, error))
         if not writable:
             raise faults[0][1]
@@ -92,69 +92,68 @@ class Batch:
                 raise fault
         return writable
 
-    def render(self, jobs: Sequence[Job], transfer: Callable[[tuple[str, ...]], Transfer]) -> bool:
+    def render(self, jobs: Sequence[Job], sessions: Callable[[tuple[str, ...]], Session]) -> bool:
         """Render every picture; returns whether Ctrl-C stopped the work.
 
         Args:
             jobs: the jobs, with those of the same styles next to each other.
-            transfer: styles -> the transfer that renders them.
+            sessions: styles -> the session that renders them.
         """
         number = 0
         with running("") as work:
             for styles, group in groupby(jobs, lambda job: job.styles):
                 style_jobs = list(group)
-                prepared = None
+                session = None
                 with self.noting(", ".join(map(shown, styles)), len(style_jobs)):
-                    prepared = transfer(styles)
-                if prepared is None:
+                    session = sessions(styles)
+                if session is None:
                     number += len(style_jobs)
                     continue
                 for job in style_jobs:
                     with self.noting(job.content):
-                        self._render_one(job, prepared, work, number, len(jobs))
+                        self._render_one(job, session, work, number, len(jobs))
                     number += 1
                     if work.interrupted():
                         return True
         return False
 
-    def _render_one(
-        self, job: Job, transfer: Transfer, work: Work, number: int, count: int
-    ) -> None:
+    def _render_one(self, job: Job, session: Session, work: Work, number: int, count: int) -> None:
         from ..images import check_output
 
         position = f"{number + 1}/{count}" if count > 1 else ""
         work.show(number, count, position, str(job.content))
-        content = self._content(job.content, transfer)
-        size = transfer.size_of(content)
+        content = self._content(job.content, session)
+        size = session.size_of(content)
         if job.target is not None:
             transparent = content.alpha is not None
             check_output(job.target, size, alpha=transparent, depth=self.saving.depth)
 
         def on_step(step: Step) -> bool:
-            steps = f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}"
-            text = f"{position}  {steps}  loss {step.loss:.3f}".strip()
-            if self.preview and job.target and step.iteration % self.preview == 0:
-                self._write_preview(job.target, step, size, content, transfer.controls.background)
+            text = "  ".join(filter(None, [position, _progress_of(step)]))
+            due = self.preview and step.iterations and step.iteration % self.preview == 0
+            if due and job.target:
+                self._write_preview(job.target, step, size, content, session.controls.background)
             return work.show(number + step.share, count, text)
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            result = transfer(content, on_step)
+            result = session(content, on_step)
         if job.target is None:
-            sys.stdout.buffer.write(result.encode(**self.saving.record()))
+            sys.stdout.buffer.write(result.to_bytes(**self.saving.record()))
             sys.stdout.buffer.flush()
         else:
             result.save(job.target, **self.saving.record(), overwrite=True)
-            say.print(f"{shown(job.target)}  ({result.settings['seconds']} s)")
+            cancelled = ", cancelled" if result.stopped == "cancelled" else ""
+            say.print(f"{shown(job.target)}  ({result.settings['seconds']} s{cancelled})")
         for warning in caught:
             if is_own(warning.filename):
                 say.print(f"impasto: {job.content}: {warning.message}")
 
-    def _content(self, content: Content, transfer: Transfer) -> Picture:
+    def _content(self, content: Content, session: Session) -> Picture:
         """The content's picture; the latest is cached for the styles that follow."""
         if content not in self._read:
             self._read.clear()
-            self._read[content] = transfer.read(
+            self._read[content] = session.read(
                 standard_input() if content.path is None else content.path
             )
         return self._read[content]
@@ -174,13 +173,21 @@ class Batch:
         )
 
 
+def _progress_of(step: Step) -> str:
+    """What the bar says of a step."""
+    size = f"{step.size[1]}x{step.size[0]}"
+    if step.iterations:
+        return f"{step.iteration}/{step.iterations}  {size}  loss {step.loss:.3f}"
+    return f"{size}  {step.stage}"
+
+
 def settings_of(path: Path) -> dict[str, Any]:
     """The settings in a picture's metadata; empty if impasto did not write it."""
     from ..images import read_settings
 
     try:
         return read_settings(path)
-    except InputError:
+    except ImpastoError:
         return {}
 
 
@@ -188,7 +195,9 @@ def is_done(target: Path | None) -> bool:
     """Whether the file of a completed result exists."""
     if target is None or not target.is_file() or not target.stat().st_size:
         return False
-    return not {"preview", "stopped"} & settings_of(target).keys()
+    settings = settings_of(target)
+    # Version 0.1 recorded true for a picture that was cancelled.
+    return "preview" not in settings and settings.get("stopped") not in ("cancelled", True)
 
 
 class _Input(io.BytesIO):

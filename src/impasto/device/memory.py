@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import InputError
+from ..errors import OutOfMemoryError, spelled
 
-__all__ = ["LARGE", "available_memory", "check_memory", "sparing", "trim", "tune"]
+__all__ = ["LARGE", "available_memory", "check_memory", "release", "sparing", "trim", "tune"]
 
 
 LARGE = 4_000_000  # pixels
@@ -84,14 +84,16 @@ def _addressed() -> int:
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
-    """Raise InputError if a picture of ``size`` ``(H, W)`` needs more than the free memory."""
+    """Raise OutOfMemoryError if a picture of ``size`` ``(H, W)`` needs more than is free."""
     needed = bytes_per_pixel * size[0] * size[1]
     available = available_memory(device)
     if needed > available:
         side = int(min(size) * math.sqrt(available / needed) * 0.95)
-        raise InputError(
+        raise OutOfMemoryError(
             f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{available / 2**30:.1f} GB are free: use --size {side} or smaller"
+            f"{available / 2**30:.1f} GB are free: use {spelled('size', side)} or "
+            "smaller",
+            option="size",
         )
 
 
@@ -130,6 +132,15 @@ def tune() -> None:
 def _tuned_glibc() -> ctypes.CDLL | None:
     """glibc, if :func:`tune` changed its settings; else None."""
     return _glibc() if _tuned else None
+
+
+def release(device: torch.device) -> None:
+    """Give memory of a GPU that torch keeps for later back to the device."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def trim() -> None:

@@ -23,7 +23,7 @@ from ..device import (
     check_memory,
     unmixed,
 )
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_finite, spelled
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..options import takes
 from ..statistics import Moments
@@ -35,7 +35,7 @@ from ..styles import (
     check_prepared,
     prepared,
 )
-from .base import OnStep
+from ..watch import OnStep, Stopped, portion, watching
 from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
@@ -145,7 +145,7 @@ class Gatys(Face):
             layers = net.presets.get(next(iter(layers)), layers)
         if layers is not None:
             weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-            _check_layers(net, weights, "--style-layers" if every else "--content-layers")
+            _check_layers(net, weights, "style_layers" if every else "content_layers")
             for tap, weight in weights.items():
                 check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
@@ -169,7 +169,7 @@ class Gatys(Face):
     @torch.inference_mode(False)
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Style:
         """Measure one or several styles; see :func:`impasto.styles.prepared`."""
@@ -222,37 +222,45 @@ class Gatys(Face):
         plan = self._plan(content.shape[-2], content.shape[-1])
         check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
-        start_time, share_before, share_after, done = time.monotonic(), 0.0, 0.0, 0
-        limit = self.options.time_limit
+        start_time, limit = time.monotonic(), self.options.time_limit
         planned = sum(count for _, count in plan)
+        progress = Progress(count=0, planned=planned, end=0.0)
         picture: Tensor | None = None
-        for size, count in plan:
-            resized = resize(content, size)
-            share_after += size[0] * size[1] * count / cost
-            level = (PublishedLevel if self.options.absolute else Level)(
-                self.objective,
-                self._on_device(resized),
-                self._style_losses(style, resized, strength),
-                grey,
-            )
-            if picture is None:
-                picture = (
-                    self._initial(resized, style, strength) if start is None else usable(start)
+        stopped: Stopped | None = None
+        with watching(on_step, content) as watch:
+            for number, (size, count) in enumerate(plan, 1):
+                resized = resize(content, size)
+                progress = Progress(
+                    done=progress.done + progress.count,
+                    count=count,
+                    planned=planned,
+                    begin=progress.end,
+                    end=progress.end + size[0] * size[1] * count / cost,
+                    stage=f"size {number}/{len(plan)}",
                 )
-            picture = resize(picture, size)
-            if grey:
-                picture = with_colors_of(resized, picture)
-            picture, stopped = level.optimise(
-                self._on_device(picture),
-                count,
-                None if limit is None else start_time + limit * share_after,
-                on_step,
-                Progress(done, planned, share_before, size[0] * size[1] / cost),
-            )
-            done += count
-            share_before = share_after
-            if stopped:
-                break
+                with portion(0):  # the work counts in iterations
+                    style_losses = self._style_losses(style, resized, strength)
+                level = (PublishedLevel if self.options.absolute else Level)(
+                    self.objective, self._on_device(resized), style_losses, grey
+                )
+                if picture is None:
+                    picture = (
+                        self._initial(resized, style, strength) if start is None else usable(start)
+                    )
+                picture = resize(picture, size)
+                if grey:
+                    picture = with_colors_of(resized, picture)
+                picture, reason = level.optimise(
+                    self._on_device(picture),
+                    count,
+                    None if limit is None else start_time + limit * progress.end,
+                    watch,
+                    progress,
+                )
+                stopped = reason or ("time" if stopped == "time" else None)
+                if watch.cancelled or (stopped == "diverged" and self.options.absolute):
+                    break
+            watch.stopped = stopped
         assert picture is not None
         picture = resize(picture, (content.shape[-2], content.shape[-1]))
         return with_colors_of(content, picture, 1.0 if grey else colored)
@@ -270,7 +278,8 @@ class Gatys(Face):
                 sizes = ", ".join(map(str, self.options.sizes))
                 raise InputError(
                     f"sizes {sizes}: must be {MIN_SIDE} or more and end with the picture's short "
-                    f"side, {final} (or 0, which stands for it)"
+                    f"side, {final} (or 0, which stands for it)",
+                    option="sizes",
                 )
         if self.options.iterations is None:
             counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
@@ -281,7 +290,8 @@ class Gatys(Face):
         if len(counts) != len(shorts) or min(counts) < 1:
             raise InputError(
                 f"iterations {', '.join(map(str, counts))}: give one positive number, or one for "
-                f"each of the {len(shorts)} sizes ({', '.join(map(str, shorts))})"
+                f"each of the {len(shorts)} sizes ({', '.join(map(str, shorts))})",
+                option="iterations",
             )
         return [
             ((height, width) if short == final else fit(height, width, short), count)
@@ -347,7 +357,7 @@ class Gatys(Face):
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss
 
 
-def _check_layers(net: Backbone, layers: Iterable[str], flag: str) -> None:
+def _check_layers(net: Backbone, layers: Iterable[str], option: str) -> None:
     """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
     layers, existing = list(layers), [*net.convolutions, *net.taps]
     try:
@@ -356,5 +366,5 @@ def _check_layers(net: Backbone, layers: Iterable[str], flag: str) -> None:
         kinds = {str(tap).rstrip("0123456789_") for tap in layers}
         alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
         example = [tap for tap in layers if tap in existing] or alike[-1:]
-        remedy = f": {flag} {','.join(example)}" if example else ""
-        raise InputError(f"{error}{remedy}") from None
+        remedy = f": {spelled(option, example)}" if example else ""
+        raise InputError(f"{error}{remedy}", option=option) from None

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..device import arranged
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..images import MIN_SIDE, Source
 from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
@@ -33,7 +33,8 @@ from ..networks.transformer import AMOUNT, Transformer
 from ..options import takes
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
-from .feedforward import AnyStyle
+from ..watch import portion
+from .feedforward import AIM, AnyStyle
 from .learnt import Learnt
 from .model import StyleModel
 from .records.ghiasi import GhiasiOptions
@@ -264,7 +265,7 @@ class Ghiasi(AnyStyle):
 
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Style:
         """See :class:`AnyStyle`. Styles may also be learnt ones, see :class:`Learnt`.
@@ -290,14 +291,16 @@ class Ghiasi(AnyStyle):
             if part.model != self.digest:
                 raise InputError(
                     f"style {part.name}: learnt with another model ({part.model}, here is "
-                    f"{self.digest}): learn it again with this one, or name the other (--model)"
+                    f"{self.digest}): learn it again with this one, or name the other "
+                    f"({spelled('model')})"
                 )
             if not self.model.fits(part):
                 raise InputError(f"style {part.name}: is damaged; learn it again")
             if len(style.parts) > 1 and part.layers:
                 raise InputError(
                     f"style {part.name}: the network's last layers were learnt too, so that it "
-                    "does not mix with others: learn it again with --mixable, or give it alone"
+                    f"does not mix with others: learn it again with {spelled('mixable', True)}, or "
+                    "give it alone"
                 )
 
     def rows(self, pictures: Tensor, style: Style) -> Tensor:
@@ -322,7 +325,8 @@ class Ghiasi(AnyStyle):
         Strength 0 are the rows predicted from the photograph itself. Below 1, the same share of the
         detail that the network loses with these rows is added back.
         """
-        rows = self.rows(pictures, style)
+        with portion(AIM):
+            rows = self.rows(pictures, style)
         learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
             out = self.model(pictures, rows, learnt=learnt)

@@ -21,6 +21,7 @@ from ..device import check_process
 from ..errors import InputError, check_finite
 from ..images import Picture, Source
 from ..statistics import Moments, shares
+from ..watch import divided
 from .paintings import pieces_of, read_painting, reduce
 from .stored import LayerMoments, LearntStyle, Part, StoredStyle, find_named, is_name
 
@@ -57,6 +58,11 @@ class Style:
     def __repr__(self) -> str:
         return f"<style {' + '.join(self.names)} prepared for {self.method}>"
 
+    def fits(self, method: str, backbone: str, taps: Sequence[str]) -> bool:
+        """Whether it was prepared by ``method`` for these layers of the same network."""
+        same = (self.method, self.backbone) == (method, backbone)
+        return same and set(taps) <= set(self.taps)
+
     @cached_property
     def color(self) -> Moments:
         """Mixed moments of the RGB pixels."""
@@ -88,7 +94,7 @@ class Style:
             return part.parts[self.backbone].at(short_side) if isinstance(part, StoredStyle) else {}
 
         if short_side not in self._each:
-            self._each[short_side] = list(map(moments, self.parts))
+            self._each[short_side] = list(map(moments, divided(self.parts)))
         return self._each[short_side]
 
     def _measured(self, painting: Tensor) -> LayerMoments:
@@ -96,7 +102,7 @@ class Style:
         pieces = list(pieces_of(painting))
         if len(pieces) == 1:
             return self.measure(painting)
-        measured = [self.measure(piece) for piece in pieces]
+        measured = [self.measure(piece) for piece in divided(pieces)]
         areas = [float(piece[0].numel()) for piece in pieces]
         return {
             tap: Moments.mix([layers[tap] for layers in measured], areas) for tap in measured[0]
@@ -131,7 +137,7 @@ class Style:
 
 
 def prepared(
-    styles: Sequence[Source | StoredStyle | LearntStyle],
+    styles: Sequence[Source | StoredStyle | LearntStyle | Style],
     weights: Sequence[float] | None,
     method: str,
     backbone: str,
@@ -142,7 +148,8 @@ def prepared(
     """One or several styles, whose moments are averaged by ``weights``.
 
     Args:
-        styles: paintings and stored styles.
+        styles: paintings, stored styles, and styles that any method has prepared. Of the latter the
+            parts are measured again, unless it is the only one and was prepared for the same.
         weights: share of each; None for equal shares.
         method: name of the method that prepares the styles.
         backbone: fingerprint of the network behind ``measure``.
@@ -154,39 +161,49 @@ def prepared(
             the styles, or another network has learnt a style.
     """
     check_list(styles)
+    one = styles[0] if len(styles) == 1 else None
+    if isinstance(one, Style) and one.fits(method, backbone, taps):
+        return one
     names: list[str] = []
     parts: list[Tensor | StoredStyle | LearntStyle] = []
-    for style in styles:
-        if is_name(style):
-            style = find_named(str(style))
-        if isinstance(style, StoredStyle):
-            style.check(method, backbone, taps)
-            parts.append(style)
-            names.append(style.name)
-        elif isinstance(style, LearntStyle):
-            if style.method != method:
-                other = f", or use method {style.method}" if style.method else ""
-                raise InputError(
-                    f"style {style.name}: known to a network alone; give the painting here{other}"
-                )
-            parts.append(style)
-            names.append(style.name)
-        elif isinstance(style, Style):
-            raise InputError(f"{style!r}: give it to the method itself, in place of prepare()")
+    shares: list[float] = []
+    for style, share in zip(styles, style_shares(len(styles), weights), strict=True):
+        if isinstance(style, Style):
+            mixture = list(zip(style.names, style.parts, style.weights, strict=True))
         else:
-            painting = read_painting(style)
-            parts.append(painting.rgb)
-            names.append(painting.name)
-    return Style(
-        *(names, parts, style_shares(len(parts), weights), method, backbone, list(taps), measure),
-        steps,
-    )
+            name, part = _part(style)
+            mixture = [(name, part, 1.0)]
+        for name, part, of_share in mixture:
+            if isinstance(part, StoredStyle):
+                part.check(method, backbone, taps)
+            elif isinstance(part, LearntStyle) and part.method != method:
+                other = f", or use method {part.method}" if part.method else ""
+                raise InputError(
+                    f"style {part.name}: known to a network alone; give the painting here{other}"
+                )
+            names.append(name)
+            parts.append(part)
+            shares.append(share * of_share)
+    return Style(names, parts, shares, method, backbone, list(taps), measure, steps)
+
+
+def _part(
+    style: Source | StoredStyle | LearntStyle,
+) -> tuple[str, Tensor | StoredStyle | LearntStyle]:
+    """A style that is not prepared yet, with its name."""
+    if is_name(style):
+        style = find_named(str(style))
+    if isinstance(style, (StoredStyle, LearntStyle)):
+        return style.name, style
+    painting = read_painting(style)
+    return painting.name, painting.rgb
 
 
 def check_list(styles: object) -> None:
     """Raise InputError if ``styles`` is a single style, not a list."""
-    one = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor, Picture, StoredStyle, Style)
-    if isinstance(styles, (*one, LearntStyle)) or not isinstance(styles, Iterable):
+    one = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, np.ndarray, Tensor, Picture)
+    single = isinstance(styles, (*one, StoredStyle, Style, LearntStyle)) or hasattr(styles, "read")
+    if single or not isinstance(styles, Iterable):
         raise InputError(
             f"styles: a {type(styles).__name__} where a list belongs: give [PAINTING, ...]"
         )
@@ -212,7 +229,7 @@ def style_shares(count: int, weights: Sequence[float] | None = None) -> list[flo
     for weight in _several(weights):
         check_finite("a weight of a style", weight)
         if weight < 0:
-            raise InputError("weights of styles must not be negative")
+            raise InputError("weights of styles must not be negative", option="weights")
     return shares(count, weights)
 
 
@@ -220,5 +237,7 @@ def _several(weights: object) -> Iterable[Any]:
     if weights is None:
         return ()
     if isinstance(weights, str) or not isinstance(weights, Iterable):
-        raise InputError(f"weights are {weights!r}: give a list of numbers, one for each style")
+        raise InputError(
+            f"weights are {weights!r}: give a list of numbers, one for each style", option="weights"
+        )
     return list(weights)

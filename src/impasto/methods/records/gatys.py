@@ -62,7 +62,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 class GatysOptions(DeviceOptions):
     """The backbone, the loss, and the optimisation."""
 
-    gone: ClassVar[Mapping[str, str]] = {"weights_file": "use backbone_weights"}
+    gone: ClassVar[Mapping[str, str]] = {"weights_file": "use {backbone_weights}"}
 
     iterations: int | Sequence[int] | None = option(
         None,
@@ -193,9 +193,14 @@ class GatysOptions(DeviceOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.betas is not None and (len(self.betas) != 2 or max(self.betas) >= 1):
-            raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+            raise InputError(
+                f"betas are {self.betas}: give two numbers from 0 to below 1", option="betas"
+            )
         if self.betas is not None and self.optimizer != "adam":
-            raise InputError(f"betas are for optimizer adam, not {self.optimizer}: leave them out")
+            raise InputError(
+                f"betas are for optimizer adam, not {self.optimizer}: leave them out",
+                option="betas",
+            )
         if self.absolute and self.style_loss not in (None, "gram"):
             raise InputError(
                 f"losses {self.losses} are of Gram matrices: leave out style_loss {self.style_loss}"

@@ -1,0 +1,392 @@
+"""A method with prepared styles and controls, loaded once: it renders picture after picture.
+
+This is where size and colour controls act: before the method, on content and painting; after it, on
+the result. The method itself knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from torch import Tensor
+
+from . import __version__
+from . import color as colors
+from .controls import Controls
+from .device import check_process, release
+from .errors import ImpastoError, InputError, lacks_memory, out_of_memory, spelled
+from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize
+from .methods import Method, OnStep, Step
+from .methods.gatys import Gatys
+from .methods.learnt import Learnt
+from .options import signature_of
+from .paintings import AnyStyle, StyleSource, read_styles
+from .progress import drawing
+from .refinement import load_refined, refiner
+from .result import Result
+from .statistics import Moments
+from .styles import LearntStyle, StoredStyle, Style
+from .watch import Cancelled, Watch
+
+__all__ = ["Session", "check_controls", "check_method", "files_among"]
+
+
+FIRST = 0.1  # rough share of the method in the work of a refined picture, for the progress
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _while_open(function: Function) -> Function:
+    """A decorator of what a session does: not after it is closed, and memory that runs out is said.
+
+    What is running when the session is closed ends as if it was not.
+    """
+
+    @wraps(function)
+    def wrapped(self: Session, *args: Any, **keywords: Any) -> Any:
+        with self._lock:
+            if self._closed:
+                raise InputError("this session is closed: make another, impasto.Session(...)")
+            self._running += 1
+        try:
+            return function(self, *args, **keywords)
+        except Exception as fault:
+            if lacks_memory(fault) and not isinstance(fault, ImpastoError):
+                raise out_of_memory() from fault
+            raise
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._free_if_done()
+
+    return cast("Function", wrapped)
+
+
+class Session:
+    """A method with its styles and controls, loaded once: call it with picture after picture.
+
+    It may be called from several threads at once, and gives each what it would give it alone: what
+    calls share, weights and measured styles, does not change but by being filled. Steps are told
+    to the ``on_step`` of their own call.
+
+    Args:
+        method: a name (see ``impasto.methods()``), or what :func:`impasto.load` returned.
+        styles: one or a list of whatever :func:`impasto.stylize` takes as a style.
+        controls: the controls, the same for every picture; ``options`` override them.
+        refine: number of iterations that improve the result, or the method that does so from it,
+            only at the final size: ``Gatys(sizes=[0], iterations=N)``.
+        options: options of :class:`impasto.controls.Controls`, and, of a method by name, its own.
+
+    Attributes:
+        method: the loaded method.
+        styles: the styles as they were read.
+        controls: the controls.
+        sources: files that the styles and options came from, for :attr:`Result.sources`.
+
+    Raises:
+        InputError: for options or controls that do not exist or cannot be used with a stored style,
+            and for styles and weights that do not fit.
+
+    Example:
+        >>> import numpy as np, impasto
+        >>> photos = np.random.default_rng(0).random((3, 40, 50, 3))
+        >>> with impasto.Session("ghiasi", "monet", size=32, device="cpu") as session:
+        ...     [session(photo).image.size for photo in photos]
+        [(40, 32), (40, 32), (40, 32)]
+    """
+
+    def __init__(
+        self,
+        method: str | Method,
+        styles: StyleSource | Sequence[StyleSource],
+        controls: Controls | None = None,
+        *,
+        refine: int | Gatys | None = None,
+        **options: Any,
+    ) -> None:
+        check_process()
+        if not isinstance(method, str):
+            check_method(method)
+        names = Controls.declared()
+        chosen = {name: options.pop(name) for name in list(options) if name in names}
+        if refine is not None and not isinstance(refine, Gatys):
+            chosen["refine"] = refine
+        controls = replace(controls or Controls(), **chosen)
+        check_controls(controls)
+        self._lock, self._running, self._closed = threading.Lock(), 0, False
+        self._owned = isinstance(method, str)
+        self.refine = refine if isinstance(refine, Gatys) else None
+        if isinstance(method, str):
+            self.method, refining = load_refined(method, controls, options)
+            self.refine = self.refine or refining
+        elif options:
+            raise InputError(
+                f"option {next(iter(options))!r} belongs to impasto.load() when a loaded method is "
+                "given",
+                option=next(iter(options)),
+            )
+        else:
+            self.method = method
+            if self.refine is None and controls.refine is not None:
+                self.refine = refiner(controls.refine, method)
+        sources: list[Any] = list(styles) if isinstance(styles, (list, tuple)) else [styles]
+        self.sources = files_among([*sources, *options.values()])
+        self.styles, weights = read_styles(
+            *(sources, controls.weights, controls.background, self.method), **controls.limits
+        )
+        self.controls = replace(controls, weights=weights)
+        self._check_styles()
+        whole = sources[0] if len(sources) == 1 and isinstance(sources[0], Style) else None
+        self._prepared: tuple[Any, Any] | None = None
+        if not self._recolors:
+            if whole is None or self.controls.color == "luminance":
+                self._prepared = self._prepare(self._paintings(), weights)
+            else:  # with what was measured of it
+                self._prepared = self._prepare([whole], None)
+
+    def _check_styles(self) -> None:
+        """Raise InputError for controls and a refinement that a style cannot be used with."""
+        color = self.controls.color
+        for style in self.styles:
+            if isinstance(style, StoredStyle) and color in ("match", "luminance"):
+                raise InputError(
+                    f"style {style.name}: a stored style, or one by name, cannot be recoloured for "
+                    f"color {color}; give the painting, or use color match-style",
+                    option="color",
+                )
+            if isinstance(style, LearntStyle) and self._recolors:
+                raise InputError(
+                    f"style {style.name}: a learnt style cannot be recoloured; use color "
+                    f"match-style or luminance, without {spelled('match_luminance')}",
+                    option="color",
+                )
+            if isinstance(style, LearntStyle) and self.refine is not None:
+                raise InputError(
+                    f"style {style.name}: a refinement needs the painting, which a network that "
+                    f"has learnt it has not; leave {spelled('refine')} out, or "
+                    + ("give the painting" if style.method else "use method ghiasi"),
+                    option="refine",
+                )
+
+    def close(self) -> None:
+        """Free the model, and the device's memory that it used; the session cannot be called again.
+
+        A method that was given loaded stays with whoever gave it. Calls that are running end first.
+        """
+        with self._lock:
+            self._closed = True
+            self._free_if_done()
+
+    def _free_if_done(self) -> None:
+        if not self._closed or self._running or not hasattr(self, "method"):
+            return
+        device = self.method.device if self._owned else None
+        del self.method, self.refine, self._prepared
+        if device is not None:
+            release(device)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    @_while_open
+    def __call__(
+        self, content: Source, on_step: OnStep | None = None, *, progress: bool = False
+    ) -> Result:
+        """Render one content.
+
+        Args:
+            content: anything that :func:`impasto.read` takes.
+            on_step: see :data:`impasto.methods.OnStep`.
+            progress: draw a bar, also in notebooks.
+
+        Raises:
+            InputError: if it cannot be read, or the session is closed.
+            OutOfMemoryError: if it needs more memory than is free.
+        """
+        if on_step is not None and not callable(on_step):
+            raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
+        label = str(self.method.settings.get("method", "rendering"))
+        with drawing(label, on_step) if progress else nullcontext(on_step) as told:
+            return self._rendered(content, told)
+
+    def _rendered(self, content: Source, on_step: OnStep | None) -> Result:
+        start_time = time.monotonic()
+        check_process()
+        picture = self.read(content)
+        rgb = picture.rgb
+        if self.controls.size is not None:
+            height, width = self.size_of(picture)
+            check_size(height, width, picture.name)
+            rgb = resize(rgb, (height, width))
+        losses: list[tuple[float, float, float]] = []
+
+        def told(step: Step) -> bool:
+            if step.iterations:
+                losses.append((step.loss, step.content, step.style))
+            if on_step is None:
+                return False
+            return bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
+
+        def finish(out: Tensor) -> Tensor:
+            if self.controls.color != "luminance":
+                return out
+            return colors.restore_chroma(out, resize(rgb, (out.shape[-2], out.shape[-1])))
+
+        colored, style, refining_style = self._controlled(rgb)
+        # As a Picture, because a method does not copy one.
+        named = Picture(colored, None, picture.name)
+        out, strength = colored, self.controls.strength
+        refine: Gatys | None = None
+        watch = Watch(told)
+        watch.start(colored)
+        with suppress(Cancelled):
+            with watch.portion(1.0 if self.refine is None else FIRST):
+                out = self.method(named, style, strength, watch)
+                watch.start(out)
+            if self.refine is not None and not watch.cancelled:
+                refine = self.refine
+                losses.clear()
+                watch.stopped = None
+                out = refine(colored, refining_style, strength, watch, start=out)
+            watch.finish()
+        out = finish(out)
+        alpha = picture.alpha
+        if alpha is not None:
+            alpha = resize(alpha, (out.shape[-2], out.shape[-1]))
+        settings = {
+            "impasto": __version__,
+            "content": picture.name,
+            "styles": [
+                f"{style.name} (learnt)" if isinstance(style, Learnt) else style.name
+                for style in self.styles
+            ],
+            "pixels": f"{out.shape[-1]}x{out.shape[-2]}",
+            **self.controls.record(),
+            **self.method.settings,
+            **({"refinement": refine.settings} if refine else {}),
+            "seconds": round(time.monotonic() - start_time, 2),
+            **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
+            **({"stopped": watch.stopped} if watch.stopped else {}),
+        }
+        total, content_losses, style_losses = (
+            map(list, zip(*losses, strict=True)) if losses else ([], [], [])
+        )
+        return Result(
+            replace(picture, rgb=out, alpha=alpha),
+            total,
+            content_losses,
+            style_losses,
+            settings,
+            self.controls.background,
+            (*files_among([content, *self.method.sources]), *self.sources),
+            watch.stopped,
+        )
+
+    def read(self, content: Source) -> Picture:
+        """Read a content, reduced roughly but not yet resized to the exact size of the result."""
+        return read(
+            content,
+            self.controls.background,
+            size=self.controls.size,
+            **self.controls.limits,
+        )
+
+    def size_of(self, content: Picture) -> tuple[int, int]:
+        """The size ``(H, W)`` of the result."""
+        if self.controls.size is None:
+            return content.height, content.width
+        return fit(content.height, content.width, self.controls.size)
+
+    @property
+    def _recolors(self) -> bool:
+        """Whether styles depend on the content; then they are prepared for each content."""
+        return self.controls.color == "match" or self.controls.match_luminance
+
+    def _paintings(self) -> list[AnyStyle]:
+        """The styles for all colour modes in which they do not depend on the content."""
+        if self.controls.color != "luminance":
+            return list(self.styles)
+        return [
+            replace(style, rgb=colors.as_grey(style.rgb)) if isinstance(style, Picture) else style
+            for style in self.styles
+        ]
+
+    def _prepare(
+        self, styles: Sequence[AnyStyle | Style], weights: Sequence[float] | None
+    ) -> tuple[Any, Any]:
+        """Prepare styles for the method and for the refinement (None without one)."""
+        refining = None if self.refine is None else self.refine.prepare(styles, weights)
+        return self.method.prepare(styles, weights), refining
+
+    def _controlled(self, content: Tensor) -> tuple[Tensor, Any, Any]:
+        """The recoloured content, and the styles prepared for the method and the refinement."""
+        if self._prepared is None:
+            return self._recolored(content)
+        if self.controls.color == "luminance":
+            return colors.as_grey(content), *self._prepared
+        if self.controls.color == "match-style":
+            palettes = [
+                Moments.of(style.rgb.double()) if isinstance(style, Picture) else style.color
+                for style in self.styles
+            ]
+            target = Moments.mix(palettes, self.controls.weights)
+            return colors.match(content, target, self.controls.color_variant), *self._prepared
+        return content, *self._prepared
+
+    def _recolored(self, content: Tensor) -> tuple[Tensor, Any, Any]:
+        """As :meth:`_controlled`, for styles that depend on the content."""
+        paintings = [style for style in self.styles if isinstance(style, Picture)]
+        if self.controls.color == "match":
+            colored, variant = content, self.controls.color_variant
+            recolored = [colors.match(painting.rgb, content, variant) for painting in paintings]
+        else:
+            colored = colors.as_grey(content)
+            recolored = [colors.match_luminance(painting.rgb, content) for painting in paintings]
+        styles = [
+            replace(painting, rgb=rgb) for painting, rgb in zip(paintings, recolored, strict=True)
+        ]
+        return colored, *self._prepare(styles, self.controls.weights)
+
+
+def check_controls(controls: Controls) -> None:
+    """Raise InputError for controls that are invalid for any style."""
+    if controls.match_luminance and controls.color != "luminance":
+        raise InputError(
+            f"{spelled('match_luminance')} goes with {spelled('color', 'luminance')}: add it",
+            option="match_luminance",
+        )
+    size = controls.size
+    if size is not None and size < MIN_SIDE:
+        raise InputError(
+            f"{spelled('size')} is {size}: the short side needs {MIN_SIDE} pixels or more",
+            option="size",
+        )
+
+
+def files_among(sources: Iterable[object]) -> tuple[Path, ...]:
+    """Absolute paths of those ``sources`` that are files."""
+    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    return tuple(path.absolute() for path in paths if os.path.isfile(path))
+
+
+def check_method(method: object) -> None:
+    """Raise InputError unless ``method`` is a loaded method."""
+    if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
+        raise InputError(
+            f"method: a {type(method).__name__} where a method belongs: give a name, or what "
+            "impasto.load() returned",
+            option="method",
+        )
+
+
+Session.__signature__ = signature_of(Session, Controls, further=True)  # type: ignore[attr-defined]
