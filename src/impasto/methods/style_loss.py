@@ -28,6 +28,7 @@ __all__ = [
     "FeatureLoss",
     "LayerLoss",
     "by_features",
+    "check_mixing",
     "check_paintings",
 ]
 
@@ -130,10 +131,7 @@ def by_features(
         InputError: for a strength above 1, or a style that is no painting.
     """
     check_paintings(style)
-    if strength > 1:
-        raise InputError(
-            f"strength {strength:g}: samples of features mix up to 1; use less, or style_loss gram"
-        )
+    check_mixing(strength)
     samples, shares = [], []
     for painting, weight in zip(style.parts, style.weights, strict=True):
         assert isinstance(painting, Tensor)
@@ -166,6 +164,15 @@ def check_paintings(style: Style) -> None:
                 f"style {name}: is stored as moments, and this style_loss compares features; give "
                 f"the painting itself, or use style_loss {' or '.join(OF_MOMENTS)}"
             )
+
+
+def check_mixing(strength: float) -> None:
+    """Raise InputError for a strength above 1: features cannot be exaggerated as moments can."""
+    if strength > 1:
+        raise InputError(
+            f"strength {strength:g}: this style_loss mixes features, up to 1; use less, or "
+            "style_loss gram"
+        )
 
 
 def _sampled(features: Mapping[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
