@@ -16,13 +16,13 @@ from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
 from impasto.methods.johnson import FILES, Johnson
 from impasto.paintings import read_style
-from impasto.pipeline import refiner
+from impasto.refinement import refiner
 from impasto.samples import photograph
+from impasto.session import Session
 from impasto.statistics import Moments
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.johnson import untrained
-from impasto.transfer import Transfer
 
 NARROW = {"widths": [6, 8, 8], "blocks": 1}
 CPU = {"device": "cpu", "precision": "float32"}
@@ -94,13 +94,13 @@ def test_other_paintings_are_refused(method):
 
 def test_colour_takes_what_a_learnt_style_has(method):
     style = read_style("night", method=method)
-    result = Transfer(method, [style], color="match-style")(photo())
+    result = Session(method, [style], color="match-style")(photo())
     assert result.settings["styles"] == ["night"]
-    grey = Transfer(method, [style], color="luminance")(photo()).picture.rgb
+    grey = Session(method, [style], color="luminance")(photo()).picture.rgb
     torch.testing.assert_close(to_ycbcr(grey)[1:], to_ycbcr(photo())[1:], atol=1e-5, rtol=0)
     for options in ({"color": "match"}, {"color": "luminance", "match_luminance": True}):
         with pytest.raises(InputError, match="a learnt style cannot be recoloured"):
-            Transfer(method, [style], **options)
+            Session(method, [style], **options)
 
 
 def test_the_grid_goes_where_the_photograph_is_flat(folder):
@@ -114,7 +114,7 @@ def test_the_grid_goes_where_the_photograph_is_flat(folder):
 def test_a_refinement_needs_the_painting(method):
     finer = refiner(2, method, precision="float32")
     with pytest.raises(InputError, match="night: a refinement needs the painting"):
-        Transfer(method, [read_style("night", method=method)], refine=finer)
+        Session(method, [read_style("night", method=method)], refine=finer)
 
 
 @pytest.mark.parametrize("kind", ["residual", "bottleneck"])

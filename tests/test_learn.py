@@ -18,11 +18,11 @@ from impasto.methods.adain import AdaIN
 from impasto.methods.ghiasi import Ghiasi
 from impasto.methods.learnt import Learnt
 from impasto.paintings import read_style, store_style
+from impasto.session import Session
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training import learn as room
 from impasto.training.learn import learn
 from impasto.training.methods import TRAINABLE
-from impasto.transfer import Transfer
 
 QUICK = {"size": 64, "device": "cpu", "precision": "float32"}
 
@@ -198,7 +198,7 @@ def test_styles_in_turn_leave_the_network_alone(method, fine, mixable):
 
 @pytest.mark.parametrize("color", ["match-style", "luminance"])
 def test_colours(method, fine, color):
-    out = Transfer(method, [fine], color=color)(photo()).picture.rgb
+    out = Session(method, [fine], color=color)(photo()).picture.rgb
     assert (out - photo()).abs().max() > 1e-3
 
 
@@ -210,9 +210,9 @@ def test_layers_that_were_learnt_do_not_mix(method, fine):
 
 
 def test_colours_that_need_the_painting(method, fine):
-    refused(lambda: Transfer(method, [fine], color="match"), "recoloured")
+    refused(lambda: Session(method, [fine], color="match"), "recoloured")
     luminance = {"color": "luminance", "match_luminance": True}
-    refused(lambda: Transfer(method, [fine], **luminance), "recoloured")
+    refused(lambda: Session(method, [fine], **luminance), "recoloured")
 
 
 def test_a_refinement_needs_the_painting(fine, model):

@@ -83,7 +83,7 @@ class Refusing:
 memory._glibc = lambda: Refusing()
 threads = torch.get_num_threads()
 photo, painting = torch.rand(3, 40, 50), torch.rand(3, 40, 50)
-for name in impasto.list_methods():
+for name in impasto.methods():
     options = {"iterations": 2} if name == "gatys" else {}
     given = "woodcut" if name == "johnson" else painting
     impasto.stylize(photo, given, name, device="cpu", **options)
@@ -134,7 +134,7 @@ def test_a_fork_that_cannot_compute_says_so(monkeypatch):
 # Misuse from Python.
 
 
-@pytest.mark.parametrize("name", impasto.list_methods())
+@pytest.mark.parametrize("name", impasto.methods())
 def test_something_else_where_a_prepared_style_belongs(name, painting_file):
     method = impasto.load(name, **({"iterations": 1} if name == "gatys" else {}), **CPU)
     for wrong in (painting_file, str(painting_file), painting(), None, LearntStyle("x", None)):
@@ -142,7 +142,7 @@ def test_something_else_where_a_prepared_style_belongs(name, painting_file):
             method(photo(), wrong)
 
 
-@pytest.mark.parametrize("name", impasto.list_methods())
+@pytest.mark.parametrize("name", impasto.methods())
 def test_one_style_where_a_list_belongs(name, painting_file):
     method = impasto.load(name, **CPU)
     for wrong in (painting_file, str(painting_file), painting(), painting().numpy(), None, 3):
@@ -150,10 +150,10 @@ def test_one_style_where_a_list_belongs(name, painting_file):
             method.prepare(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(impasto.list_methods().keys() - {"johnson"}))
+@pytest.mark.parametrize("name", sorted(impasto.methods().keys() - {"johnson"}))
 def test_a_style_prepared_by_another_method(name):
     method = impasto.load(name, **CPU)
-    others = sorted(impasto.list_methods().keys() - {name})
+    others = sorted(impasto.methods().keys() - {name})
     # What sees all that this one sees, by the same features: that style serves.
     serving = {("adain", "styleflow"), ("gatys", "ghiasi"), ("ghiasi", "gatys")}
     others = [other for other in others if (name, other) not in serving]

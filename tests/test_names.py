@@ -145,7 +145,7 @@ def test_skip_existing(run, monkeypatch):
     assert "1 of 3 exist already" in said
     assert sorted(os.listdir("out")) == ["a-painting.png", "b-painting.png", "c-painting.png"]
     assert Path("out/b-painting.png").read_bytes() == kept
-    monkeypatch.setattr("impasto.pipeline.load_refined", None)  # nothing is loaded for nothing
+    monkeypatch.setattr("impasto.refinement.load_refined", None)  # nothing is loaded for nothing
     code, _, said = run(*arguments)
     assert code == 0
     assert "3 of 3 exist already" in said

@@ -42,7 +42,7 @@ def file(tmp_path_factory):
 
 def test_the_list_is_complete():
     learnt = {"johnson"}
-    assert {name for name, _ in TAKERS.values()} == impasto.list_methods().keys() - learnt
+    assert {name for name, _ in TAKERS.values()} == impasto.methods().keys() - learnt
 
 
 @pytest.mark.parametrize("label", TAKERS)

@@ -21,11 +21,11 @@ from impasto.methods.model import MODELS
 from impasto.methods.wct import WCT
 from impasto.operators.wct import measure, wct
 from impasto.paintings import read_style
+from impasto.session import Session
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
 from impasto.tensors import load_tensors, save_tensors
 from impasto.training.methods.wct import PARAMETERS, WCTTraining, mirrored, untrained
-from impasto.transfer import Transfer
 from impasto.transport import Variant, transport
 
 each_variant = pytest.mark.parametrize("variant", get_args(Variant))
@@ -316,7 +316,7 @@ def test_stored_styles_that_do_not_fit_are_refused(method, small_net):
 
 @pytest.mark.parametrize("mode", [None, *color.MODES])
 def test_colour_controls(method, mode):
-    result = Transfer(method, [read_style(painting())], color=mode)(photo())
+    result = Session(method, [read_style(painting())], color=mode)(photo())
     assert result.losses == []
     assert result.settings["method"] == "wct"
     assert result.settings["resolved"]["levels"] == TAPS

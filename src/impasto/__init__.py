@@ -7,18 +7,79 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .backbones import load_backbone
     from .device import tune
-    from .methods import list_methods, load
+    from .errors import (
+        DeviceError,
+        DiskError,
+        DownloadError,
+        ImpastoError,
+        InputError,
+        Interrupted,
+        OutOfMemoryError,
+    )
+    from .images import read, write
+    from .methods import Step, load
+
+    # When the program runs, this is the package, which can be called (see there). To type checkers
+    # it is the function: a package that can be called is beyond them, and
+    # `from impasto.methods import NAME` goes by the path.
+    from .methods import list_methods as methods
     from .pipeline import stylize
-    from .styles import named_styles
+    from .result import Result
+    from .session import Session
+    from .statistics import Moments
+    from .styles import Style, named_styles
     from .training.learn import learn
 
-__all__ = ["__version__", "learn", "list_methods", "load", "named_styles", "stylize", "tune"]
 __version__ = "0.1.0"
+__all__ = [
+    "DeviceError",
+    "DiskError",
+    "DownloadError",
+    "ImpastoError",
+    "InputError",
+    "Interrupted",
+    "Moments",
+    "OutOfMemoryError",
+    "Result",
+    "Session",
+    "Step",
+    "Style",
+    "__version__",
+    "learn",
+    "load",
+    "load_backbone",
+    "methods",
+    "named_styles",
+    "read",
+    "stylize",
+    "tune",
+    "write",
+]
+
+_ROOMS = {
+    ".backbones": ("load_backbone",),
+    ".device": ("tune",),
+    ".errors": (
+        *("DeviceError", "DiskError", "DownloadError", "ImpastoError", "InputError"),
+        *("Interrupted", "OutOfMemoryError"),
+    ),
+    ".images": ("read", "write"),
+    ".methods": ("Step", "load"),
+    ".pipeline": ("stylize",),
+    ".result": ("Result",),
+    ".session": ("Session",),
+    ".statistics": ("Moments",),
+    ".styles": ("Style", "named_styles"),
+    ".training.learn": ("learn",),
+}
+_OLD = {"list_methods": "methods"}  # each for one version
 
 
 def __dir__() -> list[str]:
@@ -27,21 +88,23 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
-    rooms = {
-        "learn": ".training.learn",
-        "list_methods": ".methods",
-        "load": ".methods",
-        "named_styles": ".styles",
-        "stylize": ".pipeline",
-        "tune": ".device",
-    }
-    if name in rooms:
-        try:
-            return getattr(import_module(rooms[name], __name__), name)
-        except (ImportError, OSError) as fault:
-            from .errors import RUNTIME, InputError, lacks_runtime
+    if name in _OLD:
+        warnings.warn(
+            f"impasto.{name} is impasto.{_OLD[name]} now, and goes with the next version",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        name = _OLD[name]
+    if name == "methods":
+        return import_module(".methods", __name__)
+    room = next((room for room, names in _ROOMS.items() if name in names), None)
+    if room is None:
+        raise AttributeError(f"module 'impasto' has no attribute {name!r}")
+    try:
+        return getattr(import_module(room, __name__), name)
+    except (ImportError, OSError) as fault:
+        from .errors import RUNTIME, InputError, lacks_runtime
 
-            if lacks_runtime(fault):
-                raise InputError(RUNTIME) from fault
-            raise
-    raise AttributeError(f"module 'impasto' has no attribute {name!r}")
+        if lacks_runtime(fault):
+            raise InputError(RUNTIME) from fault
+        raise

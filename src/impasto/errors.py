@@ -1,19 +1,34 @@
-"""The error for invalid input, the exception for an interrupted run, and checks of numbers."""
+"""The errors that impasto raises, how their messages name arguments, and checks of numbers."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral, Real
+from typing import Any, ClassVar
 
 __all__ = [
     "RUNTIME",
+    "DeviceError",
+    "DiskError",
+    "DownloadError",
+    "ImpastoError",
     "InputError",
     "Interrupted",
+    "OutOfMemoryError",
     "check_finite",
-    "check_scale",
     "check_share",
     "check_strength",
     "check_whole",
+    "flag_of",
     "lacks_memory",
     "lacks_runtime",
+    "out_of_memory",
+    "quoted",
+    "spelled",
+    "typed_names",
 ]
 
 RUNTIME = (
@@ -22,15 +37,145 @@ RUNTIME = (
 )
 
 
-class InputError(ValueError):
-    """Invalid input. The message names, in one line, the input, the fault and the remedy.
+class ImpastoError(Exception):
+    """What went wrong, in one line: the thing, the fault and the remedy. Its kinds say whose it is.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints the line without a traceback and exits with code 2.
+
+    Args:
+        message: the line.
+        option: name of the argument at fault, as in Python.
+
+    Attributes:
+        code: a short name of the kind, which stays the same from version to version.
+        option: name of the Python argument at fault, such as ``"style_scale"``; None if it is none,
+            or not known.
+
+    Example:
+        >>> from impasto import stylize
+        >>> try:
+        ...     stylize("photo.jpg", "monet", strength=-1)
+        ... except ImpastoError as error:
+        ...     print(error.code, error.option)
+        input strength
     """
 
+    code: ClassVar[str] = "error"
 
-class Interrupted(Exception):
-    """The run was interrupted after a checkpoint of its last step. Holds the number of steps."""
+    def __init__(self, message: object, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+class InputError(ImpastoError, ValueError):
+    """Invalid input: a picture, a file or a value that whoever asked can correct."""
+
+    code = "input"
+
+
+class OutOfMemoryError(ImpastoError, MemoryError):
+    """A picture needs more memory than is free; a smaller one, or later, it may fit."""
+
+    code = "memory"
+
+
+class DiskError(ImpastoError, OSError):
+    """A file cannot be written or read: the disk is full, or a permission is missing."""
+
+    code = "disk"
+
+
+class DownloadError(ImpastoError, OSError):
+    """Weights cannot be downloaded: no network, or the server sends something else."""
+
+    code = "download"
+
+
+class DeviceError(ImpastoError):
+    """A device that is missing, or that this process or this torch cannot use."""
+
+    code = "device"
+
+
+class Interrupted(ImpastoError):
+    """The run was interrupted after a checkpoint of its last step.
+
+    Attributes:
+        steps: the number of steps that were done.
+    """
+
+    code = "interrupted"
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self.steps = steps
+
+    def __str__(self) -> str:
+        return f"interrupted after step {self.steps}, with a checkpoint"
+
+
+_typed: ContextVar[bool] = ContextVar("typed", default=False)
+
+
+@contextmanager
+def typed_names() -> Iterator[None]:
+    """A context in which messages name arguments as they are typed: ``--size``, not ``size``."""
+    token = _typed.set(True)
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
+def flag_of(name: str) -> str:
+    """An option's name as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+class _Spelled(str):
+    """The name of an argument as a message writes it.
+
+    Attributes:
+        option: its name in Python.
+    """
+
+    option: str
+
+
+def spelled(name: str, value: Any = None) -> str:
+    """An argument as the reader of a message writes it.
+
+    Args:
+        name: its name in Python.
+        value: what to give it, if the message says so; True is a flag without a value.
+
+    Example:
+        >>> spelled("style_scale"), spelled("size", 640), spelled("backbone", "compact")
+        ('style_scale', 'size=640', "backbone='compact'")
+        >>> with typed_names():
+        ...     spelled("style_scale"), spelled("size", 640), spelled("backbone", "compact")
+        ('--style-scale', '--size 640', '--backbone compact')
+    """
+    if _typed.get():
+        bare = value is None or value is True
+        text = flag_of(name) if bare else f"{flag_of(name)} {value}"
+    else:
+        text = name if value is None else f"{name}={value!r}"
+    out = _Spelled(text)
+    out.option = name
+    return out
+
+
+def quoted(name: str) -> str:
+    """As :func:`spelled`, for a name that stands alone: in quotes in Python."""
+    return flag_of(name) if _typed.get() else repr(name)
+
+
+def out_of_memory() -> OutOfMemoryError:
+    """The error for memory that ran out while a picture was rendered."""
+    return OutOfMemoryError(
+        f"out of memory: use a smaller {spelled('size')}, or {spelled('device', 'cpu')}"
+    )
 
 
 def lacks_memory(fault: BaseException) -> bool:
@@ -55,38 +200,36 @@ def lacks_runtime(fault: BaseException) -> bool:
 
 
 def check_finite(name: str, value: float) -> None:
-    """Raise InputError unless ``value`` is a finite number."""
+    """Raise InputError unless ``value`` is a finite number; ``name`` may be :func:`spelled`."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}: must be a number")
+        raise _wrong(name, f" is {value!r}: must be a number")
     if not math.isfinite(value):
-        raise InputError(f"{name} is {value}: must be a finite number")
+        raise _wrong(name, f" is {value}: must be a finite number")
 
 
 def check_whole(name: str, value: int, least: int = 1) -> None:
     """Raise InputError unless ``value`` is a whole number, ``least`` or more."""
     check_finite(name, value)
     if not isinstance(value, Integral):
-        raise InputError(f"{name} is {value}: must be a whole number")
+        raise _wrong(name, f" is {value}: must be a whole number")
     if value < least:
-        raise InputError(f"{name} is {value}: must be {least} or more")
+        raise _wrong(name, f" is {value}: must be {least} or more")
 
 
 def check_strength(value: float) -> None:
     """Raise InputError unless ``value`` is a strength, 0 to 100; results far above 1 are noise."""
-    check_finite("strength", value)
+    name = spelled("strength")
+    check_finite(name, value)
     if not 0 <= value <= 100:
-        raise InputError(f"strength is {value}: must be 0 or more, and 100 at most")
-
-
-def check_scale(value: float) -> None:
-    """Raise InputError unless ``value`` is a scale of styles, above 0 and at most 100."""
-    check_finite("style-scale", value)
-    if not 0 < value <= 100:
-        raise InputError(f"style-scale is {value}: must be above 0, and 100 at most")
+        raise _wrong(name, f" is {value}: must be 0 or more, and 100 at most")
 
 
 def check_share(name: str, value: float) -> None:
     """Raise InputError unless ``value`` is within 0..1."""
     check_finite(name, value)
     if not 0 <= value <= 1:
-        raise InputError(f"{name} = {value}: must be a share, 0..1")
+        raise _wrong(name, f" = {value}: must be a share, 0..1")
+
+
+def _wrong(name: str, text: str) -> InputError:
+    return InputError(f"{name}{text}", option=getattr(name, "option", None))

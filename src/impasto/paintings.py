@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from .errors import InputError
 from .images import Picture, Source
 from .methods import METHODS, Method, check_options, load, options_of, record_of
@@ -17,20 +19,23 @@ from .styles import (
     SUFFIX,
     LearntStyle,
     StoredStyle,
+    Style,
     check_list,
     find_named,
     is_name,
     read_painting,
+    style_shares,
 )
 
-__all__ = ["AnyStyle", "StyleSource", "read_style", "store_style"]
+__all__ = ["AnyStyle", "StyleSource", "read_style", "read_styles", "store_style"]
 
-StyleSource = Source | StoredStyle | Learnt
+StyleSource = Source | StoredStyle | Learnt | Style
+Unprepared = Source | StoredStyle | Learnt
 AnyStyle = Picture | StoredStyle | LearntStyle
 
 
 def read_style(
-    source: StyleSource,
+    source: Unprepared,
     background: str = "white",
     method: Method | None = None,
     *,
@@ -61,29 +66,74 @@ def read_style(
     )
 
 
+def read_styles(
+    sources: Sequence[StyleSource],
+    weights: Sequence[float] | None,
+    background: str,
+    method: Method,
+    **limits: Any,
+) -> tuple[list[AnyStyle], Sequence[float] | None]:
+    """Several styles with their weights, as :func:`read_style` reads them.
+
+    In the place of what a method has prepared stand the styles that it was prepared of, with shares
+    of its weight; the weights are unchanged if there is no such style.
+    """
+    styles: list[AnyStyle] = []
+    shares: list[float] = []
+    divided = False
+    for source, share in zip(sources, style_shares(len(sources), weights), strict=True):
+        if isinstance(source, Style):
+            mixture, divided = _parts(source), True
+        elif method.learnt is not None and isinstance(source, Tensor) and source.ndim == 2:
+            mixture, divided = _shares(source, list(method.learnt.values())), True
+        else:
+            mixture = [(read_style(source, background, method, **limits), 1.0)]
+        styles += [style for style, _ in mixture]
+        shares += [share * part for _, part in mixture]
+    return styles, shares if divided and len(shares) > 1 else weights
+
+
+def _parts(prepared: Style) -> list[tuple[AnyStyle, float]]:
+    """The styles that a prepared one consists of, with their shares."""
+    parts = zip(prepared.names, prepared.parts, prepared.weights, strict=True)
+    return [
+        (Picture(part, None, name) if isinstance(part, Tensor) else part, share)
+        for name, part, share in parts
+    ]
+
+
+def _shares(prepared: Tensor, learnt: Sequence[LearntStyle]) -> list[tuple[AnyStyle, float]]:
+    """As :func:`_parts`, for what a method has prepared that has learnt its styles."""
+    if prepared.shape != (1, len(learnt)):
+        raise InputError(
+            f"style: shares of {prepared.shape[-1]} styles, and the method has learnt "
+            f"{len(learnt)}: give what its prepare() returned"
+        )
+    shares = prepared[0].tolist()
+    return [(style, share) for style, share in zip(learnt, shares, strict=True) if share]
+
+
 @drawn("storing")
 def store_style(
-    paintings: Sequence[Source],
+    paintings: Sequence[Source | Style],
     name: str,
     weights: Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     *,
     on_progress: Callable[[int, int, str], object] = lambda done, total, name: None,
     progress: bool = False,
-    spelled: Callable[[str], str] = repr,
     **options: Any,
 ) -> StoredStyle:
     """What methods need of one painting, or of a mixture, to keep in a file.
 
     Args:
-        paintings: whatever :func:`impasto.images.read` takes.
+        paintings: whatever :func:`impasto.read` takes, or what a method has prepared of them.
         name: of the style, for messages.
         weights: share of each painting; None for equal shares.
         methods: names of those that it is for; None for all that take any painting, each with its
             own network (about 4 MB in a file).
         on_progress: called with the networks done, those in all, and what comes next.
         progress: draw a bar.
-        spelled: how messages write the name of an option.
         options: of the methods, such as another ``backbone`` of ``gatys`` or a ``model``; each goes
             to those that have it.
 
@@ -116,8 +166,11 @@ def store_style(
         if not record.learns_styles and method in (methods or METHODS)
     ]
     known = dict.fromkeys(option for record in records for option in options_of(record.name))
-    check_options(f"method {' or '.join(r.name for r in records)}", known, options, spelled)
-    pictures = [read_painting(painting) for painting in paintings]
+    check_options(f"method {' or '.join(r.name for r in records)}", known, options)
+    pictures = [
+        painting if isinstance(painting, Style) else read_painting(painting)
+        for painting in paintings
+    ]
     runs = [
         (record.name, variant)
         for record in records  # with a model that is given there are no variants

@@ -1,40 +1,24 @@
-"""From files to a result: read the pictures, apply the controls, run the method, refine.
-
-:func:`stylize` does all of it. The other functions load a method with its refinement, and read the
-settings that impasto has recorded in a picture.
-"""
+"""From files to a result, in one call; and back, from a picture to the options that made it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from .controls import Controls
-from .errors import InputError, check_whole
-from .images import Source, read, read_settings
-from .methods import (
-    DEFAULT,
-    METHODS,
-    Method,
-    OnStep,
-    Step,
-    check_options,
-    load,
-    options_of,
-    record_of,
-    resolved,
-)
-from .methods.gatys import Gatys
-from .methods.records.gatys import OF_BACKBONE, REFINED, STARTS
+from .errors import InputError
+from .images import Source, read_settings
+from .methods import DEFAULT, METHODS, Method, OnStep, Step, record_of
+from .methods.records.gatys import REFINED
 from .options import Options, signature_of
-from .paintings import StyleSource, read_style
+from .paintings import StyleSource
 from .progress import Bar
 from .result import Result
-from .transfer import Transfer, check_method, files_among
+from .session import Session
 
-__all__ = ["load_refined", "recorded", "refiner", "stylize"]
+__all__ = ["recorded", "stylize"]
 
 
 def stylize(
@@ -48,24 +32,30 @@ def stylize(
 ) -> Result:
     """Render ``content`` in the manner of ``style``.
 
+    Every call loads the method anew, and measures the style. For picture after picture use
+    :class:`impasto.Session`, which does both once.
+
     Args:
-        content: a path, Pillow image, array ``(H, W, 3)`` or tensor ``(3, H, W)``.
+        content: a path, bytes, file object, Pillow image, array ``(H, W, 3)`` or tensor
+            ``(3, H, W)``: whatever :func:`impasto.read` takes.
         style: a picture like ``content``, a stored style, a name (from
-            :func:`impasto.named_styles`, or of a style that the method has learnt), or a list of
-            these.
-        method: a name (see :func:`impasto.list_methods`) or what :func:`impasto.load` returned.
+            :func:`impasto.named_styles`, or of a style that the method has learnt), what
+            ``prepare`` of a method returned, or a list of these.
+        method: a name (see ``impasto.methods()``) or what :func:`impasto.load` returned.
         on_step: called after every iteration; if it returns True, the work ends with the picture so
             far.
         progress: draw a bar, also in notebooks.
         options: controls, see :class:`impasto.controls.Controls`, and options of the method and of
             its refinement, such as ``backbone`` or ``iterations``. ``refine`` may also be a method,
-            see :class:`Transfer`.
+            see :class:`impasto.Session`.
 
     Returns:
         The picture with its losses and settings.
 
     Raises:
         InputError: for wrong input; the message says what is wrong and what to do.
+        ImpastoError: of another kind, for no memory, a full disk, a failed download, or a device
+            that is missing.
 
     Example:
         >>> import numpy as np, impasto
@@ -74,36 +64,13 @@ def stylize(
         >>> impasto.stylize(photo, painting, device="cpu").picture.rgb.shape
         torch.Size([3, 40, 50])
     """
-    refine = options.get("refine")
-    refinement = options.pop("refine") if isinstance(refine, Gatys) else None
-    names = Controls.declared()
-    controls = Controls(**{name: value for name, value in options.items() if name in names})
-    options = {name: value for name, value in options.items() if name not in names}
-    if not isinstance(method, str):
-        check_method(method)
-    if on_step is not None and not callable(on_step):
-        raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
-    if isinstance(method, str):
-        loaded, default_refinement = load_refined(method, controls, options)
-    elif options:
-        raise InputError("options belong to load() when a loaded method is given")
-    else:
-        loaded, default_refinement = method, None
-        if controls.refine is not None:
-            default_refinement = refiner(controls.refine, method)
-    sources: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
-    limits = controls.limits
     label = method if isinstance(method, str) else "stylize"
-    with Bar(label, total=1) if progress else nullcontext() as bar:
-        transfer = Transfer(
-            loaded,
-            [read_style(source, controls.background, loaded, **limits) for source in sources],
-            controls,
-            refine=refinement or default_refinement,
-            sources=files_among([*sources, *options.values()]),
-        )
+    with (
+        Bar(label, total=1) if progress else nullcontext() as bar,
+        Session(method, style, **options) as session,
+    ):
         if bar is None:
-            return transfer(content, on_step)
+            return session(content, on_step)
 
         last: list[Any] = [1]
 
@@ -112,77 +79,12 @@ def stylize(
             bar(step.iteration, step.iterations, step.loss)
             return bool(on_step(step)) if on_step is not None else False
 
-        result = transfer(content, show)
+        result = session(content, show)
         bar(last[0], *last)  # completes the bar if the work ended early
         return result
 
 
 stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]
-
-
-def load_refined(
-    method: str,
-    controls: Controls,
-    options: Mapping[str, Any],
-    spelled: Callable[[str], str] = repr,
-) -> tuple[Method, Gatys | None]:
-    """Load a method by name, and its refinement if the controls ask for one.
-
-    An option that both have is passed to both, as are those of a preset. If the method has no
-    option ``backbone``, the options of a backbone are passed only to the refinement.
-
-    Args:
-        method: see :func:`impasto.list_methods`.
-        controls: the controls; their limits also hold for an initial picture (``start``).
-        options: options of the method and of the refinement.
-        spelled: writes the name of an option for messages.
-
-    Raises:
-        InputError: for an option that neither has, or a value out of range.
-    """
-    record, chosen = resolved(method)
-    options = _bounded(options, controls)
-    if controls.refine is None:
-        check_options(f"method {method}", record, options, spelled)
-        return load(method, **options), None
-    names = set(options_of(method))
-    check_options(
-        f"method {method} with a refinement",
-        dict.fromkeys([*options_of(method), *REFINED]),
-        options,
-        spelled,
-    )
-    if "backbone" not in names:
-        names -= OF_BACKBONE
-    loaded = load(method, **{name: value for name, value in options.items() if name in names})
-    options = {**chosen, **options}
-    refining = {name: value for name, value in options.items() if name in REFINED}
-    return loaded, refiner(controls.refine, loaded, **refining)
-
-
-def _bounded(options: Mapping[str, Any], controls: Controls) -> dict[str, Any]:
-    """Options with ``start`` read within the limits of the controls, if it is a file."""
-    start = options.get("start")
-    if not isinstance(start, (str, os.PathLike)) or start in STARTS:
-        return dict(options)
-    return {**options, "start": read(start, **controls.limits)}
-
-
-def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
-    """Load Gatys' method as a refinement, which works only at the final size.
-
-    Args:
-        iterations: number of iterations, 1 or more.
-        method: the method that is refined; the refinement runs on its device.
-        options: options of :class:`Gatys`, such as ``backbone`` or ``style_weight``.
-
-    Raises:
-        InputError: for less than one iteration, an unknown option, or a value out of range.
-    """
-    check_options("a refinement", REFINED, options)
-    check_whole("refine", iterations)
-    options = {"device": str(method.device), **options}
-    return Gatys(sizes=[0], iterations=iterations, **options)
 
 
 def recorded(picture: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:

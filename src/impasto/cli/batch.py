@@ -22,7 +22,7 @@ from .running import Work, running
 if TYPE_CHECKING:
     from ..images import Picture
     from ..methods import Step
-    from ..transfer import Transfer
+    from ..session import Session
 
 __all__ = ["Batch", "is_done", "settings_of", "standard_input"]
 
@@ -92,40 +92,38 @@ class Batch:
                 raise fault
         return writable
 
-    def render(self, jobs: Sequence[Job], transfer: Callable[[tuple[str, ...]], Transfer]) -> bool:
+    def render(self, jobs: Sequence[Job], sessions: Callable[[tuple[str, ...]], Session]) -> bool:
         """Render every picture; returns whether Ctrl-C stopped the work.
 
         Args:
             jobs: the jobs, with those of the same styles next to each other.
-            transfer: styles -> the transfer that renders them.
+            sessions: styles -> the session that renders them.
         """
         number = 0
         with running("") as work:
             for styles, group in groupby(jobs, lambda job: job.styles):
                 style_jobs = list(group)
-                prepared = None
+                session = None
                 with self.noting(", ".join(map(shown, styles)), len(style_jobs)):
-                    prepared = transfer(styles)
-                if prepared is None:
+                    session = sessions(styles)
+                if session is None:
                     number += len(style_jobs)
                     continue
                 for job in style_jobs:
                     with self.noting(job.content):
-                        self._render_one(job, prepared, work, number, len(jobs))
+                        self._render_one(job, session, work, number, len(jobs))
                     number += 1
                     if work.interrupted():
                         return True
         return False
 
-    def _render_one(
-        self, job: Job, transfer: Transfer, work: Work, number: int, count: int
-    ) -> None:
+    def _render_one(self, job: Job, session: Session, work: Work, number: int, count: int) -> None:
         from ..images import check_output
 
         position = f"{number + 1}/{count}" if count > 1 else ""
         work.show(number, count, position, str(job.content))
-        content = self._content(job.content, transfer)
-        size = transfer.size_of(content)
+        content = self._content(job.content, session)
+        size = session.size_of(content)
         if job.target is not None:
             transparent = content.alpha is not None
             check_output(job.target, size, alpha=transparent, depth=self.saving.depth)
@@ -134,12 +132,12 @@ class Batch:
             steps = f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}"
             text = f"{position}  {steps}  loss {step.loss:.3f}".strip()
             if self.preview and job.target and step.iteration % self.preview == 0:
-                self._write_preview(job.target, step, size, content, transfer.controls.background)
+                self._write_preview(job.target, step, size, content, session.controls.background)
             return work.show(number + step.share, count, text)
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            result = transfer(content, on_step)
+            result = session(content, on_step)
         if job.target is None:
             sys.stdout.buffer.write(result.encode(**self.saving.record()))
             sys.stdout.buffer.flush()
@@ -150,11 +148,11 @@ class Batch:
             if is_own(warning.filename):
                 say.print(f"impasto: {job.content}: {warning.message}")
 
-    def _content(self, content: Content, transfer: Transfer) -> Picture:
+    def _content(self, content: Content, session: Session) -> Picture:
         """The content's picture; the latest is cached for the styles that follow."""
         if content not in self._read:
             self._read.clear()
-            self._read[content] = transfer.read(
+            self._read[content] = session.read(
                 standard_input() if content.path is None else content.path
             )
         return self._read[content]

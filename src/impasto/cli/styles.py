@@ -13,7 +13,6 @@ from ..controls import Controls
 from ..errors import InputError
 from ..files import check_apart, shown
 from ..methods import METHODS
-from ..options import flag_of
 from .console import begin, say
 from .declared import of_methods, typed, values_of
 from .running import running, stop
@@ -99,7 +98,6 @@ def style(
             None if weights is None else WEIGHTS.parse(weights),
             methods,
             on_progress=work.show,
-            spelled=flag_of,
             **chosen,
         )
     stored.save(out)

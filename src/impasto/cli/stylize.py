@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import check_apart, identity, shown
 from ..methods import DEFAULT, METHODS, MethodRecord, check_options, record_of, resolved
 from ..methods.records.gatys import OF_BACKBONE, REFINED
-from ..options import PICTURES, STYLE, Choice, File, Option, flag_of
+from ..options import PICTURES, STYLE, Choice, File, Option
 from ..targets import NAME, STANDARD, Inputs, Job, gather, plan
 from .batch import Batch, is_done, settings_of, standard_input
 from .console import begin, say
@@ -25,7 +25,7 @@ from .running import stop
 if TYPE_CHECKING:
     from ..methods import Method
     from ..methods.gatys import Gatys
-    from ..transfer import Transfer
+    from ..session import Session
 
 __all__ = ["HELP", "stylize"]
 
@@ -125,7 +125,7 @@ def stylize(
     **options: Any,
 ) -> None:
     """Help is HELP."""
-    from ..transfer import check_controls
+    from ..session import check_controls
 
     record, controls, saving, method_options = _chosen(method, like, without_none(options))
     _check_preview(preview, record, controls, saving, out)
@@ -160,12 +160,12 @@ def stylize(
     batch = Batch(len(jobs), saving, preview)
     jobs = batch.writable(jobs)
     begin()
-    transfer = _Transfers(record.name, controls, method_options)
+    sessions = _Sessions(record.name, controls, method_options)
     if len(inputs.styles) == 1:
-        transfer(jobs[0].styles)  # an error of the only style is reported once, not for each job
-    for note in [transfer.method.settings["device"], *transfer.method.notes]:
+        sessions(jobs[0].styles)  # an error of the only style is reported once, not for each job
+    for note in [sessions.method.settings["device"], *sessions.method.notes]:
         say.print(f"impasto: {note}")
-    interrupted = batch.render(jobs, transfer)
+    interrupted = batch.render(jobs, sessions)
     batch.report()
     if interrupted:
         stop("interrupted; the results so far are written")
@@ -199,14 +199,14 @@ def _chosen(
         if name not in (*Controls.declared(), *declared)
     }
     if controls.refine is None:
-        check_options(f"method {record.name}", record, rest, flag_of)
+        check_options(f"method {record.name}", record, rest)
     else:
         gatys = METHODS["gatys"].Options.declared()
         own = declared_options.keys() - (() if "backbone" in declared_options else OF_BACKBONE)
         declared_options |= {
             name: option for name, option in gatys.items() if name in REFINED and name not in own
         }
-        check_options(f"method {record.name} with a refinement", declared_options, rest, flag_of)
+        check_options(f"method {record.name} with a refinement", declared_options, rest)
     settings = {**settings, **chosen}
     options = {name: value for name, value in settings.items() if name in declared_options}
     for name in options.keys() - rest.keys():
@@ -280,34 +280,31 @@ def _earlier_results(inputs: Inputs, planned: Sequence[Job]) -> set[Path]:
     return {path for path in targeted if settings_of(path)}
 
 
-class _Transfers:
-    """Transfers by the styles of a job; the latest is cached.
+class _Sessions:
+    """Sessions by the styles of a job; the latest is cached.
 
     Attributes:
         method: the method, loaded once.
     """
 
     def __init__(self, name: str, controls: Controls, options: Mapping[str, Any]) -> None:
-        from ..pipeline import load_refined
+        from ..refinement import load_refined
 
         self.method: Method
         self.refine: Gatys | None
-        self.method, self.refine = load_refined(name, controls, options, flag_of)
+        self.method, self.refine = load_refined(name, controls, options)
         self.controls = controls
-        self._latest: tuple[tuple[str, ...], Transfer] | None = None
+        self._latest: tuple[tuple[str, ...], Session] | None = None
 
-    def __call__(self, names: tuple[str, ...]) -> Transfer:
-        """The transfer for a mixture of styles."""
-        from ..paintings import read_style
-        from ..transfer import Transfer
+    def __call__(self, names: tuple[str, ...]) -> Session:
+        """The session for a mixture of styles."""
+        from ..session import Session
 
         if self._latest is None or self._latest[0] != names:
-            learnt, background = self.method.learnt is not None, self.controls.background
-            sources = [
+            learnt = self.method.learnt is not None
+            styles = [
                 standard_input() if name == STANDARD and not learnt else name for name in names
             ]
-            limits = self.controls.limits
-            styles = [read_style(source, background, self.method, **limits) for source in sources]
-            transfer = Transfer(self.method, styles, self.controls, refine=self.refine)
-            self._latest = names, transfer
+            session = Session(self.method, styles, self.controls, refine=self.refine)
+            self._latest = names, session
         return self._latest[1]

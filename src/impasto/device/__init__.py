@@ -9,7 +9,7 @@ from .choice import (
     obstacle,
 )
 from .compute import arranged, blank, fetched, full_precision, layout, mixed, unmixed
-from .memory import LARGE, available_memory, check_memory, sparing, trim, tune
+from .memory import LARGE, available_memory, check_memory, release, sparing, trim, tune
 from .process import check_process
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "missing_cuda",
     "mixed",
     "obstacle",
+    "release",
     "sparing",
     "trim",
     "tune",

@@ -15,7 +15,7 @@ import torch
 
 from ..errors import InputError
 
-__all__ = ["LARGE", "available_memory", "check_memory", "sparing", "trim", "tune"]
+__all__ = ["LARGE", "available_memory", "check_memory", "release", "sparing", "trim", "tune"]
 
 
 LARGE = 4_000_000  # pixels
@@ -130,6 +130,15 @@ def tune() -> None:
 def _tuned_glibc() -> ctypes.CDLL | None:
     """glibc, if :func:`tune` changed its settings; else None."""
     return _glibc() if _tuned else None
+
+
+def release(device: torch.device) -> None:
+    """Give memory of a GPU that torch keeps for later back to the device."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def trim() -> None:

@@ -6,8 +6,10 @@ needs torch; names, titles and options are known without it, see :mod:`impasto.m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from ..options import check_known
@@ -22,7 +24,6 @@ __all__ = [
     "OnStep",
     "Step",
     "check_options",
-    "list_methods",
     "load",
     "options_of",
     "record_of",
@@ -31,15 +32,29 @@ __all__ = [
 
 
 def list_methods() -> dict[str, str]:
-    """Names of the methods, each with a description of one line."""
+    """Names of the methods, each with a description of one line: ``impasto.methods()``."""
     return {name: METHODS[name].title for name in sorted(METHODS)}
+
+
+class _Methods(ModuleType):
+    """This package, which lists the methods when it is called: ``impasto.methods()``.
+
+    A function ``methods`` in :mod:`impasto` would hide the package, or be hidden by it as soon as
+    anything imports it.
+    """
+
+    def __call__(self) -> dict[str, str]:
+        return list_methods()
+
+
+sys.modules[__name__].__class__ = _Methods
 
 
 def load(method: str = DEFAULT, **options: Any) -> Method:
     """Load a method by name, ready to prepare styles and render pictures.
 
     Args:
-        method: one of :func:`list_methods`, or a variant or preset, such as
+        method: one of ``impasto.methods()``, or a variant or preset, such as
             ``johnson-bottleneck`` or ``gatys-report3``, whose options others override.
         options: options of that method, such as ``backbone`` or ``iterations``; `impasto stylize
             --method METHOD --help` lists them all.
@@ -72,7 +87,6 @@ def check_options(
     who: str,
     declared: MethodRecord | Collection[str],
     options: Iterable[str],
-    spelled: Callable[[str], str] = repr,
 ) -> None:
     """Raise InputError for an unknown option.
 
@@ -80,7 +94,6 @@ def check_options(
         who: the method or command that the message names.
         declared: a method, or the names of the declared options.
         options: names of the options to check.
-        spelled: writes the name of an option for the message.
     """
     names = declared.Options.declared() if isinstance(declared, MethodRecord) else declared
     removed = {
@@ -93,4 +106,4 @@ def check_options(
         others = [name for name in sorted(METHODS) if option in options_of(name)]
         return f": method {' or '.join(others)} has" if others else ""
 
-    check_known(who, names, options, spelled, gone=removed, elsewhere=elsewhere)
+    check_known(who, names, options, gone=removed, elsewhere=elsewhere)

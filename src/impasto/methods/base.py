@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..images import Source
-    from ..styles import LearntStyle, StoredStyle
+    from ..styles import LearntStyle, StoredStyle, Style
 
 __all__ = ["Method", "OnStep", "Step"]
 
@@ -75,14 +75,15 @@ class Method(Protocol):
 
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Any:
         """Measure the styles: return what the method needs in order to paint them.
 
         Args:
-            styles: paintings (anything that :func:`impasto.images.read` takes) or stored styles;
-                for a method that has learnt styles, these styles or their names.
+            styles: paintings (anything that :func:`impasto.read` takes), stored styles, or what
+                this or another method has prepared; for a method that has learnt styles, these
+                styles, their names, or what it has prepared.
             weights: share of each style; None for equal shares.
         """
         ...

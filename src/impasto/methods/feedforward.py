@@ -192,7 +192,7 @@ class AnyStyle(OnePass):
 
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Style:
         """Measure one or several styles; see :func:`impasto.styles.prepared`."""

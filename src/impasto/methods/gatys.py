@@ -174,7 +174,7 @@ class Gatys(Face):
     @torch.inference_mode(False)
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Style:
         """Measure one or several styles; see :func:`impasto.styles.prepared`."""

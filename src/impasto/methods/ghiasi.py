@@ -264,7 +264,7 @@ class Ghiasi(AnyStyle):
 
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Style:
         """See :class:`AnyStyle`. Styles may also be learnt ones, see :class:`Learnt`.

@@ -25,7 +25,7 @@ from ..images import Source
 from ..networks.transformer import AMOUNT, Kind, Transformer
 from ..options import takes
 from ..statistics import Moments
-from ..styles import LearntStyle, StoredStyle, check_list, style_shares
+from ..styles import LearntStyle, StoredStyle, Style, check_list, style_shares
 from ..tensors import read_header
 from .feedforward import OnePass
 from .model import Model, bundled
@@ -139,10 +139,10 @@ class Johnson(OnePass):
 
     def prepare(
         self,
-        styles: Sequence[Source | StoredStyle | LearntStyle],
+        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
     ) -> Tensor:
-        """Shares of the learnt styles, ``(1, styles)``.
+        """Shares of the learnt styles, ``(1, styles)``; these may be given again as a style.
 
         Raises:
             InputError: for a style that the model has not learnt, or weights that do not fit.
@@ -150,7 +150,10 @@ class Johnson(OnePass):
         check_list(styles)
         shares = torch.zeros(1, len(self.learnt), dtype=torch.float32, device="cpu")
         for style, share in zip(styles, style_shares(len(styles), weights), strict=True):
-            shares[0, list(self.learnt).index(self.find(style).name)] += share
+            if isinstance(style, Tensor) and style.shape == shares.shape:
+                shares += share * style
+            else:
+                shares[0, list(self.learnt).index(self.find(style).name)] += share
         return shares
 
     def colors(self, style: Tensor) -> Moments:

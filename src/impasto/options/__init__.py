@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from inspect import Parameter, Signature, signature
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..errors import InputError
+from ..errors import InputError, flag_of, quoted, spelled
 from .kinds import (
     ByLayer,
     Choice,
@@ -104,14 +105,25 @@ class Option:
     def parse(self, text: str, label: str | None = None) -> Any:
         """The value that ``text`` stands for, checked; InputError if it stands for none."""
         label = label or self.flag
-        typed = None if self.none and text.lower() == NONE else self.kind.parse(label, text)
+        with self._named():
+            typed = None if self.none and text.lower() == NONE else self.kind.parse(label, text)
         return self.check(typed, label)
 
     def check(self, value: Any, label: str | None = None) -> Any:
         """``value`` as methods take it; InputError if it is of another type or out of range."""
         if value is None and self.none:
             return None
-        return self.kind.check(label or self.name, value)
+        with self._named():
+            return self.kind.check(label or spelled(self.name), value)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """A context in which an error is about this option."""
+        try:
+            yield
+        except InputError as fault:
+            fault.option = fault.option or self.name
+            raise
 
 
 def option(
@@ -199,16 +211,10 @@ def again(cls: type[Options], name: str, **changes: Any) -> Any:
     return field(default=declared.default, metadata={"option": declared})
 
 
-def flag_of(name: str) -> str:
-    """An option's name as it is typed."""
-    return f"--{name.replace('_', '-')}"
-
-
 def check_known(
     who: str,
     known: Iterable[str],
     names: Iterable[str],
-    spelled: Callable[[str], str] = repr,
     *,
     gone: Mapping[str, str] | None = None,
     elsewhere: Callable[[str], str] = lambda name: "",
@@ -219,7 +225,6 @@ def check_known(
         who: the method or command that the message names.
         known: names of the known options.
         names: names to check.
-        spelled: writes a name for the message.
         gone: see :class:`Options`.
         elsewhere: returns text that names other owners of such an option; empty if there are none.
     """
@@ -229,7 +234,7 @@ def check_known(
             continue
         hint = f": it is gone: {gone[name]}" if gone and name in gone else elsewhere(name)
         hint = hint or hint_of(name, known)
-        raise InputError(f"{who} has no option {spelled(name)}{hint}")
+        raise InputError(f"{who} has no option {quoted(name)}{hint}", option=name)
 
 
 def hint_of(name: str, known: Iterable[str], others: Iterable[str] = ()) -> str:

@@ -57,6 +57,11 @@ class Style:
     def __repr__(self) -> str:
         return f"<style {' + '.join(self.names)} prepared for {self.method}>"
 
+    def fits(self, method: str, backbone: str, taps: Sequence[str]) -> bool:
+        """Whether it was prepared by ``method`` for these layers of the same network."""
+        same = (self.method, self.backbone) == (method, backbone)
+        return same and set(taps) <= set(self.taps)
+
     @cached_property
     def color(self) -> Moments:
         """Mixed moments of the RGB pixels."""
@@ -131,7 +136,7 @@ class Style:
 
 
 def prepared(
-    styles: Sequence[Source | StoredStyle | LearntStyle],
+    styles: Sequence[Source | StoredStyle | LearntStyle | Style],
     weights: Sequence[float] | None,
     method: str,
     backbone: str,
@@ -142,7 +147,8 @@ def prepared(
     """One or several styles, whose moments are averaged by ``weights``.
 
     Args:
-        styles: paintings and stored styles.
+        styles: paintings, stored styles, and styles that any method has prepared. Of the latter the
+            parts are measured again, unless it is the only one and was prepared for the same.
         weights: share of each; None for equal shares.
         method: name of the method that prepares the styles.
         backbone: fingerprint of the network behind ``measure``.
@@ -154,33 +160,42 @@ def prepared(
             the styles, or another network has learnt a style.
     """
     check_list(styles)
+    one = styles[0] if len(styles) == 1 else None
+    if isinstance(one, Style) and one.fits(method, backbone, taps):
+        return one
     names: list[str] = []
     parts: list[Tensor | StoredStyle | LearntStyle] = []
-    for style in styles:
-        if is_name(style):
-            style = find_named(str(style))
-        if isinstance(style, StoredStyle):
-            style.check(method, backbone, taps)
-            parts.append(style)
-            names.append(style.name)
-        elif isinstance(style, LearntStyle):
-            if style.method != method:
-                other = f", or use method {style.method}" if style.method else ""
-                raise InputError(
-                    f"style {style.name}: known to a network alone; give the painting here{other}"
-                )
-            parts.append(style)
-            names.append(style.name)
-        elif isinstance(style, Style):
-            raise InputError(f"{style!r}: give it to the method itself, in place of prepare()")
+    shares: list[float] = []
+    for style, share in zip(styles, style_shares(len(styles), weights), strict=True):
+        if isinstance(style, Style):
+            mixture = list(zip(style.names, style.parts, style.weights, strict=True))
         else:
-            painting = read_painting(style)
-            parts.append(painting.rgb)
-            names.append(painting.name)
-    return Style(
-        *(names, parts, style_shares(len(parts), weights), method, backbone, list(taps), measure),
-        steps,
-    )
+            name, part = _part(style)
+            mixture = [(name, part, 1.0)]
+        for name, part, of_share in mixture:
+            if isinstance(part, StoredStyle):
+                part.check(method, backbone, taps)
+            elif isinstance(part, LearntStyle) and part.method != method:
+                other = f", or use method {part.method}" if part.method else ""
+                raise InputError(
+                    f"style {part.name}: known to a network alone; give the painting here{other}"
+                )
+            names.append(name)
+            parts.append(part)
+            shares.append(share * of_share)
+    return Style(names, parts, shares, method, backbone, list(taps), measure, steps)
+
+
+def _part(
+    style: Source | StoredStyle | LearntStyle,
+) -> tuple[str, Tensor | StoredStyle | LearntStyle]:
+    """A style that is not prepared yet, with its name."""
+    if is_name(style):
+        style = find_named(str(style))
+    if isinstance(style, (StoredStyle, LearntStyle)):
+        return style.name, style
+    painting = read_painting(style)
+    return painting.name, painting.rgb
 
 
 def check_list(styles: object) -> None:

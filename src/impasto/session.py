@@ -1,4 +1,4 @@
-"""A method with prepared styles and controls, which renders one content after another.
+"""A method with prepared styles and controls, loaded once: it renders picture after picture.
 
 This is where size and colour controls act: before the method, on content and painting; after it, on
 the result. The method itself knows nothing of them.
@@ -7,98 +7,207 @@ the result. The method itself knows nothing of them.
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
 from . import __version__
 from . import color as colors
 from .controls import Controls
-from .device import check_process
-from .errors import InputError
+from .device import check_process, release
+from .errors import ImpastoError, InputError, lacks_memory, out_of_memory, spelled
 from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize
 from .methods import Method, OnStep, Step
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
-from .paintings import AnyStyle
+from .options import signature_of
+from .paintings import AnyStyle, StyleSource, read_styles
+from .refinement import load_refined, refiner
 from .result import Result
 from .statistics import Moments
-from .styles import LearntStyle, StoredStyle, check_list, style_shares
+from .styles import LearntStyle, StoredStyle, Style
 
-__all__ = ["Transfer", "check_controls", "check_method", "files_among"]
+__all__ = ["Session", "check_controls", "check_method", "files_among"]
 
 
-class Transfer:
-    """A method with its styles and controls: call it with one content after another.
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _while_open(function: Function) -> Function:
+    """A decorator of what a session does: not after it is closed, and memory that runs out is said.
+
+    What is running when the session is closed ends as if it was not.
+    """
+
+    @wraps(function)
+    def wrapped(self: Session, *args: Any, **keywords: Any) -> Any:
+        with self._lock:
+            if self._closed:
+                raise InputError("this session is closed: make another, impasto.Session(...)")
+            self._running += 1
+        try:
+            return function(self, *args, **keywords)
+        except Exception as fault:
+            if lacks_memory(fault) and not isinstance(fault, ImpastoError):
+                raise out_of_memory() from fault
+            raise
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._free_if_done()
+
+    return cast("Function", wrapped)
+
+
+class Session:
+    """A method with its styles and controls, loaded once: call it with picture after picture.
+
+    It may be called from several threads at once, and gives each what it would give it alone: what
+    calls share, weights and measured styles, does not change but by being filled. Steps are told
+    to the ``on_step`` of their own call.
 
     Args:
-        method: as :func:`impasto.load` returns it.
-        styles: paintings or stored styles, as :func:`impasto.paintings.read_style` returns them.
-        controls: the controls, the same for every content.
-        refine: an optimisation that starts from the method's result, only at the final size:
-            ``Gatys(sizes=[0], iterations=N)``; used in place of the number in ``controls``.
-        sources: files that the styles came from, for :attr:`Result.sources`.
-        options: options of :class:`impasto.controls.Controls`, used in place of ``controls``.
+        method: a name (see ``impasto.methods()``), or what :func:`impasto.load` returned.
+        styles: one or a list of whatever :func:`impasto.stylize` takes as a style.
+        controls: the controls, the same for every picture; ``options`` override them.
+        refine: number of iterations that improve the result, or the method that does so from it,
+            only at the final size: ``Gatys(sizes=[0], iterations=N)``.
+        options: options of :class:`impasto.controls.Controls`, and, of a method by name, its own.
+
+    Attributes:
+        method: the loaded method.
+        styles: the styles as they were read.
+        controls: the controls.
+        sources: files that the styles and options came from, for :attr:`Result.sources`.
 
     Raises:
-        InputError: for controls that do not exist or cannot be used with a stored style, and for
-            styles and weights that do not fit.
+        InputError: for options or controls that do not exist or cannot be used with a stored style,
+            and for styles and weights that do not fit.
+
+    Example:
+        >>> import numpy as np, impasto
+        >>> photos = np.random.default_rng(0).random((3, 40, 50, 3))
+        >>> with impasto.Session("ghiasi", "monet", size=32, device="cpu") as session:
+        ...     [session(photo).image.size for photo in photos]
+        [(40, 32), (40, 32), (40, 32)]
     """
 
     def __init__(
         self,
-        method: Method,
-        styles: Sequence[AnyStyle],
+        method: str | Method,
+        styles: StyleSource | Sequence[StyleSource],
         controls: Controls | None = None,
         *,
-        refine: Gatys | None = None,
-        sources: Sequence[Path] = (),
+        refine: int | Gatys | None = None,
         **options: Any,
     ) -> None:
         check_process()
-        check_method(method)
-        check_list(styles)
-        for style in styles:
-            if not isinstance(style, (Picture, StoredStyle, LearntStyle)):
-                raise InputError(
-                    f"styles: a {type(style).__name__}: give what read_style() returned, or use "
-                    "impasto.stylize()"
-                )
-        controls = controls or Controls.of("a transfer", options)
+        if not isinstance(method, str):
+            check_method(method)
+        names = Controls.declared()
+        chosen = {name: options.pop(name) for name in list(options) if name in names}
+        if refine is not None and not isinstance(refine, Gatys):
+            chosen["refine"] = refine
+        controls = replace(controls or Controls(), **chosen)
         check_controls(controls)
-        self.method, self.styles, self.controls = method, styles, controls
-        self.refine, self.sources = refine, sources
-        for style in styles:
-            if isinstance(style, StoredStyle) and controls.color in ("match", "luminance"):
+        self._lock, self._running, self._closed = threading.Lock(), 0, False
+        self._owned = isinstance(method, str)
+        self.refine = refine if isinstance(refine, Gatys) else None
+        if isinstance(method, str):
+            self.method, refining = load_refined(method, controls, options)
+            self.refine = self.refine or refining
+        elif options:
+            raise InputError(
+                f"option {next(iter(options))!r} belongs to impasto.load() when a loaded method is "
+                "given",
+                option=next(iter(options)),
+            )
+        else:
+            self.method = method
+            if self.refine is None and controls.refine is not None:
+                self.refine = refiner(controls.refine, method)
+        sources: list[Any] = list(styles) if isinstance(styles, (list, tuple)) else [styles]
+        self.sources = files_among([*sources, *options.values()])
+        self.styles, weights = read_styles(
+            *(sources, controls.weights, controls.background, self.method), **controls.limits
+        )
+        self.controls = replace(controls, weights=weights)
+        self._check_styles()
+        whole = sources[0] if len(sources) == 1 and isinstance(sources[0], Style) else None
+        self._prepared: tuple[Any, Any] | None = None
+        if not self._recolors:
+            if whole is None or self.controls.color == "luminance":
+                self._prepared = self._prepare(self._paintings(), weights)
+            else:  # with what was measured of it
+                self._prepared = self._prepare([whole], None)
+
+    def _check_styles(self) -> None:
+        """Raise InputError for controls and a refinement that a style cannot be used with."""
+        color = self.controls.color
+        for style in self.styles:
+            if isinstance(style, StoredStyle) and color in ("match", "luminance"):
                 raise InputError(
                     f"style {style.name}: a stored style, or one by name, cannot be recoloured for "
-                    f"color {controls.color}; give the painting, or use color match-style"
+                    f"color {color}; give the painting, or use color match-style",
+                    option="color",
                 )
             if isinstance(style, LearntStyle) and self._recolors:
                 raise InputError(
                     f"style {style.name}: a learnt style cannot be recoloured; use color "
-                    "match-style or luminance, without match-luminance"
+                    f"match-style or luminance, without {spelled('match_luminance')}",
+                    option="color",
                 )
-            if isinstance(style, LearntStyle) and refine is not None:
+            if isinstance(style, LearntStyle) and self.refine is not None:
                 raise InputError(
                     f"style {style.name}: a refinement needs the painting, which a network that "
-                    "has learnt it has not; leave refine out, or "
-                    + ("give the painting" if style.method else "use method ghiasi")
+                    f"has learnt it has not; leave {spelled('refine')} out, or "
+                    + ("give the painting" if style.method else "use method ghiasi"),
+                    option="refine",
                 )
-        style_shares(len(styles), controls.weights)
-        self._prepared = None if self._recolors else self._prepare(self._paintings())
 
+    def close(self) -> None:
+        """Free the model, and the device's memory that it used; the session cannot be called again.
+
+        A method that was given loaded stays with whoever gave it. Calls that are running end first.
+        """
+        with self._lock:
+            self._closed = True
+            self._free_if_done()
+
+    def _free_if_done(self) -> None:
+        if not self._closed or self._running or not hasattr(self, "method"):
+            return
+        device = self.method.device if self._owned else None
+        del self.method, self.refine, self._prepared
+        if device is not None:
+            release(device)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
+
+    @_while_open
     def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
         """Render one content.
 
         Args:
-            content: anything that :func:`impasto.images.read` takes.
+            content: anything that :func:`impasto.read` takes.
             on_step: see :data:`impasto.methods.OnStep`.
+
+        Raises:
+            InputError: if it cannot be read, or the session is closed.
+            OutOfMemoryError: if it needs more memory than is free.
         """
+        if on_step is not None and not callable(on_step):
+            raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
         start_time = time.monotonic()
         check_process()
         picture = self.read(content)
@@ -189,9 +298,10 @@ class Transfer:
             for style in self.styles
         ]
 
-    def _prepare(self, styles: Sequence[AnyStyle]) -> tuple[Any, Any]:
+    def _prepare(
+        self, styles: Sequence[AnyStyle | Style], weights: Sequence[float] | None
+    ) -> tuple[Any, Any]:
         """Prepare styles for the method and for the refinement (None without one)."""
-        weights = self.controls.weights
         refining = None if self.refine is None else self.refine.prepare(styles, weights)
         return self.method.prepare(styles, weights), refining
 
@@ -222,16 +332,22 @@ class Transfer:
         styles = [
             replace(painting, rgb=rgb) for painting, rgb in zip(paintings, recolored, strict=True)
         ]
-        return colored, *self._prepare(styles)
+        return colored, *self._prepare(styles, self.controls.weights)
 
 
 def check_controls(controls: Controls) -> None:
     """Raise InputError for controls that are invalid for any style."""
     if controls.match_luminance and controls.color != "luminance":
-        raise InputError("match-luminance goes with color luminance: add it")
+        raise InputError(
+            f"{spelled('match_luminance')} goes with {spelled('color', 'luminance')}: add it",
+            option="match_luminance",
+        )
     size = controls.size
     if size is not None and size < MIN_SIDE:
-        raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
+        raise InputError(
+            f"{spelled('size')} is {size}: the short side needs {MIN_SIDE} pixels or more",
+            option="size",
+        )
 
 
 def files_among(sources: Iterable[object]) -> tuple[Path, ...]:
@@ -245,5 +361,9 @@ def check_method(method: object) -> None:
     if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
         raise InputError(
             f"method: a {type(method).__name__} where a method belongs: give a name, or what "
-            "impasto.load() returned"
+            "impasto.load() returned",
+            option="method",
         )
+
+
+Session.__signature__ = signature_of(Session, Controls, further=True)  # type: ignore[attr-defined]
