@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
+import json
 import re
 import runpy
 import sys
@@ -123,6 +125,49 @@ def test_batch_ends_where_nothing_can_be_painted(start, folder, capsys):
     assert "another folder" in capsys.readouterr().err
     assert "nobody.png" in str(start("batch.py", "photos", "nobody.png", "painted"))
     assert not Path("painted").exists()
+
+
+# style_transfer.ipynb ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Kind and text of every cell of the notebook."""
+    notebook = json.loads((EXAMPLES / "style_transfer.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs") and not cell.get("execution_count"), "clear the outputs"
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+
+
+def test_the_notebook_explains_with_the_articles_equations(cells):
+    text = "\n".join(text for kind, text in cells if kind == "markdown")
+    found = re.findall(r"\\qquad \\text\{\(Eq\. (\d)\)\}", text)
+    assert found == ["1", "3", "4", "5", "7"]
+    assert text.count("$$") % 2 == 0
+
+
+def test_the_notebook_runs(cells, capsys):
+    """Cell after cell, as a notebook runs them: what the last line returns is shown."""
+    pytest.importorskip("skimage")
+    given, shown = {"__name__": "__main__"}, []
+    for number, (kind, text) in enumerate(cells):
+        if kind != "code":
+            continue
+        # Smaller than a reader wants to see it, to be quick.
+        code = ast.parse(text.replace("SIZE = (128, 192)", "SIZE = (64, 96)"))
+        last = code.body.pop() if isinstance(code.body[-1], ast.Expr) else None
+        exec(compile(code, f"cell {number}", "exec"), given)
+        if last is not None:
+            shown.append(eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), given))
+    assert given["SIZE"] == (64, 96)
+    pictures = [each for each in shown if isinstance(each, Image.Image)]
+    assert len(pictures) == 6
+    assert isinstance(shown[-1], impasto.Result)
+    falls = re.findall(r"([\d.]+) at first, +([\d.]+) at last", capsys.readouterr().out)
+    assert len(falls) == 5
+    assert all(float(last) < 0.3 * float(first) for first, last in falls)
 
 
 # fastapi_service.py -----------------------------------------------------------------------------
