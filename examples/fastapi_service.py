@@ -116,7 +116,7 @@ def create_app(
             return job.cancelled.is_set()
 
         result = session(photo, on_step)
-        return result.encode(".jpg", quality=90, metadata=False)  # nothing of who took it
+        return result.to_bytes("jpeg", quality=90, metadata=False)  # nothing of who took it
 
     @app.post("/pictures", status_code=202)
     async def create(photo: UploadFile, style: Annotated[str, Form()]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.errors import InputError
+from impasto.errors import ImpastoError
 from impasto.images import resize
 from impasto.tensors import _unpickles_safely
 
@@ -53,8 +53,8 @@ def as_uint8(picture: Tensor) -> np.ndarray:
 
 
 def refused(call, *words) -> str:
-    """The message of the InputError that `call` ends in: one line, with all of `words`."""
-    with pytest.raises(InputError) as caught:
+    """The message of the ImpastoError that `call` ends in: one line, with all of `words`."""
+    with pytest.raises(ImpastoError) as caught:
         call()
     message = str(caught.value)
     assert len(message.splitlines()) == 1

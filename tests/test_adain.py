@@ -4,7 +4,7 @@ import pytest
 import torch
 from data import painting, photo
 
-from impasto.errors import InputError
+from impasto.errors import InputError, OutOfMemoryError
 from impasto.images import read
 from impasto.losses import moments_loss
 from impasto.methods.adain import AdaIN
@@ -358,5 +358,5 @@ def test_bad_options_of_training_are_refused(options, message):
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
     monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
-    with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
+    with pytest.raises(OutOfMemoryError, match=r"GB of memory.*size=\d+"):
         render(method, photo(), painting())

@@ -11,7 +11,7 @@ from data import painting, photo
 import impasto
 from impasto.color import colorfulness, luminance_of
 from impasto.device import memory
-from impasto.errors import InputError
+from impasto.errors import InputError, OutOfMemoryError
 from impasto.images import Picture, fit, read, read_settings, resize, write
 from impasto.methods import METHODS
 from impasto.methods.ghiasi import Ghiasi
@@ -157,7 +157,7 @@ def test_memory_is_that_of_the_largest_pass(monkeypatch):
     style = method.prepare([painting()])
     needed = method.model.bytes_per_pixel(method.dtype) * 97 * 140
     monkeypatch.setattr(memory, "available_memory", lambda device: needed)
-    with pytest.raises(InputError, match="GB of memory"):
+    with pytest.raises(OutOfMemoryError, match="GB of memory"):
         method(photo(97, 140), style)
     monkeypatch.setattr(memory, "available_memory", lambda device: 1.1 * needed)
     assert method(photo(97, 140), style).shape == (3, 97, 140)

@@ -276,14 +276,14 @@ def test_set_goes_before_the_recipe(folder, recipe, small, tmp_path):
     kept = json.loads(load_tensors(tmp_path / "a.safetensors")[1]["recipe"])
     assert (kept["batch"], kept["steps"], kept["size"]) == (4, 2, 32)
     for changes, message in (
-        ({"batches": 4}, "--set: unknown key 'batches'; the keys are steps, batch"),
-        ({"batch": "x"}, "--set: batch = 'x' is not of type int"),
-        ({"epsilon": float("nan")}, "--set: epsilon is nan: must be a finite number"),
-        ({"batch": 0}, r"recipe.toml with --set: batch = 0"),
+        ({"batches": 4}, "changes: unknown key 'batches'; the keys are steps, batch"),
+        ({"batch": "x"}, "changes: batch = 'x' is not of type int"),
+        ({"epsilon": float("nan")}, "changes: epsilon is nan: must be a finite number"),
+        ({"batch": 0}, r"recipe.toml with changes: batch = 0"),
     ):
         with pytest.raises(InputError, match=message):
             run(changes)
-    with pytest.raises(InputError, match="given by --steps and --set"):
+    with pytest.raises(InputError, match="given by steps and changes"):
         run({"steps": 2}, steps=3)
 
 

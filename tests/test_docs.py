@@ -90,6 +90,7 @@ def test_every_picture_is_shown():
 def test_the_reference_has_every_public_name():
     text = WRITTEN[DOCS / "api" / "index.md"]
     public = {name for name in impasto.__all__ if not name.startswith("__")}
+    public = (public - {"methods"}) | {"methods.list_methods"}  # what it is when it is called
     assert not [name for name in public if f"::: impasto.{name}\n" not in text]
 
 

@@ -236,7 +236,7 @@ def test_what_does_not_go_together_is_refused(files):
     for cls in (ArtFlow, StyleFlow):
         with pytest.raises(InputError, match="operator 'x' is unknown"):
             cls(operator="x")
-    with pytest.raises(InputError, match="use --precision float32"):
+    with pytest.raises(InputError, match="use precision='float32'"):
         ArtFlow(files["adain"], device="cpu", precision="bfloat16")
     with pytest.raises(InputError, match="not a model made by `impasto train artflow`"):
         ArtFlow(files["styleflow"], **CPU)

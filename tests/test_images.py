@@ -694,7 +694,7 @@ def test_refuses_more_pixels_than_asked_for_before_decoding(tmp_path):
     for source in (path, np.zeros((30, 40)), torch.zeros(1, 30, 40), plain("L", 0, (40, 30))):
         refused(lambda source=source: images.read(source, max_pixels=1199), "40x30", 1200, 1199)
     for wrong in (0, -1):
-        refused(lambda wrong=wrong: images.read(path, max_pixels=wrong), "max-pixels", wrong)
+        refused(lambda wrong=wrong: images.read(path, max_pixels=wrong), "max_pixels", wrong)
     refused(lambda: images.check_size(30, 40, "it", 1199), "it", 1200, 1199)
 
 

@@ -72,10 +72,10 @@ def test_reads_a_pipe():
 
 
 def test_refuses_bytes_and_file_objects_that_are_no_pictures(tmp_path):
-    refused(lambda: images.read(b""), "the bytes", "not a picture")
-    refused(lambda: images.read(b"a.png"), "the bytes", "not a picture")
+    refused(lambda: images.read(b""), "<bytes>", "not a picture")
+    refused(lambda: images.read(b"a.png"), "<bytes>", "not a picture")
     refused(lambda: images.read(io.StringIO("text")), "binary")
-    refused(lambda: images.read(io.BytesIO(saved("PNG")[:200])), "the file object", "damaged")
+    refused(lambda: images.read(io.BytesIO(saved("PNG")[:200])), "<file object>", "damaged")
     with open(tmp_path / "only to write", "wb") as stream:
         refused(lambda: images.read(stream), "only to write", "cannot read")
 
@@ -392,14 +392,14 @@ def test_a_limit_of_the_process_counts(tmp_path):
     script = f"""
         import resource
         import psutil
-        from impasto.errors import InputError
+        from impasto.errors import OutOfMemoryError
         from impasto import images
         limit = psutil.Process().memory_info().vms + 600 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try:
             images.read({str(path)!r})
-        except InputError as error:
-            print("InputError", error)
+        except OutOfMemoryError as error:
+            print("OutOfMemoryError", error)
         print(images.read({str(path)!r}, size=64).width)
     """
     out = subprocess.run(
@@ -410,7 +410,7 @@ def test_a_limit_of_the_process_counts(tmp_path):
         encoding="utf-8",
     )
     message, width = out.stdout.splitlines()
-    assert message.startswith("InputError")
+    assert message.startswith("OutOfMemoryError")
     assert "9008x9008" in message
     assert "memory" in message
     assert message.count("iB") == 2

@@ -10,7 +10,7 @@ from data import painting, photo
 
 from impasto import cli
 from impasto.color import to_ycbcr
-from impasto.errors import InputError
+from impasto.errors import InputError, OutOfMemoryError
 from impasto.finish.degrid import degrid
 from impasto.images import fit, read, read_settings, resize, write
 from impasto.losses import gram_loss
@@ -303,7 +303,7 @@ def test_the_bundled_networks_are_small():
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
     monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 10_000_000)
-    with pytest.raises(InputError, match="--size"):
+    with pytest.raises(OutOfMemoryError, match="use size="):
         method(torch.rand(3, 600, 800), method.prepare(["night"]))
 
 

@@ -206,7 +206,7 @@ def test_colours(method, fine, color):
 
 
 def test_layers_that_were_learnt_do_not_mix(method, fine):
-    refused(lambda: method.prepare([fine, painting()]), "not mix", "--mixable")
+    refused(lambda: method.prepare([fine, painting()]), "not mix", "mixable=True")
 
 
 def test_colours_that_need_the_painting(method, fine):
@@ -224,7 +224,7 @@ def test_a_refinement_needs_the_painting(fine, model):
 
 def test_another_model(fine):
     other = Ghiasi(device="cpu")
-    refused(lambda: other.prepare([fine]), "another model", "--model")
+    refused(lambda: other.prepare([fine]), "another model", "(model)")
 
 
 def test_other_methods(fine, small_model):
@@ -237,7 +237,7 @@ def test_other_methods(fine, small_model):
 def test_a_style_prepared_by_another_model(fine, method):
     other = Ghiasi(device="cpu", precision="float32")
     style = method.prepare([fine])
-    refused(lambda: other(photo(), style), "another model", "--model")
+    refused(lambda: other(photo(), style), "another model", "(model)")
 
 
 def test_a_style_prepared_for_another_method(fine, method):
@@ -271,7 +271,7 @@ def test_damaged_files(method, fine, tmp_path, fault):
 
 
 def test_files_of_another_kind(model, tmp_path):
-    refused(lambda: read_style(model), "small.safetensors", "--model")
+    refused(lambda: read_style(model), "small.safetensors", "by model")
     save_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)}, {})
     refused(lambda: read_style(tmp_path / "x.safetensors"), "impasto learn")
     refused(lambda: read_style(tmp_path / "none.safetensors"), "none.safetensors")
@@ -304,7 +304,7 @@ def test_without_samples_photographs_are_asked_for(monkeypatch):
         raise impasto.errors.InputError("the sample photographs need scikit-image: pip install it")
 
     monkeypatch.setattr(room, "photograph", none)
-    refused(lambda: learn(painting(64, 80), steps=1, **QUICK), "scikit-image", "--photos")
+    refused(lambda: learn(painting(64, 80), steps=1, **QUICK), "scikit-image", "(photos)")
 
 
 # The command line -------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def desk(run, model, photos, tmp_path):
     shutil.copy(model, "model.safetensors")
     shutil.copytree(photos, "photos")
     (tmp_path / "folder.safetensors").mkdir()
-    options = ["--photos", "photos", "--model", "model.safetensors", "--size", 64]
+    options = ["(photos)", "photos", "--model", "model.safetensors", "--size", 64]
 
     def call(*more, out="mine.safetensors"):
         return run("learn", "painting.png", "-o", out, *options, "--device", "cpu", *more)
@@ -403,7 +403,7 @@ def test_ctrl_c_keeps_what_was_learnt(desk, monkeypatch, tmp_path):
         ("folder.safetensors", [], "is a folder"),
         ("photo.png/x.safetensors", [], "not a folder"),
         ("x.safetensors", ["--steps", 1, "--minutes", 1], "--steps"),
-        ("x.safetensors", ["--photos", "none"], "none"),
+        ("x.safetensors", ["(photos)", "none"], "none"),
         ("x.safetensors", ["--minutes", "nan"], "minutes"),
     ],
 )

@@ -18,7 +18,7 @@ from test_bare import ABSENT, without
 from test_fit import CONFIG, PLATEAU, Toy, folders, losses, pairs, run, weights  # noqa: F401
 
 import impasto
-from impasto.errors import InputError
+from impasto.errors import DiskError, InputError
 from impasto.images import write
 from impasto.training import accelerator as accelerating
 from impasto.training.accelerator import Accelerator, Hardware, choose_accelerator
@@ -245,7 +245,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_later(tmp_path, monkeypatch):
     def opened(path, mode="r", **kind):
         return builtins.open("/dev/full" if mode == "a" else path, mode, **kind)
 
-    with monkeypatch.context() as full, pytest.raises(InputError, match=r"losses\.csv: .* space"):
+    with monkeypatch.context() as full, pytest.raises(DiskError, match=r"losses\.csv: .* space"):
         full.setattr("impasto.training.logs.open", opened, raising=False)
         looped(tmp_path, Slope(), steps=5)
     looped(tmp_path, Slope(), steps=5)

@@ -62,10 +62,10 @@ def test_a_result_encodes_what_it_saves(method, tmp_path):
     result = impasto.stylize(photo(), painting(), method)
     for suffix in (".png", ".jpg", ".tif"):
         path = result.save(tmp_path / f"out{suffix}")
-        assert torch.equal(read(result.encode(suffix)).rgb, read(path).rgb)
-    small, large = result.encode(".jpg", quality=20), result.encode(".jpg", quality=95)
+        assert torch.equal(read(result.to_bytes(suffix)).rgb, read(path).rgb)
+    small, large = result.to_bytes(".jpg", quality=20), result.to_bytes(".jpg", quality=95)
     assert len(small) < len(large)
-    assert result.encode(depth=16)[24] == 16  # IHDR's bit depth
+    assert result.to_bytes(depth=16)[24] == 16  # IHDR's bit depth
 
 
 @pytest.mark.parametrize("link", [None, *LINKS])

@@ -293,7 +293,7 @@ def test_a_later_length_replaces_the_earlier(tmp_path):
     one, two = read_recipe(recipe(tmp_path, text), "toy", {"training.steps": 5})
     assert (two.training.steps, two.training.epochs) == (5, 0)
     both = {"training.epochs": 3, "training.steps": 5}
-    with pytest.raises(InputError, match="--set: has steps and epochs: leave one of them out"):
+    with pytest.raises(InputError, match="changes: has steps and epochs: leave one of them out"):
         read_recipe(recipe(tmp_path, text), "toy", both)
     with pytest.raises(InputError, match="steps = 5 and epochs = 2: leave one of them out"):
         TrainingConfig(steps=5, epochs=2)

@@ -203,7 +203,7 @@ def test_what_goes_by_vgg_layers_refuses_a_resnet():
         load_vgg("resnet18", "random")
     with pytest.raises(InputError, match="resnet lacks the layers of a VGG"):
         load_vgg(small())
-    with pytest.raises(InputError, match="--smooth is for resnet"):
+    with pytest.raises(InputError, match="smooth is for resnet"):
         load_backbone("compact", smooth="softmax")
     with pytest.raises(InputError, match="no robust weights of vgg19"):
         load_backbone("vgg19", "robust")

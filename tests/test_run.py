@@ -7,7 +7,7 @@ import pytest
 import torch
 from data import LINKS
 
-from impasto.errors import InputError, check_finite, check_share
+from impasto.errors import DiskError, InputError, check_finite, check_share
 from impasto.files import check_apart, path_of, paths_of, save
 from impasto.training.checkpoint import save_state
 
@@ -23,7 +23,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(InputError, match=r"a\.txt: cannot write it \(No space left on device\)"):
+    with pytest.raises(DiskError, match=r"a\.txt: cannot write it \(No space left on device\)"):
         save(tmp_path / "deep" / "a.txt", "other")
     monkeypatch.undo()
     assert (tmp_path / "deep" / "a.txt").read_bytes() == "naïve".encode()
@@ -47,7 +47,7 @@ def test_a_state_that_cannot_be_written(tmp_path, monkeypatch):
             self.file.flush()
 
     monkeypatch.setattr(torch, "save", lambda state, file: written(state, Full(file)))
-    with pytest.raises(InputError, match="No space left on device.*free some space"):
+    with pytest.raises(DiskError, match="No space left on device.*free some space"):
         save_state(tmp_path / "a.pt", {"x": torch.ones(100_000)})
     assert not list(tmp_path.iterdir())
 

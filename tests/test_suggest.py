@@ -96,7 +96,7 @@ def test_what_cannot_be_ranked_is_refused(folder, tmp_path):
     refused(lambda: ranked(tmp_path / "nowhere"), "nowhere")
     refused(lambda: ranked(folder / "far.png"), "far.png", "folder")
     (tmp_path / "empty" / "more").mkdir(parents=True)
-    refused(lambda: ranked(tmp_path / "empty"), "empty", "no paintings", "--recursive")
+    refused(lambda: ranked(tmp_path / "empty"), "empty", "no paintings", "recursive=True")
     (tmp_path / "empty" / "broken.png").write_bytes(b"no picture")
     broken = tmp_path / "empty"
     refused(lambda: ranked(broken, warn=lambda line: None), "no painting that can be read")

@@ -195,7 +195,7 @@ def test_an_address_is_shown_as_typed(address):
 def test_empty_folders_are_refused(made):
     made("in/deeper/a.jpg", "a.jpg")
     for pictures in (["in", "a.jpg"], ["a.jpg", "in"]):
-        with pytest.raises(InputError, match=r"^in: no pictures in this folder.*--recursive"):
+        with pytest.raises(InputError, match=r"^in: no pictures in this folder.*recursive=True"):
             gather(pictures)
         gather(pictures, recursive=True)
 

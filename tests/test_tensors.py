@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from impasto import files, tensors
-from impasto.errors import InputError
+from impasto.errors import DiskError, InputError
 from impasto.tensors import digest, load_tensors, read_header, save_tensors
 
 OLD, NEW = ("2.6.0", "2.9.1+cu128", "2.10.0a0+git", "2.10.0rc2"), ("2.10.0+cpu", "2.13")
@@ -87,7 +87,7 @@ def test_saving_fails_without_a_trace(tmp_path: Path, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files.os, "replace", fail)
-    with pytest.raises(InputError, match="Permission denied"):
+    with pytest.raises(DiskError, match="Permission denied"):
         save_tensors(path, {"other": torch.ones(1)}, {})
     assert same(load_tensors(path)[0], TENSORS)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "net.safetensors"]

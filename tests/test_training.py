@@ -206,9 +206,9 @@ def test_the_command_is_told_more_and_ends_when_asked(folders, tmp_path, monkeyp
     assert seen[0][2] > 0
     kept = json.loads(load_tensors(out)[1]["figures"])["recipe"]
     assert (kept["steps"], kept["batch"]) == (3, 2)
-    with pytest.raises(InputError, match="--set: steps = 'x' is not of type int"):
+    with pytest.raises(InputError, match="changes: steps = 'x' is not of type int"):
         run({"steps": "x"})
-    with pytest.raises(InputError, match=r"r\.toml with --set: steps = 0: must be 1 or more"):
+    with pytest.raises(InputError, match=r"r\.toml with changes: steps = 0: must be 1 or more"):
         run({"steps": 0})
     words = ["--photos", folders[0], "--paintings", folders[1], "--recipe", tmp_path / "r.toml"]
     words += ["--teacher", tmp_path / "vgg19.safetensors", "--backbone", "slim", "--set"]
@@ -381,7 +381,7 @@ def test_encoders_and_recipes_of_the_other_kind(folders, tmp_path):
         with pytest.raises(InputError, match=f"not an encoder of {name}'s kind"):
             load_encoder(name, BUNDLED[other])
     (tmp_path / "r.toml").write_text("widths = [[8]]\n", encoding="utf-8")
-    with pytest.raises(InputError, match="give --backbone slim"):
+    with pytest.raises(InputError, match="give name='slim'"):
         train(
             *(folders[0], folders[1], tmp_path / "none", "caffe", None),
             *(tmp_path / "r.toml", tmp_path / "run", tmp_path / "out.safetensors"),

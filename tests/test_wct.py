@@ -14,7 +14,7 @@ from torch import Tensor
 
 from impasto import color
 from impasto.backbones import load_backbone
-from impasto.errors import InputError
+from impasto.errors import InputError, OutOfMemoryError
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
 from impasto.methods.model import MODELS
@@ -536,5 +536,5 @@ def test_it_moves_between_devices(pupil):
 
 def test_too_large_for_memory_says_which_size_would_do(method, monkeypatch):
     monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 2**20)
-    with pytest.raises(InputError, match=r"GB of memory.*--size \d+"):
+    with pytest.raises(OutOfMemoryError, match=r"GB of memory.*size=\d+"):
         method(photo(), method.prepare([painting()]))

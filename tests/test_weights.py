@@ -25,7 +25,7 @@ import torch
 from impasto.backbones import weights
 from impasto.backbones.records import WEIGHTS, WeightRecord
 from impasto.backbones.weights import fetch, find
-from impasto.errors import InputError
+from impasto.errors import DownloadError, ImpastoError, InputError
 from impasto.files import home
 
 BODY = bytes(range(256)) * 1024
@@ -103,11 +103,11 @@ def record(
 
 def refused(wanted: WeightRecord, *says: str) -> None:
     """Fetching fails with a message that says everything, and leaves no file."""
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(ImpastoError) as caught:
         fetch(wanted)
     message = str(caught.value)
     assert "\n" not in message
-    for part in (*says, wanted.address, str(home() / wanted.filename), "--backbone compact"):
+    for part in (*says, wanted.address, str(home() / wanted.filename), "backbone='compact'"):
         assert part in message
     assert not home().is_dir() or list(home().iterdir()) == []
 
@@ -170,7 +170,7 @@ def test_a_bar_in_a_notebook(
 def test_a_cached_file_of_another_size_is_refused_and_kept(server: Server) -> None:
     home().mkdir()
     (home() / "net.safetensors").write_bytes(b"short")
-    with pytest.raises(InputError, match=f"has 5 bytes instead of {len(BODY)}, delete it"):
+    with pytest.raises(DownloadError, match=f"has 5 bytes instead of {len(BODY)}, delete it"):
         fetch(record(server))
     assert (home() / "net.safetensors").read_bytes() == b"short"
     assert server.requests == []
@@ -245,7 +245,7 @@ def test_certificates_that_a_mac_lacks(
         raise urllib.error.URLError(fault) if wrapped else fault
 
     monkeypatch.setattr(weights.urllib.request, "urlopen", fail)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(ImpastoError) as caught:
         fetch(record(server))
     assert "no network" not in str(caught.value)
     refused(record(server), "local issuer", "Install Certificates.command", "SSL_CERT_FILE")
@@ -272,7 +272,7 @@ def test_read_only_cache(server: Server) -> None:
 
 def test_a_folder_of_that_name(server: Server) -> None:
     (home() / "net.safetensors").mkdir(parents=True)
-    with pytest.raises(InputError, match="in the way"):
+    with pytest.raises(DownloadError, match="in the way"):
         fetch(record(server))
     assert server.requests == []
 
@@ -334,6 +334,6 @@ def test_a_pickle_is_refused_before_it_is_downloaded(
 ) -> None:
     monkeypatch.setattr(torch, "__version__", "2.6.0")
     wanted = record(server, filename="net.pth")
-    said = data.refused(lambda: fetch(wanted), "torch 2.10", ".safetensors", "--backbone compact")
+    said = data.refused(lambda: fetch(wanted), "torch 2.10", ".safetensors", "backbone='compact'")
     assert "by hand" not in said
     assert server.requests == []

@@ -31,12 +31,9 @@ __all__ = [
     "luminance_of",
     "match",
     "match_luminance",
-    "own_colors",
-    "recolored",
     "restore_chroma",
     "to_ycbcr",
     "transfer_matrix",
-    "with_colors_of",
 ]
 
 MODES = ("match", "match-style", "luminance")

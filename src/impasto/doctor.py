@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import RUNTIME, InputError, lacks_runtime
+from .errors import RUNTIME, ImpastoError, InputError, lacks_runtime
 from .files import home, reason_of, shown
 
 __all__ = ["laid_out", "report"]
@@ -215,7 +215,7 @@ def _apple(torch: Any, device: Any) -> str:
     try:
         device.choose_precision("bfloat16", gpu)
         precision = "bfloat16"
-    except InputError:
+    except ImpastoError:
         precision = "no bfloat16"
     memory = _memory(device.available_memory(gpu), torch.mps.recommended_max_memory())
     return f"Apple's GPU, {precision}; {memory}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral, Real
@@ -28,6 +29,7 @@ __all__ = [
     "out_of_memory",
     "quoted",
     "spelled",
+    "spelled_in",
     "typed_names",
 ]
 
@@ -142,12 +144,14 @@ class _Spelled(str):
     option: str
 
 
-def spelled(name: str, value: Any = None) -> str:
+def spelled(name: str, value: Any = None, flag: str | None = None) -> str:
     """An argument as the reader of a message writes it.
 
     Args:
         name: its name in Python.
-        value: what to give it, if the message says so; True is a flag without a value.
+        value: what to give it, if the message says so; True is a flag without a value, and a word
+            in capitals stands for what the reader puts there.
+        flag: its name as it is typed, if that is another.
 
     Example:
         >>> spelled("style_scale"), spelled("size", 640), spelled("backbone", "compact")
@@ -157,13 +161,25 @@ def spelled(name: str, value: Any = None) -> str:
         ('--style-scale', '--size 640', '--backbone compact')
     """
     if _typed.get():
-        bare = value is None or value is True
-        text = flag_of(name) if bare else f"{flag_of(name)} {value}"
+        text = flag_of(flag or name)
+        text = text if value is None or value is True else f"{text} {_typed_value(value)}"
     else:
-        text = name if value is None else f"{name}={value!r}"
+        shown = value if isinstance(value, str) and value.isupper() else repr(value)
+        text = name if value is None else f"{name}={shown}"
     out = _Spelled(text)
     out.option = name
     return out
+
+
+def _typed_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={_typed_value(each)}" for key, each in value.items())
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def spelled_in(text: str) -> str:
+    """``text`` with every ``{name}`` as :func:`spelled`."""
+    return re.sub(r"\{(\w+)\}", lambda found: spelled(found[1]), text)
 
 
 def quoted(name: str) -> str:

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO
 
-from .errors import InputError
+from .errors import DiskError, ImpastoError, InputError
 
 __all__ = [
     "PARTS",
     "check_apart",
     "check_name",
+    "disk_fault",
     "folded",
     "home",
     "identity",
@@ -55,6 +56,18 @@ def reason_of(fault: BaseException) -> str:
         return os.strerror(errno.ENOENT)
     text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
     return " ".join(text.split())
+
+
+def disk_fault(fault: BaseException, message: str) -> ImpastoError:
+    """The error for a file that could not be read or written, which is not there or is refused.
+
+    A name that leads to no such file is invalid input; a full disk, or a missing permission, is a
+    fault of the disk.
+    """
+    wrong = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+    wrong |= {errno.EINVAL, errno.ELOOP}
+    is_disk = isinstance(fault, OSError) and fault.errno not in wrong
+    return DiskError(message) if is_disk else InputError(message)
 
 
 def path_of(value: Any, label: str) -> Path:
@@ -286,7 +299,8 @@ def save(path: AnyPath, content: str | bytes | Callable[[BinaryIO], object]) -> 
         content: bytes; text, written as UTF-8; or a function that writes to the open file.
 
     Raises:
-        InputError: if the file cannot be written.
+        DiskError: if the file cannot be written.
+        InputError: if its name is invalid.
     """
     try:
         with replacing(path) as file:
@@ -295,7 +309,8 @@ def save(path: AnyPath, content: str | bytes | Callable[[BinaryIO], object]) -> 
             else:
                 file.write(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as fault:
-        raise InputError(
+        raise disk_fault(
+            fault,
             f"{shown(path)}: cannot write it ({reason_of(fault)}); free some space or give another "
-            "path"
+            "path",
         ) from fault

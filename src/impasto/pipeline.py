@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, BinaryIO
 
 from .controls import Controls
 from .errors import InputError
@@ -87,23 +87,24 @@ def stylize(
 stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]
 
 
-def recorded(picture: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+def recorded(
+    picture: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+) -> tuple[str, dict[str, Any]]:
     """Read method and options of a picture from the settings recorded in it.
 
     ``stylize(photo, style, method, **options)`` makes the picture again. The record does not hold
     the device, nor folders: of a model file or an initial picture it holds only the name.
 
     Args:
-        picture: file written by impasto.
+        picture: a file written by impasto: its path, its bytes or a file object.
 
     Raises:
         InputError: for a picture without recorded settings, or with an unknown method.
     """
     settings = read_settings(picture)
     if "preview" in settings:
-        raise InputError(
-            f"{picture}: a preview, which carries no settings; give a finished picture"
-        )
+        name = str(picture) if isinstance(picture, (str, os.PathLike)) else "the picture"
+        raise InputError(f"{name}: a preview, which carries no settings; give a finished picture")
     method = record_of(settings.get("method", ""))
     refinement = settings.get("refinement") or {}
     shared = {name: refinement[name] for name in REFINED if name in refinement}

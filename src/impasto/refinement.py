@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,9 +53,9 @@ def load_refined(
 
 
 def _bounded(options: Mapping[str, Any], controls: Controls) -> dict[str, Any]:
-    """Options with ``start`` read within the limits of the controls, if it is a file."""
+    """Options with ``start`` read within the limits of the controls, if it is a picture."""
     start = options.get("start")
-    if not isinstance(start, (str, os.PathLike)) or start in STARTS:
+    if start is None or (isinstance(start, str) and start in STARTS):
         return dict(options)
     return {**options, "start": read(start, **controls.limits)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,32 @@ class Result:
             )
         return write(path, *self._written(), **self._how(saving))
 
+    def to_bytes(self, format: str = "png", **saving: Any) -> bytes:
+        """The bytes of the file that :meth:`save` would write.
+
+        Args:
+            format: ``png``, ``jpeg``, ``webp``, ``avif``, ``tiff``, ``bmp`` or ``gif``, or a suffix
+                such as ``.jpg``.
+            saving: see :class:`impasto.controls.Saving`, such as ``quality=90``.
+
+        Raises:
+            InputError: for another format, or one that cannot hold the picture.
+        """
+        if not isinstance(format, str):
+            raise InputError(
+                f"format: a {type(format).__name__} where text belongs, such as png",
+                option="format",
+            )
+        return encode(format, *self._written(), **self._how(saving))
+
     def encode(self, suffix: str = ".png", **saving: Any) -> bytes:
-        """What :meth:`save` would write into a file with that suffix."""
-        if not isinstance(suffix, str):
-            raise InputError(f"suffix: a {type(suffix).__name__} where text belongs, such as .png")
-        return encode(suffix, *self._written(), **self._how(saving))
+        """The old name of :meth:`to_bytes`, for one version."""
+        warnings.warn(
+            "Result.encode is Result.to_bytes now, and goes with the next version",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.to_bytes(suffix, **saving)
 
     def _written(self) -> tuple[Any, ...]:
         return self.picture.rgb, self.picture.alpha, self.settings, self.background
@@ -103,4 +125,4 @@ class Result:
 
 
 Result.save.__signature__ = signature_of(Result.save, Saving)  # type: ignore[attr-defined]
-Result.encode.__signature__ = signature_of(Result.encode, Saving)  # type: ignore[attr-defined]
+Result.to_bytes.__signature__ = signature_of(Result.to_bytes, Saving)  # type: ignore[attr-defined]

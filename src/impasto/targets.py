@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, spelled
 from .files import folded, named, same_file, shown, within
 
 __all__ = [
@@ -237,7 +237,7 @@ def _paintings(source: str, recursive: bool) -> list[str]:
 
 
 def _no_pictures(source: str, recursive: bool) -> str:
-    deeper = "" if recursive else ", or --recursive for the folders in it"
+    deeper = "" if recursive else f", or {spelled('recursive', True)} for the folders in it"
     return f"{shown(source)}: no pictures in this folder; name another{deeper}"
 
 

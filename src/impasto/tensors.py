@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .device import check_process
 from .errors import InputError
-from .files import AnyPath, named, reason_of, save, shown
+from .files import AnyPath, disk_fault, named, reason_of, save, shown
 
 __all__ = [
     "FORMAT",
@@ -162,8 +162,8 @@ def _check_readable(path: Path) -> None:
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise InputError(
-            f"cannot read {shown(path)} ({reason_of(error)}): check the path"
+        raise disk_fault(
+            error, f"cannot read {shown(path)} ({reason_of(error)}): check the path"
         ) from error
     if empty:
         raise InputError(f"{shown(path)} is empty: download or copy it again")

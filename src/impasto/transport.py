@@ -15,7 +15,7 @@ from .controls import Variant
 from .errors import InputError
 from .linalg import compose, root
 
-__all__ = ["Variant", "check_variant", "transport"]
+__all__ = ["Variant", "transport"]
 
 _TINY = 1e-12  # smallest eigenvalue of a matrix that is inverted, relative; far below any noise
 

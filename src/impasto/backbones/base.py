@@ -277,9 +277,11 @@ def _filled(like: Tensor, values: Iterable[float]) -> Tensor:
 def check_options(padding: str, pooling: str) -> None:
     """Raise InputError for a padding or pooling that does not exist."""
     if padding not in ("replicate", "reflect", "zero"):
-        raise InputError(f"padding {padding!r} is unknown: use replicate, reflect or zero")
+        raise InputError(
+            f"padding {padding!r} is unknown: use replicate, reflect or zero", option="padding"
+        )
     if pooling not in ("max", "average"):
-        raise InputError(f"pooling {pooling!r} is unknown: use max or average")
+        raise InputError(f"pooling {pooling!r} is unknown: use max or average", option="pooling")
 
 
 def mean_activations(maps: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..tensors import load_tensors
 from .base import CONVENTIONS, Backbone, Padding, Pooling, Stored, check_options
 from .records import BACKBONES, KINDS, WEIGHTS, BackboneRecord, find_record
@@ -66,7 +66,10 @@ def load_backbone(
     check_options(padding, pooling)
     record = find_record(name)
     if smooth != "none" and not record.smooths:
-        raise InputError(f"--smooth is for resnet50 and resnet18, not for {name}: leave it out")
+        raise InputError(
+            f"{spelled('smooth')} is for resnet50 and resnet18, not for {name}: leave it out",
+            option="smooth",
+        )
     if weights is not None and str(weights) in KINDS:
         weights = str(weights)
     if weights == "random" and record.file is None:
@@ -121,7 +124,9 @@ def _stored(
 ) -> Stored:
     """The weights of ``record``: from a file, bundled, cached or downloaded."""
     if convention not in (None, *CONVENTIONS):
-        raise InputError(f"convention {convention!r} is unknown: use caffe or torchvision")
+        raise InputError(
+            f"convention {convention!r} is unknown: use caffe or torchvision", option="convention"
+        )
     candidates = [
         weight
         for weight in map(WEIGHTS.__getitem__, record.weights)

@@ -94,7 +94,9 @@ class BackboneRecord:
 def find_record(name: str) -> BackboneRecord:
     """The record of a backbone. Raises InputError for an unknown name."""
     if name not in BACKBONES:
-        raise InputError(f"backbone {name!r} is unknown: use one of {', '.join(BACKBONES)}")
+        raise InputError(
+            f"backbone {name!r} is unknown: use one of {', '.join(BACKBONES)}", option="backbone"
+        )
     return BACKBONES[name]
 
 

@@ -163,7 +163,9 @@ class ResNet(Backbone):
             by_tap = smooth
         for kind in by_tap.values():
             if kind not in get_args(Smooth):
-                raise InputError(f"smooth {kind!r} is unknown: use none, scale or softmax")
+                raise InputError(
+                    f"smooth {kind!r} is unknown: use none, scale or softmax", option="smooth"
+                )
         return {tap: by_tap.get(tap, "none") for tap in self.sizes}
 
     def _other_options(self) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.error import HTTPError
 
-from ..errors import InputError
+from ..errors import DiskError, DownloadError, InputError, spelled
 from ..files import home, reason_of, replacing
 from ..progress import Bar, in_notebook
 from ..tensors import check_pickle
@@ -36,6 +36,10 @@ class _Failed(Exception):
     """The reason why a download failed."""
 
 
+class _Full(OSError):
+    """The reason why a file does not fit."""
+
+
 def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
     """The file of ``record``, downloaded into the cache if necessary.
 
@@ -44,7 +48,9 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
         progress: show a bar if standard error is a terminal, or in a notebook.
 
     Raises:
-        InputError: if the file is not available; the cache is then unchanged.
+        DownloadError: if it cannot be downloaded; the cache is then unchanged.
+        DiskError: if the cache cannot be written, or is full.
+        InputError: if this torch cannot read such a file safely.
     """
     target = home() / record.filename
     # Checked before hundreds of megabytes are downloaded.
@@ -52,8 +58,8 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
         check_pickle(target)
     except InputError as refusal:
         raise InputError(
-            f"no weights {record.name}: {refusal}, or use --backbone compact, which needs no "
-            "download"
+            f"no weights {record.name}: {refusal}, or use {spelled('backbone', 'compact')}, which "
+            "needs no download"
         ) from None
     try:
         if find(record):
@@ -73,13 +79,15 @@ def fetch(record: WeightRecord, *, progress: bool = True) -> Path:
         with replacing(target) as file:
             _download(record, file, progress)
     except (_Failed, OSError) as error:
-        if isinstance(error, _Failed):
+        if isinstance(error, (_Failed, _Full)):
             reason = str(error)
         else:
             reason = f"cannot write to the cache folder {target.parent} ({reason_of(error)})"
-        raise InputError(
+        kind = DownloadError if isinstance(error, _Failed) else DiskError
+        raise kind(
             f"no weights {record.name}: {reason}; download {record.address} by hand and put it at "
-            f"{target}, or use --backbone compact, which needs no download"
+            f"{target}, or use {spelled('backbone', 'compact')}, which needs no download",
+            option="backbone",
         ) from error
     return target
 
@@ -110,7 +118,7 @@ def _download(record: WeightRecord, file: BinaryIO, progress: bool) -> None:
         size = record.size or announced
         free = shutil.disk_usage(home()).free
         if size and size > free:
-            raise _Failed(f"{size} bytes do not fit on the disk of {home()}, {free} are free")
+            raise _Full(f"{size} bytes do not fit on the disk of {home()}, {free} are free")
         digest, done = hashlib.sha256(), 0
         terminal = sys.stderr is not None and sys.stderr.isatty()
         shown = progress and (terminal or in_notebook())

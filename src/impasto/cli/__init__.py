@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, spelled_in, typed_names
 from ..files import shown
 from ..methods import METHODS
 from . import about, console, study, styles
@@ -48,6 +48,11 @@ _Usage: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ 
 
 def main() -> None:
     """Run the command line; errors that the user can fix are one line and exit code 2."""
+    with typed_names():
+        _main()
+
+
+def _main() -> None:
     try:
         with own_warnings_alone():
             encode_all()
@@ -80,7 +85,7 @@ def _removal(flag: str) -> str:
         for record in METHODS.values()
         for name, replacement in record.Options.gone.items()
     }
-    return f"option {flag} is gone: {removed[name]}" if name in removed else ""
+    return f"option {flag} is gone: {spelled_in(removed[name])}" if name in removed else ""
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:

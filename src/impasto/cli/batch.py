@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..controls import Saving
-from ..errors import InputError, lacks_memory
+from ..errors import ImpastoError, InputError, lacks_memory, out_of_memory
 from ..files import shown
 from ..targets import Content, Job
 from .console import is_own, is_unread, say, unexpected
@@ -53,11 +53,11 @@ class Batch:
         except Exception as error:
             if self.total == 1 or is_unread(error):
                 raise
-            if lacks_memory(error):
-                text = "out of memory; use a smaller --size"
-            else:
-                expected = isinstance(error, (InputError, OSError))
+            if isinstance(error, ImpastoError) or not lacks_memory(error):
+                expected = isinstance(error, (ImpastoError, OSError))
                 text = str(error) if expected else unexpected(error)
+            else:
+                text = str(out_of_memory())
             self.failed += count
             text = text if str(name) in text else f"{name}: {text}"
             if text not in self.faults:
@@ -83,7 +83,7 @@ class Batch:
                 if job.target is not None:
                     check_output(job.target, depth=self.saving.depth)
                 writable.append(job)
-            except InputError as error:
+            except ImpastoError as error:
                 faults.append((job, error))
         if not writable:
             raise faults[0][1]
@@ -139,7 +139,7 @@ class Batch:
             warnings.simplefilter("always", UserWarning)
             result = session(content, on_step)
         if job.target is None:
-            sys.stdout.buffer.write(result.encode(**self.saving.record()))
+            sys.stdout.buffer.write(result.to_bytes(**self.saving.record()))
             sys.stdout.buffer.flush()
         else:
             result.save(job.target, **self.saving.record(), overwrite=True)
@@ -178,7 +178,7 @@ def settings_of(path: Path) -> dict[str, Any]:
 
     try:
         return read_settings(path)
-    except InputError:
+    except ImpastoError:
         return {}
 
 

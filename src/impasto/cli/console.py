@@ -16,7 +16,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from ..errors import RUNTIME, InputError, lacks_memory, lacks_runtime
+from ..errors import RUNTIME, ImpastoError, lacks_memory, lacks_runtime, out_of_memory
 
 __all__ = ["INTERRUPTED", "begin", "ending", "is_own", "own_warnings_alone", "say", "unexpected"]
 
@@ -37,7 +37,7 @@ def ending(error: BaseException) -> int:
 
     Errors that the user can fix have exit code 2.
     """
-    if isinstance(error, InputError):
+    if isinstance(error, ImpastoError):
         return fail(str(error))
     if isinstance(error, KeyboardInterrupt):
         say.print("impasto: interrupted")
@@ -46,7 +46,7 @@ def ending(error: BaseException) -> int:
         _close_output()
         return 1
     if lacks_memory(error):
-        return fail("out of memory: use a smaller --size, or --device cpu")
+        return fail(str(out_of_memory()))
     if lacks_runtime(error):
         return fail(RUNTIME)
     if isinstance(error, OSError):

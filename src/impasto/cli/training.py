@@ -162,7 +162,7 @@ def train_method(
         except Interrupted as stopped:
             if not is_main():
                 return  # the main process reports; a failing child would make it be killed
-            stop(f"stopped at step {stopped}; the same command with --resume continues")
+            stop(f"stopped at step {stopped.steps}; the same command with --resume continues")
 
 
 @train_app.command("encoder", cls=Command)
@@ -284,4 +284,4 @@ def train_encoder(
                 log=say.print,
             )
         except Interrupted as stopped:
-            stop(f"stopped at step {stopped}; the same command resumes")
+            stop(f"stopped at step {stopped.steps}; the same command resumes")

@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from ..errors import InputError
+from ..errors import DeviceError, InputError, spelled
 from .process import check_process
 
 __all__ = [
@@ -30,8 +30,9 @@ def choose_device(name: str = "auto") -> torch.device:
     If ``auto`` cannot use a card of this machine, one warning says why.
 
     Raises:
-        InputError: for an unknown name, a device that is missing or that this torch cannot use, or
-            one that a forked process cannot use.
+        InputError: for an unknown name.
+        DeviceError: for a device that is missing or that this torch cannot use, or one that a
+            forked process cannot use.
     """
     if not isinstance(name, str):
         raise InputError(f"device: a {type(name).__name__} is no name: give one such as auto, cpu")
@@ -119,10 +120,12 @@ def _named(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(
-            f"device {name!r} is unknown: use auto, cpu, cuda, cuda:1 or mps"
+            f"device {name!r} is unknown: use auto, cpu, cuda, cuda:1 or mps", option="device"
         ) from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"device {name!r} is not supported: use auto, cpu, cuda, cuda:1 or mps")
+        raise InputError(
+            f"device {name!r} is not supported: use auto, cpu, cuda, cuda:1 or mps", option="device"
+        )
     if device.type == "cuda":
         available = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     else:
@@ -130,11 +133,16 @@ def _named(name: str) -> torch.device:
     if not available:
         fault = missing_cuda() if device.type == "cuda" else None
         reason = f" ({fault})" if fault else ""
-        raise InputError(f"device {name} is not available{reason}: use --device cpu or auto")
+        raise DeviceError(
+            f"device {name} is not available{reason}: use {spelled('device', 'cpu')} or auto",
+            option="device",
+        )
     if device.type == "cuda":
         check_process(device)
         if (fault := obstacle(device.index or 0)) is not None:
-            raise InputError(f"device {name}: {fault}; or use --device cpu")
+            raise DeviceError(
+                f"device {name}: {fault}; or use {spelled('device', 'cpu')}", option="device"
+            )
     return device
 
 
@@ -145,17 +153,22 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     8.0, x86 with AMX or AVX512-BF16), else float32: emulated bfloat16 is slower than float32.
 
     Raises:
-        InputError: for an unknown name, or a precision that the device lacks.
+        InputError: for an unknown name.
+        DeviceError: for a precision that the device lacks.
     """
     if name == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
     if name not in PRECISIONS:
-        raise InputError(f"precision {name!r} is unknown: use auto, float32 or bfloat16")
+        raise InputError(
+            f"precision {name!r} is unknown: use auto, float32 or bfloat16", option="precision"
+        )
     if name == "bfloat16" and device.type != "cpu":
         try:
             torch.zeros(1, dtype=torch.bfloat16, device=device).add_(1)
         except (RuntimeError, TypeError):  # old cards, and macOS before 14
-            raise InputError("precision bfloat16: this device lacks it: use float32") from None
+            raise DeviceError(
+                "precision bfloat16: this device lacks it: use float32", option="precision"
+            ) from None
     return PRECISIONS[name]
 
 

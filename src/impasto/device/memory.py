@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import InputError
+from ..errors import OutOfMemoryError, spelled
 
 __all__ = ["LARGE", "available_memory", "check_memory", "release", "sparing", "trim", "tune"]
 
@@ -84,14 +84,16 @@ def _addressed() -> int:
 
 
 def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
-    """Raise InputError if a picture of ``size`` ``(H, W)`` needs more than the free memory."""
+    """Raise OutOfMemoryError if a picture of ``size`` ``(H, W)`` needs more than is free."""
     needed = bytes_per_pixel * size[0] * size[1]
     available = available_memory(device)
     if needed > available:
         side = int(min(size) * math.sqrt(available / needed) * 0.95)
-        raise InputError(
+        raise OutOfMemoryError(
             f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{available / 2**30:.1f} GB are free: use --size {side} or smaller"
+            f"{available / 2**30:.1f} GB are free: use {spelled('size', side)} or "
+            "smaller",
+            option="size",
         )
 
 

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from ..errors import InputError
+from ..errors import DeviceError
 
 __all__ = ["check_process"]
 
@@ -31,13 +31,13 @@ def check_process(device: torch.device | None = None) -> None:
     uses one thread.
 
     Raises:
-        InputError: if a fork cannot compute at all: on a GPU, and on macOS.
+        DeviceError: if a fork cannot compute at all: on a GPU, and on macOS.
     """
     global _single_threaded
     if not _forked:
         return
     if sys.platform == "darwin" or (device is not None and device.type != "cpu"):
-        raise InputError(
+        raise DeviceError(
             "a forked process cannot compute here: start workers by spawn, such as with "
             'multiprocessing.get_context("spawn")'
         )

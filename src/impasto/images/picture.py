@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..device import available_memory, check_process
-from ..errors import InputError, lacks_memory
+from ..errors import ImpastoError, InputError, OutOfMemoryError, lacks_memory, spelled
 from ..files import reason_of
 
 MIN_SIDE = 16
@@ -70,9 +70,12 @@ class Picture:
         return Image.fromarray(levels(self, 8))
 
 
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
 Source: TypeAlias = (
-    str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | Picture
+    str | os.PathLike[str] | Bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | Picture
 )
+"""What `read` takes, and every function that takes a picture."""
 
 
 def levels(picture: Picture, depth: int) -> NDArray[Any]:
@@ -118,7 +121,9 @@ def color_of(background: str) -> Tensor:
         channels = ImageColor.getrgb(background)[:3]
     except (ValueError, AttributeError, TypeError) as fault:
         raise InputError(
-            f"background {background!r}: not a known colour; give a name such as white, or #hex"
+            f"{spelled('background')} {background!r}: not a known colour; give a name such as "
+            "white, or #hex",
+            option="background",
         ) from fault
     return torch.tensor(channels, dtype=torch.float32, device="cpu").reshape(3, 1, 1) / 255
 
@@ -127,10 +132,10 @@ def color_of(background: str) -> Tensor:
 
 
 def check_size(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
-    """Raise InputError for a picture that is too small or too large.
+    """Raise InputError for a picture that is too small, or has more than `max_pixels` pixels.
 
-    It is too large if it has more than `max_pixels` pixels, or if two float32 copies with three
-    channels, one to read and one to render, do not fit in the free memory.
+    Raise OutOfMemoryError if two float32 copies with three channels, one to read and one to render,
+    do not fit in the free memory.
     """
     check_pixels(height, width, label, max_pixels)
     check_memory(height * width * 2 * 12, height, width, label)
@@ -145,15 +150,16 @@ def check_pixels(height: int, width: int, label: str, max_pixels: int | None = N
     if max_pixels is not None and height * width > max_pixels:
         raise InputError(
             f"{label}: {width}x{height} are {height * width} pixels, more than the limit of "
-            f"{max_pixels}; scale it down"
+            f"{max_pixels}; scale it down",
+            option="max_pixels",
         )
 
 
 def check_memory(need: float, height: int, width: int, label: str) -> None:
-    """Raise InputError, with both numbers, if fewer than `need` bytes are free."""
+    """Raise OutOfMemoryError, with both numbers, if fewer than `need` bytes are free."""
     available = available_memory()
     if need > available:
-        raise InputError(
+        raise OutOfMemoryError(
             f"{label}: {width}x{height} pixels need {_gibibytes(need)} of memory and "
             f"{_gibibytes(available)} are free; scale it down"
         )
@@ -168,17 +174,17 @@ def _gibibytes(count: float) -> str:
 
 @contextmanager
 def decoding(label: str, opaque: bool = False) -> Iterator[None]:
-    """Turn any exception of a decoder into an InputError.
+    """Turn any exception of a decoder into an InputError, or an OutOfMemoryError.
 
     opaque: for a source that is no file, where the advice to get a whole copy does not apply.
     """
     try:
         yield
-    except InputError:
+    except ImpastoError:
         raise
     except Exception as fault:
         if lacks_memory(fault):
-            raise InputError(
+            raise OutOfMemoryError(
                 f"{label}: not enough memory to decode it ({_gibibytes(available_memory())} are "
                 "free); scale it down"
             ) from fault

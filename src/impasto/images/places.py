@@ -9,8 +9,8 @@ from typing import BinaryIO
 from PIL import features
 
 from .. import files
-from ..errors import InputError
-from ..files import check_name, is_device, named, reason_of, shown
+from ..errors import DiskError, InputError
+from ..files import check_name, disk_fault, is_device, named, reason_of, shown
 
 WRITERS = {
     ".jpg": "JPEG",
@@ -49,8 +49,9 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
         if stat.S_ISREG(status.st_mode) and status.st_size:  # opening a pipe would block
             return open(path, "rb")
     except (OSError, ValueError) as fault:
-        raise InputError(
-            f"{label}: cannot open it ({reason_of(fault)}); check the path and its permissions"
+        raise disk_fault(
+            fault,
+            f"{label}: cannot open it ({reason_of(fault)}); check the path and its permissions",
         ) from fault
     kinds = {stat.S_IFREG: "is empty", stat.S_IFDIR: "is a folder"}
     fault_name = kinds.get(stat.S_IFMT(status.st_mode), "is no regular file")
@@ -77,8 +78,9 @@ def _pictures(folder: Path, recursive: bool, visited: set[str]) -> Iterator[Path
         folders = [path for path in entries if recursive and path.is_dir()]
         files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
     except (OSError, ValueError) as fault:
-        raise InputError(
-            f"{shown(folder)}: cannot list it ({reason_of(fault)}); give a folder of pictures"
+        raise disk_fault(
+            fault,
+            f"{shown(folder)}: cannot list it ({reason_of(fault)}); give a folder of pictures",
         ) from fault
     yield from files
     # Folders before links to folders, so that each picture is listed by its direct path.
@@ -113,8 +115,8 @@ def check_output(
 def check_place(path: Path) -> Path:
     """`path`, if a file can be written there. Writes and creates nothing.
 
-    Raises InputError if the path is a folder, if its folder can neither be written to nor created,
-    or if the name is invalid on Windows and the system is Windows.
+    Raises InputError if the path is a folder, or if the name is invalid on Windows and
+    the system is Windows; DiskError if its folder can neither be written to nor created.
     """
     check_name(path)
     label = shown(path)
@@ -122,13 +124,14 @@ def check_place(path: Path) -> Path:
         is_folder = path.is_dir()
         folder = next((parent for parent in path.parents if parent.exists()), path.parent)
     except (OSError, ValueError) as fault:
-        raise InputError(f"{label}: no usable path ({reason_of(fault)}); give another") from fault
+        message = f"{label}: no usable path ({reason_of(fault)}); give another"
+        raise disk_fault(fault, message) from fault
     if is_folder:
         raise InputError(f"{label}: is a folder; give the name of a file")
     if not folder.is_dir():
         raise InputError(f"{label}: {shown(folder)} is a file, not a folder; give another path")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{label}: cannot write in the folder {shown(folder)}; give another path")
+        raise DiskError(f"{label}: cannot write in the folder {shown(folder)}; give another path")
     if len(os.fsencode(path.name)) > 255:  # the limit of all common file systems
         raise InputError(f"{label}: the name is too long; give another")
     return path
@@ -138,8 +141,10 @@ def kind_of(suffix: str, label: str) -> str:
     """The format of a suffix or of a format's name."""
     if not suffix:
         raise InputError(f"{label}: has no ending; give {label}.png, or {label}/ for a folder")
-    kind = suffix.upper() if suffix.upper() in WRITERS.values() else WRITERS.get(suffix.lower())
-    if kind is None:
+    kind = suffix.upper()
+    if kind not in WRITERS.values():
+        kind = WRITERS.get(f".{suffix.lower().removeprefix('.')}", "")
+    if not kind:
         suffixes = " ".join(WRITERS)
         raise InputError(f"{label}: cannot write the format {suffix!r}; use one of {suffixes}")
     return kind
@@ -150,7 +155,7 @@ def check_format(
 ) -> None:
     """Raise InputError if the format `kind` cannot hold such a picture."""
     if depth not in (8, 16) or isinstance(depth, bool):
-        raise InputError(f"depth is {depth!r}: must be 8 or 16 bits per channel")
+        raise InputError(f"depth is {depth!r}: must be 8 or 16 bits per channel", option="depth")
     if depth not in DEPTHS.get(kind, (8,)):
         raise InputError(f"{label}: {kind} holds no {depth} bits per channel; choose .png or .tif")
     if kind == "AVIF":

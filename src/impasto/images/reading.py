@@ -11,16 +11,18 @@ from PIL import Image
 from torch import Tensor
 
 from ..device import check_process
-from ..errors import InputError, check_whole
+from ..errors import InputError, check_whole, spelled
 from ..files import named, shown
 from . import metadata as meta
 from . import png, tiff
 from .arrays import from_array, from_tensor
 from .decoders import from_pil, from_png, from_tiff, kind_of, opened
-from .picture import Picture, Source, color_of, decoding
+from .picture import Bytes, Picture, Source, color_of, decoding
 from .places import open_file
 from .quiet import quiet
 from .raster import Request, assemble
+
+BYTES = "<bytes>"  # the name of bytes in messages
 
 
 def read(
@@ -32,7 +34,7 @@ def read(
     max_pixels: int | None = None,
     accept_truncated: bool = False,
 ) -> Picture:
-    """Read a picture from a file, its bytes, a Pillow image, an array or a tensor.
+    """Read a picture: a path, a file's bytes, a file object, a Pillow image, an array or a tensor.
 
     A file, or a Pillow image, may have any usual mode and bit depth; it is turned upright (EXIF)
     and converted to sRGB by its colour profile. An array is (H, W) or (H, W, 1|3|4); a tensor is
@@ -55,10 +57,10 @@ def read(
     check_process()
     if isinstance(source, Picture):
         return source
-    limits = {"size": size, "most-pixels": most_pixels, "max-pixels": max_pixels}
+    limits = {"size": size, "most_pixels": most_pixels, "max_pixels": max_pixels}
     for name, value in limits.items():
         if value is not None:
-            check_whole(name, value)
+            check_whole(spelled(name), value)
     color = color_of(background).numpy()
     request = Request(color, size, most_pixels, max_pixels, accept_truncated)
     with quiet():
@@ -81,21 +83,32 @@ def read(
             with open_file(source) as stream:
                 return _from_stream(stream, shown(path), path, request)
         if isinstance(source, (bytes, bytearray, memoryview)):
-            return _from_stream(io.BytesIO(source), "the bytes", "", request)
+            return _from_stream(io.BytesIO(source), BYTES, "", request)
         if hasattr(source, "read"):
-            return _from_object(source, request)
+            stream, label, file = _opened(source)
+            return _from_stream(stream, label, file, request)
     kind = type(source).__name__
     raise InputError(
         f"cannot read a picture from a {kind}; give a path, bytes, image, array or tensor"
     )
 
 
-def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings that `write` embedded. Raises InputError if the picture has none."""
-    label = shown(named(path))
-    with quiet(), open_file(path) as stream, decoding(label):
+def read_settings(source: str | os.PathLike[str] | Bytes | BinaryIO) -> dict[str, Any]:
+    """The settings that `write` embedded in a file, given by its path, its bytes or a file object.
+
+    Raises InputError if the picture has none.
+    """
+    opened_file: BinaryIO
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        opened_file, label, path = io.BytesIO(source), BYTES, ""
+    elif hasattr(source, "read"):
+        opened_file, label, path = _opened(source)
+    else:
+        path = named(source)
+        opened_file, label = open_file(path), shown(path)
+    with quiet(), opened_file as stream, decoding(label):
         settings = None
-        kind = kind_of(stream, label, str(path))
+        kind = kind_of(stream, label, path)
         if kind == "PNG":
             image = Image.new("1", (1, 1))
             image.format = "PNG"
@@ -112,18 +125,20 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
-def _from_object(source: Any, request: Request) -> Picture:
-    """A picture from a file object, from its current position."""
+def _opened(source: Any) -> tuple[BinaryIO, str, str]:
+    """What a file object gives from its position on, a label for messages, and the file's name."""
     name = getattr(source, "name", "")
     name = name if isinstance(name, str) and not name.startswith("<") else ""
-    label = shown(name or "the file object")
+    label = shown(name or "<file object>")
     try:
         data = source.read()
     except (OSError, ValueError) as fault:
         raise InputError(f"{label}: cannot read it ({fault}); open it to read bytes") from fault
-    if not isinstance(data, bytes):
+    if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InputError(f"{label}: gives text, not bytes; open it in binary mode")
-    return _from_stream(io.BytesIO(data), label, name, request)
+    if not data:
+        raise InputError(f"{label}: gives no bytes; if it was read before, seek(0) first")
+    return io.BytesIO(data), label, name
 
 
 def _from_stream(stream: BinaryIO, label: str, path: str, request: Request) -> Picture:

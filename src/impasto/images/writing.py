@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from ..errors import InputError, lacks_memory
+from ..errors import ImpastoError, InputError, OutOfMemoryError, lacks_memory
 from ..files import reason_of, save, shown
 from . import metadata as meta
 from . import png, tiff
@@ -55,7 +55,8 @@ def write(
     metadata: False writes no settings and no metadata of the source.
     keep_gps: whether to keep the GPS position of the source.
 
-    Raises InputError for an invalid path, format, size or tensor, or if the disk is full.
+    Raises InputError for an invalid path, format, size or tensor, and DiskError if the disk is full
+    or refuses the file.
     """
     path = check_output(path, depth=depth)
     options = (settings, background, quality)
@@ -115,7 +116,9 @@ def _encoded(
     keep_gps: bool,
 ) -> bytes:
     if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
-        raise InputError(f"quality is {quality!r}: must be a whole number, 1 to 100")
+        raise InputError(
+            f"quality is {quality!r}: must be a whole number, 1 to 100", option="quality"
+        )
     color = color_of(background)
     rgb = rgb.detach().cpu().float()
     if rgb.numel() == 0 or rgb.shape[-3:-2] != (3,) or rgb.shape[:-3] not in ((), (1,)):
@@ -153,12 +156,12 @@ def _encoded(
                 if lacks_memory(fault) or (embedded is None and block is None):
                     raise
         raise AssertionError("not reached")
-    except InputError:
+    except ImpastoError:
         raise
     except Exception as fault:  # encoders raise many kinds of exceptions
         shape = f"{size[1]}x{size[0]} pixels"
         if lacks_memory(fault):
-            raise InputError(
+            raise OutOfMemoryError(
                 f"{label}: not enough memory to encode {shape} as {kind}; choose a smaller size"
             ) from fault
         alternative = ".tif" if kind == "PNG" else ".png"

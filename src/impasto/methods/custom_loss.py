@@ -132,12 +132,14 @@ def _tried(option: str, loss: LossFunction, tap: str, features: Tensor, target: 
             kind = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             raise InputError(
                 f"{label}: returns {kind}: must be a tensor of one number; end it with .mean() or "
-                ".sum()"
+                ".sum()",
+                option=option,
             )
         if not value.isfinite() or value < 0:
             raise InputError(
                 f"{label}: is {value.item():g}: must be a finite number, 0 or more, and 0 where "
-                "features equal the target's"
+                "features equal the target's",
+                option=option,
             )
         (gradient,) = (
             torch.autograd.grad(value, features, allow_unused=True)
@@ -147,12 +149,14 @@ def _tried(option: str, loss: LossFunction, tap: str, features: Tensor, target: 
     if gradient is None:
         raise InputError(
             f"{label}: has no gradient: compute it from `features` by torch, without detach(), "
-            "item() or numpy()"
+            "item() or numpy()",
+            option=option,
         )
     if not gradient.isfinite().all():
         raise InputError(
             f"{label}: has a gradient that is not finite: add a small number under a root or "
-            "logarithm, and to what is divided by"
+            "logarithm, and to what is divided by",
+            option=option,
         )
     return value.detach()
 

@@ -22,7 +22,7 @@ from ..device import (
     check_memory,
     unmixed,
 )
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, resize
 from ..statistics import Moments
@@ -79,7 +79,8 @@ class OnePass(Face, ABC):
         if model.reversible and self.dtype != torch.float32:
             raise InputError(
                 f"method {self.name} reverses its network, and in {options.precision} it does not "
-                "come back: use --precision float32"
+                f"come back: use {spelled('precision', 'float32')}",
+                option="precision",
             )
         self.brush = options.brush
         for net in model.networks:

@@ -23,7 +23,7 @@ from ..device import (
     check_memory,
     unmixed,
 )
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_finite, spelled
 from ..images import MIN_SIDE, Source, fit, read, resize
 from ..options import name_of, takes
 from ..statistics import Moments
@@ -150,7 +150,7 @@ class Gatys(Face):
             layers = net.presets.get(next(iter(layers)), layers)
         if layers is not None:
             weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-            _check_layers(net, weights, "--style-layers" if every else "--content-layers")
+            _check_layers(net, weights, "style_layers" if every else "content_layers")
             for tap, weight in weights.items():
                 check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
@@ -275,7 +275,8 @@ class Gatys(Face):
                 sizes = ", ".join(map(str, self.options.sizes))
                 raise InputError(
                     f"sizes {sizes}: must be {MIN_SIDE} or more and end with the picture's short "
-                    f"side, {final} (or 0, which stands for it)"
+                    f"side, {final} (or 0, which stands for it)",
+                    option="sizes",
                 )
         if self.options.iterations is None:
             counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
@@ -286,7 +287,8 @@ class Gatys(Face):
         if len(counts) != len(shorts) or min(counts) < 1:
             raise InputError(
                 f"iterations {', '.join(map(str, counts))}: give one positive number, or one for "
-                f"each of the {len(shorts)} sizes ({', '.join(map(str, shorts))})"
+                f"each of the {len(shorts)} sizes ({', '.join(map(str, shorts))})",
+                option="iterations",
             )
         return [
             ((height, width) if short == final else fit(height, width, short), count)
@@ -360,7 +362,7 @@ class Gatys(Face):
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss
 
 
-def _check_layers(net: Backbone, layers: Iterable[str], flag: str) -> None:
+def _check_layers(net: Backbone, layers: Iterable[str], option: str) -> None:
     """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
     layers, existing = list(layers), [*net.convolutions, *net.taps]
     try:
@@ -369,5 +371,5 @@ def _check_layers(net: Backbone, layers: Iterable[str], flag: str) -> None:
         kinds = {str(tap).rstrip("0123456789_") for tap in layers}
         alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
         example = [tap for tap in layers if tap in existing] or alike[-1:]
-        remedy = f": {flag} {','.join(example)}" if example else ""
-        raise InputError(f"{error}{remedy}") from None
+        remedy = f": {spelled(option, example)}" if example else ""
+        raise InputError(f"{error}{remedy}", option=option) from None

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..backbones import Backbone, load_backbone
 from ..device import arranged
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..images import MIN_SIDE, Source
 from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
@@ -290,14 +290,16 @@ class Ghiasi(AnyStyle):
             if part.model != self.digest:
                 raise InputError(
                     f"style {part.name}: learnt with another model ({part.model}, here is "
-                    f"{self.digest}): learn it again with this one, or name the other (--model)"
+                    f"{self.digest}): learn it again with this one, or name the other "
+                    f"({spelled('model')})"
                 )
             if not self.model.fits(part):
                 raise InputError(f"style {part.name}: is damaged; learn it again")
             if len(style.parts) > 1 and part.layers:
                 raise InputError(
                     f"style {part.name}: the network's last layers were learnt too, so that it "
-                    "does not mix with others: learn it again with --mixable, or give it alone"
+                    f"does not mix with others: learn it again with {spelled('mixable', True)}, or "
+                    "give it alone"
                 )
 
     def rows(self, pictures: Tensor, style: Style) -> Tensor:

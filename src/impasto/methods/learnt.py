@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor, float16
 
-from ..errors import InputError
+from ..errors import ImpastoError, InputError, spelled
 from ..files import path_of, shown
 from ..statistics import Moments
 from ..styles import LearntStyle
@@ -99,10 +99,10 @@ class Learnt(LearntStyle):
             figures = json.loads(header["figures"])
             rows = tensors["rows"].float()
             return cls(header["name"], color, header["model"], rows, layers, figures)
-        except InputError:
+        except ImpastoError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
-            model = "; a model is given by --model" if "config" in header else ""
+            model = f"; a model is given by {spelled('model')}" if "config" in header else ""
             raise InputError(
                 f"{shown(file)}: not a style learnt by `impasto learn`{model}; give such a file, "
                 "or the painting"

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..device import arranged, fetched
+from ..errors import spelled
 from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
 from .base import OnStep, Step
@@ -167,7 +168,7 @@ class Level:
                 if min(history, default=math.inf) > SMALL:  # else it started at the optimum
                     warnings.warn(
                         "the optimisation does not converge: the best picture so far is kept; "
-                        "use a smaller --lr",
+                        f"use a smaller {spelled('lr')}",
                         stacklevel=2,
                     )
                 return True, None

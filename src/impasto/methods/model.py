@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..backbones import VGG, load_vgg
 from ..device import arranged, blank
-from ..errors import InputError
+from ..errors import ImpastoError, InputError
 from ..finish import REPAIRS
 from ..statistics import Moments
 from ..tensors import load_tensors, save_tensors
@@ -112,7 +112,7 @@ class Model(ABC):
             model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
             if "finish" in header:
                 model.finish = _repairs(json.loads(header["finish"]), path)
-        except InputError:
+        except ImpastoError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
             raise InputError(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.base import InputConvention
+from ..errors import spelled
 from ..statistics import Moments
 from .base import OnStep
 from .descent import HISTORY
@@ -158,7 +159,7 @@ class PublishedLevel:
                 finite = before if bool(latest.isfinite().all()) else finite
                 warnings.warn(
                     f"the optimisation diverged at iteration {progress.done + iteration}: the last "
-                    "finite picture is kept; use a smaller --lr",
+                    f"finite picture is kept; use a smaller {spelled('lr')}",
                     stacklevel=2,
                 )
                 return self._shown(finite), True

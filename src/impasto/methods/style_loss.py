@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..losses import EPS, gram_loss, moments_loss, relaxed_emd, sliced_wasserstein
 from ..statistics import Moments
 from ..styles import Style, pieces_of, reduce
@@ -161,8 +161,9 @@ def check_paintings(style: Style) -> None:
     for name, part in zip(style.names, style.parts, strict=True):
         if not isinstance(part, Tensor):
             raise InputError(
-                f"style {name}: is stored as moments, and this style_loss compares features; give "
-                f"the painting itself, or use style_loss {' or '.join(OF_MOMENTS)}"
+                f"style {name}: is stored as moments, and this style loss compares features; give "
+                f"the painting itself, or use {spelled('style_loss')} {' or '.join(OF_MOMENTS)}",
+                option="style_loss",
             )
 
 
@@ -170,8 +171,9 @@ def check_mixing(strength: float) -> None:
     """Raise InputError for a strength above 1: features cannot be exaggerated as moments can."""
     if strength > 1:
         raise InputError(
-            f"strength {strength:g}: this style_loss mixes features, up to 1; use less, or "
-            "style_loss gram"
+            f"strength {strength:g}: this style loss mixes features, up to 1; use less, or "
+            f"{spelled('style_loss', 'gram')}",
+            option="strength",
         )
 
 

@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..errors import InputError, flag_of, quoted, spelled
+from ..errors import InputError, flag_of, quoted, spelled, spelled_in
 from .kinds import (
     ByLayer,
     Choice,
@@ -148,7 +148,8 @@ class Options:
     """A set of options with their values, checked.
 
     Attributes:
-        gone: option of an earlier version -> its replacement, as text; kept for one version.
+        gone: option of an earlier version -> its replacement, as text in which ``{name}`` is an
+            option; kept for one version.
 
     Raises:
         InputError: for a value of another type, or out of its range.
@@ -232,7 +233,9 @@ def check_known(
     for name in names:
         if name in known:
             continue
-        hint = f": it is gone: {gone[name]}" if gone and name in gone else elsewhere(name)
+        hint = (
+            f": it is gone: {spelled_in(gone[name])}" if gone and name in gone else elsewhere(name)
+        )
         hint = hint or hint_of(name, known)
         raise InputError(f"{who} has no option {quoted(name)}{hint}", option=name)
 

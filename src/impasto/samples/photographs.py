@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import ImpastoError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ def write_sample(path: Path, rgb: Any, settings: dict[str, Any]) -> Path:
     if path.exists():
         try:
             is_sample = "sample" in images.read_settings(path)
-        except InputError:
+        except ImpastoError:
             is_sample = False
         if not is_sample:
             raise InputError(f"{path}: exists and is no sample; choose another folder")

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from .inputs import without_folders
 
-__all__ = ["Cases", "check_cases", "combined", "text_of"]
+__all__ = ["Cases"]
 
 Cases = Mapping[str, Mapping[str, Any]]
 """Label -> options that belong together, such as sizes with their iterations."""

@@ -26,7 +26,7 @@ from torch import Tensor
 from .. import __version__
 from ..backbones import Backbone
 from ..device import describe, tune
-from ..errors import InputError
+from ..errors import ImpastoError, InputError
 from ..files import check_apart, check_name, folded, path_of, save
 from ..images import check_output, write
 from ..methods import METHODS, load, options_of, resolved
@@ -57,7 +57,7 @@ from .metrics import (
 )
 from .report import KEY, MEASURES, as_csv, means_of, place_of, report
 
-__all__ = ["Methods", "available", "compare", "of_files"]
+__all__ = ["Methods", "available", "compare"]
 
 LATE = {"identity", "paint"}  # measures that older comparisons lack
 WRITTEN = (
@@ -239,7 +239,7 @@ def _pairs(
         for path in pictures_in(folder):
             try:
                 picture = at_size(path, size)
-            except InputError as error:
+            except ImpastoError as error:
                 warn(f"skipped: {error}")
                 continue
             first = readable.setdefault(folded(path.stem), path)

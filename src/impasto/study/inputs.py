@@ -69,9 +69,11 @@ def pictures_in(folder: Path) -> list[Path]:
 def check_side(size: Any) -> None:
     """Raise InputError unless the short side is a whole number of pixels and large enough."""
     if not isinstance(size, Integral) or isinstance(size, bool):
-        raise InputError(f"size is {size!r}: give a whole number of pixels")
+        raise InputError(f"size is {size!r}: give a whole number of pixels", option="size")
     if int(size) < MIN_SIDE:
-        raise InputError(f"size is {size}: the short side needs {MIN_SIDE} pixels or more")
+        raise InputError(
+            f"size is {size}: the short side needs {MIN_SIDE} pixels or more", option="size"
+        )
 
 
 def check_methods(methods: Any, reserved: Iterable[str] = ()) -> None:

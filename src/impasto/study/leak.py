@@ -84,7 +84,7 @@ def leak(
     content, styles = path_of(content, "content"), path_of(styles, "styles")
     out = path_of(out, "out")
     if not (isinstance(rounds, int) and rounds >= 1):
-        raise InputError(f"rounds = {rounds}: must be 1 or more")
+        raise InputError(f"rounds = {rounds}: must be 1 or more", option="rounds")
     check_side(size)
     check_methods(methods)
     matplotlib_figure()

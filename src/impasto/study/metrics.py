@@ -17,7 +17,6 @@ from ..statistics import Moments
 
 __all__ = [
     "Judge",
-    "Remembering",
     "color_distance",
     "content_distance",
     "feature_distance",

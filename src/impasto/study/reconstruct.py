@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from ..backbones import Backbone
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_finite, spelled
 from ..images import Source
 from ..methods import Step
 from ..methods.gatys import Gatys
@@ -71,18 +71,21 @@ def reconstruct(
         InputError: for an unknown kind or layer, or a picture that cannot be read.
     """
     if kind not in get_args(Kind):
-        raise InputError(f"kind {kind!r} is unknown: use content or style")
+        raise InputError(f"kind {kind!r} is unknown: use content or style", option="kind")
     if single and kind == "content":
-        raise InputError("single is for kind style: content is always of one layer; leave it out")
+        raise InputError(
+            "single is for kind style: content is always of one layer; leave it out",
+            option="single",
+        )
     if not isinstance(nets, Mapping) or not all(isinstance(n, nn.Module) for n in nets.values()):
         raise InputError("nets: give name -> backbone, such as load_backbone returns")
     if layers is not None and (isinstance(layers, str) or not isinstance(layers, Sequence)):
         raise InputError(f"layers: give a list of layers, such as [{str(layers)!r}]")
     check_side(size)
     if not (isinstance(iterations, int) and iterations >= 1):
-        raise InputError(f"iterations = {iterations}: must be 1 or more")
+        raise InputError(f"iterations = {iterations}: must be 1 or more", option="iterations")
     if lr is not None:
-        check_finite("lr", lr)
+        check_finite(spelled("lr"), lr)
     if layers is None:
         taps = dict.fromkeys(tap for net in nets.values() for tap in net.taps)
         defaults = [tap for tap in taps if tap in LAYERS or tap in STAGES]

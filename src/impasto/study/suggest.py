@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import ImpastoError, InputError, spelled
 from ..files import path_of, shown
 from ..images import SUFFIXES, Picture, Source, read
 from ..methods import load
@@ -102,7 +102,7 @@ def suggest(
         folder = path_of(folder, "folder")
         styles = list_paintings(folder, recursive)
         if not styles:
-            deeper = "" if recursive else ", or --recursive for its subfolders"
+            deeper = "" if recursive else f", or {spelled('recursive', True)} for its subfolders"
             raise InputError(f"{shown(folder)}: no paintings in this folder; name another{deeper}")
     # Gatys' method measures pictures and stored styles alike.
     method = load("gatys", style_layers=list(LAYERS), device=device, precision="float32")
@@ -118,7 +118,7 @@ def suggest(
             break
         try:
             painting = measured(_style(path, size))
-        except InputError as error:
+        except ImpastoError as error:
             where = "" if path.name in str(error) else f"{shown(path)}: "
             warn(f"skipped: {where}{error}")
             continue

@@ -20,7 +20,7 @@ import torch
 from .. import __version__
 from ..controls import Controls
 from ..device import choose_device
-from ..errors import InputError
+from ..errors import ImpastoError, InputError, spelled
 from ..files import check_apart, path_of, save
 from ..images import Picture, Source, check_output, fit, read, resize, write
 from ..methods import METHODS, Step, check_options, record_of
@@ -222,7 +222,7 @@ def sweep(
                 result = stylize(
                     photo.to_pil(), painting, method, on_step=on_step, **method_options
                 )
-        except InputError as error:
+        except ImpastoError as error:
             fault = message_of(error, method_options)
             row |= {"fault": fault, "picture": None, "losses": []}
         else:
@@ -257,7 +257,8 @@ def _check(vary: Any, cases: Any, fixed: Any, method: Any) -> None:
     record_of(method)  # raises for an unknown method
     check_cases(cases)
     if not (vary or cases) or not all(vary.values()):
-        raise InputError("name what varies: --vary OPTION=VALUE,VALUE")
+        example = spelled("vary", {"lr": [0.1, 1]})
+        raise InputError(f"name what varies, such as {example}", option="vary")
     for name, values in vary.items():
         if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
             raise InputError(f"vary: {name} = {values!r}: give a list of values")

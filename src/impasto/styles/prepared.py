@@ -200,8 +200,9 @@ def _part(
 
 def check_list(styles: object) -> None:
     """Raise InputError if ``styles`` is a single style, not a list."""
-    one = (str, bytes, os.PathLike, Image.Image, np.ndarray, Tensor, Picture, StoredStyle, Style)
-    if isinstance(styles, (*one, LearntStyle)) or not isinstance(styles, Iterable):
+    one = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, np.ndarray, Tensor, Picture)
+    single = isinstance(styles, (*one, StoredStyle, Style, LearntStyle)) or hasattr(styles, "read")
+    if single or not isinstance(styles, Iterable):
         raise InputError(
             f"styles: a {type(styles).__name__} where a list belongs: give [PAINTING, ...]"
         )
@@ -227,7 +228,7 @@ def style_shares(count: int, weights: Sequence[float] | None = None) -> list[flo
     for weight in _several(weights):
         check_finite("a weight of a style", weight)
         if weight < 0:
-            raise InputError("weights of styles must not be negative")
+            raise InputError("weights of styles must not be negative", option="weights")
     return shares(count, weights)
 
 
@@ -235,5 +236,7 @@ def _several(weights: object) -> Iterable[Any]:
     if weights is None:
         return ()
     if isinstance(weights, str) or not isinstance(weights, Iterable):
-        raise InputError(f"weights are {weights!r}: give a list of numbers, one for each style")
+        raise InputError(
+            f"weights are {weights!r}: give a list of numbers, one for each style", option="weights"
+        )
     return list(weights)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import InputError
+from ..errors import ImpastoError, InputError, spelled
 from ..files import path_of, shown
 from ..statistics import Moments
 from ..tensors import load_tensors, save_tensors
@@ -152,7 +152,7 @@ class StoredStyle:
                 raise InputError(f"{path}: is damaged (it holds NaN or infinity); store it again")
             about = [header.get(about, "") for about in ABOUT]
             return cls(header["name"], Moments.from_tensors(tensors, "color"), parts, *about)
-        except InputError:
+        except ImpastoError:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
             raise InputError(f"{path}: not a style stored by `impasto style`") from None
@@ -170,11 +170,11 @@ class StoredStyle:
             by = [name for name, part in self.parts.items() if method in part.methods]
             if by:
                 what = f"stored for method {method} by {', '.join(by)}, not by {backbone}"
-                again = "by the network that renders (such as by --backbone)"
+                again = f"by the network that renders (such as by {spelled('backbone')})"
             else:
                 whom = ", ".join(self.methods or self.parts)
                 what = f"stored for {whom}, not for method {method} by {backbone}"
-                again = f"for that (impasto style PAINTING --for {method})"
+                again = f"for that (`impasto style PAINTING --for {method}`)"
             takers = (
                 "" if by or not self.methods else f", or use method {' or '.join(self.methods)}"
             )

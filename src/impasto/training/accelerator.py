@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..device import choose_device, choose_precision, describe, mixed
-from ..errors import InputError
+from ..errors import InputError, spelled
 from .recipes import check_fields
 
-__all__ = ["Accelerator", "Hardware", "choose_accelerator", "is_main"]
+__all__ = ["Accelerator", "Hardware", "choose_accelerator"]
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -51,8 +51,10 @@ class Hardware:
         check_fields(self)
         if ":" in self.device and self.devices > 1:
             raise InputError(
-                f"device {self.device} is a single device, but --devices is {self.devices}: use "
-                f"--device {self.device.split(':')[0]}, or --devices 1"
+                f"device {self.device} is a single device, but {spelled('devices')} is "
+                f"{self.devices}: use {spelled('device', self.device.split(':')[0])}, or "
+                f"{spelled('devices', 1)}",
+                option="devices",
             )
 
 
@@ -138,12 +140,14 @@ class _Fabric(Accelerator):
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"cannot train on this hardware ({reason}); see --devices and --strategy"
+                f"cannot train on this hardware ({reason}); see {spelled('devices')} and "
+                f"{spelled('strategy')}"
             ) from None
         if not isinstance(self.fabric.strategy, (DDPStrategy, SingleDeviceStrategy)):
             raise InputError(
                 f"strategy {hardware.strategy} may shard the weights, which impasto does not "
-                "support; use --strategy ddp"
+                f"support; use {spelled('strategy', 'ddp')}",
+                option="strategy",
             )
         # Pictures stay float32, as without Fabric, because the loss targets are computed from them.
         precision: Any = self.fabric.strategy.precision

@@ -17,7 +17,7 @@ import torch
 from torch.optim import Optimizer
 
 from ..errors import InputError
-from ..files import reason_of, replacing, shown
+from ..files import disk_fault, reason_of, replacing, shown
 
 __all__ = ["check_settings", "load_checkpoint", "load_optimizers", "plain", "save_state"]
 
@@ -38,7 +38,7 @@ def save_state(
         label, remedy: for the error message: what is written, and what to do.
 
     Raises:
-        InputError: if it cannot be written.
+        DiskError: if it cannot be written.
     """
     try:
         with replacing(path) as file:
@@ -48,8 +48,8 @@ def save_state(
         cause = fault if isinstance(fault, OSError) else fault.__context__
         if not isinstance(cause, OSError):
             raise
-        raise InputError(
-            f"{shown(path)}: cannot write {label} ({reason_of(cause)}); {remedy}"
+        raise disk_fault(
+            cause, f"{shown(path)}: cannot write {label} ({reason_of(cause)}); {remedy}"
         ) from fault
 
 

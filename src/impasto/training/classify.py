@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..backbones import ResNet
 from ..backbones.records import BACKBONES
-from ..errors import InputError
+from ..errors import ImpastoError, InputError
 from ..files import check_apart, path_of, paths_of
 from ..progress import drawn
 from ..tensors import load_tensors, save_tensors
@@ -30,7 +30,16 @@ from .crops import Window, below, cut
 from .labels import labels_of
 from .loop import Loop, OnProgress, Plan, Task
 from .optimizers import warm_cosine
-from .recipes import build, check, check_fields, merged, nested, read_toml
+from .recipes import (
+    build,
+    changes_named,
+    check,
+    check_fields,
+    given_twice,
+    merged,
+    nested,
+    read_toml,
+)
 from .sets import decoded, place_of
 from .stream import crops_of, seed_of, to_device
 
@@ -136,7 +145,7 @@ class Labelled:
         for label, (name, paths) in enumerate(classes.items()):
             training = []
             for path, picture in zip(paths, decoded(paths, config.short_side), strict=True):
-                if isinstance(picture, InputError):
+                if isinstance(picture, ImpastoError):
                     warn(f"skipped: {picture}")
                 elif place_of(path) < config.validation:
                     self.validation.append((picture, label))
@@ -322,13 +331,16 @@ def classify(
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of an encoder ends in .safetensors")
     changed = nested(changes or {})
-    check(changed, {field.name: str(field.type) for field in fields(ClassifyConfig)}, "--set")
+    check(
+        changed, {field.name: str(field.type) for field in fields(ClassifyConfig)}, changes_named()
+    )
     flags = {"adversarial": adversarial, "steps": steps}
     conflicts = [key for key, value in flags.items() if value is not None and key in changed]
     if conflicts:
-        raise InputError(f"{conflicts[0]}: given by --{conflicts[0]} and --set; leave one out")
+        raise given_twice(conflicts[0], conflicts[0])
     table = merged({} if recipe is None else read_toml(recipe), changed)
-    source = str(recipe) if not changed else f"{recipe} with --set" if recipe else "--set"
+    by = changes_named()
+    source = str(recipe) if not changed else f"{recipe} with {by}" if recipe else by
     config = build(ClassifyConfig, table, source)
     if adversarial is not None:
         config = replace(config, adversarial=adversarial)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..errors import InputError, check_share
 from .recipes import check_fields
 
-__all__ = ["DataConfig", "Packed", "Window", "below", "cropped", "cut", "random_crop"]
+__all__ = ["DataConfig", "random_crop"]
 
 
 @dataclass(frozen=True)

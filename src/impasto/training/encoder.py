@@ -15,13 +15,13 @@ from ..backbones import load_vgg
 from ..backbones.compact import Compact, save_encoder
 from ..backbones.records import BACKBONES, BUNDLED
 from ..device import arranged, choose_device, choose_precision
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..files import check_apart, path_of
 from ..progress import drawn
 from .bank import DistillConfig, Teacher
 from .distill import distill
 from .loop import OnProgress
-from .recipes import build, check, merged, nested, read_toml
+from .recipes import build, changes_named, check, given_twice, merged, nested, read_toml
 from .sets import PictureSet, check_run_apart
 from .teachers import CollaborativeTeacher
 
@@ -37,9 +37,9 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Distill
     """
     changed = nested(changes or {})
     types = {field.name: str(field.type) for field in dataclasses.fields(DistillConfig)}
-    check(changed, types, "--set")
+    check(changed, types, changes_named())
     table = merged(read_toml(path), changed)
-    where = f"{path} with --set" if changed else str(path)
+    where = f"{path} with {changes_named()}" if changed else str(path)
     config = build(DistillConfig, table, where)
     if not isinstance(config.layers, dict) or bool(config.layers) == bool(config.widths):
         raise InputError(f"{where}: give either widths or a table of layers; see recipes/")
@@ -117,12 +117,15 @@ def train(
     run, out = path_of(run, "run"), path_of(out, "out")
     teacher_relu5 = None if teacher_relu5 is None else path_of(teacher_relu5, "teacher_relu5")
     if steps is not None and "steps" in (changes or {}):
-        raise InputError("steps: given by --steps and --set; leave one out")
+        raise given_twice("steps", "steps")
     config = read_recipe(recipe, changes)
     is_vgg = BACKBONES[name].mirrored  # a plain VGG has widths, others have layers
     if bool(config.layers) == is_vgg:
         other = next(key for key in BUNDLED if BACKBONES[key].mirrored != is_vgg)
-        raise InputError(f"{recipe}: the recipe of a {other}: give --backbone {other}")
+        raise InputError(
+            f"{recipe}: the recipe of a {other}: give {spelled('name', other, 'backbone')}",
+            option="name",
+        )
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)
     if out.suffix != ".safetensors":

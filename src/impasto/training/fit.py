@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..device import arranged
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..files import PARTS, path_of
 from ..images import write
 from ..tensors import load_tensors, read_header, save_tensors
@@ -35,7 +35,7 @@ from .sets import Split
 from .sheets import draw_losses, sheet
 from .stream import Pairs, Stream, seed_of
 
-__all__ = ["TrainingConfig", "check_run", "finished", "fit"]
+__all__ = ["TrainingConfig", "fit"]
 
 Optimizer = Literal["adam", "sgd"]
 Kind = Literal["constant", "inverse", "halving", "cosine", "plateau"]
@@ -272,7 +272,9 @@ def fit(
             "multiple of their number"
         )
     if config.graph and accelerator.world > 1:
-        raise InputError("training.graph needs a single process: leave out graph or --devices")
+        raise InputError(
+            f"training.graph needs a single process: leave out graph or {spelled('devices')}"
+        )
     config = with_steps(config, len(pairs.photos.train))
     check_run(run, resume)
     if is_main():
@@ -313,7 +315,9 @@ def check_run(run: Path, resume: bool) -> None:
     """Raise InputError if the folder holds a run, unless ``resume`` is set."""
     if (run / CHECKPOINT).exists() and not resume and is_main():
         raise InputError(
-            f"{run}: holds a run; continue it with --resume, choose another --run, or delete it"
+            f"{run}: holds a run; continue it with {spelled('resume', True)}, choose another "
+            f"{spelled('run')}, or delete it",
+            option="run",
         )
 
 

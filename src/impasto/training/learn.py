@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..backbones import load_backbone
 from ..color import recolored
 from ..device import check_process, choose_device, choose_precision, describe, mixed
-from ..errors import InputError, check_finite, check_whole
+from ..errors import InputError, check_finite, check_whole, spelled
 from ..images import Source, fit, resize
 from ..methods.ghiasi import Ghiasi
 from ..methods.learnt import Learnt
@@ -100,17 +100,22 @@ def learn(
         InputError: for a number out of its range, pictures that cannot be read or are too small,
             and a file that is not such a model.
     """
-    check_finite("minutes", minutes)
+    check_finite(spelled("minutes"), minutes)
     if not 0 < minutes <= 10_000:
-        raise InputError(f"minutes is {minutes}: must be above 0 and at most 10000")
+        raise InputError(
+            f"{spelled('minutes')} is {minutes}: must be above 0 and at most 10000",
+            option="minutes",
+        )
     if steps is not None:
-        check_whole("steps", steps, 0)
-    check_whole("size", size, SMALLEST)
+        check_whole(spelled("steps"), steps, 0)
+    check_whole(spelled("size"), size, SMALLEST)
     if size > LARGEST:
-        raise InputError(f"size is {size}: must be at most {LARGEST} pixels")
-    check_whole("seed", seed, 0)
+        raise InputError(
+            f"{spelled('size')} is {size}: must be at most {LARGEST} pixels", option="size"
+        )
+    check_whole(spelled("seed"), seed, 0)
     if seed >= 2**63:
-        raise InputError(f"seed is {seed}: must be below 2^63")
+        raise InputError(f"{spelled('seed')} is {seed}: must be below 2^63", option="seed")
     check_process()
     target_device = choose_device(device)
     dtype = choose_precision(precision, target_device)
@@ -252,7 +257,9 @@ def _photographs(folder: Path | None, size: int, rng: torch.Generator) -> Callab
         try:
             samples = [photograph(name) for name in PHOTOGRAPHS]
         except InputError as fault:
-            raise InputError(f"{fault}, or name a folder of photographs (--photos)") from None
+            raise InputError(
+                f"{fault}, or name a folder of photographs ({spelled('photos')})"
+            ) from None
         reduced = [resize(rgb, fit(rgb.shape[-2], rgb.shape[-1], size)) for rgb in samples]
         pictures = [(rgb * 255).round().to(torch.uint8) for rgb in reduced]
     else:

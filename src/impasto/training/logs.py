@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ..device import fetched
-from ..errors import InputError
-from ..files import path_of, reason_of, save, shown
+from ..errors import spelled
+from ..files import disk_fault, path_of, reason_of, save, shown
 
 __all__ = ["LOSSES", "Latest", "Log", "history"]
 
@@ -54,9 +54,10 @@ class Log:
                 writer = csv.DictWriter(file, self._names, lineterminator="\n")
                 writer.writerow({"step": step, **row})
         except OSError as fault:
-            raise InputError(
+            raise disk_fault(
+                fault,
                 f"{shown(self.path)}: cannot write it ({reason_of(fault)}); free some space, and "
-                "continue with the same command and --resume"
+                f"continue with {spelled('resume', True)}",
             ) from fault
         if self._board is not None:
             for name, value in row.items():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..device import arranged, fetched
-from ..errors import InputError, Interrupted
+from ..errors import InputError, Interrupted, spelled
 from .accelerator import Accelerator
 from .capture import Captured
 from .checkpoint import FORMAT, check_settings, load_checkpoint, load_optimizers, plain, save_state
@@ -323,7 +323,7 @@ class Loop:
             "precision": self.accelerator.state(),
             "task": self.task.state(),
         }
-        remedy = "free some space, and continue with the same command and --resume"
+        remedy = f"free some space, and continue with {spelled('resume', True)}"
         save_state(self.checkpoint, state, "the checkpoint", remedy)
 
     def _exchange(self) -> None:

@@ -11,10 +11,11 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import InputError, check_finite
+from ..errors import InputError, check_finite, spelled
 from ..files import path_of
 
 if sys.version_info >= (3, 11):
@@ -22,20 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = [
-    "build",
-    "check",
-    "check_fields",
-    "check_length",
-    "check_numbers",
-    "merged",
-    "nested",
-    "overridden",
-    "parse_set",
-    "read_toml",
-    "typed",
-    "value_of",
-]
+__all__ = ["parse_set", "read_toml"]
 
 Config = TypeVar("Config")
 LENGTHS = {"steps", "epochs"}  # keys of a training's length, of which a recipe has one
@@ -51,6 +39,26 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a recipe, cannot be read as TOML ({reason}); see recipes/"
         ) from None
+
+
+FLAGS = {"styles": "style"}  # option of a method -> its name as it is typed, if that is another
+
+
+def option_named(option: str) -> str:
+    """An option of a method, for messages."""
+    return spelled(option, flag=FLAGS.get(option))
+
+
+def changes_named() -> str:
+    """The argument that overrides a recipe, for messages."""
+    return spelled("changes", flag="set")
+
+
+def given_twice(key: str, name: str) -> InputError:
+    """The error for a ``key`` of the recipe that the argument ``name`` and the changes both set."""
+    return InputError(
+        f"{key}: given by {spelled(name)} and {changes_named()}; leave one out", option=name
+    )
 
 
 def check(table: Mapping[str, Any], types: Mapping[str, str], where: str) -> None:
@@ -189,7 +197,8 @@ def nested(changes: Mapping[str, Any]) -> dict[str, Any]:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise InputError(
-                    f"--set {name}: {parent} is set to a value too: leave one of them out"
+                    f"{changes_named()} {name}: {parent} is set to a value too: leave one of them "
+                    "out"
                 )
         table[key] = merged(table[key], value) if _tables(table.get(key), value) else value
     return root
@@ -245,3 +254,24 @@ def _quoted(word: str) -> str:
     if shlex.quote(word) == word:
         return word
     return '"' + re.sub(r'(["\\$`])', r"\\\1", word) + '"'
+
+
+def as_paths(value: Any) -> Any:
+    """A string or a list of strings as paths."""
+    if isinstance(value, (list, tuple)):
+        return [Path(item) for item in value]
+    return None if value is None else Path(value)
+
+
+def recorded(value: Any) -> Any:
+    """An option as it is recorded: files by name, and files in lists by name and digest.
+
+    The digest prevents a run from resuming with another painting of the same name.
+    """
+    if isinstance(value, (list, tuple)):
+        return [_digest(item) if isinstance(item, Path) else recorded(item) for item in value]
+    return value.name if isinstance(value, Path) else value
+
+
+def _digest(path: Path) -> str:
+    return f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()[:12]}"

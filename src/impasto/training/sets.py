@@ -15,22 +15,13 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from ..errors import InputError, check_share
+from ..errors import ImpastoError, InputError, check_share, spelled
 from ..files import path_of, paths_of, same_file, within
 from ..images import SUFFIXES, fit, list_pictures, read, resize
 from .crops import below, random_crop
 from .threads import cores, in_order
 
-__all__ = [
-    "PictureSet",
-    "Split",
-    "check_run_apart",
-    "decode",
-    "decoded",
-    "name_others",
-    "place_of",
-    "school_of",
-]
+__all__ = ["PictureSet", "Split"]
 
 Split = Literal["train", "validation", "test"]
 KINDS, NAMED = 5, 3  # suffixes and names that are listed of files that are not pictures
@@ -81,7 +72,7 @@ class _Pool(Sequence[Tensor]):
                 continue
             try:
                 return decode(item, self.short_side)
-            except InputError as error:
+            except ImpastoError as error:
                 with self._lock:  # only one of several threads warns
                     is_new = position not in self.broken
                     self.broken.add(position)
@@ -144,7 +135,7 @@ class PictureSet:
                     pool.add(path, path)
                     continue
                 picture = next(pictures)
-                if isinstance(picture, InputError):
+                if isinstance(picture, ImpastoError):
                     warn(f"skipped: {picture}")
                     self._unreadable += 1
                     continue
@@ -203,7 +194,8 @@ def check_run_apart(run: Path, folders: Iterable[Path]) -> None:
         if same_file(run, folder):
             raise InputError(
                 f"{run}: is a folder of training pictures, and the run would write into it; choose "
-                "another --run"
+                f"another {spelled('run')}",
+                option="run",
             )
 
 
@@ -235,16 +227,16 @@ def decode(path: Path, short_side: int) -> Tensor:
     return (resized * 255).round().to(torch.uint8)
 
 
-def decoded(paths: Iterable[Path], short_side: int) -> Generator[Tensor | InputError, None, None]:
+def decoded(paths: Iterable[Path], short_side: int) -> Generator[Tensor | ImpastoError, None, None]:
     """The pictures of ``paths`` in order, decoded by one thread per core.
 
     For a file that cannot be read, the error is yielded.
     """
 
-    def decode_or_error(path: Path) -> Tensor | InputError:
+    def decode_or_error(path: Path) -> Tensor | ImpastoError:
         try:
             return decode(path, short_side)
-        except InputError as error:
+        except ImpastoError as error:
             return error
 
     return in_order(decode_or_error, paths, cores())

@@ -14,7 +14,7 @@ from .crops import DataConfig, Packed, Window, cropped, cut
 from .sets import PictureSet, Split
 from .threads import cores, in_order
 
-__all__ = ["Pairs", "Stream", "crops_of", "seed_of", "to_device"]
+__all__ = ["Pairs", "Stream"]
 
 
 def seed_of(*key: object) -> int:

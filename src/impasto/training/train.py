@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import torch
 
 from ..backbones.records import BUNDLED
 from ..device import choose_device
-from ..errors import InputError
+from ..errors import InputError, flag_of, spelled
 from ..files import check_apart, check_name, path_of, paths_of, same_file
 from ..methods import METHODS
 from ..progress import drawn
@@ -30,11 +29,24 @@ from .crops import DataConfig
 from .fit import CHECKPOINT, NETWORK, TrainingConfig, check_run, fit
 from .loop import OnProgress
 from .methods import TRAINABLE
-from .recipes import build, check, check_length, nested, overridden, read_toml, typed
+from .recipes import (
+    FLAGS,
+    as_paths,
+    build,
+    changes_named,
+    check,
+    check_length,
+    nested,
+    option_named,
+    overridden,
+    read_toml,
+    recorded,
+    typed,
+)
 from .sets import PictureSet, check_run_apart
 from .stream import Pairs
 
-__all__ = ["Stage", "read_recipe", "train", "trainable"]
+__all__ = ["Stage", "read_recipe", "train"]
 
 TABLES = {"options": "table", "data": "table", "training": "table"}
 # Option that names a network -> option of its file.
@@ -82,12 +94,12 @@ def read_recipe(
     check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
     if values.get("method", name) != name:
         raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
-    changed = nested(changes or {})
-    check(changed, TABLES, "--set")
+    changed, by_set = nested(changes or {}), changes_named()
+    check(changed, TABLES, by_set)
     types = {"options": option_types, "data": _types(DataConfig)}
     types["training"] = _types(TrainingConfig)
     for table, table_changes in changed.items():
-        check(table_changes, types[table], f"--set {table}")
+        check(table_changes, types[table], f"{by_set} {table}")
     stages = []
     for number, stage in enumerate(values.get("stage", [{}]), 1):
         where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
@@ -101,13 +113,13 @@ def read_recipe(
             source = f"{where} [{table}]"
             if table not in changed:
                 return source
-            return f"--set {table}" if recipe is None else f"{source} with --set"
+            return f"{by_set} {table}" if recipe is None else f"{source} with {by_set}"
 
         check_length(tables["training"], source_of("training"))
         data = build(DataConfig, tables["data"], source_of("data"))
         training = build(TrainingConfig, tables["training"], source_of("training"))
         options = {
-            key: _paths(value) if "Path" in option_types[key] else value
+            key: as_paths(value) if "Path" in option_types[key] else value
             for key, value in tables["options"].items()
         }
         stages.append(Stage(options, data, training))
@@ -168,29 +180,33 @@ def train(
         options["styles"] = paths_of(options["styles"], "styles")
     log = log if is_main() else lambda line: None
     stages = read_recipe(recipe, name, changes)
+    by_set, of_paintings = changes_named(), spelled("paintings")
     conflicts = {"training.steps"} if steps is not None else set()
     conflicts |= {f"options.{key}" for key in options}
     conflicts &= set(changes or {})
     if conflicts:
         keys = sorted(conflicts)
-        flags = ", ".join(_flag(key.split(".")[1]) for key in keys)
-        raise InputError(f"{', '.join(keys)}: given by {flags} and --set; leave one out")
+        flags = ", ".join(option_named(key.split(".")[1]) for key in keys)
+        raise InputError(f"{', '.join(keys)}: given by {flags} and {by_set}; leave one out")
     if steps is not None and "training.epochs" in (changes or {}):
-        raise InputError("training.epochs by --set and --steps: leave one of them out")
+        raise InputError(f"training.epochs by {by_set} and {spelled('steps')}: leave one out")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of a model ends in .safetensors")
     if paintings is None and not learner.photographs_alone:
-        raise InputError(f"method {name} learns from paintings too: name a folder, --paintings DIR")
+        needed = f"name a folder, {spelled('paintings', 'DIR')}"
+        raise InputError(f"method {name} learns from paintings too: {needed}", option="paintings")
     for key in ("shared_style", "balanced"):
         if paintings is None and any(getattr(stage.data, key) for stage in stages):
-            raise InputError(f"data.{key}: is of a folder of paintings, --paintings; leave it out")
+            raise InputError(f"data.{key}: is of a folder of paintings, {of_paintings}")
     if paintings is not None and "styles" in inspect.signature(learner.untrained).parameters:
-        raise InputError(f"method {name} learns the paintings of --style: leave out --paintings")
+        raise InputError(
+            f"method {name} learns paintings of {option_named('styles')}: leave out {of_paintings}"
+        )
     if steps is not None:
         if len(stages) > 1:
             raise InputError(
                 f"{recipe}: has {len(stages)} stages; set the steps of each in it, or those of "
-                "all with --set training.steps=N"
+                f"all with {spelled('changes', {'training.steps': 'N'}, 'set')}"
             )
         stages = [replace(stages[0], training=replace(stages[0].training, steps=steps, epochs=0))]
     stages = _with_options(stages, learner, name, options)
@@ -214,7 +230,7 @@ def train(
         sets = pictures[1:]
         if len(stages) > 1:
             log(f"stage {number} of {len(stages)}")
-        stage_options = {key: _recorded(value) for key, value in stage.options.items()}
+        stage_options = {key: recorded(value) for key, value in stage.options.items()}
         result = fit(
             method,
             Pairs(*sets, stage.data, stage.training.seed),
@@ -246,7 +262,8 @@ def train(
         command += typed(_without_folders(changes or {}, learner))
         for key, value in options.items():
             values = value if isinstance(value, list) else [value]
-            command += "".join(f" {_flag(key)} {getattr(item, 'name', item)}" for item in values)
+            flag = flag_of(FLAGS.get(key, key))
+            command += "".join(f" {flag} {getattr(item, 'name', item)}" for item in values)
         counts = [len(pool.train) for pool in pictures[1:] if pool is not None]
         header = {"command": command, "pictures": counts, **figures[-1]}
         if len(figures) > 1:
@@ -310,35 +327,9 @@ def _with_options(
     """The stages with their options overridden by ``options``."""
     unknown = [key for key in options if key not in inspect.signature(learner.untrained).parameters]
     if unknown:
-        flags = ", ".join(map(_flag, unknown))
+        flags = ", ".join(map(option_named, unknown))
         raise InputError(f"method {name} has no option {flags}: leave it out")
     return [replace(stage, options={**stage.options, **options}) for stage in stages]
-
-
-def _flag(option: str) -> str:
-    """The command-line flag of an option."""
-    return {"styles": "--style"}.get(option, f"--{option.replace('_', '-')}")
-
-
-def _paths(value: Any) -> Any:
-    """A string or a list of strings as paths."""
-    if isinstance(value, (list, tuple)):
-        return [Path(item) for item in value]
-    return None if value is None else Path(value)
-
-
-def _recorded(value: Any) -> Any:
-    """An option as it is recorded: files by name, and files in lists by name and digest.
-
-    The digest prevents a run from resuming with another painting of the same name.
-    """
-    if isinstance(value, (list, tuple)):
-        return [_digest(item) if isinstance(item, Path) else _recorded(item) for item in value]
-    return value.name if isinstance(value, Path) else value
-
-
-def _digest(path: Path) -> str:
-    return f"{path.name} sha256:{sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def _with_vgg(
@@ -362,7 +353,7 @@ def _with_vgg(
 
     if not any(map(weights_of, stages)):
         raise InputError(
-            "--vgg and --convention are for an encoder or a loss network that is VGG: set "
+            f"{spelled('vgg')} and {spelled('convention')} are for networks that are VGG: set "
             'encoder = "vgg19" or loss_network = "vgg19" under [options] in the recipe'
         )
     return [replace(stage, options={**stage.options, **weights_of(stage)}) for stage in stages]

@@ -49,6 +49,9 @@ def resolved(method: str) -> tuple[MethodRecord, Mapping[str, Any]]:
     for record in METHODS.values():
         names |= {name: (record, options) for name, options in record.named().items()}
     if method not in names:
-        raise InputError(f"method {method!r} is unknown{hint_of(method, sorted(METHODS), names)}")
+        raise InputError(
+            f"method {method!r} is unknown{hint_of(method, sorted(METHODS), names)}",
+            option="method",
+        )
     record, options = names[method]
     return record, {} if method == record.name else options

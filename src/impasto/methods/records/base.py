@@ -175,7 +175,7 @@ class FlowOptions(StyleOptions):
 class EncoderOptions(Options):
     """Options of methods whose model needs an encoder, which may be VGG-19."""
 
-    gone: ClassVar[Mapping[str, str]] = {"encoder_weights": "use backbone_weights"}
+    gone: ClassVar[Mapping[str, str]] = {"encoder_weights": "use {backbone_weights}"}
 
     backbone_weights: Path | None = option(
         None,

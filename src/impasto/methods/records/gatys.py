@@ -66,7 +66,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 class GatysOptions(DeviceOptions):
     """The backbone, the loss, and the optimisation."""
 
-    gone: ClassVar[Mapping[str, str]] = {"weights_file": "use backbone_weights"}
+    gone: ClassVar[Mapping[str, str]] = {"weights_file": "use {backbone_weights}"}
 
     iterations: int | Sequence[int] | None = option(
         None,
@@ -204,18 +204,25 @@ class GatysOptions(DeviceOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.betas is not None and (len(self.betas) != 2 or max(self.betas) >= 1):
-            raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+            raise InputError(
+                f"betas are {self.betas}: give two numbers from 0 to below 1", option="betas"
+            )
         if self.betas is not None and self.optimizer != "adam":
-            raise InputError(f"betas are for optimizer adam, not {self.optimizer}: leave them out")
+            raise InputError(
+                f"betas are for optimizer adam, not {self.optimizer}: leave them out",
+                option="betas",
+            )
         if self.absolute and (callable(self.style_loss) or self.style_loss not in (None, "gram")):
             loss = name_of(self.style_loss) if callable(self.style_loss) else self.style_loss
             raise InputError(
-                f"losses {self.losses} are of Gram matrices: leave out style_loss {loss}"
+                f"losses {self.losses} are of Gram matrices: leave out style_loss {loss}",
+                option="style_loss",
             )
         if self.absolute and self.content_loss is not None:
             raise InputError(
                 f"losses {self.losses} have a content loss of their own: leave out content_loss "
-                f"{name_of(self.content_loss)}"
+                f"{name_of(self.content_loss)}",
+                option="content_loss",
             )
 
     @property

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ...backbones import Backbone, load_backbone
 from ...color import recolored as in_other_colors
 from ...device import arranged
-from ...errors import InputError, check_share
+from ...errors import InputError, check_share, spelled
 from ...images import read
 from ...losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ...methods.johnson import JohnsonConfig, JohnsonModel
@@ -87,7 +87,10 @@ def untrained(
             be read.
     """
     if not styles:
-        raise InputError("name one painting or several to learn: --style PAINTING")
+        raise InputError(
+            f"name one painting or several to learn: {spelled('styles', ['PAINTING'], 'style')}",
+            option="styles",
+        )
     if style_size < 32:
         raise InputError(f"style_size is {style_size}: must be 32 pixels or more")
     paintings = {Path(path).stem: reduce(read(path).rgb, style_size) for path in styles}
