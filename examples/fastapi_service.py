@@ -1,6 +1,6 @@
 """A web service: send a photograph and the name of a style, and fetch the picture.
 
-    pip install "impasto[examples]"
+    pip install -e ".[examples]"
     python examples/fastapi_service.py
 
     curl -F photo=@photo.jpg -F style=monet localhost:8000/pictures    # {"id": "7f...", ...}

@@ -181,6 +181,13 @@ def test_published_losses_have_their_own(option, losses):
     )
 
 
+def test_memory_is_estimated_with_the_paintings_features(small_net):
+    plain, custom = (gatys(small_net, style_loss=loss) for loss in ("gram", means))
+    # Channels of relu1_1 at every pixel, and of relu2_1 at every fourth, as float32.
+    more = custom.bytes_per_pixel() - plain.bytes_per_pixel()
+    assert more == pytest.approx(4 * (8 + 12 / 4))
+
+
 def test_a_refinement_takes_them(small_model, tmp_path):
     options = {"model": small_model, "refine": 2, "backbone": "slim", "device": "cpu"}
     plain = impasto.stylize(photo(), painting(), "adain", **options)

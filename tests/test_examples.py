@@ -118,6 +118,20 @@ def test_batch_goes_on_where_it_ended(start, folder):
     assert Path("painted/b.png.png").exists()
 
 
+def test_batch_that_is_interrupted_keeps_what_is_done(start, folder, monkeypatch):
+    session, done = impasto.Session.__call__, []
+
+    def interrupted(self, *args, **keywords):
+        if done:
+            raise KeyboardInterrupt
+        done.append(args)
+        return session(self, *args, **keywords)
+
+    monkeypatch.setattr(impasto.Session, "__call__", interrupted)
+    assert "goes on" in start("batch.py", "photos", "monet", "painted", "--size", 24)
+    assert [path.name for path in Path("painted").iterdir()] == ["a.jpg.png"]
+
+
 def test_batch_ends_where_nothing_can_be_painted(start, folder, capsys):
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["batch.py", "photos", "monet", "photos"])

@@ -357,7 +357,8 @@ class Gatys(Face):
         activations = max(map(self.net.numbers_per_pixel, taps))
         loss = SORTING if self.style_loss == "swd" else 0.0
         if callable(self.style_loss):  # a painting's features, as float32
-            sizes = (self.net.channels(tap) / self.net.field(tap).stride ** 2 for tap in taps)
+            layers = self.style_layers
+            sizes = (self.net.channels(tap) / self.net.field(tap).stride ** 2 for tap in layers)
             loss = 4 * sum(sizes)
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss
 
