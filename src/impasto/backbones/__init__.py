@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .base import Backbone
+    from .base import Backbone, Field
     from .compact import Compact
-    from .loading import load_backbone, load_vgg
+    from .loading import load_backbone, load_vgg, outline
     from .resnet import ResNet, build_resnet
     from .scaling import digest, photographs, randomised
     from .vgg import VGG, build_vgg
@@ -22,19 +22,21 @@ __all__ = [
     "VGG",
     "Backbone",
     "Compact",
+    "Field",
     "ResNet",
     "build_resnet",
     "build_vgg",
     "digest",
     "load_backbone",
     "load_vgg",
+    "outline",
     "photographs",
     "randomised",
 ]
 _MODULES = {
-    "base": ("Backbone",),
+    "base": ("Backbone", "Field"),
     "compact": ("Compact",),
-    "loading": ("load_backbone", "load_vgg"),
+    "loading": ("load_backbone", "load_vgg", "outline"),
     "resnet": ("ResNet", "build_resnet"),
     "scaling": ("digest", "photographs", "randomised"),
     "vgg": ("VGG", "build_vgg"),

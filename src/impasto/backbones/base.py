@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar, Literal
 
 import torch
@@ -21,13 +22,16 @@ __all__ = [
     "PLAIN",
     "TORCHVISION",
     "Backbone",
+    "Field",
     "InputConvention",
     "Padding",
     "Pooling",
     "Stored",
+    "Window",
     "check_options",
     "divide_activations",
     "mean_activations",
+    "window_of",
 ]
 
 Padding = Literal["replicate", "reflect", "zero"]
@@ -80,6 +84,51 @@ class Stored:
     header: Mapping[str, str]
     convention: InputConvention
     source: str
+
+
+Window = tuple[int, int, int]
+"""Kernel, stride and padding of a convolution or pooling, the same in both directions."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of the features at a tap, the same in both directions.
+
+    Feature ``i`` of a row or column depends on ``size`` pixels from ``offset + i * stride`` on, as
+    far as these are in the picture (Araujo, Norris & Sim, "Computing Receptive Fields of
+    Convolutional Neural Networks", Distill 2019).
+
+    Attributes:
+        size: pixels.
+        stride: pixels from one feature to the next.
+        offset: first pixel of feature 0; below 0 where layers are padded.
+
+    Example:
+        >>> Field().after((3, 1, 1)).after((2, 2, 0))
+        Field(size=4, stride=2, offset=-1)
+    """
+
+    size: int = 1
+    stride: int = 1
+    offset: int = 0
+
+    def after(self, window: Window) -> Field:
+        """The field after one more layer."""
+        kernel, stride, padding = window
+        return Field(
+            self.size + (kernel - 1) * self.stride,
+            self.stride * stride,
+            self.offset - padding * self.stride,
+        )
+
+    @property
+    def halo(self) -> int:
+        """Pixels that a feature depends on beyond its own ``stride`` pixels, at the wider side.
+
+        With so many pixels around it, a tile that begins and ends at multiples of the stride has
+        the features of the whole picture.
+        """
+        return max(-self.offset, self.offset + self.size - self.stride, 0)
 
 
 class Backbone(nn.Module, ABC):
@@ -152,6 +201,22 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def numbers_per_pixel(self, tap: str) -> float:
         """Estimated number of activations kept per pixel for a pass to ``tap`` and back."""
+
+    @abstractmethod
+    def windows(self, tap: str) -> list[Window]:
+        """Convolutions and poolings from the picture to ``tap``, in order.
+
+        Where there are several ways, those of the way that sees most.
+        """
+
+    def field(self, tap: str) -> Field:
+        """The receptive field of the features at ``tap``.
+
+        Raises:
+            InputError: for a tap that this network or its weights lack.
+        """
+        self.check([tap])
+        return reduce(Field.after, self.windows(tap), Field())
 
     @abstractmethod
     def forward(self, picture: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
@@ -233,6 +298,13 @@ def mean_activations(maps: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     if not sums:
         raise InputError("no photographs to normalise with: give a folder of photographs")
     return {tap: _floored(total / pixels[tap]) for tap, total in sums.items()}
+
+
+def window_of(conv: nn.Module, padding: int | None = None) -> Window:
+    """The window of a convolution with square kernel; ``padding`` replaces its own."""
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(conv.padding[0], int)
+    return conv.kernel_size[0], conv.stride[0], conv.padding[0] if padding is None else padding
 
 
 @torch.no_grad()

@@ -29,12 +29,14 @@ from .base import (
     Padding,
     Pooling,
     Stored,
+    Window,
     check_options,
     divide_activations,
     mean_activations,
+    window_of,
 )
 from .records import BUNDLED, VGG19, BackboneRecord, find_record
-from .vgg import VGG, average_pool
+from .vgg import HALVING, VGG, average_pool
 
 __all__ = ["Compact", "build", "load_encoder", "save_encoder"]
 
@@ -125,6 +127,19 @@ class Compact(Backbone):
             if conv[4:] == tap[4:]:
                 break
         return values
+
+    def windows(self, tap: str) -> list[Window]:
+        """See :class:`Backbone`."""
+        found: list[Window] = []
+        for conv, layer in self.convs.items():
+            if self.pools_before(conv):
+                found.append(HALVING)
+            assert isinstance(layer, nn.Sequential)
+            for part in layer:
+                found.append(window_of(part, padding=None if found else 1))
+            if conv[4:] == tap[4:]:
+                break
+        return found
 
     def is_name(self, tap: str) -> bool:
         """Whether a VGG has such a tap."""

@@ -17,7 +17,7 @@ from .scaling import bring_to_unit_mean, digest, randomised
 from .vgg import VGG
 from .weights import fetch, find
 
-__all__ = ["load_backbone", "load_vgg"]
+__all__ = ["load_backbone", "load_vgg", "outline"]
 
 
 def load_backbone(
@@ -88,6 +88,29 @@ def load_backbone(
         bring_to_unit_mean(net, photos)
     net.as_loaded = digest(net)
     return net.eval().requires_grad_(False)
+
+
+def outline(name: str, pooling: Pooling | None = None) -> Backbone:
+    """A backbone without its weights, which need not be there, to ask for its layers.
+
+    Args:
+        name: one of :data:`impasto.backbones.records.BACKBONES`.
+        pooling: see :class:`VGG`; None takes the default of optimisation.
+
+    Raises:
+        InputError: for an unknown name or pooling.
+
+    Example:
+        >>> outline("vgg19").field("relu4_1")
+        Field(size=68, stride=8, offset=-30)
+    """
+    record = find_record(name)
+    pooling = record.pooling if pooling is None else pooling
+    check_options("replicate", pooling)
+    stored = None if record.file is None else _stored(record, None, None, False)
+    net = _builder(record)(record, stored)
+    net.pooling = pooling
+    return net
 
 
 def _builder(record: BackboneRecord) -> Callable[[BackboneRecord, Stored | None], Backbone]:

@@ -26,8 +26,10 @@ from .base import (
     Padding,
     Pooling,
     Stored,
+    Window,
     check_options,
     mean_activations,
+    window_of,
 )
 from .records import RESNET_CONTENT, RESNET_STYLE, BackboneRecord, find_record
 
@@ -56,6 +58,11 @@ class _Block(nn.Module):
         if stride != 1 or channels != out:
             conv = nn.Conv2d(channels, out, 1, stride, bias=False)
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(out))
+
+    def windows(self, dense: bool) -> list[Window]:
+        """Of the convolutions; the way past them sees less."""
+        convs = [self.conv1, self.conv2, *([self.conv3] if self.bottleneck else [])]
+        return [window for conv in convs for window in _windows_of(conv, dense)]
 
     def forward(self, x: Tensor, dense: bool) -> Tensor:
         """With ``dense``, convolutions of stride 2 run with stride 1 and are averaged."""
@@ -196,6 +203,19 @@ class ResNet(Backbone):
             values += 3 * sum(outputs) / 4**number
         return values
 
+    def windows(self, tap: str) -> list[Window]:
+        """See :class:`Backbone`."""
+        dense = self.pooling == "average"
+        found = _windows_of(self.conv1, dense, padding=3)
+        if tap == "conv1":
+            return found
+        found.append(BLUR if dense else (3, 2, 1))
+        for name in self.every_tap[1 : self.every_tap.index(tap) + 1]:
+            for block in self.stage(name):
+                assert isinstance(block, _Block)
+                found += block.windows(dense)
+        return found
+
     def stages(self, x: Tensor) -> Iterable[tuple[str, Tensor]]:
         """Taps and features of a normalised picture, shallow to deep, not scaled or smoothed."""
         mode = "constant" if self.padding == "zero" else self.padding
@@ -246,10 +266,19 @@ class ResNet(Backbone):
         return mean_activations((tap, x) for tap, x in stages if tap in self.taps)
 
 
+def _windows_of(conv: nn.Conv2d, dense: bool, padding: int | None = None) -> list[Window]:
+    """Of a convolution; see :func:`_dense`."""
+    kernel, stride, padding = window_of(conv, padding)
+    return [(kernel, 1, padding), BLUR] if dense and stride > 1 else [(kernel, stride, padding)]
+
+
 def _dense(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution; one of stride 2 runs with stride 1 and is averaged."""
     y = F.conv2d(x, conv.weight, padding=conv.padding)
     return y if conv.stride == (1, 1) else _blurred(y)
+
+
+BLUR: Window = (3, 2, 1)
 
 
 def _blurred(x: Tensor) -> Tensor:

@@ -28,13 +28,17 @@ from .base import (
     Padding,
     Pooling,
     Stored,
+    Window,
     check_options,
     divide_activations,
     mean_activations,
+    window_of,
 )
 from .records import VGG_CONTENT, VGG_STYLE, BackboneRecord, find_record
 
-__all__ = ["VGG", "average_pool", "build", "build_vgg"]
+__all__ = ["HALVING", "VGG", "average_pool", "build", "build_vgg"]
+
+HALVING: Window = (2, 2, 0)  # the pooling between blocks
 
 
 class VGG(Backbone):
@@ -119,6 +123,17 @@ class VGG(Backbone):
             if name[4:] == tap[4:]:
                 break
         return values
+
+    def windows(self, tap: str) -> list[Window]:
+        """See :class:`Backbone`."""
+        found: list[Window] = []
+        for name, conv in self.convs.items():
+            if name[5:] == "_1" and found:
+                found.append(HALVING)
+            found.append(window_of(conv, padding=1))
+            if name[4:] == tap[4:]:
+                break
+        return found
 
     def is_name(self, tap: str) -> bool:
         """Whether a VGG has such a tap."""

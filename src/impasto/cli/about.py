@@ -57,13 +57,29 @@ def methods() -> None:
             print(f"  {preset}: {value.title}")
 
 
-def backbones() -> None:
-    """List the backbones: what is installed, where, and how large.
+def backbones(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A backbone, whose layers are listed.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """List the backbones: what is installed, where, and how large. Or list the layers of one.
 
-    Example:
+    Of a layer are listed its channels, its stride (pixels from one feature to the next) and its
+    receptive field (pixels on a side that a feature depends on).
+
+    Examples:
 
         impasto backbones
+
+        impasto backbones vgg19
     """
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+    if name is not None:
+        _layers(name, console)
+        return
     from ..backbones.records import BUNDLED, WEIGHTS
     from ..backbones.weights import find
     from ..files import home
@@ -85,9 +101,34 @@ def backbones() -> None:
             f"{size / 1e6:.1f}" if size else "?",
             record.licence,
         )
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(f"cache folder: {home()} (IMPASTO_HOME)")
+
+
+def _layers(name: str, console: Console) -> None:
+    """List the layers of a backbone, shallow to deep."""
+    from ..backbones import outline
+
+    net = outline(name)
+    layers = sorted(
+        dict.fromkeys([*net.convolutions, *net.taps]), key=lambda tap: len(net.windows(tap))
+    )
+    content = [tap for tap in net.content_layers if tap in net.taps][:1]
+    table = Table(box=None, pad_edge=False)
+    for heading in ("layer", "channels", "stride", "receptive field", "by default for"):
+        numbers = heading in ("channels", "stride", "receptive field")
+        table.add_column(heading, justify="right" if numbers else "left")
+    for tap in layers:
+        field = net.field(tap)
+        uses = [
+            use for use, taps in (("style", net.style_layers), ("content", content)) if tap in taps
+        ]
+        table.add_row(
+            *(tap, str(net.channels(tap)), str(field.stride)),
+            *(f"{field.size}x{field.size}", ", ".join(uses)),
+        )
+    console.print(table)
+    console.print(f"with {net.pooling} pooling; names for --style-layers and --content-layers")
 
 
 def doctor() -> None:

@@ -25,7 +25,7 @@ from ..device import (
 )
 from ..errors import InputError, check_finite, spelled
 from ..images import MIN_SIDE, Source, fit, read, resize
-from ..options import takes
+from ..options import name_of, takes
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -36,6 +36,7 @@ from ..styles import (
     prepared,
 )
 from ..watch import OnStep, Stopped, portion, watching
+from .custom_loss import LossFunction, style_by_function
 from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
@@ -103,7 +104,9 @@ class Gatys(Face):
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
             self.sources = [chosen.start]  # must not be overwritten
-        self.style_loss = "gram" if chosen.absolute else chosen.style_loss or net.style_loss
+        self.style_loss: str | LossFunction = (
+            "gram" if chosen.absolute else chosen.style_loss or net.style_loss
+        )
         self.objective = Objective(
             self.net,
             self.content_layers,
@@ -116,10 +119,12 @@ class Gatys(Face):
             chosen.value("lr"),
             tuple(chosen.value("betas")),
             chosen.losses,
+            chosen.content_loss,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
         resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
-        self.record(features=net.fingerprint, **layers, style_loss=self.style_loss, **resolved)
+        loss = name_of(self.style_loss) if callable(self.style_loss) else self.style_loss
+        self.record(features=net.fingerprint, **layers, style_loss=loss, **resolved)
 
     def _layers(
         self,
@@ -175,7 +180,7 @@ class Gatys(Face):
         """Measure one or several styles; see :func:`impasto.styles.prepared`."""
         taps = list(self.style_layers)
         style = prepared(styles, weights, "gatys", self.net.fingerprint, taps, self.measure)
-        if self.style_loss in OF_FEATURES:
+        if callable(self.style_loss) or self.style_loss in OF_FEATURES:
             check_paintings(style)
         return style
 
@@ -202,8 +207,8 @@ class Gatys(Face):
 
         ``strength`` mixes the target moments: ``s * style + (1 - s) * content``. At 0 the content
         itself is the optimum; above 1 the style is exaggerated. The losses of features, ``swd`` and
-        ``remd``, mix samples of both in these shares, up to 1. ``start`` is the initial picture,
-        ``(3, H, W)``; it replaces the one of the option.
+        ``remd``, mix samples of both in these shares, up to 1; of a function, the values for both.
+        ``start`` is the initial picture, ``(3, H, W)``; it replaces the one of the option.
 
         If the loss is not finite, or far above the best, the optimisation goes back to the best
         picture and halves the learning rate. After five such setbacks in a row, the best picture is
@@ -302,17 +307,22 @@ class Gatys(Face):
         self, style: Style, content: Tensor, strength: float
     ) -> Mapping[str, LayerLoss]:
         """The loss of each style layer, for ``content`` ``(3, H, W)`` at its size."""
-        if self.style_loss not in OF_FEATURES:
-            published = LOSSES.get(self.options.losses)
-            loss = OF_MOMENTS[self.style_loss] if published is None else published.style
-            target = self._target(style, content, strength)
-            return {tap: ByMoments(loss, target[tap]) for tap in target}
-        rng = torch.Generator(self.device).manual_seed(self.options.seed)
-        return by_features(
-            *(OF_FEATURES[self.style_loss](rng), style, content),
-            *(self._style_size(content), strength),
-            *(lambda picture: self.net(self._on_device(picture), self.style_layers), rng),
-        )
+
+        def features_of(picture: Tensor) -> Mapping[str, Tensor]:
+            features: Mapping[str, Tensor] = self.net(self._on_device(picture), self.style_layers)
+            return features
+
+        loss, size = self.style_loss, self._style_size(content)
+        if callable(loss):
+            return style_by_function(loss, style, content, size, strength, features_of)
+        if loss in OF_FEATURES:
+            rng = torch.Generator(self.device).manual_seed(self.options.seed)
+            drawing = OF_FEATURES[loss](rng)
+            return by_features(drawing, style, content, size, strength, features_of, rng)
+        published = LOSSES.get(self.options.losses)
+        of_moments = OF_MOMENTS[loss] if published is None else published.style
+        target = self._target(style, content, strength)
+        return {tap: ByMoments(of_moments, target[tap]) for tap in target}
 
     def _style_size(self, content: Tensor) -> int:
         """Short side in pixels to which paintings are reduced."""
@@ -354,6 +364,10 @@ class Gatys(Face):
         taps = set(self.style_layers) | set(self.content_layers)
         activations = max(map(self.net.numbers_per_pixel, taps))
         loss = SORTING if self.style_loss == "swd" else 0.0
+        if callable(self.style_loss):  # a painting's features, as float32
+            layers = self.style_layers
+            sizes = (self.net.channels(tap) / self.net.field(tap).stride ** 2 for tap in layers)
+            loss = 4 * sum(sizes)
         return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss
 
 

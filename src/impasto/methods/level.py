@@ -12,6 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,7 @@ from ..errors import spelled
 from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
 from ..watch import OnStep, Step, Stopped
+from .custom_loss import LossFunction, content_by_function
 from .descent import Optimizer, optimizer_of
 from .style_loss import LayerLoss
 
@@ -85,6 +87,7 @@ class Objective:
     lr: float
     betas: tuple[float, float]
     losses: str = "relative"
+    content_loss: LossFunction | None = None
 
 
 class Level:
@@ -108,8 +111,11 @@ class Level:
         self.style_losses = style_losses
         self.size = (content.shape[-2], content.shape[-1])
         with torch.no_grad():
-            self.content = objective.net(content, objective.content_layers)
-            self.spread = {tap: content_spread(target) for tap, target in self.content.items()}
+            targets = objective.net(content, objective.content_layers)
+        self.content_losses = {
+            tap: _content_loss(objective.content_loss, target.squeeze(0), tap)
+            for tap, target in targets.items()
+        }
 
     def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style loss of ``(1, 3, H, W)``, which is clipped to 0..1 first."""
@@ -119,7 +125,7 @@ class Level:
         features = objective.net(clipped, taps)
         content = torch.stack(
             [
-                weight * content_loss(features[tap], self.content[tap], self.spread[tap])
+                weight * self.content_losses[tap](features[tap].squeeze(0))
                 for tap, weight in objective.content_layers.items()
             ]
         ).sum()
@@ -218,6 +224,13 @@ class Level:
             state.judge(x, before, total)
             optimizer.restart(state.bad)
         return total, content, style
+
+
+def _content_loss(loss: LossFunction | None, target: Tensor, tap: str) -> LayerLoss:
+    """The content loss of a layer; ``target`` are the photograph's features ``(C, H, W)``."""
+    if loss is not None:
+        return content_by_function(loss, target, tap)
+    return partial(content_loss, target=target, spread=content_spread(target))
 
 
 class State:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, spelled
 from ..losses import EPS, gram_loss, moments_loss, relaxed_emd, sliced_wasserstein
 from ..statistics import Moments
 from ..styles import Style, pieces_of, reduce
@@ -28,6 +28,7 @@ __all__ = [
     "FeatureLoss",
     "LayerLoss",
     "by_features",
+    "check_mixing",
     "check_paintings",
 ]
 
@@ -130,10 +131,7 @@ def by_features(
         InputError: for a strength above 1, or a style that is no painting.
     """
     check_paintings(style)
-    if strength > 1:
-        raise InputError(
-            f"strength {strength:g}: samples of features mix up to 1; use less, or style_loss gram"
-        )
+    check_mixing(strength)
     samples, shares = [], []
     for painting, weight in zip(style.parts, style.weights, strict=True):
         assert isinstance(painting, Tensor)
@@ -163,9 +161,20 @@ def check_paintings(style: Style) -> None:
     for name, part in zip(style.names, style.parts, strict=True):
         if not isinstance(part, Tensor):
             raise InputError(
-                f"style {name}: is stored as moments, and this style_loss compares features; give "
-                f"the painting itself, or use style_loss {' or '.join(OF_MOMENTS)}"
+                f"style {name}: is stored as moments, and this style loss compares features; give "
+                f"the painting itself, or use {spelled('style_loss')} {' or '.join(OF_MOMENTS)}",
+                option="style_loss",
             )
+
+
+def check_mixing(strength: float) -> None:
+    """Raise InputError for a strength above 1: features cannot be exaggerated as moments can."""
+    if strength > 1:
+        raise InputError(
+            f"strength {strength:g}: this style loss mixes features, up to 1; use less, or "
+            f"{spelled('style_loss', 'gram')}",
+            option="strength",
+        )
 
 
 def _sampled(features: Mapping[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:

@@ -18,7 +18,20 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import InputError, flag_of, quoted, spelled, spelled_in
-from .kinds import ByLayer, Choice, File, Flag, Given, Kind, Layers, ListOf, Number, Text, Whole
+from .kinds import (
+    ByLayer,
+    Choice,
+    File,
+    Flag,
+    Function,
+    Given,
+    Kind,
+    Layers,
+    ListOf,
+    Number,
+    Text,
+    Whole,
+)
 
 __all__ = [
     "COLOR",
@@ -31,6 +44,7 @@ __all__ = [
     "Choice",
     "File",
     "Flag",
+    "Function",
     "Given",
     "Kind",
     "Layers",
@@ -44,6 +58,7 @@ __all__ = [
     "check_known",
     "flag_of",
     "hint_of",
+    "name_of",
     "option",
     "signature_of",
     "takes",
@@ -265,6 +280,13 @@ def signature_of(
     return signature(function).replace(parameters=[*first, *declared, *last])
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """Module and name of a function; of another callable object, of its class."""
+    function = getattr(function, "func", function)  # of a functools.partial
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
 def _plain(value: Any) -> Any:
     """As it stands in a record."""
     if isinstance(value, os.PathLike):
@@ -277,4 +299,6 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, Real):  # perhaps NumPy's, which JSON does not take
         return int(value) if isinstance(value, Integral) else float(value)
-    return getattr(value, "name", type(value).__name__)
+    if hasattr(value, "name"):
+        return value.name
+    return name_of(value) if callable(value) else type(value).__name__

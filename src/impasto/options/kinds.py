@@ -16,6 +16,7 @@ __all__ = [
     "Choice",
     "File",
     "Flag",
+    "Function",
     "Given",
     "Kind",
     "Layers",
@@ -138,6 +139,41 @@ class Choice(Kind):
         if self.others or (isinstance(value, str) and value in self.words):
             return value
         raise InputError(f"{label} {value!r} is unknown: use {_either(self.words)}")
+
+
+@dataclass(frozen=True)
+class Function(Kind):
+    """A function, which only Python can give, or the name of one that there is.
+
+    Attributes:
+        takes: arguments of the function, for messages.
+        words: the names.
+    """
+
+    takes: str
+    words: tuple[str, ...] = ()
+    typed: bool = True
+    metavar: str = "WORD"
+
+    def parse(self, label: str, text: str) -> str:
+        """See :class:`Kind`."""
+        if text not in self.words:
+            raise InputError(
+                f"{label} {text!r} is unknown: use {_either(self.words)}; only Python takes a "
+                "function"
+            )
+        return text
+
+    def check(self, label: str, value: Any) -> Any:
+        """See :class:`Kind`."""
+        if callable(value) and not isinstance(value, type):
+            return value
+        if isinstance(value, str) and value in self.words:
+            return value
+        if isinstance(value, str) and "." in value:  # as a picture's record has it
+            raise InputError(f"{label} {value!r} is a name: give the function itself, from Python")
+        choices = f"{_either(self.words)}, or " if self.words else ""
+        raise InputError(f"{label} {value!r} is unknown: use {choices}a function of {self.takes}")
 
 
 @dataclass(frozen=True)

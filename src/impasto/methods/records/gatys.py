@@ -12,11 +12,13 @@ from ...options import (
     ByLayer,
     Choice,
     File,
+    Function,
     Layers,
     ListOf,
     Number,
     Whole,
     again,
+    name_of,
     option,
 )
 from .base import DeviceOptions, MethodRecord, Preset, StyleOptions
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from ...backbones.base import Padding, Pooling
     from ...backbones.resnet import Smooth
     from ...images import Source
+    from ..custom_loss import LossFunction
 
 __all__ = ["DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
+LOSS_ARGUMENTS = "(features, target_features)"
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
 BETAS = (0.9, 0.99)
 # Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
@@ -136,9 +140,16 @@ class GatysOptions(DeviceOptions):
         Number(0),
         "Weight of the style loss (beta of report 3, Eq. 4). Default: 100; published, report5: 1.",
     )
-    style_loss: str | None = option(
+    content_loss: LossFunction | None = option(
         None,
-        Choice(("gram", "moments", "swd", "remd")),
+        Function(LOSS_ARGUMENTS, typed=False),
+        "The content loss: a function of (features, target_features), called for each layer. "
+        "Default: the squared error.",
+        expert=True,
+    )
+    style_loss: str | LossFunction | None = option(
+        None,
+        Function(LOSS_ARGUMENTS, ("gram", "moments", "swd", "remd")),
         "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or "
         "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: "
         "moments; published: gram alone.",
@@ -201,9 +212,17 @@ class GatysOptions(DeviceOptions):
                 f"betas are for optimizer adam, not {self.optimizer}: leave them out",
                 option="betas",
             )
-        if self.absolute and self.style_loss not in (None, "gram"):
+        if self.absolute and (callable(self.style_loss) or self.style_loss not in (None, "gram")):
+            loss = name_of(self.style_loss) if callable(self.style_loss) else self.style_loss
             raise InputError(
-                f"losses {self.losses} are of Gram matrices: leave out style_loss {self.style_loss}"
+                f"losses {self.losses} are of Gram matrices: leave out style_loss {loss}",
+                option="style_loss",
+            )
+        if self.absolute and self.content_loss is not None:
+            raise InputError(
+                f"losses {self.losses} have a content loss of their own: leave out content_loss "
+                f"{name_of(self.content_loss)}",
+                option="content_loss",
             )
 
     @property
