@@ -24,10 +24,11 @@ from .controls import Controls
 from .device import check_process, release
 from .errors import ImpastoError, InputError, lacks_memory, out_of_memory, spelled
 from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize
-from .methods import Method, OnStep, Step
+from .methods import Method, OnStep, Step, record_of
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
-from .options import signature_of
+from .methods.records.gatys import GatysOptions
+from .options import renamed, renames_of, signature_of
 from .paintings import AnyStyle, StyleSource, read_styles
 from .progress import drawing
 from .refinement import load_refined, refiner
@@ -115,6 +116,8 @@ class Session:
         if not isinstance(method, str):
             check_method(method)
         names = Controls.declared()
+        sets = [record_of(method).Options, GatysOptions] if isinstance(method, str) else []
+        options = renamed(options, renames_of(Controls, *sets))
         chosen = {name: options.pop(name) for name in list(options) if name in names}
         if refine is not None and not isinstance(refine, Gatys):
             chosen["refine"] = refine
