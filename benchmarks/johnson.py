@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=[], help="KIND=FOLDER of a training")
     args = parser.parse_args()
     methods = {
-        kind: load("johnson", kind=kind, precision="float32")
+        kind: load("johnson", network=kind, precision="float32")
         for kind, path in FILES.items()
         if path.exists()
     }

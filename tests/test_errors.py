@@ -224,7 +224,10 @@ GIVEN = {
     "style_scale": ({"style_scale": 0}, "style_scale is 0"),
     "match_luminance": ({"match_luminance": True}, "match_luminance goes with color='luminance'"),
     "pooling": ({"pooling": "max"}, "no option 'pooling'"),
-    "backbone_weights": ({"method": "gatys", "weights_file": "a"}, "use backbone_weights"),
+    "backbone_weights": (
+        {"method": "gatys", "weights_file": "a", "backbone_weights": "b"},
+        "leave one of them out",
+    ),
     "style_layers": (
         {"method": "gatys", "style_layers": ["relu1_1", "relu9_1"]},
         "style_layers=['relu1_1']",

@@ -607,7 +607,7 @@ def test_ctrl_c_keeps_a_checkpoint(command, tmp_path, monkeypatch):
         (("toy",), "learns from paintings too: name a folder, --paintings DIR"),
         (("ada",), "method 'ada' is unknown: use one of"),
         ((*BOTH, "-o", "model.pth"), "ends in .safetensors"),
-        ((*BOTH, "--vgg", "vgg.pth"), 'loss_network = "vgg19"'),
+        ((*BOTH, "--backbone-weights", "vgg.pth"), 'loss_network = "vgg19"'),
         ((*BOTH, "--device", "tpu"), "tpu"),
         ((*BOTH, "--photos", "none"), "none"),
     ],
@@ -682,7 +682,7 @@ def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
         train(
             *("adain", *map(str, folders), None, tmp_path / "run", tmp_path / "out.safetensors"),
             changes={"options.encoder": "vgg19"},
-            vgg=tmp_path / "vgg.safetensors",
+            backbone_weights=tmp_path / "vgg.safetensors",
         )
     assert (tmp_path / "vgg.safetensors").read_bytes() == before
     assert not (tmp_path / "run").exists()

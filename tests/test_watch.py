@@ -30,15 +30,15 @@ CASES = {
     "ghiasi": ("ghiasi", {}, ["repair degrid"]),
     "ghiasi-brush": ("ghiasi", BROAD, ["brush 1/3", "brush 3/3, repair degrid"]),
     "adain": ("adain", BROAD, ["brush 2/3", "brush 2/3, repair dehalo"]),
-    "wct": ("wct", {}, ["level relu4_1", "level relu1_1"]),
-    "wct-brush": ("wct", BROAD, ["brush 3/3, level relu2_1"]),
+    "wct": ("wct", {}, ["layer relu4_1", "layer relu1_1"]),
+    "wct-brush": ("wct", BROAD, ["brush 3/3, layer relu2_1"]),
     "johnson": ("johnson", BROAD, ["brush 3/3"]),
     "artflow": ("artflow", {"shifts": 2}, ["shift 1/2", "shift 2/2", "repair degrid"]),
     "artflow-brush": ("artflow", {"shifts": 2, **BROAD}, ["brush 2/3, shift 1/2"]),
     "styleflow": ("styleflow", {"shifts": 2}, ["shift 1/2", "shift 2/2"]),
     "gatys": ("gatys", {"iterations": 3, "sizes": [32, 0]}, ["size 1/2", "size 2/2"]),
     "published": ("gatys", {"iterations": 3, "losses": "published"}, ["size 1/1"]),
-    "refined": ("wct", {"refine": 2}, ["level relu4_1", "size 1/1"]),
+    "refined": ("wct", {"refine": 2}, ["layer relu4_1", "size 1/1"]),
 }
 SIZE = (96, 120)
 methods = pytest.mark.parametrize("label", CASES)
@@ -201,7 +201,7 @@ def test_a_stop_keeps_the_size_that_is_done(label):
 
 
 def test_a_stop_after_a_level_or_a_shift_keeps_it():
-    for label, stage in (("wct", "level relu2_1"), ("artflow", "shift 2/2")):
+    for label, stage in (("wct", "layer relu2_1"), ("artflow", "shift 2/2")):
         stopped = render(label, lambda step, stage=stage: step.stage == stage)
         assert stopped.stopped == "cancelled"
         assert float((stopped.picture.rgb - photo(*SIZE)).abs().mean()) > 0.1

@@ -217,8 +217,9 @@ def again(cls: type[Options], name: str, **changes: Any) -> Any:
 
 def renames_of(*sets: type[Options]) -> dict[str, str]:
     """Old name -> new name of the options of ``sets``."""
-    declared = {name: each for options in sets for name, each in options.declared().items()}
-    return {old: name for name, each in declared.items() for old in each.was if old not in declared}
+    declared = [each for options in sets for each in options.declared().values()]
+    present = {each.name for each in declared}
+    return {old: each.name for each in declared for old in each.was if old not in present}
 
 
 def check_known(
