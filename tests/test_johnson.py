@@ -213,7 +213,7 @@ def test_sample_sheets_show_every_style(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"styles": []}, "--style PAINTING"),
+        ({"styles": []}, r"styles=\['PAINTING'\]"),
         ({"style_size": 8}, "32 pixels"),
         ({"full": 2.0}, "full = 2.0: must be a share"),
         ({"recolored": -1.0}, "recolored = -1.0: must be a share"),
@@ -393,7 +393,7 @@ def test_training_by_the_command(run, folder, tmp_path):
     assert "--style night.png --style-size 40" in json.loads(header["figures"])["command"]
     code, _, said = run(*common, "--run", "another")
     assert code == 2
-    assert "--style PAINTING" in said
+    assert r"styles=\['PAINTING'\]" in said
     code, _, said = run(*common, "--run", "another", "--paintings", "photos")
     assert code == 2
     assert "leave out --paintings" in said
