@@ -268,7 +268,7 @@ def test_set_goes_before_the_recipe_in_every_stage(tmp_path):
         ({"training.batches": 3}, "changes training: unknown key 'batches'; the keys are steps"),
         ({"training.batch": "two"}, "changes training: batch = 'two' is not of type int"),
         ({"training.batch": 1.5}, "changes training: batch = 1.5 is not of type int"),
-        ({"training.batch": 0}, r"toy.toml \[training\] with changes: batch = 0: must be 1 or more"),
+        ({"training.batch": 0}, r"toy.toml \[training\] with changes: batch = 0: must be 1"),
         ({"data.close": float("nan")}, "changes: data.close is nan: must be a finite number"),
         ({"data.close": float("inf")}, "changes: data.close is inf: must be a finite number"),
         ({"options.loss.style": float("nan")}, "changes: options.loss.style is nan"),
