@@ -85,7 +85,7 @@ def test_what_is_there_is_not_made_again(folders, tmp_path, judge, monkeypatch):
     assert stop["adain"]["style"][1] == 0.0  # one result has no error
     first = rows(out)[0]
     run(folders, out, ["adain"], judge, on_progress=lambda d, t, name: seen.append(name))
-    assert seen == ["adain: photo 1 x 50% wave#1", ""]
+    assert list(dict.fromkeys(seen)) == ["adain: photo 1 x 50% wave#1", ""]
     assert rows(out)[0] == first
     assert len(rows(out)) == 2
     run(folders, out, ["wct"], judge)  # joins it
@@ -212,9 +212,9 @@ def test_identity_is_the_photograph_by_itself_once_for_each(folders, tmp_path, j
     write(folders[1] / "night.png", painting(48, 60, seed=4))
     out, made, call = tmp_path / "out", [], study._identity
 
-    def counted(method, content):
+    def counted(method, content, on_step):
         made.append(content)
-        return call(method, content)
+        return call(method, content, on_step)
 
     monkeypatch.setattr(study, "_identity", counted)
     run(folders, out, ["adain"], judge, on_progress=lambda done, total, name: done == 2)
@@ -269,7 +269,7 @@ def test_a_network_of_learnt_paintings_has_no_identity(folders, tmp_path, judge)
 
 def test_gatys_at_its_own_picture(judge):
     gatys = load("gatys", iterations=2, device="cpu", precision="float32")
-    assert study._identity(gatys, photo(40, 52)) > 0.95  # there is nothing to change
+    assert study._identity(gatys, photo(40, 52), None) > 0.95  # there is nothing to change
 
 
 @pytest.mark.parametrize("place", ["c", "s", "link", "c/../c"])

@@ -12,10 +12,10 @@ from impasto.errors import InputError, OutOfMemoryError
 from impasto.images import read, resize
 from impasto.losses import gram_loss, total_variation
 from impasto.methods import load
-from impasto.methods.base import Step
 from impasto.methods.gatys import Gatys
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
+from impasto.watch import Step
 
 TAPS = ["relu1_1", "relu2_1", "relu3_1"]
 

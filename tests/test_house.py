@@ -19,7 +19,7 @@ ROOT = Path(impasto.__file__).parent
 FLOORS = [
     {"errors"},
     {"options"},
-    {"controls", "files", "device", "progress", "linalg"},
+    {"controls", "files", "device", "progress", "linalg", "watch"},
     {"images", "statistics", "tensors"},
     {"transport"},
     {"losses", "color", "samples"},

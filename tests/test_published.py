@@ -26,7 +26,7 @@ from impasto.statistics import Moments
 from impasto.study.compare import available
 
 STYLE = {"relu1_1": 0.5, "relu2_1": 2.0}
-ALONE = Progress(0, 1, 0.0, 1.0)
+ALONE = Progress()
 
 
 def gatys(net="compact", **options):

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 from .controls import Controls
 from .errors import InputError
 from .images import Source, read_settings
-from .methods import DEFAULT, METHODS, Method, OnStep, Step, record_of
+from .methods import DEFAULT, METHODS, Method, OnStep, record_of
 from .methods.records.gatys import REFINED
 from .options import Options, signature_of
 from .paintings import StyleSource
-from .progress import Bar
+from .progress import drawing
 from .result import Result
 from .session import Session
 
@@ -42,15 +42,17 @@ def stylize(
             :func:`impasto.named_styles`, or of a style that the method has learnt), what
             ``prepare`` of a method returned, or a list of these.
         method: a name (see ``impasto.methods()``) or what :func:`impasto.load` returned.
-        on_step: called after every iteration; if it returns True, the work ends with the picture so
-            far.
+        on_step: called after every iteration, and after every size, level, shift or strip of one
+            pass; if it returns True, the work ends with the picture so far. See
+            :data:`impasto.watch.OnStep`.
         progress: draw a bar, also in notebooks.
         options: controls, see :class:`impasto.controls.Controls`, and options of the method and of
             its refinement, such as ``backbone`` or ``iterations``. ``refine`` may also be a method,
             see :class:`impasto.Session`.
 
     Returns:
-        The picture with its losses and settings.
+        The picture with its losses and settings, and why it ended early if it did
+        (:attr:`Result.stopped`).
 
     Raises:
         InputError: for wrong input; the message says what is wrong and what to do.
@@ -66,22 +68,10 @@ def stylize(
     """
     label = method if isinstance(method, str) else "stylize"
     with (
-        Bar(label, total=1) if progress else nullcontext() as bar,
+        drawing(label, on_step) if progress else nullcontext(on_step) as told,
         Session(method, style, **options) as session,
     ):
-        if bar is None:
-            return session(content, on_step)
-
-        last: list[Any] = [1]
-
-        def show(step: Step) -> bool:
-            last[:] = [step.iterations, step.loss]
-            bar(step.iteration, step.iterations, step.loss)
-            return bool(on_step(step)) if on_step is not None else False
-
-        result = session(content, show)
-        bar(last[0], *last)  # completes the bar if the work ended early
-        return result
+        return session(content, told)
 
 
 stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-__all__ = ["Bar", "bar", "drawn", "in_notebook"]
+__all__ = ["Bar", "bar", "drawing", "drawn", "in_notebook"]
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK")  # in distributed training only rank 0 draws a bar
 SECONDS = 5.0  # between lines, without tqdm
@@ -124,6 +125,22 @@ def bar(label: str, then: Callable[..., bool | None] | None = None) -> Bar:
     return Bar(label, then)
 
 
+@contextmanager
+def drawing(
+    label: str, on_step: Callable[[Any], bool | None] | None = None
+) -> Iterator[Callable[[Any], bool]]:
+    """A bar for a rendering: gives an ``on_step`` that draws it, and passes steps on."""
+
+    def then(done: float, total: float, step: Any) -> bool | None:
+        return None if on_step is None else on_step(step)
+
+    # The count is a share: a percentage tells it better.
+    with Bar(
+        label, then, total=1, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    ) as bar:
+        yield lambda step: bar(step.share, 1, step)
+
+
 def drawn(label: str) -> Callable[[Callable[Parameters, Value]], Callable[Parameters, Value]]:
     """A decorator of functions with the keywords ``on_progress`` and ``progress``.
 
@@ -157,4 +174,6 @@ def _text(item: object) -> str:
     if item is None or isinstance(item, str):
         return item or ""
     step = cast(Any, item)
+    if not step.iterations:
+        return str(step.stage)
     return f"{step.iteration}/{step.iterations}  loss {step.loss:.4g}"

@@ -17,6 +17,7 @@ from .errors import InputError
 from .files import same_file
 from .images import Picture, encode, resize, write
 from .options import signature_of
+from .watch import Stopped
 
 __all__ = ["Result"]
 
@@ -34,6 +35,8 @@ class Result:
         content_losses, style_losses: its terms, without their weights.
         settings: what it was made from and how, with timings.
         background: what transparent parts were composited over.
+        stopped: why the work ended before its planned end, see :data:`impasto.watch.Stopped`: None,
+            ``converged``, ``cancelled``, ``time`` or ``diverged``. It stands in ``settings`` too.
         sources: files that it was made from; :meth:`save` leaves them alone.
 
     In a notebook it shows itself, reduced where it is large.
@@ -46,6 +49,7 @@ class Result:
     settings: dict[str, Any]
     background: str = "white"
     sources: tuple[Path, ...] = field(default=(), repr=False)
+    stopped: Stopped | None = None
 
     @property
     def image(self) -> Image.Image:

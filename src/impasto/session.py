@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -28,14 +29,17 @@ from .methods.gatys import Gatys
 from .methods.learnt import Learnt
 from .options import signature_of
 from .paintings import AnyStyle, StyleSource, read_styles
+from .progress import drawing
 from .refinement import load_refined, refiner
 from .result import Result
 from .statistics import Moments
 from .styles import LearntStyle, StoredStyle, Style
+from .watch import Cancelled, Watch
 
 __all__ = ["Session", "check_controls", "check_method", "files_among"]
 
 
+FIRST = 0.1  # rough share of the method in the work of a refined picture, for the progress
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -195,12 +199,15 @@ class Session:
         self.close()
 
     @_while_open
-    def __call__(self, content: Source, on_step: OnStep | None = None) -> Result:
+    def __call__(
+        self, content: Source, on_step: OnStep | None = None, *, progress: bool = False
+    ) -> Result:
         """Render one content.
 
         Args:
             content: anything that :func:`impasto.read` takes.
             on_step: see :data:`impasto.methods.OnStep`.
+            progress: draw a bar, also in notebooks.
 
         Raises:
             InputError: if it cannot be read, or the session is closed.
@@ -208,6 +215,11 @@ class Session:
         """
         if on_step is not None and not callable(on_step):
             raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
+        label = str(self.method.settings.get("method", "rendering"))
+        with drawing(label, on_step) if progress else nullcontext(on_step) as told:
+            return self._render(content, told)
+
+    def _render(self, content: Source, on_step: OnStep | None) -> Result:
         start_time = time.monotonic()
         check_process()
         picture = self.read(content)
@@ -217,26 +229,36 @@ class Session:
             check_size(height, width, picture.name)
             rgb = resize(rgb, (height, width))
         losses: list[tuple[float, float, float]] = []
-        stopped = False
 
-        def watch(step: Step) -> bool:
-            nonlocal stopped
-            losses.append((step.loss, step.content, step.style))
-            if on_step is not None:
-                stopped = bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
-            return stopped
+        def told(step: Step) -> bool:
+            if step.iterations:
+                losses.append((step.loss, step.content, step.style))
+            if on_step is None:
+                return False
+            return bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
 
         def finish(out: Tensor) -> Tensor:
-            return colors.restore_chroma(out, rgb) if self.controls.color == "luminance" else out
+            if self.controls.color != "luminance":
+                return out
+            return colors.restore_chroma(out, resize(rgb, (out.shape[-2], out.shape[-1])))
 
         colored, style, refining_style = self._controlled(rgb)
         # As a Picture, because a method does not copy one.
         named = Picture(colored, None, picture.name)
-        out = self.method(named, style, self.controls.strength, watch)
-        refine = None if stopped else self.refine
-        if refine is not None:
-            losses.clear()
-            out = refine(colored, refining_style, self.controls.strength, watch, start=out)
+        out, strength = colored, self.controls.strength
+        refine: Gatys | None = None
+        watch = Watch(told)
+        watch.start(colored)
+        with suppress(Cancelled):
+            with watch.portion(1.0 if self.refine is None else FIRST):
+                out = self.method(named, style, strength, watch)
+                watch.start(out)
+            if self.refine is not None and not watch.cancelled:
+                refine = self.refine
+                losses.clear()
+                watch.stopped = None
+                out = refine(colored, refining_style, strength, watch, start=out)
+            watch.finish()
         out = finish(out)
         alpha = picture.alpha
         if alpha is not None:
@@ -254,7 +276,7 @@ class Session:
             **({"refinement": refine.settings} if refine else {}),
             "seconds": round(time.monotonic() - start_time, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
-            **({"stopped": True} if stopped else {}),
+            **({"stopped": watch.stopped} if watch.stopped else {}),
         }
         total, content_losses, style_losses = (
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
@@ -267,6 +289,7 @@ class Session:
             settings,
             self.controls.background,
             (*files_among([content, *self.method.sources]), *self.sources),
+            watch.stopped,
         )
 
     def read(self, content: Source) -> Picture:

@@ -180,9 +180,26 @@ def test_a_stop_on_a_card_gives_the_picture_of_that_step(monkeypatch):
                 **given,
             )
         assert len(out.losses) == 4
-        assert out.settings["stopped"] is True
+        assert out.settings["stopped"] == "cancelled"
         pictures.append(out.picture.rgb)
     torch.testing.assert_close(*pictures, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("label", EVERY)
+def test_progress_waits_for_nothing(monkeypatch, label):
+    """Nobody reads from the card until the callback asks for the picture."""
+    name, options = EVERY[label]
+    waits, shares = [], []
+    with playing(Card("cuda"), monkeypatch) as card:
+        method = impasto.load(name, **options)
+        style = method.prepare([style_for(name)])
+        method(photo(), style)
+        for on_step in (None, lambda step: shares.append(step.share)):
+            before = len(card.waits)
+            method(photo(), style, 1.0, on_step)
+            waits.append(len(card.waits) - before)
+    assert waits[0] == waits[1]
+    assert shares[-1] == 1
 
 
 def test_trainings_of_their_own_loop_do_not_wait_in_it(monkeypatch, tmp_path):

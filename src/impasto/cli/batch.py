@@ -129,9 +129,9 @@ class Batch:
             check_output(job.target, size, alpha=transparent, depth=self.saving.depth)
 
         def on_step(step: Step) -> bool:
-            steps = f"{step.iteration}/{step.iterations}  {step.size[1]}x{step.size[0]}"
-            text = f"{position}  {steps}  loss {step.loss:.3f}".strip()
-            if self.preview and job.target and step.iteration % self.preview == 0:
+            text = "  ".join(filter(None, [position, _progress_of(step)]))
+            due = self.preview and step.iterations and step.iteration % self.preview == 0
+            if due and job.target:
                 self._write_preview(job.target, step, size, content, session.controls.background)
             return work.show(number + step.share, count, text)
 
@@ -143,7 +143,8 @@ class Batch:
             sys.stdout.buffer.flush()
         else:
             result.save(job.target, **self.saving.record(), overwrite=True)
-            say.print(f"{shown(job.target)}  ({result.settings['seconds']} s)")
+            cancelled = ", cancelled" if result.stopped == "cancelled" else ""
+            say.print(f"{shown(job.target)}  ({result.settings['seconds']} s{cancelled})")
         for warning in caught:
             if is_own(warning.filename):
                 say.print(f"impasto: {job.content}: {warning.message}")
@@ -172,6 +173,14 @@ class Batch:
         )
 
 
+def _progress_of(step: Step) -> str:
+    """What the bar says of a step."""
+    size = f"{step.size[1]}x{step.size[0]}"
+    if step.iterations:
+        return f"{step.iteration}/{step.iterations}  {size}  loss {step.loss:.3f}"
+    return f"{size}  {step.stage}"
+
+
 def settings_of(path: Path) -> dict[str, Any]:
     """The settings in a picture's metadata; empty if impasto did not write it."""
     from ..images import read_settings
@@ -186,7 +195,9 @@ def is_done(target: Path | None) -> bool:
     """Whether the file of a completed result exists."""
     if target is None or not target.is_file() or not target.stat().st_size:
         return False
-    return not {"preview", "stopped"} & settings_of(target).keys()
+    settings = settings_of(target)
+    # Version 0.1 recorded true for a picture that was cancelled.
+    return "preview" not in settings and settings.get("stopped") not in ("cancelled", True)
 
 
 class _Input(io.BytesIO):

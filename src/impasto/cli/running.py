@@ -44,10 +44,10 @@ class Work:
         self._bar.update(self._task, completed=done, text=text, **changed)  # type: ignore[arg-type]
         return self.interrupted()
 
-    def count(self, done: int, total: int, name: str, step: Step | None = None) -> bool:
+    def count(self, done: float, total: int, name: str, step: Step | None = None) -> bool:
         """See :meth:`show`, for a number of items, each of which may have steps."""
         share = 0.0 if step is None else step.share
-        return self.show(done + share, total, f"{done}/{total}  {name}")
+        return self.show(done + share, total, f"{int(done)}/{total}  {name}")
 
     def train(self, step: int, steps: int, loss: float) -> bool:
         """See :meth:`show`, for training."""

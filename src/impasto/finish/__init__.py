@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..statistics import Moments
+from ..watch import divided
 from . import degrid, dehalo, palette
 
 __all__ = ["REPAIRS", "Origin", "Repair", "finished"]
@@ -47,6 +48,7 @@ REPAIRS: dict[str, Repair] = {
 
 def finished(pictures: Tensor, origin: Origin, repairs: Iterable[str]) -> Tensor:
     """``pictures`` after the ``repairs`` named, one after another."""
-    for name in repairs:
+    names = list(repairs)
+    for name in divided(names, [f"repair {name}" for name in names]):
         pictures = REPAIRS[name](pictures, origin)
     return pictures

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..watch import divided
+
 __all__ = ["degrid"]
 
 REACH = 2  # cells on either side that are averaged
@@ -35,7 +37,7 @@ def degrid(pictures: Tensor, contents: Tensor, period: int = 4) -> Tensor:
     out = torch.empty_like(pictures)
     margin = (REACH + 1) * period
     columns = _reflected(-margin, width + margin, width, pictures.device)
-    for top in range(0, height, ROWS):
+    for top in divided(range(0, height, ROWS)):
         end = min(top + ROWS, height)
         rows = _reflected(top - margin, end + margin, height, pictures.device)
         picture, content = (x[..., rows, :][..., columns] for x in (pictures, contents))

@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from ..options import check_known
-from .base import Method, OnStep, Step
+from ..watch import OnStep, Step, Stopped
+from .base import Method
 from .records import DEFAULT, METHODS, MethodRecord, record_of, resolved
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MethodRecord",
     "OnStep",
     "Step",
+    "Stopped",
     "check_options",
     "load",
     "options_of",

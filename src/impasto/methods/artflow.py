@@ -23,9 +23,10 @@ from ..operators.adain import adain
 from ..operators.rbmad import RBMAD
 from ..options import takes
 from ..statistics import Moments
+from ..watch import portion
 from .model import bundled, digest
 from .records.artflow import ArtFlowOptions, Operator
-from .reversible import FlowModel, FlowStyle, whole
+from .reversible import WAY, FlowModel, FlowStyle, whole
 
 __all__ = ["ArtFlow", "ArtFlowConfig", "ArtFlowModel"]
 
@@ -84,7 +85,8 @@ class ArtFlowModel(FlowModel):
 
     def features(self, pictures: Tensor) -> Tensor:
         """Features of the flow, ``(B, 3 unit^2, ceil(H / unit), ceil(W / unit))``."""
-        return self.flow(whole(pictures, self.flow.unit))  # type: ignore[no-any-return]
+        with portion(WAY):
+            return self.flow(whole(pictures, self.flow.unit))  # type: ignore[no-any-return]
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
         """Moments of the features; with RBMAD, of the features that it selects from them."""
@@ -103,11 +105,12 @@ class ArtFlowModel(FlowModel):
 
     def _transferred(self, features: Tensor, target: Moments, strength: float) -> Tensor:
         """``features`` with the statistics of the style, by the operator."""
-        if self.operator == "rbmad":
-            return self.rbmad(features, target, strength)  # type: ignore[no-any-return]
-        if self.operator == "wct":
-            return whitening.wct(features, target, strength)
-        return adain(features, target.to(features.dtype).to(features.device), strength)
+        with portion(1 - 2 * WAY):
+            if self.operator == "rbmad":
+                return self.rbmad(features, target, strength)  # type: ignore[no-any-return]
+            if self.operator == "wct":
+                return whitening.wct(features, target, strength)
+            return adain(features, target.to(features.dtype).to(features.device), strength)
 
 
 @takes(ArtFlowOptions)

@@ -6,9 +6,10 @@ photographs in their style (:meth:`Method.__call__`). All methods can therefore 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ..watch import OnStep
 
 if TYPE_CHECKING:
     import torch
@@ -17,35 +18,7 @@ if TYPE_CHECKING:
     from ..images import Source
     from ..styles import LearntStyle, StoredStyle, Style
 
-__all__ = ["Method", "OnStep", "Step"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far an optimisation is.
-
-    Attributes:
-        iteration, iterations: number of iterations done so far, and planned in total.
-        share: fraction of the planned work that is done, 0..1; iterations at a larger size count
-            more.
-        size: ``(H, W)`` of the picture that is being optimised.
-        loss, content, style: total loss before the step, and its unweighted content and style
-            terms.
-        picture: returns the picture so far, ``(3, H, W)`` in 0..1 on the CPU.
-    """
-
-    iteration: int
-    iterations: int
-    share: float
-    size: tuple[int, int]
-    loss: float
-    content: float
-    style: float
-    picture: Callable[[], Tensor]
-
-
-OnStep = Callable[[Step], bool | None]
-"""Called after every iteration. If it returns True, the work ends with the picture so far."""
+__all__ = ["Method"]
 
 
 class Method(Protocol):
@@ -97,6 +70,7 @@ class Method(Protocol):
             content: the photograph, anything that :func:`impasto.images.read` takes.
             style: what :meth:`prepare` returned.
             strength: 0 keeps the content as it is, 1 is the full style.
-            on_step: see :data:`OnStep`; methods of one pass do not call it.
+            on_step: see :data:`impasto.watch.OnStep`. A method reports to it by
+                :func:`impasto.watch.watching`, which also says why it stopped.
         """
         ...

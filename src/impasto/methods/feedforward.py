@@ -34,7 +34,7 @@ from ..styles import (
     check_prepared,
     prepared,
 )
-from .base import OnStep
+from ..watch import OnStep, divided, portion, so_far, watching
 from .face import Face
 from .model import Model, StyleModel
 from .records.base import PassOptions, StyleOptions
@@ -44,6 +44,9 @@ __all__ = ["AnyStyle", "OnePass"]
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
 # Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
 RESTORED = ((4, 1.0), (1, 0.4))
+# Rough shares of the work, for its progress: a repair, and measuring the style the first time, of
+# a pass; and what comes after the last pass, so that the last step shows the result
+REPAIR, AIM, LAST = 0.02, 0.1, 0.01
 
 
 class OnePass(Face, ABC):
@@ -98,7 +101,10 @@ class OnePass(Face, ABC):
 
     def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """:meth:`paint`, then :meth:`finished`."""
-        return self.finished(self.paint(pictures, style, strength), pictures, style, strength)
+        with portion(1 - REPAIR * len(self.finish)):
+            painted = self.paint(pictures, style, strength)
+            so_far(lambda: painted.clamp(0, 1), (painted.shape[-2], painted.shape[-1]))
+        return self.finished(painted, pictures, style, strength)
 
     def finished(
         self, pictures: Tensor, contents: Tensor, style: Any, strength: float = 1.0
@@ -130,28 +136,45 @@ class OnePass(Face, ABC):
         """
         colors = self.colors(style)
         rgb = self.checked(content, strength)
-        height, width = rgb.shape[-2:]
-        extra = 36 if len(self.sizes((height, width))) > 1 else 0  # three pictures in float32
+        size = (rgb.shape[-2], rgb.shape[-1])
+        extra = 36 if len(self.sizes(size)) > 1 else 0  # three pictures in float32
         bytes_per_pixel = self.model.bytes_per_pixel(self.dtype) + extra
-        check_memory((height, width), bytes_per_pixel, self.device)
-        out = self._brushed(self._on_device(rgb), style, strength)[0].cpu()
-        return with_colors_of(rgb, out, own_colors(rgb, colors))
+        check_memory(size, bytes_per_pixel, self.device)
+        colored = own_colors(rgb, colors)
+
+        def shown(pictures: Tensor) -> Tensor:
+            out = pictures[0].cpu()
+            alike = resize(rgb, (out.shape[-2], out.shape[-1]))
+            return with_colors_of(alike, out, colored)
+
+        with watching(on_step, rgb[None], shown) as watch:
+            with portion(1 - LAST):
+                out = self._brushed(self._on_device(rgb), style, strength)
+            so_far(out, keep=True)
+        return resize(watch.picture(), size)
 
     def _brushed(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Run :meth:`render` at every size of the brush, coarse to fine; pictures in 0..1."""
-        first, *larger = self.sizes((pictures.shape[-2], pictures.shape[-1]))
-        if not larger:
+        sizes = self.sizes((pictures.shape[-2], pictures.shape[-1]))
+        if len(sizes) == 1:
             return self.render(pictures, style, strength).clamp_(0, 1)
+        passes = divided(sizes, "brush", [height * width for height, width in sizes])
         content_share = max(0.0, 1 - strength)  # of the photograph, with its finest detail
-        content = resize(pictures, first)
+        content = resize(pictures, next(passes))
+        so_far(content)
         # Only the difference to the photograph's share is enlarged and corrected.
         out = self.render(content, style, strength).clamp_(0, 1)
         out = base = out.sub_(content, alpha=content_share)
-        for size in larger:
+
+        def painted() -> Tensor:
+            return out.add(content, alpha=content_share).clamp_(0, 1)
+
+        so_far(painted, sizes[0], keep=True)
+        for size in passes:
             factor = size[0] / content.shape[-2]
             out, content = _resized(out, size), resize(pictures, size)
-            coarse = out.add(content, alpha=content_share).clamp_(0, 1)
-            fine = self.render(coarse, style, strength).clamp_(0, 1)
+            so_far(painted, size, keep=True)
+            fine = self.render(painted(), style, strength).clamp_(0, 1)
             fine.sub_(content, alpha=content_share)
             # If the picture is hardly enlarged, a second pass would only repeat the first.
             out = _back_projected(out.lerp_(fine, min(1.0, 2 * math.log2(factor))), base)
@@ -225,7 +248,9 @@ class AnyStyle(OnePass):
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        return self.model(pictures, self.aim(pictures, style), strength)
+        with portion(AIM):
+            aim = self.aim(pictures, style)
+        return self.model(pictures, aim, strength)
 
 
 def _back_projected(pictures: Tensor, base: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from ..styles import (
     check_prepared,
     prepared,
 )
-from .base import OnStep
+from ..watch import OnStep, Stopped, portion, watching
 from .custom_loss import LossFunction, style_by_function
 from .descent import HISTORY
 from .face import Face
@@ -227,37 +227,45 @@ class Gatys(Face):
         plan = self._plan(content.shape[-2], content.shape[-1])
         check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
         cost = sum(size[0] * size[1] * count for size, count in plan)
-        start_time, share_before, share_after, done = time.monotonic(), 0.0, 0.0, 0
-        limit = self.options.time_limit
+        start_time, limit = time.monotonic(), self.options.time_limit
         planned = sum(count for _, count in plan)
+        progress = Progress(count=0, planned=planned, end=0.0)
         picture: Tensor | None = None
-        for size, count in plan:
-            resized = resize(content, size)
-            share_after += size[0] * size[1] * count / cost
-            level = (PublishedLevel if self.options.absolute else Level)(
-                self.objective,
-                self._on_device(resized),
-                self._style_losses(style, resized, strength),
-                grey,
-            )
-            if picture is None:
-                picture = (
-                    self._initial(resized, style, strength) if start is None else usable(start)
+        stopped: Stopped | None = None
+        with watching(on_step, content) as watch:
+            for number, (size, count) in enumerate(plan, 1):
+                resized = resize(content, size)
+                progress = Progress(
+                    done=progress.done + progress.count,
+                    count=count,
+                    planned=planned,
+                    begin=progress.end,
+                    end=progress.end + size[0] * size[1] * count / cost,
+                    stage=f"size {number}/{len(plan)}",
                 )
-            picture = resize(picture, size)
-            if grey:
-                picture = with_colors_of(resized, picture)
-            picture, stopped = level.optimise(
-                self._on_device(picture),
-                count,
-                None if limit is None else start_time + limit * share_after,
-                on_step,
-                Progress(done, planned, share_before, size[0] * size[1] / cost),
-            )
-            done += count
-            share_before = share_after
-            if stopped:
-                break
+                with portion(0):  # the work counts in iterations
+                    style_losses = self._style_losses(style, resized, strength)
+                level = (PublishedLevel if self.options.absolute else Level)(
+                    self.objective, self._on_device(resized), style_losses, grey
+                )
+                if picture is None:
+                    picture = (
+                        self._initial(resized, style, strength) if start is None else usable(start)
+                    )
+                picture = resize(picture, size)
+                if grey:
+                    picture = with_colors_of(resized, picture)
+                picture, reason = level.optimise(
+                    self._on_device(picture),
+                    count,
+                    None if limit is None else start_time + limit * progress.end,
+                    watch,
+                    progress,
+                )
+                stopped = reason or ("time" if stopped == "time" else None)
+                if watch.cancelled or (stopped == "diverged" and self.options.absolute):
+                    break
+            watch.stopped = stopped
         assert picture is not None
         picture = resize(picture, (content.shape[-2], content.shape[-1]))
         return with_colors_of(content, picture, 1.0 if grey else colored)

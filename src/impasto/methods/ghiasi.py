@@ -33,7 +33,8 @@ from ..networks.transformer import AMOUNT, Transformer
 from ..options import takes
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
-from .feedforward import AnyStyle
+from ..watch import portion
+from .feedforward import AIM, AnyStyle
 from .learnt import Learnt
 from .model import StyleModel
 from .records.ghiasi import GhiasiOptions
@@ -324,7 +325,8 @@ class Ghiasi(AnyStyle):
         Strength 0 are the rows predicted from the photograph itself. Below 1, the same share of the
         detail that the network loses with these rows is added back.
         """
-        rows = self.rows(pictures, style)
+        with portion(AIM):
+            rows = self.rows(pictures, style)
         learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
             out = self.model(pictures, rows, learnt=learnt)

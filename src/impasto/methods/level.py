@@ -23,7 +23,7 @@ from ..device import arranged, fetched
 from ..errors import spelled
 from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
-from .base import OnStep, Step
+from ..watch import OnStep, Step, Stopped
 from .custom_loss import LossFunction, content_by_function
 from .descent import Optimizer, optimizer_of
 from .style_loss import LayerLoss
@@ -41,16 +41,17 @@ class Progress:
     """The position of this size in the whole optimisation.
 
     Attributes:
-        done: iterations before this size.
-        planned: iterations of all sizes.
-        share: share of the total cost before this size, 0..1.
-        per_iteration: share of the total cost of one iteration at this size.
+        done, count, planned: iterations before this size, of this size, and of all sizes.
+        begin, end: share of the total cost before and after this size, 0..1.
+        stage: see :class:`impasto.watch.Step`.
     """
 
-    done: int
-    planned: int
-    share: float
-    per_iteration: float
+    done: int = 0
+    count: int = 1
+    planned: int = 1
+    begin: float = 0.0
+    end: float = 1.0
+    stage: str = ""
 
     def step(
         self,
@@ -58,13 +59,17 @@ class Progress:
         size: tuple[int, int],
         losses: tuple[float, float, float],
         picture: Callable[[], Tensor],
+        last: bool,
     ) -> Step:
         """What ``on_step`` is told of an iteration of this size.
 
-        ``losses`` are the total, the content's and the style's.
+        ``losses`` are the total, the content's and the style's; ``last`` is true of the last
+        iteration, which may come before the planned one.
         """
-        done, share = self.done + iteration, self.share + iteration * self.per_iteration
-        return Step(done, self.planned, share, size, *losses, picture)
+        part = 1.0 if last else iteration / self.count
+        share = self.begin + part * (self.end - self.begin)
+        done = self.done + iteration
+        return Step(done, self.planned, share, size, *losses, picture, self.stage)
 
 
 @dataclass(frozen=True)
@@ -143,14 +148,14 @@ class Level:
         deadline: float | None,
         on_step: OnStep | None,
         progress: Progress,
-    ) -> tuple[Tensor, bool]:
+    ) -> tuple[Tensor, Stopped | None]:
         """Run ``count`` iterations.
 
         All decisions within an iteration are made on the device. The host reads the figures of an
         iteration on a GPU while the next one runs: see :mod:`impasto.methods.descent`.
 
         Returns:
-            The best picture ``(3, H, W)``, and whether ``on_step`` asked to stop.
+            The best picture ``(3, H, W)``, and why the work ended before ``count`` iterations.
         """
         x = arranged(picture.detach().clone()).requires_grad_(True)
         objective = self.objective
@@ -160,43 +165,47 @@ class Level:
         pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()
         lag = int(x.device.type == "cuda")  # iterations that the host reads later
 
-        def read() -> tuple[bool, Tensor | None]:
-            """Whether to stop after the oldest pending iteration; a picture if on_step said so."""
+        def read(last: bool) -> tuple[Stopped | None, Tensor | None]:
+            """Why to stop after the oldest pending iteration; its picture if it was cancelled."""
             iteration, get, best = pending.popleft()
             loss, content, style, bad, setbacks = get()
             if bad and setbacks == SETBACKS:
-                if min(history, default=math.inf) > SMALL:  # else it started at the optimum
-                    warnings.warn(
-                        "the optimisation does not converge: the best picture so far is kept; "
-                        f"use a smaller {spelled('lr')}",
-                        stacklevel=2,
-                    )
-                return True, None
+                if min(history, default=math.inf) <= SMALL:
+                    return "converged", None  # it started at the optimum
+                warnings.warn(
+                    "the optimisation does not converge: the best picture so far is kept; "
+                    f"use a smaller {spelled('lr')}",
+                    stacklevel=2,
+                )
+                return "diverged", None
             if not bad:
                 history.append(loss)
+            settled = converged(history, objective.tolerance)
             if math.isfinite(loss) and on_step is not None:
-                losses = loss, content, style
-                if on_step(progress.step(iteration, self.size, losses, lambda: shown(best))):
-                    return True, best
-            return converged(history, objective.tolerance), None
+                figures = (loss, content, style), lambda: shown(best), last or settled
+                if on_step(progress.step(iteration, self.size, *figures)):
+                    return "cancelled", best
+            return "converged" if settled else None, None
 
         for iteration in range(1, count + 1):
             losses = self._descend(x, optimizer, state)
             figures = torch.stack([*losses, state.bad.float(), state.setbacks])
             pending.append((iteration, fetched(figures), state.best))
             late = deadline is not None and time.monotonic() > deadline
-            while len(pending) > (0 if late or iteration == count else lag):
-                finished, chosen = read()
+            ends = late or iteration == count
+            stopped: Stopped | None = "time" if late and iteration < count else None
+            while len(pending) > (0 if ends else lag):
+                reason, chosen = read(last=ends and len(pending) == 1)
                 if chosen is not None:
-                    return shown(chosen), True
-                if finished:
-                    late = True
+                    return shown(chosen), reason
+                if reason is not None:
+                    ends, stopped = True, reason
                     pending.clear()
-            if late:
+            if ends:
                 break
         with torch.no_grad():  # the loss after the last step is not known yet
             best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
-        return shown(best), False
+        return shown(best), stopped
 
     def _descend(
         self, x: Tensor, optimizer: Optimizer, state: State

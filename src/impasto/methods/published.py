@@ -20,7 +20,7 @@ from torch import Tensor
 from ..backbones.base import InputConvention
 from ..errors import spelled
 from ..statistics import Moments
-from .base import OnStep
+from ..watch import OnStep, Stopped
 from .descent import HISTORY
 from .level import Objective, Progress, converged, shown
 from .style_loss import LayerLoss
@@ -129,11 +129,12 @@ class PublishedLevel:
         deadline: float | None,
         on_step: OnStep | None,
         progress: Progress,
-    ) -> tuple[Tensor, bool]:
+    ) -> tuple[Tensor, Stopped | None]:
         """Run ``count`` iterations; see :meth:`impasto.methods.level.Level.optimise`.
 
         Returns:
-            The last finite picture ``(3, H, W)``, and whether ``on_step`` asked to stop.
+            The last finite picture ``(3, H, W)``, and why the work ended before ``count``
+            iterations.
         """
         x = ((picture.detach() - self.offset) / self.unit).contiguous().requires_grad_(True)
         optimizer = self._optimizer(x)
@@ -162,18 +163,22 @@ class PublishedLevel:
                     f"finite picture is kept; use a smaller {spelled('lr')}",
                     stacklevel=2,
                 )
-                return self._shown(finite), True
+                return self._shown(finite), "diverged"
             finite = before
             history.append(loss)
-            if on_step is not None:
-                losses = loss, content, style
-                if on_step(progress.step(iteration, self.size, losses, lambda: self._shown(x))):
-                    return self._shown(x), True
+            stopped: Stopped | None = None
             if converged(history, self.objective.tolerance):
+                stopped = "converged"
+            elif deadline is not None and time.monotonic() > deadline and iteration < count:
+                stopped = "time"
+            if on_step is not None:
+                last = stopped is not None or iteration == count
+                figures = (loss, content, style), lambda: self._shown(x), last
+                if on_step(progress.step(iteration, self.size, *figures)):
+                    return self._shown(x), "cancelled"
+            if stopped is not None:
                 break
-            if deadline is not None and time.monotonic() > deadline:
-                break
-        return self._shown(x), False
+        return self._shown(x), stopped
 
     def _optimizer(self, x: Tensor) -> torch.optim.Optimizer:
         """L-BFGS without a line search or tolerances, or Adam: PyTorch's."""

@@ -18,15 +18,17 @@ from ..device import LARGE, sparing
 from ..networks.flow import Flow
 from ..statistics import Moments
 from ..styles import Style
-from .feedforward import AnyStyle
+from ..watch import divided, portion, so_far
+from .feedforward import AIM, AnyStyle
 from .model import StyleModel
 from .records.base import FlowOptions
 
-__all__ = ["SHIFTS", "FlowModel", "FlowStyle", "whole"]
+__all__ = ["SHIFTS", "WAY", "FlowModel", "FlowStyle", "whole"]
 
 # Down and to the right, in pixels. With all four, every row and every column of a cell of 4x4
 # pixels is used once.
 SHIFTS = ((0, 0), (2, 1), (1, 3), (3, 2))
+WAY = 0.48  # share of the work, for the progress: the network one way; the rest is the transfer
 
 
 class FlowModel(StyleModel):
@@ -66,11 +68,17 @@ class FlowStyle(AnyStyle):
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        target = self.aim(pictures, style)
-        with sparing(pictures.shape[-2] * pictures.shape[-1]):
-            total = self._shifted(pictures, target, strength, self.shifts[0])
-            for shift in self.shifts[1:]:
+        with portion(AIM):
+            target = self.aim(pictures, style)
+        size = (pictures.shape[-2], pictures.shape[-1])
+        shifts = divided(self.shifts, "shift")
+        with sparing(size[0] * size[1]):
+            total = self._shifted(pictures, target, strength, next(shifts))
+            count = 1
+            so_far(lambda: (total / count).clamp_(0, 1), size)
+            for shift in shifts:
                 total.add_(self._shifted(pictures, target, strength, shift))
+                count += 1
         if len(self.shifts) > 1:
             total.div_(len(self.shifts))
         return total

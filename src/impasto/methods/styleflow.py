@@ -22,12 +22,14 @@ from ..operators.rbmad import RBMAD, CodeRBMAD
 from ..operators.san import SAN, style_code
 from ..options import takes
 from ..statistics import Moments
+from ..watch import portion
 from .model import EncoderModel, bundled, digest
 from .records.styleflow import Mixture, StyleFlowOptions
-from .reversible import FlowModel, FlowStyle, whole
+from .reversible import WAY, FlowModel, FlowStyle, whole
 
 __all__ = ["StyleFlow", "StyleFlowConfig", "StyleFlowModel"]
 
+TRANSFER = 0.05  # rough share of a block's work on the way back, for the progress
 CODED = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # layers whose statistics code a style
 
 
@@ -141,13 +143,18 @@ class StyleFlowModel(FlowModel, EncoderModel):
 
         def before(number: int, features: Tensor) -> Tensor:
             transfer, aim = self.transfers[number], aims[number]
-            if isinstance(transfer, SAN):
-                return transfer(features, aim, strength, inplace=True)  # type: ignore[no-any-return]
-            return transfer(features, aim, strength)  # type: ignore[no-any-return]
+            with portion(TRANSFER):
+                if isinstance(transfer, SAN):
+                    return transfer(features, aim, strength, inplace=True)  # type: ignore[no-any-return]
+                return transfer(features, aim, strength)  # type: ignore[no-any-return]
 
         unit = self.flow.unit
-        out = self.flow.inverse(self.flow(whole(contents, unit)), before, inplace=True)
+        out = self.flow.inverse(self._features(whole(contents, unit)), before, inplace=True)
         return out[..., :height, :width]
+
+    def _features(self, pictures: Tensor) -> Tensor:
+        with portion(WAY):
+            return self.flow(pictures)  # type: ignore[no-any-return]
 
     @property
     def _mixing(self) -> list[RBMAD]:

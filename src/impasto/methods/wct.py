@@ -24,6 +24,7 @@ from ..operators.wct import measure, wct
 from ..options import takes
 from ..statistics import Moments
 from ..transport import Variant
+from ..watch import divided, so_far
 from .feedforward import AnyStyle
 from .model import EncoderModel
 from .records.wct import WCTOptions
@@ -109,7 +110,8 @@ class WCTModel(EncoderModel):
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of the contents' size, through all levels."""
         size = (contents.shape[-2], contents.shape[-1])
-        for tap in self.taps:
+        stages = [f"level {tap}" for tap in self.taps]
+        for tap in divided(self.taps, stages, [int(tap[4]) for tap in self.taps]):
             features = self.encode(contents, [tap])[tap]
             content_moments = measure(_inside(features, tap, size))
             stylised = wct(features, style[tap], strength, content_moments, self.variant, NOISE)
@@ -117,6 +119,7 @@ class WCTModel(EncoderModel):
             if strength < 1:
                 out = out + (1 - strength) * (contents - self.decode(tap, features, size))
             contents = out.clamp(0, 1)
+            so_far(contents)
         return contents
 
     def encode(self, pictures: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:

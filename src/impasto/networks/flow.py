@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ..device import full_precision
 from ..errors import InputError
 from ..linalg import widened
+from ..watch import divided
 from .decoder import padded, padded_rows
 
 __all__ = ["ActNorm", "Coupling", "Flow", "FromData", "InvertibleConv", "squeeze", "unsqueeze"]
@@ -244,7 +245,7 @@ class Coupling(nn.Module):
         if most >= height:
             yield slice(None), self._whole(fixed)
             return
-        for top in range(0, height, most):
+        for top in divided(range(0, height, most)):
             end = min(top + most, height)
             low, high = max(top - 1, 0), min(end + 1, height)
             y = self._inner(padded_rows(fixed, low - 1, high + 1, height))
@@ -324,6 +325,11 @@ class Flow(nn.Module):
         """Sides of a picture must be multiples of this."""
         return int(2 ** len(self.blocks))
 
+    @property
+    def _work(self) -> list[float]:
+        """Work of each block, for the progress: fewer positions, but more channels, each time."""
+        return [0.5**number for number in range(len(self.blocks))]
+
     def forward(
         self, pictures: Tensor, after: Callable[[int, Tensor], Tensor] | None = None
     ) -> Tensor:
@@ -346,10 +352,11 @@ class Flow(nn.Module):
         # The inverse is exact only in full precision.
         with torch.autocast(device.type, enabled=False), full_precision(device):
             x = pictures
-            for number, block in enumerate(self.blocks):
+            for number in divided(range(len(self.blocks)), weights=self._work):
+                block = self.blocks[number]
                 assert isinstance(block, nn.ModuleList)
                 x = squeeze(x)  # a copy
-                for layer in block:
+                for layer in divided(list(block)):
                     x = layer(x, inplace=not torch.is_grad_enabled())
                 if after is not None:
                     x = after(number, x)
@@ -371,13 +378,14 @@ class Flow(nn.Module):
         """
         x = features if inplace or torch.is_grad_enabled() else features.clone()
         del features  # frees its memory before the end
-        for number in reversed(range(len(self.blocks))):
+        backwards = range(len(self.blocks))[::-1]
+        for number in divided(backwards, weights=self._work[::-1]):
             block = self.blocks[number]
             assert isinstance(block, nn.ModuleList)
             if before is not None:
                 x = before(number, x)
             with torch.autocast(x.device.type, enabled=False), full_precision(x.device):
-                for layer in reversed(block):
+                for layer in divided(list(block)[::-1]):
                     assert isinstance(layer, (ActNorm, InvertibleConv, Coupling))
                     x = layer.inverse(x, inplace=not torch.is_grad_enabled())
             x = unsqueeze(x)

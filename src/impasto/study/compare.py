@@ -33,6 +33,7 @@ from ..methods import METHODS, load, options_of, resolved
 from ..progress import drawn
 from ..styles import Style
 from ..tensors import read_header
+from ..watch import OnStep
 from .figures import matplotlib_figure
 from .inputs import (
     Methods,
@@ -55,6 +56,7 @@ from .metrics import (
     relative_gram_distance,
     relative_moments_distance,
 )
+from .progress import OnProgress, within
 from .report import KEY, MEASURES, as_csv, means_of, place_of, report
 
 __all__ = ["Methods", "available", "compare"]
@@ -64,9 +66,6 @@ WRITTEN = (
     *("comparison.json", "results.csv", "table.csv", "table.md", "scatter.png", "sheet.png"),
     "index.html",
 )
-
-OnProgress = Callable[[int, int, str], bool | None]
-"""Called with the number of results done, the total, and the next one's name; True stops."""
 
 
 def available(names: Sequence[str] | None = None) -> Methods:
@@ -143,7 +142,7 @@ def compare(
         device: see :mod:`impasto.device`.
         photos: the folder of photographs that the judge was normalised with, if any; it is
             protected from being written to.
-        on_progress: see :data:`OnProgress`.
+        on_progress: see :data:`impasto.study.progress.OnProgress`.
         progress: draw a progress bar, also in notebooks.
         warn: called with one line for each picture that is skipped because it cannot be read.
 
@@ -195,11 +194,12 @@ def compare(
         if not math.isnan(row["identity"])
     }
     for number, (label, content, style) in enumerate(todo):
-        if on_progress(number, len(todo), f"{label}: {content.stem} x {style.stem}"):
+        name = f"{label}: {content.stem} x {style.stem}"
+        if on_progress(number, len(todo), name):
             break
         if number == 0 or todo[number - 1][0] != label:
-            name, method_options = methods[label]
-            method = load(name, **{"device": device, **method_options})
+            method_name, method_options = methods[label]
+            method = load(method_name, **{"device": device, **method_options})
             megabytes: float | None = None
         learnt = method.learnt
         if learnt is not None and style.stem not in learnt:
@@ -207,15 +207,18 @@ def compare(
         if megabytes is None:
             megabytes = _peak(methods[label], device, pictures[content], style, size)
         painting = pictures[style] if learnt is None else style.stem
-        row = _measured(method, pictures[content], pictures[style], painting, remembering)
         identity_key = (label, content.stem)
-        if identity_key not in identities:
-            identities[identity_key] = (
-                math.nan if learnt is not None else _identity(method, pictures[content])
-            )
-        row["identity"] = identities[identity_key]
-        picture = row.pop("picture")
-        write(place_of(out, label, f"{content.stem} {style.stem}"), picture)
+        identified = learnt is not None or identity_key in identities
+        first = number + (1 if identified else 0.5)
+        watch = within(on_progress, number, first, len(todo), name)
+        row = _measured(method, pictures[content], pictures[style], painting, remembering, watch)
+        if not (identified or watch.cancelled):
+            watch = within(on_progress, first, number + 1, len(todo), name)
+            identities[identity_key] = _identity(method, pictures[content], watch)
+        if watch.cancelled:
+            break
+        row["identity"] = identities.get(identity_key, math.nan)
+        write(place_of(out, label, f"{content.stem} {style.stem}"), row.pop("picture"))
         names = dict(zip(KEY, (content.stem, style.stem, label), strict=True))
         rows.append({**names, **row, "megabytes": megabytes})
         save(out / "results.csv", as_csv([*KEY, *MEASURES], rows))
@@ -321,30 +324,33 @@ def _check_outputs(out: Path, methods: Methods, pairs: Sequence[tuple[Path, Path
     check_apart(files, [*dict.fromkeys(path for pair in pairs for path in pair), *models])
 
 
-def _identity(method: Any, content: Tensor) -> float:
+def _identity(method: Any, content: Tensor, on_step: OnStep | None) -> float:
     """SSIM between a photograph and its rendering with itself as the style."""
-    return luminance_ssim(method(content, method.prepare([content])), content)
+    return luminance_ssim(method(content, method.prepare([content]), 1.0, on_step), content)
 
 
 def _measured(
-    method: Any, content: Tensor, style: Tensor, painting: Any, judge: Remembering
+    method: Any,
+    content: Tensor,
+    style: Tensor,
+    painting: Any,
+    judge: Remembering,
+    on_step: OnStep | None,
 ) -> dict[str, Any]:
     """One result with its measures; ``painting`` is the style in the form the method takes."""
     prepared = method.prepare([painting])
     if isinstance(prepared, Style):
         prepared.at(min(content.shape[-2:]))  # computed before the timed part
     start = time.perf_counter()
-    picture = method(content, prepared)
+    picture = method(content, prepared, 1.0, on_step)
     seconds = time.perf_counter() - start
-
-    def mean(values: Mapping[str, float]) -> float:
-        return statistics.mean(values.values())
-
+    style_distances = relative_moments_distance(judge, picture, content, style).values()
+    gram_distances = relative_gram_distance(judge, picture, content, style).values()
     return {
         "picture": picture,
         "paint": paint_share(judge.judge, picture, content, style),
-        "style": mean(relative_moments_distance(judge, picture, content, style)),
-        "gram": mean(relative_gram_distance(judge, picture, content, style)),
+        "style": statistics.mean(style_distances),
+        "gram": statistics.mean(gram_distances),
         "color": color_distance(picture, style),
         "content": content_distance(judge, picture, content),
         "features": feature_distance(judge, picture, content),

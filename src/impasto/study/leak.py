@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,12 @@ from .inputs import (
     pictures_in,
 )
 from .metrics import luminance_ssim
+from .progress import OnProgress, within
 
 __all__ = ["leak"]
 
 SHOWN = (1, 2, 5, 10)  # rounds that the sheet shows
 WRITTEN = ("leak.csv", "leak.png", "rounds.png", "back.png")
-
-OnProgress = Callable[[int, int, str], bool | None]
-"""Called with the number of pictures made, the total, and the method's label; True stops, and the
-report has the methods that are complete."""
 
 
 @drawn("leak")
@@ -71,7 +68,8 @@ def leak(
         rounds: number of rounds, 1 or more.
         size: short side of all pictures, in pixels.
         device: see :mod:`impasto.device`.
-        on_progress: see :data:`OnProgress`.
+        on_progress: see :data:`impasto.study.progress.OnProgress`; the report has the methods that
+            are complete.
         progress: draw a progress bar, also in notebooks.
 
     Returns:
@@ -105,23 +103,32 @@ def leak(
         picture, likenesses = photograph, []
         row, back_row = [("photograph", photograph)], []
         for number in range(1, rounds + 1):
-            if on_progress(index * rounds + number - 1, len(methods) * rounds, label):
+            done, total = index * rounds + number - 1, len(methods) * rounds
+            if on_progress(done, total, label):
                 break
             style: Any = list(paintings)[(number - 1) % len(paintings)]
             if not learnt:
                 style = paintings[style]
             elif style not in learnt:
                 style = learnt[(number - 1) % len(learnt)]
-            picture = method(picture, method.prepare([style]))
+            goes_back = number == 1 and not learnt
+            first = done + (0.5 if goes_back else 1)
+            watch = within(on_progress, done, first, total, label)
+            picture = method(picture, method.prepare([style]), 1.0, watch)
+            if watch.cancelled:
+                break
             likenesses.append(luminance_ssim(picture, photograph))
             if number in shown_rounds:
                 row.append((f"{label}, {number}: {likenesses[-1]:.2f}", picture))
-            if number == 1 and not learnt:
-                restored = method(picture, method.prepare([photograph]))
+            if goes_back:
+                watch = within(on_progress, first, done + 1, total, label)
+                restored = method(picture, method.prepare([photograph]), 1.0, watch)
+                if watch.cancelled:
+                    break
                 likeness = luminance_ssim(restored, photograph)
                 back_row = [("photograph", photograph), (label, picture)]
                 back_row.append((f"and back: {likeness:.2f}", restored))
-        if len(likenesses) < rounds:
+        if len(likenesses) < rounds or watch.cancelled:
             break
         curves[label] = likenesses
         sheet, back = sheet + row, back + back_row

@@ -21,6 +21,7 @@ from ..device import check_process
 from ..errors import InputError, check_finite
 from ..images import Picture, Source
 from ..statistics import Moments, shares
+from ..watch import divided
 from .paintings import pieces_of, read_painting, reduce
 from .stored import LayerMoments, LearntStyle, Part, StoredStyle, find_named, is_name
 
@@ -93,7 +94,7 @@ class Style:
             return part.parts[self.backbone].at(short_side) if isinstance(part, StoredStyle) else {}
 
         if short_side not in self._each:
-            self._each[short_side] = list(map(moments, self.parts))
+            self._each[short_side] = list(map(moments, divided(self.parts)))
         return self._each[short_side]
 
     def _measured(self, painting: Tensor) -> LayerMoments:
@@ -101,7 +102,7 @@ class Style:
         pieces = list(pieces_of(painting))
         if len(pieces) == 1:
             return self.measure(painting)
-        measured = [self.measure(piece) for piece in pieces]
+        measured = [self.measure(piece) for piece in divided(pieces)]
         areas = [float(piece[0].numel()) for piece in pieces]
         return {
             tap: Moments.mix([layers[tap] for layers in measured], areas) for tap in measured[0]
