@@ -6,7 +6,7 @@ Parameters, multiply-adds, time of a 512x512 picture, losses on validation and t
 periods of 2 and 4 pixels, with one pass, with the mean of 2 or 4 shifted ones, and by default,
 beside the photographs' own) go to benchmarks/flows.md; photographs of scikit-image's in two of
 impasto's own styles to docs/img/flows.jpg, a part of one with and without its grid to
-docs/img/flows-grid.png, and photographs that are stylised and brought back to
+docs/img/flows-grid.jpg, and photographs that are stylised and brought back to
 docs/img/flows-back.jpg. With the folders of the trainings, their losses are drawn to
 docs/img/flows-losses.png.
 """
@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
-from gallery import DOCS, painting, photo
+from common import DOCS, machine, sheet
+from gallery import painting, photo
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto import load
-from impasto.images import fit, resize, write
+from impasto.images import fit, resize
 from impasto.methods.model import bundled
 from impasto.methods.reversible import SHIFTS
-from impasto.study.figures import labelled
+from impasto.study.figures import look
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.tensors import load_tensors
 from impasto.training.logs import history
@@ -105,7 +105,8 @@ def curves(runs: dict[str, str]) -> None:
             seen = [entry for entry in history(Path(run)) if "train" in entry]
             values = torch.tensor([entry[f"train/{term}"] for entry in seen]).unfold(0, WINDOW, 1)
             steps = [entry["step"] for entry in seen][WINDOW - 1 :]
-            axes.plot(steps, values.mean(1), label=label)
+            every = max(1, len(steps) // 8)
+            axes.plot(steps, values.mean(1), **look(label), markevery=every, label=label)
         axes.set_xlabel("steps")
         axes.set_ylabel(f"{term} loss, weighted (mean of {WINDOW} batches)")
         axes.set_yscale("log" if term == "style" else "linear")
@@ -123,7 +124,7 @@ def main() -> None:
     styles = {name: painting(name) for name in STYLES}
     own = statistics.mean(map(grid_energy, contents))
     rows: list[str] = []
-    sheet = [[("photograph", content)] * 1 for content in contents for _ in STYLES]
+    compared = [[("photograph", content)] for content in contents for _ in STYLES]
     parts: list[tuple[str, Tensor]] = []
     back: list[tuple[str, Tensor]] = []
     for label in FLOWS:
@@ -135,7 +136,7 @@ def main() -> None:
                     out = method(content, method.prepare([drawn]))
                     grids[cure].append(grid_energy(out))
                     if cure == DEFAULT:
-                        sheet[index * len(STYLES) + number].append((f"{label}, {name}", out))
+                        compared[index * len(STYLES) + number].append((f"{label}, {name}", out))
                     if (index, number) == (3, 0):
                         named = f"{label}, {cure}: {1000 * grid_energy(out):.1f}"
                         parts.append((named, magnified(out)))
@@ -146,10 +147,10 @@ def main() -> None:
                         back.append((f"and back: {likeness:.2f}", again))
         rows.append(row(label, {cure: statistics.mean(each) for cure, each in grids.items()}))
         print(rows[-1], flush=True)
-    cells = [cell for line in sheet for cell in line]
-    write(DOCS / "flows.jpg", labelled(cells, 1 + len(FLOWS)), quality=85)
-    write(DOCS / "flows-grid.png", labelled(parts, len(CURES)))
-    write(DOCS / "flows-back.jpg", labelled(back, 6), quality=85)
+    cells = [cell for line in compared for cell in line]
+    sheet("flows", cells, 1 + len(FLOWS), 160)
+    sheet("flows-grid", parts, len(CURES))
+    sheet("flows-back", back, 6, 160)
     heads = ["network", "parameters", "MB", "multiply-adds"]
     heads += [f"s, {cure}" for cure in CURES] + ["steps", "content", "style"]
     heads += [f"grid, {cure}" for cure in CURES]

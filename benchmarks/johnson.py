@@ -17,20 +17,23 @@ import time
 from pathlib import Path
 
 import torch
-from common import machine
-from gallery import DOCS, beside, photo
+from common import DOCS, machine, sheet
+from gallery import HEIGHT, WIDTH, photo
 from matplotlib.figure import Figure
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto import load
-from impasto.images import fit, resize, write
+from impasto.images import fit, resize
 from impasto.methods.johnson import FILES, Johnson
+from impasto.study.figures import look
 from impasto.tensors import load_tensors
 from impasto.training.logs import history
 
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
-SIZE = 256  # short side of a result on the sheets
+SIZE, SHOWN = 256, 112  # short side of a result, and of its picture on the sheets
 WINDOW = 8  # entries of a log in a point of the curves
+LABELS = {"residual": "johnson", "bottleneck": "johnson-bottleneck"}
 NAMES = {"compact": "compact", "vgg19": "VGG-19"}
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -67,7 +70,7 @@ def curves(runs: dict[str, str]) -> None:
     figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     spans = set()
-    for number, (kind, run) in enumerate(runs.items()):
+    for kind, run in runs.items():
         begin = 0
         stages = sorted(Path(run).glob("stage-*")) or [Path(run)]
         for stage in stages:
@@ -77,7 +80,8 @@ def curves(runs: dict[str, str]) -> None:
                 values = torch.tensor([entry[f"train/{term}"] for entry in seen])
                 label = f"{kind}, {term}" if stage == stages[0] else None
                 middle = values.unfold(0, WINDOW, 1).median(1).values
-                axes.plot(steps, middle, line, color=f"C{number}", label=label)
+                series = look(LABELS[kind]) | {"linestyle": line, "markevery": len(steps) // 8}
+                axes.plot(steps, middle, **series, label=label)
             settings = json.loads(load_tensors(stage / "network.safetensors")[1]["settings"])
             spans.add((begin, steps[-1], settings["options"]["loss_network"]))
             begin = steps[-1]
@@ -103,27 +107,28 @@ def main() -> None:
         for kind, path in FILES.items()
         if path.exists()
     }
-    rows, sheets = [], []
-    contents = [photo(name) for name in PHOTOS]
-    shape = fit(contents[0].shape[-2], contents[0].shape[-1], SIZE)
-    contents = [resize(content, shape) for content in contents]
+    rows: list[str] = []
+    cells: list[tuple[str, Tensor]] = []
+    shape = fit(HEIGHT, WIDTH, SIZE)
+    contents = {name: resize(photo(name), shape) for name in PHOTOS}
     device = torch.device("cpu")
     for kind, method in methods.items():
         assert isinstance(method, Johnson)
         device = method.device
         rows.append(row(kind, method, FILES[kind]))
         print(rows[-1], flush=True)
-        for content in contents:
-            made = [method(content, method.prepare([name])) for name in method.learnt]
-            sheets.append(beside([content, *made]))
-    write(DOCS / "johnson.jpg", beside(sheets, -2), quality=85)
+        for content, picture in contents.items():
+            cells.append((f"{content}, {kind}", picture))
+            cells += [(name, method(picture, method.prepare([name]))) for name in method.learnt]
+    sheet("johnson", cells, 1 + len(method.learnt), SHOWN)
     method = next(iter(methods.values()))
     assert isinstance(method, Johnson)
     strengths = [
-        beside([method(content, method.prepare([name]), strength=a) for a in STRENGTHS])
-        for content, name in zip(contents, method.learnt, strict=False)
+        (f"{name}, {a:g}", method(picture, method.prepare([name]), strength=a))
+        for picture, name in zip(contents.values(), method.learnt, strict=False)
+        for a in STRENGTHS
     ]
-    write(DOCS / "johnson-strength.jpg", beside(strengths, -2), quality=85)
+    sheet("johnson-strength", strengths, len(STRENGTHS), 144)
     lines = [
         f"A 512x512 picture ({machine(device)}, float32, torch {torch.__version__}); weighted "
         "losses on photographs held out, by VGG-19.",
