@@ -105,7 +105,7 @@ def gallery(name: str = "gallery", method: str = "ghiasi") -> None:
     for content, style in PAIRS:
         inputs = [crop(p, (HEIGHT - GAP) // 2, 200) for p in (photo(content), painting(style))]
         framed = beside([beside(inputs, -2), rendered(content, style, method)])
-        cells.append((f"{content} in {style}", framed))
+        cells.append((f"{content} by {style}", framed))
     sheet(name, cells, 2, SMALL)
 
 

@@ -221,7 +221,7 @@ def curves(trainings: dict[str, list[Training]], path: Path) -> None:
     """Content and style losses on pictures held out, relative to the first such.
 
     Its mean over all trainings by the same losses is the unit, so that these compare. Recipes
-    differ in marker and dashes. Thin lines are the losses of the batches, whose spread tells how
+    differ in marker. Thin lines are the losses of the batches, whose spread tells how
     stable a training is.
     """
     figure = Figure(figsize=(12, 5.5), dpi=100, layout="constrained")

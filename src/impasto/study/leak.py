@@ -154,6 +154,6 @@ def _draw(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
         axes.set_xlabel("round")
         axes.set_ylabel("SSIM of luminance to the photograph")
         axes.set_ylim(0, 1)
-        axes.legend()
+        axes.legend(ncols=3, fontsize=8, loc="upper right")
 
     save_figure(path, draw)
