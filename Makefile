@@ -19,7 +19,8 @@ demo: .venv/demo
 	$(BIN)/python benchmarks/demo.py build/demo
 	@echo
 	@echo "The sheet is $(CURDIR)/build/demo/result.png"
-	@echo "Try your own: $(BIN)/impasto stylize PHOTO PAINTING -o OUT.png"
+	@echo "Type next: $(BIN)/impasto stylize build/demo/chelsea.png build/demo/woodcut.png -o cat.png"
+	@echo "To type impasto alone, in this terminal: source $(BIN)/activate"
 
 # Pictures this small are faster by one thread in each of two processes.
 test: .venv/dev

@@ -536,7 +536,7 @@ def test_epochs_by_the_command(command, tmp_path):
     assert f"{steps} steps" in said
     code, said = command(*BOTH, "--set", "training.epochs=1", "--steps", "3")
     assert code == 2
-    assert "training.epochs by --set and --steps: leave one of them out" in said
+    assert "training.epochs by --set and --steps: leave one out" in said
 
 
 def test_stages_begin_with_the_last_ones_weights(command, tmp_path):

@@ -91,6 +91,10 @@ def test_there_are_examples_to_check():
 
 @pytest.mark.parametrize("example", examples())
 def test_every_example_has_the_options_that_it_uses(example):
+    check_example(example)
+
+
+def check_example(example):
     words = words_of(example)
     names, command, rest = command_of(words)
     assert names, f"no such command: {example}"

@@ -318,7 +318,7 @@ def desk(run, model, photos, tmp_path):
     shutil.copy(model, "model.safetensors")
     shutil.copytree(photos, "photos")
     (tmp_path / "folder.safetensors").mkdir()
-    options = ["(photos)", "photos", "--model", "model.safetensors", "--size", 64]
+    options = ["--photos", "photos", "--model", "model.safetensors", "--size", 64]
 
     def call(*more, out="mine.safetensors"):
         return run("learn", "painting.png", "-o", out, *options, "--device", "cpu", *more)
@@ -403,7 +403,7 @@ def test_ctrl_c_keeps_what_was_learnt(desk, monkeypatch, tmp_path):
         ("folder.safetensors", [], "is a folder"),
         ("photo.png/x.safetensors", [], "not a folder"),
         ("x.safetensors", ["--steps", 1, "--minutes", 1], "--steps"),
-        ("x.safetensors", ["(photos)", "none"], "none"),
+        ("x.safetensors", ["--photos", "none"], "none"),
         ("x.safetensors", ["--minutes", "nan"], "minutes"),
     ],
 )

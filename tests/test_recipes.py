@@ -263,17 +263,17 @@ def test_set_goes_before_the_recipe_in_every_stage(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 3}, "--set: unknown key 'steps'; the keys are options, data, training"),
-        ({"training": 3}, "--set: training = 3 is not of type table"),
-        ({"training.batches": 3}, "--set training: unknown key 'batches'; the keys are steps"),
-        ({"training.batch": "two"}, "--set training: batch = 'two' is not of type int"),
-        ({"training.batch": 1.5}, "--set training: batch = 1.5 is not of type int"),
-        ({"training.batch": 0}, r"toy.toml \[training\] with --set: batch = 0: must be 1 or more"),
-        ({"data.close": float("nan")}, "--set: data.close is nan: must be a finite number"),
-        ({"data.close": float("inf")}, "--set: data.close is inf: must be a finite number"),
-        ({"options.loss.style": float("nan")}, "--set: options.loss.style is nan"),
-        ({"options.wide": 3}, "--set options: unknown key 'wide'; the keys are width, rate"),
-        ({"data": 3, "data.size": 3}, "--set data.size: data is set to a value too"),
+        ({"steps": 3}, "changes: unknown key 'steps'; the keys are options, data, training"),
+        ({"training": 3}, "changes: training = 3 is not of type table"),
+        ({"training.batches": 3}, "changes training: unknown key 'batches'; the keys are steps"),
+        ({"training.batch": "two"}, "changes training: batch = 'two' is not of type int"),
+        ({"training.batch": 1.5}, "changes training: batch = 1.5 is not of type int"),
+        ({"training.batch": 0}, r"toy.toml \[training\] with changes: batch = 0: must be 1"),
+        ({"data.close": float("nan")}, "changes: data.close is nan: must be a finite number"),
+        ({"data.close": float("inf")}, "changes: data.close is inf: must be a finite number"),
+        ({"options.loss.style": float("nan")}, "changes: options.loss.style is nan"),
+        ({"options.wide": 3}, "changes options: unknown key 'wide'; the keys are width, rate"),
+        ({"data": 3, "data.size": 3}, "changes data.size: data is set to a value too"),
     ],
 )
 def test_mistakes_of_set_are_named(tmp_path, changes, message):

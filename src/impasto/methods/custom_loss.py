@@ -1,8 +1,7 @@
 """Content and style losses from outside: functions of features and target features.
 
 A function is tried once at every layer, before the first iteration, so that a mistake in it ends in
-a line that names it. Its values are then divided by a unit, as all losses are, so that the default
-weights suit it.
+a line that names it. Its values are then divided by a unit, as those of all losses are.
 """
 
 from __future__ import annotations

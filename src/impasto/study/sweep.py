@@ -31,7 +31,7 @@ from ..pipeline import stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml
 from .cases import Cases, check_cases, combined, text_of
-from .figures import labelled, matplotlib_figure, save_figure
+from .figures import labelled, look, matplotlib_figure, save_figure
 from .inputs import check_side, digests_of, files_of, message_of, without_folders
 from .memory import peak_memory
 
@@ -341,8 +341,9 @@ def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int | None) -
     if curves:
 
         def draw(axes: Any) -> None:
-            for label, losses in curves.items():
-                axes.plot(range(1, len(losses) + 1), losses, lw=1.2, label=label)
+            for number, (label, losses) in enumerate(curves.items()):
+                series = {**look(label, number), "markevery": max(1, len(losses) // 8)}
+                axes.plot(range(1, len(losses) + 1), losses, **series, lw=1.2, label=label)
             axes.set_xlabel("iteration")
             axes.set_ylabel("loss, weighted as in each run")
             axes.set_yscale("log")
