@@ -255,6 +255,7 @@ class Session:
         with suppress(Cancelled):
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
+                watch.painted = watch.painted or bool(losses) or not watch.cancelled
                 watch.start(out)
             if self.refine is not None and not watch.cancelled:
                 refine = self.refine
@@ -293,6 +294,7 @@ class Session:
             self.controls.background,
             (*files_among([content, *self.method.sources]), *self.sources),
             watch.stopped,
+            watch.painted,
         )
 
     def read(self, content: Source) -> Picture:
