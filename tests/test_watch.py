@@ -221,7 +221,7 @@ def test_what_is_stopped_before_anything_is_painted_is_not_written(tmp_path):
     assert earlier.read_bytes() == before
     for label, on_step in {
         "artflow": lambda step: step.stage == "shift 2/2",
-        "ghiasi-brush": lambda step: step.stage == "brush 1/3",
+        "ghiasi-brush": lambda step: step.stage == "brush 2/3",
         "wct": lambda step: True,
         "gatys": lambda step: True,
         "refined": lambda step: step.stage != "layer relu4_1",
