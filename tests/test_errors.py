@@ -211,7 +211,10 @@ TYPED = {
     "style_scale": (["--style-scale", "0"], "--style-scale is 0"),
     "match_luminance": (["--match-luminance"], "--match-luminance goes with --color luminance"),
     "pooling": (["--pooling", "max"], "no option --pooling"),
-    "backbone_weights": (["-m", "gatys", "--encoder-weights", "a"], "--encoder-weights is --backbone-weights now"),
+    "backbone_weights": (
+        ["-m", "gatys", "--encoder-weights", "a"],
+        "--encoder-weights is --backbone-weights now",
+    ),
     "style_layers": (
         ["-m", "gatys", "--style-layers", "relu1_1,relu9_1"],
         "--style-layers relu1_1",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -58,6 +59,7 @@ class Toy:
     """A method that learns a convolution; its loss draws noise, as losses may."""
 
     photographs_alone = False
+    renames: ClassVar = {}
 
     def __init__(self, width: int = 6, style_weight: float = 1.0) -> None:
         self.style_weight, self.started = style_weight, 0

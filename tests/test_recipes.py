@@ -4,7 +4,7 @@ import math
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 from data import painting
@@ -24,6 +24,7 @@ class Toy:
     """A method that can be trained, as far as recipes are concerned."""
 
     photographs_alone = False
+    renames: ClassVar = {}
 
     @classmethod
     def untrained(
@@ -50,7 +51,8 @@ def recipe(folder: Path, text: str) -> Path:
 
 def test_a_recipe_is_one_stage(tmp_path):
     text = (
-        'method = "toy"\n[options]\nwidth = 6\nupsampling = "bilinear"\nloss_network_weights = "a.pth"\n'
+        'method = "toy"\n[options]\nwidth = 6\nupsampling = "bilinear"\n'
+        'loss_network_weights = "a.pth"\n'
         "[data]\nsize = 64\n[training]\nsteps = 7\nlearning_rate = 1\n"
     )
     (stage,) = read_recipe(recipe(tmp_path, text), "toy")
@@ -153,7 +155,10 @@ def test_methods_that_cannot_be_trained():
         ({}, None),
         ({"loss_network": "vgg19"}, {"loss_network_weights"}),
         ({"encoder": "vgg19"}, {"encoder_weights"}),
-        ({"encoder": "vgg19", "loss_network": "vgg19"}, {"encoder_weights", "loss_network_weights"}),
+        (
+            {"encoder": "vgg19", "loss_network": "vgg19"},
+            {"encoder_weights", "loss_network_weights"},
+        ),
     ],
 )
 def test_vgg_goes_to_every_network_that_is_vgg(options, filled):
@@ -248,7 +253,11 @@ def test_set_goes_before_the_recipe_in_every_stage(tmp_path):
         "[options.loss]\nstyle = 2.0\ncontent = 1.0\n[training]\nsteps = 7\nbatch = 2\n"
         "[[stage]]\n[[stage]]\ntraining = { steps = 3, batch = 4 }\n"
     )
-    changes = {"training.batch": 6, "options.loss.style": 9, "options.loss_network_weights": "v.pth"}
+    changes = {
+        "training.batch": 6,
+        "options.loss.style": 9,
+        "options.loss_network_weights": "v.pth",
+    }
     one, two = read_recipe(recipe(tmp_path, text), "toy", changes)
     assert (one.training.steps, one.training.batch) == (7, 6)
     assert (two.training.steps, two.training.batch) == (3, 6)

@@ -28,6 +28,7 @@ __all__ = [
     "typed",
     "values_of",
     "was",
+    "with_new_flags",
     "without_none",
 ]
 
@@ -172,7 +173,8 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Replace flags of an earlier version, with a note for each."""
-        return super().parse_args(ctx, list(_renamed(args, getattr(self.callback, "renames", {}))))
+        renames = getattr(self.callback, "renames", {})
+        return super().parse_args(ctx, list(with_new_flags(args, renames)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Join the lines of each paragraph; an example starts a new line."""
@@ -217,7 +219,7 @@ class Helpful(Command):
         Command.format_help(command, ctx, formatter)
 
 
-def _renamed(args: Iterable[str], renames: Mapping[str, str]) -> Iterator[str]:
+def with_new_flags(args: Iterable[str], renames: Mapping[str, str]) -> Iterator[str]:
     """Arguments with the flags of this version; what follows ``--`` are no flags."""
     flags = True
     for arg in args:

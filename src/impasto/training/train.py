@@ -40,6 +40,7 @@ from .recipes import (
     nested,
     option_named,
     overridden,
+    present,
     read_toml,
     recorded,
     typed,
@@ -89,26 +90,27 @@ def read_recipe(
     Raises:
         InputError: for unknown keys, wrong types, values out of range, or another method's recipe.
     """
-    parameters = inspect.signature(trainable(name).untrained).parameters
+    learner = trainable(name)
+    parameters = inspect.signature(learner.untrained).parameters
     option_types = {key: _annotation(parameter) for key, parameter in parameters.items()}
     values = {} if recipe is None else read_toml(recipe)
     check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
     if values.get("method", name) != name:
         raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
-    changed, by_set = nested(_present(changes or {}, name)), changes_named()
+    changed, by_set = nested(present(changes or {}, learner.renames)), changes_named()
     check(changed, TABLES, by_set)
     types = {"options": option_types, "data": _types(DataConfig)}
     types["training"] = _types(TrainingConfig)
     for table, table_changes in changed.items():
         check(table_changes, types[table], f"{by_set} {table}")
     if "options" in values:
-        values["options"] = renamed(values["options"], _renames(name), f"{recipe} [options]")
+        values["options"] = renamed(values["options"], learner.renames, f"{recipe} [options]")
     stages = []
     for number, stage in enumerate(values.get("stage", [{}]), 1):
         where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
         check(stage, TABLES, where)
         if "options" in stage:
-            stage["options"] = renamed(stage["options"], _renames(name), f"{where} [options]")
+            stage["options"] = renamed(stage["options"], learner.renames, f"{where} [options]")
         tables = overridden({table: values.get(table, {}) for table in TABLES}, stage)
         check(tables["options"], option_types, f"{where} [options]")
         tables = overridden(tables, changed)
@@ -129,17 +131,6 @@ def read_recipe(
         }
         stages.append(Stage(options, data, training))
     return stages
-
-
-def _renames(name: str) -> dict[str, str]:
-    """Old name -> new name of the options of a method in training."""
-    return getattr(trainable(name).untrained, "renames", {})
-
-
-def _present(changes: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """``changes`` of a recipe, under the names of this version."""
-    names = {f"options.{old}": f"options.{new}" for old, new in _renames(name).items()}
-    return renamed(changes, names, changes_named())
 
 
 @was(backbone_weights="vgg")
@@ -193,8 +184,8 @@ def train(
     recipe = None if recipe is None else path_of(recipe, "recipe")
     if backbone_weights is not None:
         backbone_weights = path_of(backbone_weights, "backbone_weights")
-    options = renamed(options or {}, _renames(name))
-    changes = _present(changes or {}, name)
+    options = renamed(options or {}, learner.renames)
+    changes = present(changes or {}, learner.renames)
     if "styles" in options:
         options["styles"] = paths_of(options["styles"], "styles")
     log = log if is_main() else lambda line: None
