@@ -248,7 +248,10 @@ def styles(
 
 
 def _write_sheet(
-    sheet: Path, photo: Path | None, method: Method, styles: Mapping[str, StoredStyle | LearntStyle]
+    sheet: Path,
+    photo: Path | None,
+    method: Method[Any],
+    styles: Mapping[str, StoredStyle | LearntStyle],
 ) -> None:
     """Write a sheet of a photograph in every style, rendered at 512 pixels and then reduced."""
     from ..images import fit, read, resize, write

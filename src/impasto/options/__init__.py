@@ -269,7 +269,11 @@ def signature_of(
         further: keep ``**options`` behind them, because it takes options of other sets too.
     """
     parameters = signature(function).parameters.values()
-    first = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    first = [
+        p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.kind is p.POSITIONAL_ONLY else p
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
+    ]
     last = [p for p in parameters if p.kind is p.VAR_KEYWORD and further]
     declared = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
