@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
 from .options import (
     COLOR,
@@ -26,6 +26,13 @@ __all__ = ["Color", "Controls", "Saving", "SavingKeywords", "Variant"]
 Color = Literal["match", "match-style", "luminance"]
 Variant = Literal["eigenvalue", "cholesky", "monge"]
 """Which map between two covariances is used, see :func:`impasto.transport.transport`."""
+
+
+class Limits(TypedDict):
+    """What is refused; see :func:`impasto.images.read`."""
+
+    max_pixels: int | None
+    accept_truncated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +115,18 @@ class Controls(Options):
         return self.color == "match" or self.match_luminance
 
     @property
-    def limits(self) -> dict[str, Any]:
+    def limits(self) -> Limits:
         """Keyword arguments for :func:`impasto.images.read`."""
         return {"max_pixels": self.max_pixels, "accept_truncated": self.accept_truncated}
+
+
+class SavingKeywords(TypedDict, total=False):
+    """The options of :class:`Saving` as keyword arguments; see :mod:`.methods.keywords`."""
+
+    quality: int
+    depth: Literal[8, 16]
+    keep_gps: bool
+    metadata: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +148,12 @@ class Saving(Options):
         True, Flag(), "Write the photograph's metadata and the settings.", PICTURES, expert=True
     )
 
-
-class SavingKeywords(TypedDict, total=False):
-    """The options of :class:`Saving` as keyword arguments; see :mod:`.methods.keywords`."""
-
-    quality: int
-    depth: Literal[8, 16]
-    keep_gps: bool
-    metadata: bool
+    @property
+    def keywords(self) -> SavingKeywords:
+        """Keyword arguments for :meth:`impasto.Result.save`."""
+        return {
+            "quality": self.quality,
+            "depth": self.depth,
+            "keep_gps": self.keep_gps,
+            "metadata": self.metadata,
+        }

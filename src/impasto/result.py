@@ -124,7 +124,7 @@ class Result:
         return self.picture.rgb, self.picture.alpha, self.settings, self.background
 
     def _how(self, saving: SavingKeywords) -> dict[str, Any]:
-        how = Saving.of("save", saving).record()
+        how = Saving.of("save", saving).keywords
         return {**how, "source": self.picture.metadata}
 
     def _repr_png_(self) -> bytes:

@@ -41,7 +41,7 @@ from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
 from .published import LOSSES, PublishedLevel
-from .records.gatys import DEFAULTS, STARTS, GatysOptions
+from .records.gatys import BETAS, DEFAULTS, STARTS, GatysOptions
 from .style_loss import (
     OF_FEATURES,
     OF_MOMENTS,
@@ -115,6 +115,7 @@ class Gatys(Face):
         self.style_loss: str | LossFunction = (
             "gram" if chosen.absolute else chosen.style_loss or net.style_loss
         )
+        first, second = chosen.betas or BETAS
         self.objective: Objective = Objective(
             self.net,
             self.content_layers,
@@ -125,14 +126,16 @@ class Gatys(Face):
             chosen.value("tolerance"),
             chosen.optimizer,
             chosen.value("lr"),
-            tuple(chosen.value("betas")),
+            (first, second),
             chosen.losses,
             chosen.content_loss,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
         resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
         loss = name_of(self.style_loss) if callable(self.style_loss) else self.style_loss
-        self.record(features=net.fingerprint, **layers, style_loss=loss, **resolved)
+        self.record(
+            features=net.fingerprint, **layers, style_loss=loss, betas=(first, second), **resolved
+        )
 
     def _layers(
         self,

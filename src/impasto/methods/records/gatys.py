@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from ...errors import InputError
 from ...options import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ...images import Source
     from ..custom_loss import LossFunction
 
-__all__ = ["DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
+__all__ = ["BETAS", "DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
 Losses = Literal["relative", "published", "report5"]
@@ -40,27 +40,24 @@ LOSS_ARGUMENTS = "(features, target_features)"
 LEARNING_RATES: Mapping[Optimizer, float] = {"lbfgs": 1.0, "adam": 0.02}
 BETAS = (0.9, 0.99)
 # Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
-DEFAULTS: Mapping[Losses, Mapping[str, Any]] = {
+DEFAULTS: Mapping[Losses, Mapping[str, float | Mapping[Optimizer, float]]] = {
     "relative": {
         "content_weight": 1.0,
         "style_weight": 100.0,
         "tolerance": 0.01,
         "lr": LEARNING_RATES,
-        "betas": BETAS,
     },
     "published": {
         "content_weight": 1e-2,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 1.0},
-        "betas": BETAS,
     },
     "report5": {
         "content_weight": 1.0,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 0.05},
-        "betas": BETAS,
     },
 }
 
@@ -233,9 +230,9 @@ class GatysOptions(DeviceOptions):
         """Whether losses and layer weights are used as they are, with no common scale."""
         return self.losses != "relative"
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> float:
         """Value of an option whose default depends on the losses (and optimiser)."""
-        given = getattr(self, name)
+        given: float | None = getattr(self, name)
         default = DEFAULTS[self.losses][name]
         if given is not None:
             return given
