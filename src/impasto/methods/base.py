@@ -25,27 +25,30 @@ StyleT = TypeVar("StyleT")
 
 
 class Method(Protocol[StyleT]):
-    """Prepare styles once, then render any number of pictures.
-
-    Attributes:
-        settings: the options as the caller gave them, the values they were resolved to
-            (``resolved``), and the device; plain values, recorded in the picture.
-        notes: messages that the user should see once, such as layers that were replaced.
-        device: the device that computes.
-        sources: picture files among the options; they must not be overwritten.
-    """
+    """Prepare styles once, then render any number of pictures."""
 
     @property
-    def settings(self) -> Mapping[str, object]: ...  # noqa: D102
+    def settings(self) -> Mapping[str, object]:
+        """The options as given, what they were resolved to (``resolved``), and the device.
+
+        They are plain values, recorded in the picture.
+        """
+        ...
 
     @property
-    def notes(self) -> Sequence[str]: ...  # noqa: D102
+    def notes(self) -> Sequence[str]:
+        """Messages that the user should see once, such as layers that were replaced."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...  # noqa: D102
+    def device(self) -> torch.device:
+        """The device that computes."""
+        ...
 
     @property
-    def sources(self) -> Sequence[object]: ...  # noqa: D102
+    def sources(self) -> Sequence[object]:
+        """Picture files among the options; they must not be overwritten."""
+        ...
 
     @property
     def learnt(self) -> Mapping[str, LearntStyle] | None:
