@@ -10,9 +10,10 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
-from make_keywords import FILE, made, title, types_of
+from make_keywords import FILE, made, title
 
 import impasto
 from impasto.controls import Saving, SavingKeywords
@@ -29,9 +30,8 @@ def test_the_keywords_are_those_of_the_declared_options():
 
 
 def test_those_of_a_file_are_those_of_the_declared_options():
-    assert SavingKeywords.__annotations__.keys() == types_of(Saving).keys()
-    for name, kind in SavingKeywords.__annotations__.items():
-        assert kind.__forward_arg__ == types_of(Saving)[name]
+    declared = get_type_hints(Saving)
+    assert get_type_hints(SavingKeywords) == {name: declared[name] for name in Saving.declared()}
 
 
 @pytest.mark.parametrize("suffix", ["Keywords", "WithControls"])
