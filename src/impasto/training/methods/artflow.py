@@ -7,6 +7,7 @@ from pathlib import Path
 from ...backbones import load_backbone
 from ...methods.artflow import ArtFlowConfig, ArtFlowModel
 from ...methods.records.artflow import Operator
+from ...methods.records.base import Convention
 from .published import Losses
 from .reversible import FlowTraining
 
@@ -29,7 +30,7 @@ def untrained(
     kept: float | None = None,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> FlowTraining:
     """The method with random weights, ready for training.

@@ -25,6 +25,7 @@ from ...losses import (
 )
 from ...methods.ghiasi import GhiasiConfig, GhiasiModel, Kind, style_code
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...networks.painter import Predicted
 from ...statistics import Moments
 from .base import RANGE_WEIGHT, ModelTraining, draw_strength, mixed_moments
@@ -56,7 +57,7 @@ def untrained(
     again: float = 0.0,
     loss_network: str = "compact",
     loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
 ) -> GhiasiTraining:
     """The method with random weights, ready for training.
 
