@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "adain": ("adain", {}, ("palette", "dehalo")),
     "ghiasi": ("ghiasi", {}, ("degrid",)),
     "johnson": ("johnson", {}, ("degrid",)),
-    "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}, ("degrid",)),
+    "johnson-bottleneck": ("johnson", {"network": "bottleneck"}, ("degrid",)),
     "artflow": ("artflow", {}, ("degrid",)),
     "artflow-rbmad": ("artflow", {"operator": "rbmad"}, ("degrid",)),
     "styleflow": ("styleflow", {}, ("degrid",)),

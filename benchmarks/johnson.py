@@ -58,7 +58,7 @@ def row(kind: str, method: Johnson, path: Path) -> str:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     methods = {
-        kind: load("johnson", kind=kind, precision="float32")
+        kind: load("johnson", network=kind, precision="float32")
         for kind, path in FILES.items()
         if path.exists()
     }

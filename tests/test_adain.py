@@ -325,7 +325,7 @@ def test_a_model_of_another_encoder_is_refused(tmp_path):
 
 def test_taps_and_blocks_must_agree():
     with pytest.raises(InputError, match="name taps of different blocks"):
-        untrained(taps=["relu2_1", "relu4_1"])
+        untrained(layers=["relu2_1", "relu4_1"])
     with pytest.raises(InputError, match="as many blocks"):
         untrained(widths=[[8], [8]])
 
@@ -344,8 +344,8 @@ def test_bad_strength_is_refused(method, strength):
         ({"style_layers": ["relu9_9"]}, "unknown"),
         ({"style_layers": []}, "style_layers: name at least one"),
         ({"style_layers": [["relu1_1"]]}, "unknown"),
-        ({"taps": []}, "name taps"),
-        ({"taps": [4]}, "layer 4 is unknown"),
+        ({"layers": []}, "name layers"),
+        ({"layers": [4]}, "layer 4 is unknown"),
         ({"widths": [128, 64, 32, 16]}, "a list of channels"),
         ({"widths": [[128], [], [32], [16]]}, "a list of channels"),
         ({"encoder": "vgg99"}, "vgg99"),

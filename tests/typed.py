@@ -24,7 +24,7 @@ def of_one_method() -> None:
     assert_type(impasto.load("gatys-report3", style_layers={"conv1_1": 1.0}), Gatys)
     assert_type(impasto.load(brush=2, degrid=False), Method[impasto.Style])
     assert_type(impasto.load("artflow-rbmad", shifts=4), Method[impasto.Style])
-    assert_type(impasto.load("johnson-bottleneck", kind="bottleneck"), Method[Tensor])
+    assert_type(impasto.load("johnson-bottleneck", network="bottleneck"), Method[Tensor])
     impasto.load("wct", variant="monge", model=Path("wct.safetensors"))
     impasto.load("ghiasi", iterations=20)  # type: ignore[call-overload]
     impasto.load("gatys", iteratoins=20)  # type: ignore[call-overload]
@@ -44,7 +44,7 @@ def of_controls() -> None:
     impasto.stylize("photo.jpg", "monet", "ghiasi", iterations=50)  # type: ignore[call-overload]
     impasto.stylize("photo.jpg", "monet", color="luminosity")  # type: ignore[call-overload]
     impasto.stylize("photo.jpg", "monet", on_step=print, progress="yes")  # type: ignore[call-overload]
-    impasto.Session("wct", "monet", levels=["relu4_1"], color="match-style")
+    impasto.Session("wct", "monet", layers=["relu4_1"], color="match-style")
     impasto.Session("wct", "monet", levles=["relu4_1"])  # type: ignore[call-overload]
     impasto.Session("johnson", "night", style_weight=50)  # type: ignore[call-overload]
 

@@ -13,7 +13,7 @@ from .images import Source, read_settings
 from .methods import DEFAULT, METHODS, Method, OnStep, record_of
 from .methods.base import StyleT
 from .methods.records.gatys import REFINED
-from .options import Options, signature_of
+from .options import Options, renamed, renames_of, signature_of
 from .paintings import Styles
 from .progress import drawing
 from .result import Result
@@ -138,7 +138,7 @@ def stylize(
             :func:`impasto.named_styles`, or of a style that the method has learnt), what
             ``prepare`` of a method returned, or a list of these.
         method: a name (see ``impasto.methods()``) or what :func:`impasto.load` returned.
-        on_step: called after every iteration, and after every size, level, shift or strip of one
+        on_step: called after every iteration, and after every size, layer, shift or strip of one
             pass; if it returns True, the work ends with the picture so far. See
             :data:`impasto.watch.OnStep`.
         progress: draw a bar, also in notebooks.
@@ -201,6 +201,7 @@ def recorded(
     ]
     options: dict[str, Any] = {}
     for kinds, values in sets:
+        values = renamed(values, renames_of(kinds), silent=True)
         for name, declared in kinds.declared().items():
             if declared.recorded and values.get(name, declared.default) != declared.default:
                 options[name] = declared.check(values[name])

@@ -18,7 +18,7 @@ from .errors import InputError
 from .files import same_file
 from .images import Picture, encode, resize, write
 from .options import signature_of
-from .watch import Stopped
+from .watch import UNPAINTED, Stopped
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,6 +42,8 @@ class Result:
         stopped: why the work ended before its planned end, see :data:`impasto.watch.Stopped`: None,
             ``converged``, ``cancelled``, ``time`` or ``diverged``. It stands in ``settings`` too.
         sources: files that it was made from; :meth:`save` leaves them alone.
+        painted: False if it was cancelled before anything was painted, so that it is the
+            photograph itself: :meth:`save` does not write that.
 
     In a notebook it shows itself, reduced where it is large.
     """
@@ -54,6 +56,7 @@ class Result:
     background: str = "white"
     sources: tuple[Path, ...] = field(default=(), repr=False)
     stopped: Stopped | None = None
+    painted: bool = True
 
     @property
     def image(self) -> Image.Image:
@@ -82,8 +85,10 @@ class Result:
             saving: see :class:`impasto.controls.Saving`.
 
         Raises:
-            InputError: if it cannot be written, or is one of them.
+            InputError: if it cannot be written, is one of them, or nothing was painted.
         """
+        if not self.painted:
+            raise InputError(UNPAINTED)
         if not isinstance(path, (str, os.PathLike)):
             raise InputError(f"path: a {type(path).__name__} where a path belongs")
         if not overwrite and any(same_file(path, source) for source in self.sources):

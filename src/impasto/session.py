@@ -24,11 +24,12 @@ from .device import check_process, release
 from .errors import ImpastoError, InputError, lacks_memory, out_of_memory
 from .files import files_among
 from .images import Picture, Source, check_size, fit, read, resize
-from .methods import Method, OnStep, Step
+from .methods import Method, OnStep, Step, record_of
 from .methods.base import StyleT
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
-from .options import signature_of
+from .methods.records.gatys import GatysOptions
+from .options import renamed, renames_of, signature_of
 from .paintings import AnyStyle, Styles, read_styles
 from .progress import drawing
 from .refinement import check_controls, check_method, check_styles, load_refined, refiner
@@ -154,6 +155,8 @@ class Session:
         if not isinstance(method, str):
             check_method(method)
         names = Controls.declared()
+        sets = [record_of(method).Options, GatysOptions] if isinstance(method, str) else []
+        options = renamed(options, renames_of(Controls, *sets))
         chosen = {name: options.pop(name) for name in list(options) if name in names}
         if refine is not None and not isinstance(refine, Gatys):
             chosen["refine"] = refine
@@ -269,6 +272,7 @@ class Session:
         with suppress(Cancelled):
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
+                watch.painted = watch.painted or bool(losses) or not watch.cancelled
                 watch.start(out)
             if self.refine is not None and not watch.cancelled:
                 refine = self.refine
@@ -307,6 +311,7 @@ class Session:
             self.controls.background,
             (*files_among([content, *self.method.sources]), *self.sources),
             watch.stopped,
+            watch.painted,
         )
 
     def read(self, content: Source) -> Picture:

@@ -168,7 +168,7 @@ def stylize(
     interrupted = batch.render(jobs, sessions)
     batch.report()
     if interrupted:
-        stop("interrupted; the results so far are written")
+        stop("interrupted; the results so far are written" if batch.written else "")
     if batch.failed:
         raise typer.Exit(1)
 

@@ -136,7 +136,7 @@ def _tuned_glibc() -> ctypes.CDLL | None:
 
 def release(device: torch.device) -> None:
     """Give memory of a GPU that torch keeps for later back to the device."""
-    if device.type == "cuda" and torch.cuda.is_initialized():
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         with torch.cuda.device(device):
             torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, overload
 
-from ..options import check_known
+from ..options import check_known, renamed, renames_of
 from ..watch import OnStep, Step, Stopped
 from .base import Method
 from .records import DEFAULT, METHODS, MethodRecord, record_of, resolved
@@ -97,6 +97,7 @@ def load(method: str = DEFAULT, **options: object) -> object:
         torch.Size([3, 40, 50])
     """
     record, chosen = resolved(method)
+    options = renamed(options, renames_of(record.Options))
     check_options(f"method {method}", record, options)
     module, _, class_name = record.place.partition(":")
     loaded: object = getattr(import_module(f".{module}", __name__), class_name)(
@@ -123,14 +124,9 @@ def check_options(
         options: names of the options to check.
     """
     names = declared.Options.declared() if isinstance(declared, MethodRecord) else declared
-    removed = {
-        name: replacement
-        for record in METHODS.values()
-        for name, replacement in record.Options.gone.items()
-    }
 
     def elsewhere(option: str) -> str:
         others = [name for name in sorted(METHODS) if option in options_of(name)]
         return f": method {' or '.join(others)} has" if others else ""
 
-    check_known(who, names, options, gone=removed, elsewhere=elsewhere)
+    check_known(who, names, options, elsewhere=elsewhere)

@@ -171,7 +171,7 @@ class JohnsonKeywords(DeviceKeywords, total=False):
     model: str | PathLike[str] | None
     raw: bool
     brush: float | None
-    kind: Literal["residual", "bottleneck"] | None
+    network: Literal["residual", "bottleneck"] | None
     noise: float | None
     degrid: bool
 
@@ -207,7 +207,7 @@ class WCTKeywords(DeviceKeywords, total=False):
     style_scale: float
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
-    levels: Sequence[str] | None
+    layers: Sequence[str] | None
     variant: Literal["eigenvalue", "cholesky", "monge"]
     encoder: VGG | None
 

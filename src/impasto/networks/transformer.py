@@ -20,9 +20,9 @@ from .bottleneck import ResBottleneck
 from .decoder import padded
 from .norm import StyledNorm
 
-__all__ = ["Kind", "Layer", "Residual", "Transformer", "clouds"]
+__all__ = ["Layer", "Network", "Residual", "Transformer", "clouds"]
 
-Kind = Literal["residual", "bottleneck"]
+Network = Literal["residual", "bottleneck"]
 # Scale of the last layer's output. The layer has thousands of inputs: at the learning rate that the
 # other layers need, one step of Adam would move its output from one end of 0..1 to the other.
 GAIN = 0.05
@@ -37,7 +37,7 @@ class Transformer(nn.Module):
     upsampling before a convolution, instead of a transposed one, avoids checkerboard patterns.
 
     Args:
-        kind: ``residual`` (report 4) or ``bottleneck`` (report 1).
+        network: ``residual`` (report 4) or ``bottleneck`` (report 1).
         widths: channels at full, half and quarter size.
         blocks: number of blocks at quarter size.
         expansion: expansion of the bottlenecks at quarter size; those that change the size, where
@@ -53,7 +53,7 @@ class Transformer(nn.Module):
         amount: amount of noise after training, 0 or more.
 
     Raises:
-        InputError: for an invalid kind, widths or numbers.
+        InputError: for an invalid network, widths or numbers.
 
     Example:
         >>> import torch
@@ -64,7 +64,7 @@ class Transformer(nn.Module):
 
     def __init__(
         self,
-        kind: Kind = "residual",
+        network: Network = "residual",
         widths: Sequence[int] = (32, 64, 128),
         blocks: int = 5,
         expansion: float = 1,
@@ -72,8 +72,9 @@ class Transformer(nn.Module):
         noise: bool = False,
     ) -> None:
         super().__init__()
-        if kind not in get_args(Kind):
-            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(get_args(Kind))}")
+        if network not in get_args(Network):
+            known = " or ".join(get_args(Network))
+            raise InputError(f"network {network!r} is unknown: use {known}")
         whole = all(type(count) is int and count > 0 for count in (*widths, blocks, rows))
         if len(widths) != 3 or not whole or not expansion > 0:
             raise InputError(
@@ -83,12 +84,12 @@ class Transformer(nn.Module):
         full, half, quarter = widths
 
         def layer(channels: int, out: int, stride: int = 1) -> nn.Module:
-            if kind == "bottleneck":
+            if network == "bottleneck":
                 return ResBottleneck(channels, out, 1, stride, rows)
             return Layer(channels, out, 3, stride, rows)
 
         def block() -> nn.Module:
-            if kind == "bottleneck":
+            if network == "bottleneck":
                 return ResBottleneck(quarter, quarter, expansion, 1, rows)
             return Residual(quarter, rows)
 

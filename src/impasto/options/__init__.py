@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, fields, replace
 from inspect import Parameter, Signature, signature
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from ..errors import InputError, flag_of, quoted, spelled, spelled_in
+from ..errors import InputError, flag_of, quoted, spelled
 from .kinds import (
     ByLayer,
     Choice,
@@ -32,6 +32,7 @@ from .kinds import (
     Text,
     Whole,
 )
+from .renames import Renamed, renamed, was
 
 __all__ = [
     "COLOR",
@@ -52,6 +53,7 @@ __all__ = [
     "Number",
     "Option",
     "Options",
+    "Renamed",
     "Text",
     "Whole",
     "again",
@@ -60,8 +62,11 @@ __all__ = [
     "hint_of",
     "name_of",
     "option",
+    "renamed",
+    "renames_of",
     "signature_of",
     "takes",
+    "was",
 ]
 
 # Groups, as help shows them; METHOD stands for a panel of the method's own.
@@ -86,6 +91,7 @@ class Option:
         none: None is a valid value, typed ``none``; always true if None is the default.
         recorded: the value is recorded in pictures, so that they can be made again. Devices and
             folders are not recorded.
+        was: its names in an earlier version, which work for one more.
     """
 
     name: str
@@ -96,6 +102,7 @@ class Option:
     expert: bool = False
     none: bool = False
     recorded: bool = True
+    was: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -135,10 +142,11 @@ def option(
     expert: bool = False,
     none: bool = False,
     recorded: bool = True,
+    was: tuple[str, ...] = (),
 ) -> Value:
     """A field of a set of :class:`Options`; for the arguments see :class:`Option`."""
     none = none or default is None
-    declared = Option("", default, kind, help, group, expert, none, recorded)
+    declared = Option("", default, kind, help, group, expert, none, recorded, was)
     declaration: Any = field(default=default, metadata={"option": declared})
     return declaration  # type: ignore[no-any-return]
 
@@ -146,10 +154,6 @@ def option(
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """A set of options with their values, checked.
-
-    Attributes:
-        gone: option of an earlier version -> its replacement, as text in which ``{name}`` is an
-            option; kept for one version.
 
     Raises:
         InputError: for a value of another type, or out of its range.
@@ -164,8 +168,6 @@ class Options:
         Traceback (most recent call last):
         impasto.errors.InputError: --thinner is 1.5: must be 0 or more, and 1 at most
     """
-
-    gone: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         for name, declared in self.declared().items():
@@ -186,12 +188,13 @@ class Options:
 
         Args:
             who: the method or command that has these options, for messages.
-            values: values by name.
+            values: values by name, which may be an old one.
 
         Raises:
             InputError: also for an unknown option.
         """
-        check_known(who, cls.declared(), values, gone=cls.gone)
+        values = renamed(values, renames_of(cls))
+        check_known(who, cls.declared(), values)
         checked: dict[str, Any] = dict(values)  # when it is made
         return cls(**checked)
 
@@ -213,12 +216,18 @@ def again(cls: type[Options], name: str, **changes: Any) -> Any:
     return field(default=declared.default, metadata={"option": declared})
 
 
+def renames_of(*sets: type[Options]) -> dict[str, str]:
+    """Old name -> new name of the options of ``sets``."""
+    declared = [each for options in sets for each in options.declared().values()]
+    present = {each.name for each in declared}
+    return {old: each.name for each in declared for old in each.was if old not in present}
+
+
 def check_known(
     who: str,
     known: Iterable[str],
     names: Iterable[str],
     *,
-    gone: Mapping[str, str] | None = None,
     elsewhere: Callable[[str], str] = lambda name: "",
 ) -> None:
     """Raise InputError for an unknown option.
@@ -227,17 +236,13 @@ def check_known(
         who: the method or command that the message names.
         known: names of the known options.
         names: names to check.
-        gone: see :class:`Options`.
         elsewhere: returns text that names other owners of such an option; empty if there are none.
     """
     known = list(known)
     for name in names:
         if name in known:
             continue
-        hint = (
-            f": it is gone: {spelled_in(gone[name])}" if gone and name in gone else elsewhere(name)
-        )
-        hint = hint or hint_of(name, known)
+        hint = elsewhere(name) or hint_of(name, known)
         raise InputError(f"{who} has no option {quoted(name)}{hint}", option=name)
 
 

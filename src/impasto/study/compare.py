@@ -159,7 +159,7 @@ def compare(
     if not isinstance(judge, Backbone):
         raise InputError(f"judge: give a loaded backbone, not {type(judge).__name__}")
     check_side(size)
-    check_methods(methods, reserved=("contents", "styles"))
+    methods = check_methods(methods, reserved=("contents", "styles"))
     matplotlib_figure()
     kinds = ("contents", "styles", *methods)
     output_folders = [out, *(out / "pictures" / kind for kind in kinds)]

@@ -84,7 +84,7 @@ def leak(
     if not (isinstance(rounds, int) and rounds >= 1):
         raise InputError(f"rounds = {rounds}: must be 1 or more", option="rounds")
     check_side(size)
-    check_methods(methods)
+    methods = check_methods(methods)
     matplotlib_figure()
     painting_files = pictures_in(styles)
     check_folders(out, [out], [styles])

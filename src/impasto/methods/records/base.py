@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from ...options import (
     EXPERT,
@@ -180,14 +180,13 @@ class FlowOptions(StyleOptions):
 class EncoderOptions(Options):
     """Options of methods whose model needs an encoder, which may be VGG-19."""
 
-    gone: ClassVar[Mapping[str, str]] = {"encoder_weights": "use {backbone_weights}"}
-
     backbone_weights: Path | None = option(
         None,
         File(),
         "File of the encoder's weights, if the model was made for VGG-19.",
         EXPERT,
         expert=True,
+        was=("encoder_weights",),
     )
     convention: Convention | None = option(
         None,

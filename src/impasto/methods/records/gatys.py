@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ...errors import InputError
 from ...options import (
@@ -66,8 +66,6 @@ DEFAULTS: Mapping[Losses, Mapping[str, float | Mapping[Optimizer, float]]] = {
 class GatysOptions(DeviceOptions):
     """The backbone, the loss, and the optimisation."""
 
-    gone: ClassVar[Mapping[str, str]] = {"weights_file": "use {backbone_weights}"}
-
     iterations: int | Sequence[int] | None = option(
         None,
         ListOf(Whole(0), one=True, what="whole numbers"),
@@ -84,6 +82,7 @@ class GatysOptions(DeviceOptions):
         File(("imagenet", "robust", "random")),
         "Weights of the backbone: a file, or imagenet (default), robust or random.",
         expert=True,
+        was=("weights_file",),
     )
     convention: Convention | None = option(
         None,
