@@ -28,9 +28,10 @@ from .styles import (
     style_shares,
 )
 
-__all__ = ["AnyStyle", "StyleSource", "read_style", "read_styles", "store_style"]
+__all__ = ["AnyStyle", "StyleSource", "Styles", "read_style", "read_styles", "store_style"]
 
 StyleSource = Source | StoredStyle | Learnt | Style
+Styles = StyleSource | Sequence[StyleSource]
 Unprepared = Source | StoredStyle | Learnt
 AnyStyle = Picture | StoredStyle | LearntStyle
 
@@ -38,7 +39,7 @@ AnyStyle = Picture | StoredStyle | LearntStyle
 def read_style(
     source: Unprepared,
     background: str = "white",
-    method: Method | None = None,
+    method: Method[Any] | None = None,
     *,
     max_pixels: int | None = None,
     accept_truncated: bool = False,
@@ -71,7 +72,7 @@ def read_styles(
     sources: Sequence[StyleSource],
     weights: Sequence[float] | None,
     background: str,
-    method: Method,
+    method: Method[Any],
     **limits: Any,
 ) -> tuple[list[AnyStyle], Sequence[float] | None]:
     """Several styles with their weights, as :func:`read_style` reads them.
@@ -186,7 +187,7 @@ def store_style(
     for number, (method, variant) in enumerate(runs):
         on_progress(number, len(runs), method)
         chosen = {key: value for key, value in options.items() if key in options_of(method)}
-        ready = load(method, **{"precision": "float32", **variant, **chosen})
+        ready: Method[Any] = load(method, **{"precision": "float32", **variant, **chosen})
         stored = ready.prepare(pictures, weights).store(name, stored)
     on_progress(len(runs), len(runs), "")
     assert stored is not None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .controls import Saving
+from .controls import Saving, SavingKeywords
 from .errors import InputError
 from .files import same_file
 from .images import Picture, encode, resize, write
 from .options import signature_of
 from .watch import UNPAINTED, Stopped
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Result"]
 
@@ -48,7 +52,7 @@ class Result:
     losses: list[float] = field(repr=False)
     content_losses: list[float] = field(repr=False)
     style_losses: list[float] = field(repr=False)
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     background: str = "white"
     sources: tuple[Path, ...] = field(default=(), repr=False)
     stopped: Stopped | None = None
@@ -64,7 +68,13 @@ class Result:
         """As an array, ``(H, W, 3 or 4)`` uint8."""
         return np.asarray(self.image)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, **saving: Any) -> Path:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        **saving: Unpack[SavingKeywords],
+    ) -> Path:
         """Write to ``path``, whole or not at all, with the settings embedded.
 
         Alpha is composited over the background where the format has none.
@@ -88,7 +98,7 @@ class Result:
             )
         return write(path, *self._written(), **self._how(saving))
 
-    def to_bytes(self, format: str = "png", **saving: Any) -> bytes:
+    def to_bytes(self, format: str = "png", **saving: Unpack[SavingKeywords]) -> bytes:
         """The bytes of the file that :meth:`save` would write.
 
         Args:
@@ -106,7 +116,7 @@ class Result:
             )
         return encode(format, *self._written(), **self._how(saving))
 
-    def encode(self, suffix: str = ".png", **saving: Any) -> bytes:
+    def encode(self, suffix: str = ".png", **saving: Unpack[SavingKeywords]) -> bytes:
         """The old name of :meth:`to_bytes`, for one version."""
         warnings.warn(
             "Result.encode is Result.to_bytes now, and goes with the next version",
@@ -118,8 +128,8 @@ class Result:
     def _written(self) -> tuple[Any, ...]:
         return self.picture.rgb, self.picture.alpha, self.settings, self.background
 
-    def _how(self, saving: dict[str, Any]) -> dict[str, Any]:
-        how = Saving.of("save", saving).record()
+    def _how(self, saving: SavingKeywords) -> dict[str, Any]:
+        how = Saving.of("save", saving).keywords
         return {**how, "source": self.picture.metadata}
 
     def _repr_png_(self) -> bytes:

@@ -145,10 +145,10 @@ class Batch:
             return
         self.written += 1
         if job.target is None:
-            sys.stdout.buffer.write(result.to_bytes(**self.saving.record()))
+            sys.stdout.buffer.write(result.to_bytes(**self.saving.keywords))
             sys.stdout.buffer.flush()
         else:
-            result.save(job.target, **self.saving.record(), overwrite=True)
+            result.save(job.target, **self.saving.keywords, overwrite=True)
             cancelled = ", cancelled" if result.stopped == "cancelled" else ""
             say.print(f"{shown(job.target)}  ({result.settings['seconds']} s{cancelled})")
         for warning in caught:
@@ -175,7 +175,7 @@ class Batch:
             settings={"preview": step.iteration},
             background=background,
             source=content.metadata,
-            **self.saving.record(),
+            **self.saving.keywords,
         )
 
 

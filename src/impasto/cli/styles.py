@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -95,7 +95,7 @@ def style(
         stored = store_style(
             paintings,
             out.stem,
-            None if weights is None else WEIGHTS.parse(weights),
+            None if weights is None else cast("list[float]", WEIGHTS.parse(weights)),
             methods,
             on_progress=work.show,
             **chosen,
@@ -251,7 +251,10 @@ def styles(
 
 
 def _write_sheet(
-    sheet: Path, photo: Path | None, method: Method, styles: Mapping[str, StoredStyle | LearntStyle]
+    sheet: Path,
+    photo: Path | None,
+    method: Method[Any],
+    styles: Mapping[str, StoredStyle | LearntStyle],
 ) -> None:
     """Write a sheet of a photograph in every style, rendered at 512 pixels and then reduced."""
     from ..images import fit, read, resize, write

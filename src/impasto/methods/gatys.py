@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ from .descent import HISTORY
 from .face import Face
 from .level import Level, Objective, Progress, usable
 from .published import LOSSES, PublishedLevel
-from .records.gatys import DEFAULTS, STARTS, GatysOptions
+from .records.gatys import BETAS, DEFAULTS, STARTS, GatysOptions
 from .style_loss import (
     OF_FEATURES,
     OF_MOMENTS,
@@ -51,6 +51,11 @@ from .style_loss import (
     by_features,
     check_paintings,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .keywords import GatysKeywords
 
 __all__ = ["Gatys"]
 
@@ -80,7 +85,9 @@ class Gatys(Face):
     options: GatysOptions
 
     @torch.inference_mode(False)
-    def __init__(self, backbone: str | Backbone | None = None, **options: Any) -> None:
+    def __init__(
+        self, backbone: str | Backbone | None = None, /, **options: Unpack[GatysKeywords]
+    ) -> None:
         if backbone is not None:
             options["backbone"] = backbone
         chosen = GatysOptions.of("method gatys", options)
@@ -96,18 +103,20 @@ class Gatys(Face):
             smooth=chosen.smooth,
             normalise=not chosen.absolute,  # published weights are for the network as trained
         )
-        self.style_layers = self._layers(net, chosen.style_layers, net.style_layers, every=True)
+        styles, contents = chosen.style_layers, chosen.content_layers
+        self.style_layers: Mapping[str, float] = self._layers(net, styles, net.style_layers, True)
         default = dict.fromkeys(net.content_layers, 1.0)
-        self.content_layers = self._layers(net, chosen.content_layers, default, every=False)
-        self.net = arranged(net.to(self.dtype), self.device)
-        self.start = chosen.start
+        self.content_layers: Mapping[str, float] = self._layers(net, contents, default, False)
+        self.net: Backbone = arranged(net.to(self.dtype), self.device)
+        self.start: str | Source = chosen.start
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
             self.start = read(chosen.start).rgb
-            self.sources = [chosen.start]  # must not be overwritten
+            self.sources: Sequence[Source] = [chosen.start]  # must not be overwritten
         self.style_loss: str | LossFunction = (
             "gram" if chosen.absolute else chosen.style_loss or net.style_loss
         )
-        self.objective = Objective(
+        first, second = chosen.betas or BETAS
+        self.objective: Objective = Objective(
             self.net,
             self.content_layers,
             self.style_layers,
@@ -117,14 +126,16 @@ class Gatys(Face):
             chosen.value("tolerance"),
             chosen.optimizer,
             chosen.value("lr"),
-            tuple(chosen.value("betas")),
+            (first, second),
             chosen.losses,
             chosen.content_loss,
         )
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
         resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
         loss = name_of(self.style_loss) if callable(self.style_loss) else self.style_loss
-        self.record(features=net.fingerprint, **layers, style_loss=loss, **resolved)
+        self.record(
+            features=net.fingerprint, **layers, style_loss=loss, betas=(first, second), **resolved
+        )
 
     def _layers(
         self,

@@ -95,7 +95,7 @@ class Option:
     """
 
     name: str
-    default: Any
+    default: object
     kind: Kind
     help: str
     group: str = METHOD
@@ -109,14 +109,14 @@ class Option:
         """As it is typed."""
         return flag_of(self.name)
 
-    def parse(self, text: str, label: str | None = None) -> Any:
+    def parse(self, text: str, label: str | None = None) -> object:
         """The value that ``text`` stands for, checked; InputError if it stands for none."""
         label = label or self.flag
         with self._named():
             typed = None if self.none and text.lower() == NONE else self.kind.parse(label, text)
         return self.check(typed, label)
 
-    def check(self, value: Any, label: str | None = None) -> Any:
+    def check(self, value: object, label: str | None = None) -> object:
         """``value`` as methods take it; InputError if it is of another type or out of range."""
         if value is None and self.none:
             return None
@@ -183,7 +183,7 @@ class Options:
         }
 
     @classmethod
-    def of(cls: type[AnyOptions], who: str, values: Mapping[str, Any]) -> AnyOptions:
+    def of(cls: type[AnyOptions], who: str, values: Mapping[str, object]) -> AnyOptions:
         """Make the set with these values.
 
         Args:
@@ -195,9 +195,10 @@ class Options:
         """
         values = renamed(values, renames_of(cls))
         check_known(who, cls.declared(), values)
-        return cls(**values)
+        checked: dict[str, Any] = dict(values)  # when it is made
+        return cls(**checked)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Names and plain values for the record in a picture; of a file only its name."""
         return {
             name: _plain(getattr(self, name))
@@ -274,7 +275,11 @@ def signature_of(
         further: keep ``**options`` behind them, because it takes options of other sets too.
     """
     parameters = signature(function).parameters.values()
-    first = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    first = [
+        p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.kind is p.POSITIONAL_ONLY else p
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
+    ]
     last = [p for p in parameters if p.kind is p.VAR_KEYWORD and further]
     declared = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)

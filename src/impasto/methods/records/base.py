@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ...options import (
     EXPERT,
@@ -23,14 +23,19 @@ from ...options import (
 )
 
 __all__ = [
+    "Convention",
     "DeviceOptions",
     "EncoderOptions",
     "FlowOptions",
     "MethodRecord",
     "PassOptions",
+    "Precision",
     "Preset",
     "StyleOptions",
 ]
+
+Convention = Literal["caffe", "torchvision"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 
@@ -108,9 +113,9 @@ class DeviceOptions(Options):
         SIZE,
         recorded=False,
     )
-    precision: str = option(
+    precision: Precision = option(
         "auto",
-        Choice(("auto", "float32", "bfloat16")),
+        Choice(get_args(Precision)),
         "Precision of the computation: auto, float32 or bfloat16 (half the memory).",
         SIZE,
         expert=True,
@@ -162,7 +167,7 @@ class StyleOptions(PassOptions):
 class FlowOptions(StyleOptions):
     """Options of reversible networks, which must compute in float32."""
 
-    shifts: int = option(
+    shifts: Literal[1, 2, 4] = option(
         2,
         Whole(among=(1, 2, 4)),
         "Number of shifted results that are averaged, against the network's faint grid.",
@@ -183,9 +188,9 @@ class EncoderOptions(Options):
         expert=True,
         was=("encoder_weights",),
     )
-    convention: str | None = option(
+    convention: Convention | None = option(
         None,
-        Choice(("caffe", "torchvision")),
+        Choice(get_args(Convention)),
         "Input convention of the weights: caffe or torchvision. Default: by their header or name.",
         EXPERT,
         expert=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ...errors import InputError
 from ...options import (
@@ -21,7 +21,7 @@ from ...options import (
     name_of,
     option,
 )
-from .base import DeviceOptions, MethodRecord, Preset, StyleOptions
+from .base import Convention, DeviceOptions, MethodRecord, Preset, StyleOptions
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
     from ...images import Source
     from ..custom_loss import LossFunction
 
-__all__ = ["DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
+__all__ = ["BETAS", "DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
+Losses = Literal["relative", "published", "report5"]
+StyleLoss = Literal["gram", "moments", "swd", "remd"]
+Optimizer = Literal["lbfgs", "adam"]
 LOSS_ARGUMENTS = "(features, target_features)"
-LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
+LEARNING_RATES: Mapping[Optimizer, float] = {"lbfgs": 1.0, "adam": 0.02}
 BETAS = (0.9, 0.99)
 # Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+DEFAULTS: Mapping[Losses, Mapping[str, float | Mapping[Optimizer, float]]] = {
     "relative": {
         "content_weight": 1.0,
         "style_weight": 100.0,
         "tolerance": 0.01,
         "lr": LEARNING_RATES,
-        "betas": BETAS,
     },
     "published": {
         "content_weight": 1e-2,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 1.0},
-        "betas": BETAS,
     },
     "report5": {
         "content_weight": 1.0,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 0.05},
-        "betas": BETAS,
     },
 }
 
@@ -84,9 +84,9 @@ class GatysOptions(DeviceOptions):
         expert=True,
         was=("weights_file",),
     )
-    convention: str | None = option(
+    convention: Convention | None = option(
         None,
-        Choice(("caffe", "torchvision")),
+        Choice(get_args(Convention)),
         "Input convention of the weights: caffe or torchvision. Default: by their header or name.",
         expert=True,
     )
@@ -122,9 +122,9 @@ class GatysOptions(DeviceOptions):
         "Layers of the style loss, such as relu1_1,relu2_1=0.5; for a ResNet also paper5. Default: "
         "relu1_1 to relu5_1; for a ResNet conv1 to rb3.",
     )
-    losses: str = option(
+    losses: Losses = option(
         "relative",
-        Choice(tuple(DEFAULTS)),
+        Choice(get_args(Losses)),
         "relative (ours: independent of size and backbone), published (Gatys et al., with the "
         "weights of report 3) or report5 (its Eq. 2.1 to 2.3). Published losses may diverge.",
         expert=True,
@@ -146,9 +146,9 @@ class GatysOptions(DeviceOptions):
         "Default: the squared error.",
         expert=True,
     )
-    style_loss: str | LossFunction | None = option(
+    style_loss: StyleLoss | LossFunction | None = option(
         None,
-        Function(LOSS_ARGUMENTS, ("gram", "moments", "swd", "remd")),
+        Function(LOSS_ARGUMENTS, get_args(StyleLoss)),
         "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or "
         "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: "
         "moments; published: gram alone.",
@@ -164,8 +164,8 @@ class GatysOptions(DeviceOptions):
         "iterations), content, content+noise, noise, grey, or a file.",
         expert=True,
     )
-    optimizer: str = option(
-        "lbfgs", Choice(tuple(LEARNING_RATES)), "The optimiser: lbfgs or adam.", expert=True
+    optimizer: Optimizer = option(
+        "lbfgs", Choice(get_args(Optimizer)), "The optimiser: lbfgs or adam.", expert=True
     )
     lr: float | None = option(
         None,
@@ -229,9 +229,9 @@ class GatysOptions(DeviceOptions):
         """Whether losses and layer weights are used as they are, with no common scale."""
         return self.losses != "relative"
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> float:
         """Value of an option whose default depends on the losses (and optimiser)."""
-        given = getattr(self, name)
+        given: float | None = getattr(self, name)
         default = DEFAULTS[self.losses][name]
         if given is not None:
             return given

@@ -15,6 +15,7 @@ from ...device import arranged
 from ...errors import check_share
 from ...methods.adain import AdaINConfig, AdaINModel, Operator
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...options import was
 from .base import ModelTraining
 from .mixtures import begin
@@ -44,7 +45,7 @@ def untrained(
     style_layers: Sequence[str] = STYLE_LAYERS,
     loss_network: str = "compact",
     loss_network_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> AdaINTraining:
     """The method with random weights, ready for training.

@@ -7,6 +7,7 @@ from pathlib import Path
 from ...backbones import load_backbone
 from ...methods.artflow import ArtFlowConfig, ArtFlowModel
 from ...methods.records.artflow import Operator
+from ...methods.records.base import Convention
 from ...options import was
 from .published import Losses
 from .reversible import FlowTraining
@@ -31,7 +32,7 @@ def untrained(
     kept: float | None = None,
     loss_network: str = "compact",
     loss_network_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> FlowTraining:
     """The method with random weights, ready for training.

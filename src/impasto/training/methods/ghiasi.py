@@ -25,6 +25,7 @@ from ...losses import (
 )
 from ...methods.ghiasi import GhiasiConfig, GhiasiModel, Network, style_code
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...networks.painter import Predicted
 from ...options import was
 from ...statistics import Moments
@@ -58,7 +59,7 @@ def untrained(
     again: float = 0.0,
     loss_network: str = "compact",
     loss_network_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
 ) -> GhiasiTraining:
     """The method with random weights, ready for training.
 

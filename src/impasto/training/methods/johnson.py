@@ -17,6 +17,7 @@ from ...images import read
 from ...losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ...methods.johnson import JohnsonConfig, JohnsonModel
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...networks.transformer import Network, Transformer
 from ...options import was
 from ...statistics import Moments
@@ -64,7 +65,7 @@ def untrained(
     content_layer: str | None = None,
     loss_network: str = "compact",
     loss_network_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
 ) -> JohnsonTraining:
     """The method with random weights, ready for training.
 

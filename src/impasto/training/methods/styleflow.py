@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...linalg import ridge
+from ...methods.records.base import Convention
 from ...methods.records.styleflow import Mixture
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
@@ -48,7 +49,7 @@ def untrained(
     kept: float | None = None,
     loss_network: str = "compact",
     loss_network_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> StyleFlowTraining:
     """The method with random weights, ready for training.

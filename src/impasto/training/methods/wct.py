@@ -14,6 +14,7 @@ from ...device import arranged
 from ...errors import InputError
 from ...losses import content_loss
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...methods.wct import WCTConfig, WCTModel, Widths
 from ...networks.decoder import Decoder
 from ...options import was
@@ -32,7 +33,7 @@ def untrained(
     widths: Mapping[str, Widths] | None = None,
     upsampling: Literal["nearest", "bilinear"] = "nearest",
     encoder_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
     pixels: float = 1.0,
     features: float = 1.0,
 ) -> WCTTraining:
