@@ -13,6 +13,7 @@ from impasto.images import read, resize
 from impasto.losses import gram_loss, total_variation
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
+from impasto.methods.schedule import schedule
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
 from impasto.watch import Step
@@ -163,14 +164,13 @@ def test_defaults_fall_back_to_the_layers_that_are_there(small_net):
     assert all("end at relu3_1" in note and "\n" not in note for note in method.notes)
 
 
-def test_coarse_to_fine_plan(small_net):
-    method = gatys(small_net, iterations=None)
-    sizes = [size for size, _ in method._plan(512, 768)]
+def test_coarse_to_fine_plan():
+    sizes = [size for size, _ in schedule(512, 768)]
     assert sizes == [(128, 192), (256, 384), (512, 768)]
-    counts = [count for _, count in method._plan(512, 768)]
+    counts = [count for _, count in schedule(512, 768)]
     assert counts == sorted(counts, reverse=True)
-    method = gatys(small_net, sizes=[32, 48, 0], iterations=[5, 4, 3])
-    assert method._plan(64, 80) == [((32, 40), 5), ((48, 60), 4), ((64, 80), 3)]
+    stages = schedule(64, 80, [32, 48, 0], [5, 4, 3])
+    assert stages == [((32, 40), 5), ((48, 60), 4), ((64, 80), 3)]
 
 
 def test_every_size_is_worked_on(small_net):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import wraps
@@ -246,17 +246,20 @@ class Session:
         # As a Picture, because a method does not copy one.
         named = Picture(colored, None, picture.name)
         out, strength = colored, self.controls.strength
+        method_settings = self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
         watch.start(colored)
         with suppress(Cancelled):
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
+                method_settings = _resolved(self.method.settings, watch)
                 watch.start(out)
             if self.refine is not None and not watch.cancelled:
                 refine = self.refine
                 losses.clear()
                 watch.stopped = None
+                watch.resolved = {}
                 out = refine(colored, refining_style, strength, watch, start=out)
             watch.finish()
         out = finish(out)
@@ -272,8 +275,8 @@ class Session:
             ],
             "pixels": f"{out.shape[-1]}x{out.shape[-2]}",
             **self.controls.record(),
-            **self.method.settings,
-            **({"refinement": refine.settings} if refine else {}),
+            **method_settings,
+            **({"refinement": _resolved(refine.settings, watch)} if refine else {}),
             "seconds": round(time.monotonic() - start_time, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
             **({"stopped": watch.stopped} if watch.stopped else {}),
@@ -356,6 +359,12 @@ class Session:
             replace(painting, rgb=rgb) for painting, rgb in zip(paintings, recolored, strict=True)
         ]
         return colored, *self._prepare(styles, self.controls.weights)
+
+
+def _resolved(settings: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
+    """``settings`` of a method, with what its options were resolved to for a picture."""
+    resolved = {**settings.get("resolved", {}), **watch.resolved}
+    return {**settings, "resolved": resolved} if resolved else {**settings}
 
 
 def check_controls(controls: Controls) -> None:

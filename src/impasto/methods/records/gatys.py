@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
 from ...options import (
+    SIZE,
     ByLayer,
     Choice,
     File,
@@ -195,6 +196,15 @@ class GatysOptions(DeviceOptions):
         "Stop a size early when 10 iterations lower the loss by less than this share; 0 never "
         "stops early. Default: 0.01; with published losses 0.",
         expert=True,
+    )
+    tile: int | str | None = option(
+        "auto",
+        Whole(1, words=("auto",)),
+        "Compute large pictures in tiles, to the same result in less memory: auto (where memory "
+        "demands it), none, or the side of a tile in pixels.",
+        SIZE,
+        expert=True,
+        none=True,
     )
     time_limit: float | None = option(
         None, Number(0, above=True), "Most seconds for one picture, shared among the sizes."
