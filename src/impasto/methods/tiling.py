@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from ..backbones import Backbone
-from ..device import available_memory, lacking_memory
+from ..device import LARGE, available_memory, lacking_memory
 from ..errors import InputError, spelled
 
 __all__ = ["Needs", "Reach", "Span", "Tile", "Tiling", "planned", "reach_of"]
@@ -196,7 +196,8 @@ def planned(
     """How each size of an optimisation is computed: in tiles, or in one piece (None).
 
     Tiles take nearly twice the time. So ``auto`` takes them where a picture needs more than three
-    quarters of the free memory, or on a CPU 3.5 GB; then the largest that stay below that.
+    quarters of the free memory; for results above 4 megapixels on a CPU, also where it needs more
+    than 3.5 GB. It takes the largest that stay below that.
 
     Args:
         choice: the option: ``auto``, None for one piece, or the side of a tile.
@@ -209,7 +210,9 @@ def planned(
         OutOfMemoryError: if the memory that is free does not suffice.
     """
     available = available_memory(device)
-    limit = min(SHARE * available, MOST) if device.type == "cpu" else SHARE * available
+    limit = SHARE * available
+    if device.type == "cpu" and max(height * width for height, width in sizes) > LARGE:
+        limit = min(limit, MOST)
 
     def tiled(side: int, limit: float = 0) -> list[Tiling | None]:
         """In tiles those sizes that are larger, and in one piece need more than ``limit``."""
