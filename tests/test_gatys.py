@@ -169,6 +169,7 @@ def test_coarse_to_fine_plan():
     assert sizes == [(128, 192), (256, 384), (512, 768)]
     counts = [count for _, count in schedule(512, 768)]
     assert counts == sorted(counts, reverse=True)
+    assert [count for _, count in schedule(3000, 4000)] == [80, 52, 34, 16, 16]  # 16: above 1,024
     stages = schedule(64, 80, [32, 48, 0], [5, 4, 3])
     assert stages == [((32, 40), 5), ((48, 60), 4), ((64, 80), 3)]
 
@@ -301,7 +302,7 @@ def test_plans_that_do_not_fit(small_net, options, message):
 
 
 def test_too_large_for_memory_says_which_size_would_do(small_net, monkeypatch):
-    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 10 * 2**20)
+    monkeypatch.setattr("impasto.methods.tiling.available_memory", lambda device: 10 * 2**20)
     with pytest.raises(OutOfMemoryError, match=r"GB of memory.*size=\d+"):
         run(gatys(small_net), photo(400, 400))
 
@@ -364,7 +365,7 @@ def test_content_and_style_are_resampled_from_the_sources(small_net, monkeypatch
     monkeypatch.setattr(
         Gatys,
         "_target",
-        lambda self, s, c, strength: contents.append(c) or honest(self, s, c, strength),
+        lambda self, s, c, *more: contents.append(c) or honest(self, s, c, *more),
     )
     run(method)
     torch.testing.assert_close(contents[0], resize(photo(), (24, 32)))

@@ -245,8 +245,7 @@ class Session:
         colored, style, refining_style = self._controlled(rgb)
         # As a Picture, because a method does not copy one.
         named = Picture(colored, None, picture.name)
-        out, strength = colored, self.controls.strength
-        method_settings = self.method.settings
+        out, strength, method_settings = colored, self.controls.strength, self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
         watch.start(colored)

@@ -172,17 +172,21 @@ def trim() -> None:
 
 
 @contextmanager
-def sparing(pixels: int) -> Iterator[None]:
+def sparing(pixels: int, block: int = 1 << 20) -> Iterator[None]:
     """Undo :func:`tune` for a large picture: large blocks are returned to the system when freed.
 
     Blocks as large as a picture leave holes in the heap that the next ones do not fit into.
+
+    Args:
+        pixels: of the picture.
+        block: bytes from which on a block is large, at most 32 MB.
     """
     libc = _tuned_glibc() if pixels > LARGE else None
     if libc is None:
         yield
         return
     libc.malloc_trim(0)
-    libc.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+    libc.mallopt(-3, block)  # M_MMAP_THRESHOLD
     libc.mallopt(-4, 1 << 16)  # M_MMAP_MAX
     try:
         yield

@@ -8,6 +8,7 @@ the picture are optimised by gradient descent until its features match both.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.records import BACKBONES, BUNDLED
 from ..color import match, own_colors, with_colors_of
-from ..device import LARGE, arranged, unmixed
+from ..device import LARGE, arranged, sparing, unmixed
 from ..errors import InputError, check_finite, spelled
 from ..images import MIN_SIDE, Source, read, resize
 from ..options import name_of, takes
@@ -237,7 +238,7 @@ class Gatys(Face):
         options = self.options
         plan = schedule(content.shape[-2], content.shape[-1], options.sizes, options.iterations)
         sizes = [size for size, _ in plan]
-        needs = self._needs(max(height * width for height, width in sizes))
+        needs = self._needs(max(map(math.prod, sizes)))
         tilings = planned(options.tile, sizes, self.reach, needs, self.device)
         costs = [
             size[0] * size[1] * count * (tiling.cost if tiling else 1)
@@ -248,7 +249,9 @@ class Gatys(Face):
         progress = Progress(count=0, planned=total, end=0.0)
         picture: Tensor | None = None
         stopped: Stopped | None = None
-        with watching(on_step, content) as watch:
+        # The heap keeps what tiles use, but not whole pictures.
+        pixels = max(map(math.prod, sizes)) if any(tilings) else 0
+        with sparing(pixels, block=1 << 25), watching(on_step, content) as watch:
             watch.resolved["tile"] = [tiling.side if tiling else "none" for tiling in tilings]
             if any(tilings):
                 watch.resolved["halo"] = self.reach.halo
@@ -274,8 +277,9 @@ class Gatys(Face):
                 picture = resize(picture, size)
                 if grey:
                     picture = with_colors_of(resized, picture)
+                picture = self._on_device(picture)
                 picture, reason = level.optimise(
-                    self._on_device(picture),
+                    picture,
                     count,
                     None if limit is None else start_time + limit * progress.end,
                     watch,
@@ -315,7 +319,7 @@ class Gatys(Face):
         return max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
 
     def _target(
-        self, style: Style, content: Tensor, strength: float, tiling: Tiling | None
+        self, style: Style, content: Tensor, strength: float, tiling: Tiling | None = None
     ) -> dict[str, Moments]:
         """Target moments at the style layers."""
         layers = style.at(self._style_size(content))
@@ -359,7 +363,7 @@ class Gatys(Face):
         sparing = pixels > LARGE and not self.options.absolute
         pairs = 3 * 2 * HISTORY if sparing else 3 * 4 * 2 * HISTORY
         targets = self.dtype.itemsize * sum(map(self._numbers_at, self.content_layers))
-        picture = 3 * 4 * 14 + pairs + targets
+        picture = 3 * 4 * 16 + pairs + targets
         return Needs(self.bytes_per_pixel(), picture, self._activations, self._untiled())
 
     @property

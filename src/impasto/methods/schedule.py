@@ -9,6 +9,9 @@ from ..images import MIN_SIDE, fit
 
 __all__ = ["schedule"]
 
+COARSE = 1024  # short side in pixels up to which the optimisation is to converge
+FEW = 16  # iterations of a larger size, which only add detail
+
 
 def schedule(
     height: int,
@@ -17,6 +20,10 @@ def schedule(
     iterations: int | Sequence[int] | None = None,
 ) -> list[tuple[tuple[int, int], int]]:
     """Sizes ``(H, W)`` with their iterations, coarse to fine.
+
+    By default most iterations are at coarse sizes, where strokes and forms are made and an
+    iteration costs least; sizes above 1,024 px get few, which add detail (report 3, section V.B,
+    makes 600 and 100).
 
     Args:
         height, width: of the result, the last size.
@@ -45,7 +52,10 @@ def schedule(
                 option="sizes",
             )
     if iterations is None:
-        counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
+        counts = [
+            FEW if short > COARSE else max(30, round(80 * 0.65**k))
+            for k, short in enumerate(shorts)
+        ]
     elif not isinstance(iterations, Sequence):
         counts = [int(iterations)] * len(shorts)
     else:

@@ -73,7 +73,7 @@ class GatysOptions(DeviceOptions):
         None,
         ListOf(Whole(0), one=True, what="whole numbers"),
         "Number of iterations for every size, or a list such as 200,100,50. Default: 80 at the "
-        "coarsest size, a third fewer at each further one, at least 30.",
+        "coarsest size, a third fewer at each further one, at least 30; 16 above 1,024 px.",
     )
     backbone: str | Backbone = option(
         "compact",
