@@ -74,6 +74,7 @@ class RefinementKeywords(TypedDict, total=False):
     lr: float | None
     betas: Sequence[float] | None
     tolerance: float | None
+    tile: int | str | None
     time_limit: float | None
     seed: int
 
@@ -139,6 +140,7 @@ class GatysKeywords(DeviceKeywords, total=False):
     sizes: Sequence[int] | None
     style_scale: float
     tolerance: float | None
+    tile: int | str | None
     time_limit: float | None
     seed: int
 
