@@ -25,6 +25,7 @@ from ..device import (
 from ..errors import InputError, spelled
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, resize
+from ..networks.tiling import Run, Tileable, in_tiles
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -41,6 +42,8 @@ from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
+SIDE = 512  # pixels, of tiles
+WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
 # Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
 RESTORED = ((4, 1.0), (1, 0.4))
@@ -94,6 +97,21 @@ class OnePass(Face, ABC):
         repairs = () if options.raw else model.finish
         self.finish = tuple(name for name in repairs if getattr(options, name, True))
         self.record(model=model.name, **resolved)
+
+    def side(self, size: tuple[int, int]) -> int | None:
+        """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
+        tile = getattr(self.options, "tile", None)
+        if tile == "auto":
+            tile = SIDE if size[0] * size[1] > WHOLE else None
+        return None if tile is None or max(size) <= tile else int(tile)
+
+    def normalised(self, network: Tileable, run: Run, pictures: Tensor) -> Tensor:
+        """``run`` of a network with normalisation layers, in tiles if the picture is large."""
+        side = self.side((pictures.shape[-2], pictures.shape[-1]))
+        if side is None:
+            return run(pictures, None)
+        exact = getattr(self.options, "statistics", None) == "exact"
+        return in_tiles(network, run, pictures, side, exact)
 
     @abstractmethod
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:

@@ -71,7 +71,7 @@ class Statistics:
 
     @contextmanager
     def given(self) -> Iterator[None]:
-        """Normalisations take their statistics from here."""
+        """Normalisations take their statistics from here, in any number of passes."""
         with self._current("given"):
             yield
 
@@ -118,6 +118,8 @@ class Statistics:
         elif self._mode == "adding" and self._next == len(self._layers):
             self._add(x)
             raise _Enough
+        elif self._next == len(self._layers):
+            self._next = 0  # another pass
         self._next += 1
         return self._layers[self._next - 1]
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..watch import divided, portion
 from .norm import Statistics, StyledNorm
 
-__all__ = ["Span", "Tile", "Tileable", "in_tiles", "thumbnail", "tiles_of"]
+__all__ = ["Run", "Span", "Tile", "Tileable", "in_tiles", "thumbnail", "tiles_of"]
 
 THUMBNAIL = 512  # short side in pixels of the reduced copy
 
@@ -72,6 +72,20 @@ class Tile:
         """The core of what the network made of :meth:`seen`."""
         return seen[..., self.rows.core, self.columns.core]
 
+    def core_of(self, features: Tensor, stride: int, fully: bool = False) -> Tensor:
+        """The features of the core, one for ``stride`` pixels.
+
+        A last one that stands for fewer pixels counts too, unless ``fully``.
+        """
+        rows, columns = (
+            slice(
+                span.core.start // stride,
+                span.core.stop // stride if fully else math.ceil(span.core.stop / stride),
+            )
+            for span in (self.rows, self.columns)
+        )
+        return features[..., rows, columns]
+
     def put(self, out: Tensor, seen: Tensor) -> None:
         """Write the core of ``seen`` to its place in ``out``, ``(..., H, W)``."""
         out[..., self.rows.kept, self.columns.kept] = self.core(seen)
@@ -120,8 +134,9 @@ class Tileable(Protocol):
     def modules(self) -> object: ...  # noqa: D102
 
 
-Run = Callable[[Tensor, Tensor], Tensor]
-"""Renders pictures ``(B, 3, H, W)`` with noise, as the network's ``noise_of`` returns it."""
+Run = Callable[[Tensor, Tensor | None], Tensor]
+"""Renders pictures ``(B, 3, H, W)`` with noise as the network's ``noise_of`` returns it; None: with
+that of the whole."""
 
 
 def in_tiles(

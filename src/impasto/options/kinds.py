@@ -95,15 +95,22 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class Whole(Kind):
-    """A whole number from ``least`` to ``most``, or one of ``among``."""
+    """A whole number from ``least`` to ``most``, or one of ``among``.
+
+    Attributes:
+        words: that may stand in a number's place.
+    """
 
     least: int | None = 0
     most: int | None = None
     among: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
     metavar: str = "N"
 
-    def parse(self, label: str, text: str) -> int:
+    def parse(self, label: str, text: str) -> Any:
         """See :class:`Kind`."""
+        if text in self.words:
+            return text
         try:
             return int(text)
         except ValueError:
@@ -112,6 +119,8 @@ class Whole(Kind):
 
     def check(self, label: str, value: Any) -> Any:
         """See :class:`Kind`."""
+        if isinstance(value, str) and value in self.words:
+            return value
         check_finite(label, value)
         if not isinstance(value, Integral):
             raise InputError(f"{label} is {value}: must be a whole number")
