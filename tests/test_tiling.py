@@ -7,6 +7,7 @@ import torch
 from data import painting, photo, refused
 
 import impasto
+from impasto.device import memory
 from impasto.networks.norm import Statistics, StyledNorm
 from impasto.networks.painter import Painter
 from impasto.networks.tiling import in_tiles, thumbnail, tiles_of
@@ -162,3 +163,19 @@ def test_a_tile_that_is_none_is_refused():
     refused(lambda: impasto.load("ghiasi", tile=32), "tile is 32", "64 or more")
     refused(lambda: impasto.load("ghiasi", tile="big"), "tile is")
     refused(lambda: impasto.load("ghiasi", statistics="half"), "thumbnail or exact")
+
+
+def test_memory_in_tiles_is_that_of_a_tile(monkeypatch):
+    """In one piece the same picture is refused, and the tiles that would do are offered."""
+    size = (1000, 900)
+    in_tiles, whole = (impasto.load("ghiasi", tile=tile, **CPU) for tile in ("auto", None))
+    assert in_tiles.side(size) is None
+    needed = whole.model.bytes_per_pixel(torch.float32) * size[0] * size[1]
+    monkeypatch.setattr(memory, "available_memory", lambda device: 0.7 * needed)
+    refused(lambda: whole._check_memory(size), "GB of memory", "use tile=512, or size=")
+    impasto.load("ghiasi", tile=512, **CPU)._check_memory(size)
+    large = (3000, 4000)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 4e9)
+    in_tiles._check_memory(large)
+    said = refused(lambda: in_tiles._check_memory((30000, 40000)), "GB of memory", "use size=")
+    assert "tile" not in said

@@ -136,6 +136,8 @@ class AdaINModel(EncoderModel):
     @property
     def halo(self) -> int:
         """What the decoder sees of the features at the taps, and these of the picture."""
+        if self.config.operator == "rbmad":
+            return 0  # its layers need statistics of the whole
         reaches = self.decoder.reaches()
         halos = [
             reaches[block] * (self.unit >> block) + self.encoder.field(tap).halo
@@ -209,7 +211,8 @@ class AdaINModel(EncoderModel):
 
     def _encoded(self, pictures: Tensor) -> dict[str, Tensor]:
         """Features of pictures that are extended by replication to whole cells."""
-        return self.encoder(self._extended(pictures), self.taps)
+        features: dict[str, Tensor] = self.encoder(self._extended(pictures), self.taps)
+        return features
 
     def _extended(self, pictures: Tensor) -> Tensor:
         height, width = pictures.shape[-2:]
@@ -286,10 +289,6 @@ class AdaIN(AnyStyle):
         plain = super().aim(pictures, style)
         side = self.side((pictures.shape[-2], pictures.shape[-1]))
         return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style), side)
-
-    def side(self, size: tuple[int, int]) -> int | None:
-        """See :class:`OnePass`; RBMAD needs the whole."""
-        return None if self.model.config.operator == "rbmad" else super().side(size)
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
