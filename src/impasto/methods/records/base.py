@@ -170,6 +170,7 @@ class TileOptions(Options):
         "Side in pixels of the tiles of a large picture, whose borders do not show. auto: 512, for "
         "pictures above 2 megapixels. none: in one piece.",
         SIZE,
+        expert=True,
         none=True,
     )
 
