@@ -95,11 +95,7 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class Whole(Kind):
-    """A whole number from ``least`` to ``most``, or one of ``among``.
-
-    Attributes:
-        words: that may stand in a number's place.
-    """
+    """A whole number from ``least`` to ``most``, or one of ``among``; or one of ``words``."""
 
     least: int | None = 0
     most: int | None = None
@@ -107,7 +103,7 @@ class Whole(Kind):
     words: tuple[str, ...] = ()
     metavar: str = "N"
 
-    def parse(self, label: str, text: str) -> Any:
+    def parse(self, label: str, text: str) -> int | str:
         """See :class:`Kind`."""
         if text in self.words:
             return text
