@@ -20,6 +20,7 @@ from ..color import own_colors, with_colors_of
 from ..device import (
     arranged,
     check_memory,
+    sparing,
     unmixed,
 )
 from ..errors import InputError, spelled
@@ -167,7 +168,9 @@ class OnePass(Face, ABC):
             return with_colors_of(alike, out, colored)
 
         with watching(on_step, rgb[None], shown) as watch:
-            with portion(1 - LAST):
+            # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
+            pixels = 0 if self.side(size) is None else size[0] * size[1]
+            with portion(1 - LAST), sparing(pixels):
                 out = self._brushed(self._on_device(rgb), style, strength)
             so_far(out, keep=True)
         return resize(watch.picture(), size)
