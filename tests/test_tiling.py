@@ -179,3 +179,15 @@ def test_memory_in_tiles_is_that_of_a_tile(monkeypatch):
     in_tiles._check_memory(large)
     said = refused(lambda: in_tiles._check_memory((30000, 40000)), "GB of memory", "use size=")
     assert "tile" not in said
+
+
+@pytest.mark.parametrize("name", ["johnson-bottleneck", "adain"])
+def test_tiles_are_steps_and_can_be_cancelled(name):
+    content, told = photo(141, 150), []
+    stylised(name, content, on_step=told.append)
+    shares = [step.share for step in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert any(step.stage.endswith("tile 9/9") for step in told)
+    stopped = stylised(name, content, on_step=lambda step: step.stage.endswith("tile 2/9"))
+    assert torch.equal(stopped, content)  # nothing whole was there yet
