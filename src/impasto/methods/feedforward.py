@@ -20,11 +20,13 @@ from ..color import own_colors, with_colors_of
 from ..device import (
     arranged,
     check_memory,
+    sparing,
     unmixed,
 )
 from ..errors import InputError, spelled
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, resize
+from ..networks.tiling import Run, Tileable, in_tiles
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -41,6 +43,9 @@ from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
+SIDE = 512  # pixels, of tiles
+PICTURES = 100  # bytes for each pixel of a picture in tiles: copies in float32
+WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
 # Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
 RESTORED = ((4, 1.0), (1, 0.4))
@@ -95,6 +100,23 @@ class OnePass(Face, ABC):
         self.finish = tuple(name for name in repairs if getattr(options, name, True))
         self.record(model=model.name, **resolved)
 
+    def side(self, size: tuple[int, int]) -> int | None:
+        """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
+        tile = getattr(self.options, "tile", None)
+        if tile == "auto":
+            tile = SIDE if size[0] * size[1] > WHOLE else None
+        if tile is None or not self.model.halo or max(size) <= tile:
+            return None
+        return int(tile)
+
+    def normalised(self, network: Tileable, run: Run, pictures: Tensor) -> Tensor:
+        """``run`` of a network with normalisation layers, in tiles if the picture is large."""
+        side = self.side((pictures.shape[-2], pictures.shape[-1]))
+        if side is None:
+            return run(pictures, None)
+        exact = getattr(self.options, "statistics", None) == "exact"
+        return in_tiles(network, run, pictures, side, exact)
+
     @abstractmethod
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Run the network once: pictures ``(B, 3, H, W)``, not clipped, and not repaired."""
@@ -137,9 +159,7 @@ class OnePass(Face, ABC):
         colors = self.colors(style)
         rgb = self.checked(content, strength)
         size = (rgb.shape[-2], rgb.shape[-1])
-        extra = 36 if len(self.sizes(size)) > 1 else 0  # three pictures in float32
-        bytes_per_pixel = self.model.bytes_per_pixel(self.dtype) + extra
-        check_memory(size, bytes_per_pixel, self.device)
+        self._check_memory(size)
         colored = own_colors(rgb, colors)
 
         def shown(pictures: Tensor) -> Tensor:
@@ -148,10 +168,34 @@ class OnePass(Face, ABC):
             return with_colors_of(alike, out, colored)
 
         with watching(on_step, rgb[None], shown) as watch:
-            with portion(1 - LAST):
+            # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
+            pixels = 0 if self.side(size) is None else size[0] * size[1]
+            with portion(1 - LAST), sparing(pixels):
                 out = self._brushed(self._on_device(rgb), style, strength)
             so_far(out, keep=True)
         return resize(watch.picture(), size)
+
+    def _check_memory(self, size: tuple[int, int]) -> None:
+        """Raise OutOfMemoryError for a picture that needs too much; see :func:`check_memory`."""
+        sizes, per_pixel = self.sizes(size), self.model.bytes_per_pixel(self.dtype)
+
+        def of_tiles(side: int) -> float:
+            """Bytes of a tile with its halo, or of a smaller pass in one piece."""
+            tile = (side + 2 * self.model.halo) ** 2
+            smaller = [h * w for h, w in sizes[:-1] if self.side((h, w)) is None]
+            return per_pixel * max(tile, *smaller, 0)
+
+        def instead(available: float) -> str:
+            tiled = of_tiles(SIDE) + PICTURES * size[0] * size[1]
+            possible = self.model.halo and max(size) > SIDE and tiled <= available
+            return spelled("tile", SIDE) if possible else ""
+
+        side = self.side(size)
+        if side is not None:
+            check_memory(size, PICTURES, self.device, of_tiles(side))
+            return
+        extra = 36 if len(sizes) > 1 else 0  # three pictures in float32
+        check_memory(size, per_pixel + extra, self.device, instead=instead)
 
     def _brushed(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Run :meth:`render` at every size of the brush, coarse to fine; pictures in 0..1."""
