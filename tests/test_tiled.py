@@ -16,6 +16,7 @@ from impasto.methods.descent import HISTORY, LBFGS
 from impasto.methods.gatys import Gatys
 from impasto.methods.level import Level
 from impasto.methods.published import PublishedLevel
+from impasto.methods.records.gatys import GatysOptions
 from impasto.methods.tiling import Needs, Reach, Tiling, planned
 from impasto.watch import watching
 
@@ -212,6 +213,14 @@ def test_the_size_that_is_offered_fits(monkeypatch):
         side = int(said.split("size=")[1].split()[0])
         sizes = [(side, side * 4 // 3)]
         assert planned("auto", sizes, REACH, NEEDS, torch.device("cpu"))
+
+
+def test_a_tile_is_a_number_or_a_word():
+    declared = GatysOptions.declared()["tile"]
+    assert [declared.parse(text) for text in ("auto", "none", "512")] == ["auto", None, 512]
+    for text in ("big", "0", "5.5"):
+        refused(lambda text=text: declared.parse(text), "--tile")
+    assert "auto" in refused(lambda: declared.parse("big"))
 
 
 def test_a_tile_must_be_larger_than_three_halos():

@@ -110,6 +110,9 @@ class Whole(Kind):
         try:
             return int(text)
         except ValueError:
+            if self.words:
+                words = _either(self.words)
+                raise InputError(f"{label} {text!r}: give a whole number, or {words}") from None
             Number().check(label, Number().parse(label, text))
             raise InputError(f"{label}: {text!r} is not a whole number; give one") from None
 
