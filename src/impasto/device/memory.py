@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +15,16 @@ import torch
 
 from ..errors import OutOfMemoryError, spelled
 
-__all__ = ["LARGE", "available_memory", "check_memory", "release", "sparing", "trim", "tune"]
+__all__ = [
+    "LARGE",
+    "available_memory",
+    "check_memory",
+    "lacking_memory",
+    "release",
+    "sparing",
+    "trim",
+    "tune",
+]
 
 
 LARGE = 4_000_000  # pixels
@@ -83,33 +92,30 @@ def _addressed() -> int:
     return int(psutil.Process().memory_info().vms)
 
 
-def check_memory(
-    size: tuple[int, int],
-    bytes_per_pixel: float,
-    device: torch.device,
-    fixed: float = 0.0,
-    instead: Callable[[float], str] = lambda available: "",
-) -> None:
-    """Raise OutOfMemoryError if a picture of ``size`` ``(H, W)`` needs more than is free.
+def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
+    """Raise OutOfMemoryError if a picture of ``size`` ``(H, W)`` needs more than is free."""
+    needed = bytes_per_pixel * size[0] * size[1]
+    available = available_memory(device)
+    if needed > available:
+        raise lacking_memory(size, needed, available, available / bytes_per_pixel)
+
+
+def lacking_memory(
+    size: tuple[int, int], needed: float, available: float, pixels: float, instead: str = ""
+) -> OutOfMemoryError:
+    """The error for a picture of ``size`` ``(H, W)`` that needs more bytes than are available.
 
     Args:
-        size, bytes_per_pixel, device: of the picture.
-        fixed: bytes that do not depend on its size.
-        instead: for the free memory, an option that would do for a picture of this size; may be
-            empty.
+        size, needed, available: what is said.
+        pixels: how many there is memory for.
+        instead: another way than a smaller picture, in a clause.
     """
-    per_picture = bytes_per_pixel * size[0] * size[1]
-    needed, available = fixed + per_picture, available_memory(device)
-    if needed > available:
-        side = int(min(size) * math.sqrt(max(0.0, available - fixed) / per_picture) * 0.95)
-        ways = [instead(available), f"{spelled('size', side)} or smaller" if side else ""]
-        advice = ", or ".join(filter(None, ways))
-        raise OutOfMemoryError(
-            f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{available / 2**30:.1f} GB are free: "
-            + (f"use {advice}" if advice else "close other programs"),
-            option="size",
-        )
+    side = int(min(size) * math.sqrt(pixels / (size[0] * size[1])) * 0.95)
+    return OutOfMemoryError(
+        f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
+        f"{available / 2**30:.1f} GB are free: use {spelled('size', side)} or smaller{instead}",
+        option="size",
+    )
 
 
 @functools.cache
@@ -166,17 +172,21 @@ def trim() -> None:
 
 
 @contextmanager
-def sparing(pixels: int) -> Iterator[None]:
+def sparing(pixels: int, block: int = 1 << 20) -> Iterator[None]:
     """Undo :func:`tune` for a large picture: large blocks are returned to the system when freed.
 
     Blocks as large as a picture leave holes in the heap that the next ones do not fit into.
+
+    Args:
+        pixels: of the picture.
+        block: bytes from which on a block is large, at most 32 MB.
     """
     libc = _tuned_glibc() if pixels > LARGE else None
     if libc is None:
         yield
         return
     libc.malloc_trim(0)
-    libc.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+    libc.mallopt(-3, block)  # M_MMAP_THRESHOLD
     libc.mallopt(-4, 1 << 16)  # M_MMAP_MAX
     try:
         yield
