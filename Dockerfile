@@ -8,7 +8,7 @@
 
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 # PyTorch's own index has the CPU build, a tenth of PyPI's.
 RUN python -m venv --without-pip /opt/impasto \

@@ -2,7 +2,8 @@
 # make test   the whole test suite
 # make test-long   what takes longer: kills, large pictures, large folders
 # make test-lowest   the suite by the lowest versions that pyproject.toml allows
-# make lint   ruff, mypy and the workflow's schema
+# make lint   ruff, the types, and the workflow's schema
+# make keywords   the types of keyword arguments, after a change of options
 # make docs   the site, in build/site/
 # make wheel  the wheel, in dist/
 
@@ -12,14 +13,15 @@ WORKERS ?= 2
 TORCH ?= torch
 BIN := .venv/bin
 
-.PHONY: demo test test-long test-lowest lint docs wheel clean
+.PHONY: demo test test-long test-lowest lint keywords docs wheel clean
 
 demo: .venv/demo
 	$(BIN)/impasto samples build/demo --photos
 	$(BIN)/python benchmarks/demo.py build/demo
 	@echo
 	@echo "The sheet is $(CURDIR)/build/demo/result.png"
-	@echo "Try your own: $(BIN)/impasto stylize PHOTO PAINTING -o OUT.png"
+	@echo "Type next: $(BIN)/impasto stylize build/demo/chelsea.png build/demo/woodcut.png -o cat.png"
+	@echo "To type impasto alone, in this terminal: source $(BIN)/activate"
 
 # Pictures this small are faster by one thread in each of two processes.
 test: .venv/dev
@@ -38,7 +40,12 @@ lint: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/python tests/verify_types.py # of the public names; internal modules are left out
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+keywords: .venv/dev
+	$(BIN)/python tests/make_keywords.py
 
 docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

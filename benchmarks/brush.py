@@ -18,12 +18,13 @@ import time
 from pathlib import Path
 
 import torch
-from common import machine
+from common import machine, sheet
 from torch import Tensor
 
 from impasto.color import luminance_of
 from impasto.images import fit, list_pictures, read, resize, write
 from impasto.methods import load
+from impasto.study.figures import labelled
 from impasto.study.metrics import luminance_ssim
 
 PAIRS = (
@@ -32,7 +33,7 @@ PAIRS = (
 )
 WAYS = {"brush 1": 1.0, "one pass at the pixel": None}
 SMALL = 512
-WHOLE, CROP = 400, 400  # heights on the sheet
+WHOLE = 400  # height on the sheet, of whole pictures and of parts
 
 
 def gradient(picture: Tensor) -> float:
@@ -41,21 +42,20 @@ def gradient(picture: Tensor) -> float:
     return float(light.diff(dim=0).abs().mean() + light.diff(dim=1).abs().mean())
 
 
-def sheet(pictures: dict[str, Tensor], middle: tuple[float, float]) -> Tensor:
-    """Side by side: whole pictures, and below them a part at 100 % around ``middle``."""
-    columns = []
-    for picture in pictures.values():
+def cells(pictures: dict[str, Tensor], middle: tuple[float, float]) -> list[tuple[str, Tensor]]:
+    """Whole pictures, then a part of each at 100 % around ``middle``, with their names."""
+    wholes, parts = [], []
+    for name, picture in pictures.items():
         height, width = picture.shape[-2:]
         whole = resize(picture, (WHOLE, round(width * WHOLE / height)))
         across = whole.shape[-1]
         top, left = (
             round(min(max(0, at * side - part / 2), side - part))
-            for at, side, part in zip(middle, (height, width), (CROP, across), strict=True)
+            for at, side, part in zip(middle, (height, width), (WHOLE, across), strict=True)
         )
-        part = picture[:, top : top + CROP, left : left + across]
-        gap = torch.ones(3, 4, across)
-        columns += [torch.cat([whole, gap, part], 1), torch.ones(3, WHOLE + CROP + 4, 4)]
-    return torch.cat(columns[:-1], 2)
+        wholes.append((name, whole))
+        parts.append((f"{name}, 100 %", picture[:, top : top + WHOLE, left : left + across]))
+    return wholes + parts
 
 
 def main() -> None:
@@ -115,11 +115,11 @@ def main() -> None:
         print(rows[-1], [round(x, 1) for x in taken], flush=True)
         shown = {way: made[way] for way in reversed(WAYS)}
         if args.pictures:
-            everything = sheet({**shown, "enlarged": made["enlarged"]}, args.middle)
-            write(args.pictures / f"{args.method}-{content}-{style}.png", everything)
+            everything = {**shown, "enlarged": made["enlarged"]}
+            drawn = labelled(cells(everything, args.middle), len(everything))
+            write(args.pictures / f"{args.method}-{content}-{style}.png", drawn)
         if pair == args.sheet:
-            docs = Path(__file__).parent.parent / "docs" / "img"
-            write(docs / "brush.jpg", sheet(shown, args.middle), quality=80)
+            sheet("brush", cells(shown, args.middle), len(shown))
     means = [statistics.mean(column) for t in (alike, sharp) for column in zip(*t, strict=True)]
     spent = [statistics.mean(column) for column in zip(*seconds, strict=True)]
     lines = [

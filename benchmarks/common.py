@@ -1,4 +1,4 @@
-"""What several benchmarks share: who judges, and how a process is measured."""
+"""What several benchmarks share: who judges, how a process is measured, sheets of pictures."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from impasto.backbones import VGG, load_vgg
 from impasto.device import describe, tune
+from impasto.images import fit, resize, write
+from impasto.study.figures import labelled
 
-__all__ = ["apart", "judge", "judged", "machine", "peak_memory"]
+__all__ = ["DOCS", "apart", "judge", "judged", "machine", "peak_memory", "sheet"]
+
+DOCS = Path(__file__).parent.parent / "docs" / "img"
 
 tune()  # as the command line does
 
@@ -62,3 +67,18 @@ def peak_memory(figures: dict[str, Any], device: torch.device) -> Iterator[None]
 def machine(device: torch.device) -> str:
     """In words."""
     return describe(device, torch.float32).removesuffix(", float32")
+
+
+def sheet(
+    name: str, cells: Sequence[tuple[str, Tensor]], columns: int, side: int | None = None
+) -> None:
+    """Write ``docs/img/NAME.jpg``, a name above each picture, below 250 kB.
+
+    ``side`` is the short side that the pictures are reduced to; None leaves them as they are.
+    """
+    if side is not None:
+        cells = [(label, resize(p, fit(*p.shape[-2:], side))) for label, p in cells]
+    for quality in (88, 80, 70, 55, 40, 25):
+        path = write(DOCS / f"{name}.jpg", labelled(cells, columns), quality=quality)
+        if path.stat().st_size < 250_000:
+            break

@@ -1,14 +1,15 @@
 """Whether the repairs of pictures earn their keep: every model with each of its repairs on and off.
 
-    python benchmarks/finish.py GALLERY [--model adain ...] [--size 384] [--pictures DIR]
+    python benchmarks/finish.py GALLERY [--model adain ...] [--size 384] [--pictures DIR] [--figure]
 
 GALLERY holds `content/` and `style/`. Paint, style and content are as in benchmarks/arbitrary.py,
 judged by `compact`. Grid is the energy of what repeats every 2 or 4 pixels, in thousandths; halo
 how much flat areas near what stands before them differ in their change of colour from what is flat
 farther away, in hundredths; stray the share of the pixels whose colour is far from all of the
 painting's, and far the distance of the 99th of 100 to the nearest of them, in hundredths; ms what
-the repairs take. Prints, writes the table of benchmarks/finish.md, whose text below it stays, and
-docs/img/finish.jpg: parts of pictures of 768 px without and with each repair, at 200 %.
+the repairs take. Prints and writes the table of benchmarks/finish.md, whose text below it stays.
+With --figure docs/img/finish.jpg instead: parts of pictures of 768 px without and with each repair,
+at 200 %.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
+from common import machine, sheet
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -44,7 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "adain": ("adain", {}, ("palette", "dehalo")),
     "ghiasi": ("ghiasi", {}, ("degrid",)),
     "johnson": ("johnson", {}, ("degrid",)),
-    "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}, ("degrid",)),
+    "johnson-bottleneck": ("johnson", {"network": "bottleneck"}, ("degrid",)),
     "artflow": ("artflow", {}, ("degrid",)),
     "artflow-rbmad": ("artflow", {"operator": "rbmad"}, ("degrid",)),
     "styleflow": ("styleflow", {}, ("degrid",)),
@@ -77,7 +78,6 @@ SHOWN: dict[tuple[str, str], tuple[str, tuple[float, float]]] = {
 }
 LARGE = 768  # short side of the pictures shown
 PART = (112, 168)  # height and width of a part
-GAP = 4
 
 
 def halo(out: Tensor, content: Tensor) -> float:
@@ -151,18 +151,19 @@ def ready(method: Any, style: Tensor, title: str) -> Any:
     return method.prepare([style if method.learnt is None else title])
 
 
-def sheet(models: dict[str, Any], gallery: Path) -> Tensor:
+def parts(models: dict[str, Any], gallery: Path) -> list[tuple[str, Tensor]]:
     """Two of SHOWN in a row, each without and with its repair."""
-    tiles = []
+    cells = []
     for (label, repair), (pair, at) in SHOWN.items():
         content, style = pictures(gallery, pair, LARGE)
         repairs = CASES[label][2]
-        for on in (tuple(name for name in repairs if name != repair), repairs):
+        for word, on in (
+            ("without", tuple(name for name in repairs if name != repair)),
+            ("with", repairs),
+        ):
             out = painted(models[label], content, style, pair.split(":")[1], on)
-            tiles.append(F.pad(part(out, at), (0, GAP, 0, GAP), value=1.0))
-    tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % 4)
-    rows = [torch.cat(tiles[i : i + 4], 2) for i in range(0, len(tiles), 4)]
-    return torch.cat(rows, 1)[:, :-GAP, :-GAP]
+            cells.append((f"{label}, {word} {repair}", part(out, at)))
+    return cells
 
 
 def seconds(method: Any, content: Tensor, out: Tensor, style: Any, on: tuple[str, ...]) -> float:
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="*", default=PAIRS.split(), metavar="CONTENT:STYLE")
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--pictures", type=Path, help="folder to keep the results in")
+    parser.add_argument("--figure", action="store_true", help="draw docs/img/finish.jpg alone")
     args = parser.parse_args()
 
     judge = load_backbone("compact")
@@ -191,6 +193,9 @@ def main() -> None:
         label: load(CASES[label][0], device="cpu", precision="float32", **CASES[label][1])
         for label in args.model
     }
+    if args.figure:
+        sheet("finish", parts(models, args.gallery), 4)
+        return
     photographs, rows = [], defaultdict(list)
     for pair in args.pairs:
         remembering = Remembering(judge)
@@ -238,8 +243,6 @@ def main() -> None:
         file = Path(__file__).with_suffix(".md")
         text = file.read_text(encoding="utf-8").partition(MARK)[2] if file.exists() else "\n"
         file.write_text("\n".join([*lines, "", MARK]) + text, encoding="utf-8")
-        docs = Path(__file__).parent.parent / "docs" / "img"
-        write(docs / "finish.jpg", sheet(models, args.gallery), quality=80)
 
 
 if __name__ == "__main__":

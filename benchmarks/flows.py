@@ -1,14 +1,13 @@
-"""The four reversible networks: what each costs, how it learnt, what it makes, and its grid.
+"""The four reversible networks: what each costs, what it makes, and its grid.
 
-    python benchmarks/flows.py [--runs artflow=RUN styleflow=RUN ...]
+    python benchmarks/flows.py
 
 Parameters, multiply-adds, time of a 512x512 picture, losses on validation and the grid (energy at
 periods of 2 and 4 pixels, with one pass, with the mean of 2 or 4 shifted ones, and by default,
 beside the photographs' own) go to benchmarks/flows.md; photographs of scikit-image's in two of
 impasto's own styles to docs/img/flows.jpg, a part of one with and without its grid to
-docs/img/flows-grid.png, and photographs that are stylised and brought back to
-docs/img/flows-back.jpg. With the folders of the trainings, their losses are drawn to
-docs/img/flows-losses.png.
+docs/img/flows-grid.jpg, and photographs that are stylised and brought back to
+docs/img/flows-back.jpg.
 """
 
 from __future__ import annotations
@@ -21,20 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
-from gallery import DOCS, painting, photo
-from matplotlib.figure import Figure
+from common import machine, sheet
+from gallery import painting, photo
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto import load
-from impasto.images import fit, resize, write
+from impasto.images import fit, resize
 from impasto.methods.model import bundled
 from impasto.methods.reversible import SHIFTS
-from impasto.study.figures import labelled
 from impasto.study.metrics import grid_energy, luminance_ssim
 from impasto.tensors import load_tensors
-from impasto.training.logs import history
 
 FLOWS: dict[str, tuple[str, str]] = {
     "artflow": ("artflow", "adain"),
@@ -52,7 +48,6 @@ CURES = {  # against the grid: shifts, and whether what is left is taken away
     "2 shifts, degrid": (2, True),
 }
 DEFAULT = "2 shifts, degrid"
-WINDOW = 8  # entries of a log in a point of the curves
 
 
 def flow(label: str, cure: str) -> Any:
@@ -97,33 +92,15 @@ def magnified(picture: Tensor, side: int = 96, by: int = 3) -> Tensor:
     return part.repeat_interleave(by, -1).repeat_interleave(by, -2)
 
 
-def curves(runs: dict[str, str]) -> None:
-    """Draw the trainings' losses, which are those of every 25th batch, as running means."""
-    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
-    for axes, term in zip(figure.subplots(1, 2), ("content", "style"), strict=True):
-        for label, run in runs.items():
-            seen = [entry for entry in history(Path(run)) if "train" in entry]
-            values = torch.tensor([entry[f"train/{term}"] for entry in seen]).unfold(0, WINDOW, 1)
-            steps = [entry["step"] for entry in seen][WINDOW - 1 :]
-            axes.plot(steps, values.mean(1), label=label)
-        axes.set_xlabel("steps")
-        axes.set_ylabel(f"{term} loss, weighted (mean of {WINDOW} batches)")
-        axes.set_yscale("log" if term == "style" else "linear")
-        axes.legend()
-    figure.savefig(DOCS / "flows-losses.png")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", nargs="*", default=[], help="LABEL=FOLDER of a training")
-    args = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     contents = [photo(name) for name in PHOTOS]
     shape = fit(contents[0].shape[-2], contents[0].shape[-1], SIZE)
     contents = [resize(content, shape) for content in contents]
     styles = {name: painting(name) for name in STYLES}
     own = statistics.mean(map(grid_energy, contents))
     rows: list[str] = []
-    sheet = [[("photograph", content)] * 1 for content in contents for _ in STYLES]
+    compared = [[("photograph", content)] for content in contents for _ in STYLES]
     parts: list[tuple[str, Tensor]] = []
     back: list[tuple[str, Tensor]] = []
     for label in FLOWS:
@@ -135,7 +112,7 @@ def main() -> None:
                     out = method(content, method.prepare([drawn]))
                     grids[cure].append(grid_energy(out))
                     if cure == DEFAULT:
-                        sheet[index * len(STYLES) + number].append((f"{label}, {name}", out))
+                        compared[index * len(STYLES) + number].append((f"{label}, {name}", out))
                     if (index, number) == (3, 0):
                         named = f"{label}, {cure}: {1000 * grid_energy(out):.1f}"
                         parts.append((named, magnified(out)))
@@ -146,10 +123,10 @@ def main() -> None:
                         back.append((f"and back: {likeness:.2f}", again))
         rows.append(row(label, {cure: statistics.mean(each) for cure, each in grids.items()}))
         print(rows[-1], flush=True)
-    cells = [cell for line in sheet for cell in line]
-    write(DOCS / "flows.jpg", labelled(cells, 1 + len(FLOWS)), quality=85)
-    write(DOCS / "flows-grid.png", labelled(parts, len(CURES)))
-    write(DOCS / "flows-back.jpg", labelled(back, 6), quality=85)
+    cells = [cell for line in compared for cell in line]
+    sheet("flows", cells, 1 + len(FLOWS), 136)
+    sheet("flows-grid", parts, len(CURES))
+    sheet("flows-back", back, 6, 160)
     heads = ["network", "parameters", "MB", "multiply-adds"]
     heads += [f"s, {cure}" for cure in CURES] + ["steps", "content", "style"]
     heads += [f"grid, {cure}" for cure in CURES]
@@ -165,8 +142,6 @@ def main() -> None:
         *rows,
     ]
     Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if args.runs:
-        curves(dict(given.split("=", 1) for given in args.runs))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,32 @@
-"""The README's pictures: six results from the project's own paintings and free photographs.
+"""The pictures of README's and of the guides: the project's own paintings, free photographs.
 
-    python benchmarks/gallery.py
+    python benchmarks/gallery.py [hero] [gallery] [gatys] [methods] [styles] [color] [strength]
 
-Writes docs/img/hero.jpg (photograph, painting, result in one pass) and docs/img/gallery.jpg
-(photograph and painting small, result large, six times), by the default method; docs/img/gatys.jpg
-(the same by Gatys' method), docs/img/color.jpg (the colour modes) and docs/img/strength.jpg, by
-Gatys' method.
+Writes docs/img/NAME.jpg for each name (all, if none is given) and prints the seconds of every
+result. hero is a photograph, a painting and the result by the default method, as `impasto stylize`
+makes it of the samples; gallery, six results by the default method, and gatys, the same by Gatys'
+method, have photograph and painting small at their sides; methods is one pair by every bundled
+method; styles, one photograph in every style that comes by name; color and strength are the colour
+modes and four strengths of Gatys' method.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import argparse
+import functools
+from typing import Any
 
 import torch
-from skimage import data
+from common import sheet
 from torch import Tensor
 
-from impasto import load
-from impasto.images import fit, read, resize, write
-from impasto.methods import Method
+from impasto.images import fit, read, resize
+from impasto.methods import Method, load
 from impasto.pipeline import stylize
-from impasto.samples import draw
+from impasto.samples import draw, photograph
+from impasto.study.compare import available
+from impasto.styles import named_styles
 
-DOCS = Path(__file__).parent.parent / "docs" / "img"
 PAIRS = [
     ("coffee", "swirls"),
     ("chelsea", "stained_glass"),
@@ -31,8 +35,14 @@ PAIRS = [
     ("chelsea", "ink_wash"),
     ("astronaut", "woodcut"),
 ]
+ORDER = (
+    *("gatys", "ghiasi", "johnson", "johnson-bottleneck", "wct"),
+    *("adain", "styleflow", "styleflow-rbmad", "artflow", "artflow-rbmad"),
+)  # from the most painted to the most like the photograph
+ALL = ("chelsea", "stained_glass")  # by every method; johnson has learnt this painting
 HEIGHT, WIDTH = 400, 600
 GAP = 8
+SMALL = 256  # short side of a result in the strips of color and strength
 
 
 def crop(rgb: Tensor, height: int, width: int) -> Tensor:
@@ -46,11 +56,11 @@ def crop(rgb: Tensor, height: int, width: int) -> Tensor:
 
 def photo(name: str) -> Tensor:
     """A sample photograph at the gallery's size."""
-    return crop(read(getattr(data, name)()).rgb, HEIGHT, WIDTH)
+    return crop(photograph(name), HEIGHT, WIDTH)
 
 
 def painting(name: str) -> Tensor:
-    """A sample painting."""
+    """A sample painting, ``(3, H, W)`` in 0..1."""
     return read(draw(name)).rgb
 
 
@@ -64,45 +74,87 @@ def beside(pictures: list[Tensor], axis: int = -1) -> Tensor:
     return torch.cat(parts, axis)
 
 
-def framed(content: str, style: str, result: Tensor) -> Tensor:
-    """A result with its photograph and painting small at its side."""
-    small = [crop(p, (HEIGHT - GAP) // 2, 200) for p in (photo(content), painting(style))]
-    return beside([beside(small, -2), result])
+@functools.cache
+def rendered(content: str, style: str, method: str, **options: Any) -> Tensor:
+    """The result for a pair at the gallery's size, its seconds printed."""
+    loaded = load_for(method)
+    known = style if style in (loaded.learnt or ()) else painting(style)
+    result = stylize(photo(content), known, loaded, **options)
+    print(f"{method}: {content} x {style}: {result.settings['seconds']} s", flush=True)
+    return result.picture.rgb
+
+
+@functools.cache
+def load_for(label: str) -> Method:
+    """A method by its label, such as ``artflow-rbmad``, with the bundled model."""
+    name, options = available([label])[label]
+    return load(name, **options)
+
+
+def hero() -> None:
+    content, style = PAIRS[0]
+    whole = crop(painting(style), HEIGHT, WIDTH)
+    result = rendered(content, style, "ghiasi")
+    sheet(
+        "hero", [("a photograph", photo(content)), ("a painting", whole), ("the result", result)], 3
+    )
+
+
+def gallery(name: str = "gallery", method: str = "ghiasi") -> None:
+    cells = []
+    for content, style in PAIRS:
+        inputs = [crop(p, (HEIGHT - GAP) // 2, 200) for p in (photo(content), painting(style))]
+        framed = beside([beside(inputs, -2), rendered(content, style, method)])
+        cells.append((f"{content} by {style}", framed))
+    sheet(name, cells, 2, SMALL)
+
+
+def methods() -> None:
+    content, style = ALL
+    cells = [("photograph", photo(content)), ("painting", crop(painting(style), HEIGHT, WIDTH))]
+    cells += [(label, rendered(content, style, label)) for label in ORDER]
+    sheet("methods", cells, 3, SMALL)
+
+
+def strip(name: str, content: str, key: str, values: dict[str, Any]) -> None:
+    """One photograph in swirls by Gatys' method, by several values of a control."""
+    small = resize(photo(content), fit(HEIGHT, WIDTH, SMALL))
+    cells = []
+    for label, value in values.items():
+        result = stylize(small, painting("swirls"), load_for("gatys"), **{key: value})
+        print(f"{name}: {label}: {result.settings['seconds']} s", flush=True)
+        cells.append((label, result.picture.rgb))
+    sheet(name, cells, len(cells))
+
+
+def styles() -> None:
+    """As `impasto styles --sheet FILE` makes it."""
+    coffee, ghiasi = photo("coffee"), load_for("ghiasi")
+    cells = [("photograph", coffee)]
+    cells += [(name, stylize(coffee, name, ghiasi).picture.rgb) for name in named_styles()]
+    sheet("styles", cells, 6, 160)
+
+
+COLORS = {"no --color": None} | {f"--color {m}": m for m in ("match", "match-style", "luminance")}
+PICTURES = {
+    "hero": hero,
+    "gallery": gallery,
+    "gatys": functools.partial(gallery, "gatys", "gatys"),
+    "methods": methods,
+    "styles": styles,
+    "color": functools.partial(strip, "color", "astronaut", "color", COLORS),
+    "strength": functools.partial(
+        strip, "strength", "rocket", "strength", {f"--strength {s}": s for s in (0.25, 0.5, 1, 1.5)}
+    ),
+}
 
 
 def main() -> None:
-    gatys: Method = load("gatys", iterations=[100, 80])
-    for name, method in (("gallery", load()), ("gatys", gatys)):
-        results: dict[tuple[str, str], Tensor] = {}
-        for content, style in PAIRS:
-            result = stylize(photo(content), painting(style), method)
-            results[content, style] = result.picture.rgb
-            print(f"{name}: {content} x {style}: {result.settings['seconds']} s", flush=True)
-        rows = [
-            beside([framed(*pair, results[pair]) for pair in PAIRS[i : i + 2]])
-            for i in range(0, len(PAIRS), 2)
-        ]
-        write(DOCS / f"{name}.jpg", beside(rows, -2), quality=88)
-        if name == "gallery":
-            hero = PAIRS[0]
-            parts = [photo(hero[0]), crop(painting(hero[1]), HEIGHT, WIDTH), results[hero]]
-            write(DOCS / "hero.jpg", beside(parts), quality=88)
-
-    small = fit(HEIGHT, WIDTH, 256)
-    content, style = resize(photo("astronaut"), small), painting("swirls")
-    modes = [None, "match", "match-style", "luminance"]
-    write(
-        DOCS / "color.jpg",
-        beside([stylize(content, style, gatys, color=mode).picture.rgb for mode in modes]),
-        quality=88,
-    )
-    steps = [0.25, 0.5, 1.0, 1.5]
-    content = resize(photo("rocket"), small)
-    write(
-        DOCS / "strength.jpg",
-        beside([stylize(content, style, gatys, strength=s).picture.rgb for s in steps]),
-        quality=88,
-    )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("pictures", nargs="*", metavar="NAME", help=", ".join(PICTURES))
+    args = parser.parse_args()
+    for name in args.pictures or PICTURES:
+        PICTURES[name]()
 
 
 if __name__ == "__main__":

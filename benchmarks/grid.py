@@ -12,15 +12,17 @@ from __future__ import annotations
 import argparse
 
 import torch
-from gallery import DOCS, beside, crop, painting, photo
+from common import sheet
+from gallery import HEIGHT, WIDTH, beside, crop, painting, photo
 
 from impasto import load
-from impasto.images import fit, resize, write
+from impasto.images import fit, resize
 from impasto.pipeline import stylize
 from impasto.samples import STYLES
 
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
-SIZE = 256  # short side of a result in the grid
+SIZE, SHOWN = 256, 144  # short side of a result, and of its picture in the grid
+TRADED = (("coffee", "swirls"), ("astronaut", "stained_glass"))
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -29,28 +31,33 @@ def main() -> None:
     parser.add_argument("--method", nargs="*", default=["adain", "wct"])
     args = parser.parse_args()
     drawn = {name: painting(name) for name in STYLES}
-    styles = [[picture] for picture in drawn.values()]
-    styles.append([drawn["swirls"], drawn["woodcut"]])
-    contents = [photo(name) for name in PHOTOS]
-    shape = fit(contents[0].shape[-2], contents[0].shape[-1], SIZE)
-    contents = [resize(content, shape) for content in contents]
-    head = [torch.ones(3, *shape)]
-    head += [beside([crop(p, shape[0], shape[1] // len(s)) for p in s]) for s in styles]
-    head = [crop(picture, *shape) for picture in head]
+    styles = {name: [picture] for name, picture in drawn.items()}
+    styles["swirls and woodcut"] = [drawn["swirls"], drawn["woodcut"]]
+    shape = fit(HEIGHT, WIDTH, SIZE)
+    contents = {name: resize(photo(name), shape) for name in PHOTOS}
+    head = [("", torch.ones(3, *shape))]
+    for name, pictures in styles.items():
+        parts = [crop(picture, shape[0], shape[1] // len(pictures)) for picture in pictures]
+        head.append((name, crop(beside(parts), *shape)))
     for name in args.method:
         method = load(name)
-        rows = [beside(head)]
-        for content in contents:
-            results = [stylize(content, style, method).picture.rgb for style in styles]
-            rows.append(beside([content, *results]))
-        write(DOCS / f"{name}.jpg", beside(rows, -2), quality=85)
-        if name == "adain":
-            pairs = [(contents[0], drawn["swirls"]), (contents[2], drawn["stained_glass"])]
-            sheet = [
-                beside([stylize(c, s, method, strength=a).picture.rgb for a in STRENGTHS])
-                for c, s in pairs
+        cells = list(head)
+        for content, picture in contents.items():
+            cells.append((content, picture))
+            cells += [
+                ("", stylize(picture, style, method).picture.rgb) for style in styles.values()
             ]
-            write(DOCS / "tradeoff.jpg", beside(sheet, -2), quality=85)
+        sheet(name, cells, 1 + len(styles), SHOWN)
+        if name == "adain":
+            cells = [
+                (
+                    f"--strength {a:g}",
+                    stylize(contents[c], drawn[s], method, strength=a).picture.rgb,
+                )
+                for c, s in TRADED
+                for a in STRENGTHS
+            ]
+            sheet("tradeoff", cells, len(STRENGTHS), SHOWN)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main() -> None:
     rows = []
     for label, (name, own) in available().items():
         method = load(name, device="cpu", precision="float32", **own)
-        if hasattr(method, "learnt"):
+        if method.learnt is not None:
             continue
         likeness, off = [], []
         for rgb in pictures:

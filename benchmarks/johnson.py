@@ -1,11 +1,10 @@
-"""Johnson's network in both kinds: what each costs, how it learnt, and what it makes.
+"""Johnson's network in both kinds: what each costs, and what it makes.
 
-    python benchmarks/johnson.py [--runs residual=RUN bottleneck=RUN]
+    python benchmarks/johnson.py
 
 Parameters, multiply-adds, time of a 512x512 picture and the losses on validation of each bundled
 model go to benchmarks/johnson.md; photographs of scikit-image's in every style to
-docs/img/johnson.jpg, and strengths from 0 to 1 to docs/img/johnson-strength.jpg. With the folders
-of both trainings, their losses are drawn to docs/img/johnson-losses.png.
+docs/img/johnson.jpg, and strengths from 0 to 1 to docs/img/johnson-strength.jpg.
 """
 
 from __future__ import annotations
@@ -17,21 +16,18 @@ import time
 from pathlib import Path
 
 import torch
-from common import machine
-from gallery import DOCS, beside, photo
-from matplotlib.figure import Figure
+from common import machine, sheet
+from gallery import HEIGHT, WIDTH, photo
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto import load
-from impasto.images import fit, resize, write
+from impasto.images import fit, resize
 from impasto.methods.johnson import FILES, Johnson
 from impasto.tensors import load_tensors
-from impasto.training.logs import history
 
 PHOTOS = ("coffee", "chelsea", "astronaut", "rocket")
-SIZE = 256  # short side of a result on the sheets
-WINDOW = 8  # entries of a log in a point of the curves
-NAMES = {"compact": "compact", "vgg19": "VGG-19"}
+SIZE, SHOWN = 256, 112  # short side of a result, and of its picture on the sheets
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -59,71 +55,35 @@ def row(kind: str, method: Johnson, path: Path) -> str:
     )
 
 
-def curves(runs: dict[str, str]) -> None:
-    """Draw the trainings' losses, which are those of every 25th batch, as running medians.
-
-    A batch of nearly flat crops can outweigh all others of a mean.
-    """
-    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    spans = set()
-    for number, (kind, run) in enumerate(runs.items()):
-        begin = 0
-        stages = sorted(Path(run).glob("stage-*")) or [Path(run)]
-        for stage in stages:
-            seen = [entry for entry in history(stage) if "train" in entry]
-            steps = [begin + entry["step"] for entry in seen][WINDOW - 1 :]
-            for term, line in (("content", "-"), ("style", "--")):
-                values = torch.tensor([entry[f"train/{term}"] for entry in seen])
-                label = f"{kind}, {term}" if stage == stages[0] else None
-                middle = values.unfold(0, WINDOW, 1).median(1).values
-                axes.plot(steps, middle, line, color=f"C{number}", label=label)
-            settings = json.loads(load_tensors(stage / "network.safetensors")[1]["settings"])
-            spans.add((begin, steps[-1], settings["options"]["loss_network"]))
-            begin = steps[-1]
-    for begin, end, judge in spans:
-        axes.axvline(end, color="grey", lw=0.8)
-        low = {"transform": axes.get_xaxis_transform()}
-        axes.text((begin + end) / 2, 0.02, f"by {NAMES[judge]}", ha="center", size=8, **low)
-    axes.set_xlabel("steps")
-    axes.set_ylabel(f"weighted loss (median of {WINDOW} batches)")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.legend()
-    figure.savefig(DOCS / "johnson-losses.png")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", nargs="*", default=[], help="KIND=FOLDER of a training")
-    args = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     methods = {
-        kind: load("johnson", kind=kind, precision="float32")
+        kind: load("johnson", network=kind, precision="float32")
         for kind, path in FILES.items()
         if path.exists()
     }
-    rows, sheets = [], []
-    contents = [photo(name) for name in PHOTOS]
-    shape = fit(contents[0].shape[-2], contents[0].shape[-1], SIZE)
-    contents = [resize(content, shape) for content in contents]
+    rows: list[str] = []
+    cells: list[tuple[str, Tensor]] = []
+    shape = fit(HEIGHT, WIDTH, SIZE)
+    contents = {name: resize(photo(name), shape) for name in PHOTOS}
     device = torch.device("cpu")
     for kind, method in methods.items():
         assert isinstance(method, Johnson)
         device = method.device
         rows.append(row(kind, method, FILES[kind]))
         print(rows[-1], flush=True)
-        for content in contents:
-            made = [method(content, method.prepare([name])) for name in method.learnt]
-            sheets.append(beside([content, *made]))
-    write(DOCS / "johnson.jpg", beside(sheets, -2), quality=85)
+        for content, picture in contents.items():
+            cells.append((f"{content}, {kind}", picture))
+            cells += [(name, method(picture, method.prepare([name]))) for name in method.learnt]
+    sheet("johnson", cells, 1 + len(method.learnt), SHOWN)
     method = next(iter(methods.values()))
     assert isinstance(method, Johnson)
     strengths = [
-        beside([method(content, method.prepare([name]), strength=a) for a in STRENGTHS])
-        for content, name in zip(contents, method.learnt, strict=False)
+        (f"{name}, {a:g}", method(picture, method.prepare([name]), strength=a))
+        for picture, name in zip(contents.values(), method.learnt, strict=False)
+        for a in STRENGTHS
     ]
-    write(DOCS / "johnson-strength.jpg", beside(strengths, -2), quality=85)
+    sheet("johnson-strength", strengths, len(STRENGTHS), 144)
     lines = [
         f"A 512x512 picture ({machine(device)}, float32, torch {torch.__version__}); weighted "
         "losses on photographs held out, by VGG-19.",
@@ -134,8 +94,6 @@ def main() -> None:
         *rows,
     ]
     Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if args.runs:
-        curves(dict(given.split("=", 1) for given in args.runs))
 
 
 if __name__ == "__main__":

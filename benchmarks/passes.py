@@ -63,7 +63,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         painter = Path(folder) / "painter.safetensors"
-        TRAINABLE["ghiasi"].untrained(kind="painter").save(painter, {})
+        TRAINABLE["ghiasi"].untrained(network="painter").save(painter, {})
         nets: dict[str, tuple[str, dict[str, Any]]] = {
             "ghiasi (residual)": ("ghiasi", {}),
             "ghiasi (Painter)": ("ghiasi", {"model": str(painter)}),
@@ -73,7 +73,7 @@ def main() -> None:
         if args.vgg:
             wide = TRAINABLE["adain"].untrained(
                 encoder="vgg19",
-                taps=["relu4_1"],
+                layers=["relu4_1"],
                 widths=HUANG,
                 encoder_weights=args.vgg,
                 loss_convention=args.convention,

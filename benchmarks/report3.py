@@ -27,18 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
+from common import machine, sheet
 from torch import Tensor
 
-from impasto.images import fit, read, resize, write
+from impasto.images import fit, read, resize
 from impasto.methods.gatys import Gatys
 from impasto.samples import draw, photograph
-from impasto.study.figures import labelled
 from impasto.study.memory import peak_memory
 from impasto.study.sweep import read_recipe, sweep
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs" / "img"
 RECIPES = HERE.parent / "recipes" / "sweeps"
 PHOTO, PAINTING = "astronaut", "swirls"
 PRECISION = "bfloat16"
@@ -189,12 +187,12 @@ def draw_sheet(name: str, rows: list[dict[str, Any]], folder: Path, size: int) -
             (f"{label}, detail", picture[:, top : top + size, left : left + size])
             for label, picture in made
         ]
-        sheet = labelled([*whole, *details], columns=len(whole))
+        cells, columns = [*whole, *details], len(whole)
     else:
         inputs = [("photograph", photograph(PHOTO)), ("painting", read(draw(PAINTING, size)).rgb)]
         cells = [(short(label), at(picture, size)) for label, picture in [*inputs, *made]]
-        sheet = labelled(cells, columns=len(cells))
-    write(DOCS / f"report3-{name}.jpg", sheet, quality=85)
+        columns = len(cells)
+    sheet(f"report3-{name}", cells, columns)
 
 
 def short(label: str) -> str:

@@ -14,17 +14,15 @@ import time
 from pathlib import Path
 
 import torch
-from common import judge, machine
+from common import judge, machine, sheet
 from skimage import data
 from torch import Tensor
 
-from impasto.images import fit, read, resize, write
+from impasto.images import fit, read, resize
 from impasto.methods import Step, load
 from impasto.samples import draw
-from impasto.study.figures import labelled
 from impasto.study.metrics import luminance_ssim, relative_gram_distance
 
-DOCS = Path(__file__).parent.parent / "docs" / "img"
 SHOWN = (1, 30, 100, 300, 600)  # 30, 100 and 600 are report 4's
 
 
@@ -65,7 +63,7 @@ def main() -> None:
             f"| {step.iteration} | {step.loss:.3g} | {step.content:.3g} | {step.style:.3g} | "
             f"{sum(gram) / len(gram):.3f} | {luminance_ssim(picture, photo):.3f} | {seconds:.0f} |"
         )
-    write(DOCS / "report4-iterations.jpg", labelled(cells, columns=3), quality=60)
+    sheet("report4-iterations", cells, 3)
     height, width = photo.shape[-2:]
     lines = [
         f"One {width}x{height} picture from noise ({machine(torch.device('cpu'))}, torch "

@@ -21,22 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine
+from common import DOCS, machine, sheet
 from skimage import data
 from torch import Tensor
 
 from impasto.backbones import Backbone, load_backbone, load_vgg
-from impasto.images import fit, read, resize, write
+from impasto.images import fit, read, resize
 from impasto.methods import Step
 from impasto.methods.gatys import Gatys
 from impasto.samples import draw
 from impasto.study.bands import BANDS, band_noise, band_power
-from impasto.study.figures import labelled, save_figure
+from impasto.study.figures import look, save_figure
 from impasto.study.metrics import content_distance, luminance_ssim, relative_gram_distance
 from impasto.tensors import load_tensors, save_tensors
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs" / "img"
 STAGES = ("conv1", "rb1", "rb2", "rb3", "rb4")
 VGG_LAYERS = ("relu1_1", "relu3_1", "relu4_1")  # of the part nets, which shows three
 BAND_STAGES = ("conv1", "rb2", "rb4")  # of the part bands
@@ -350,23 +349,16 @@ def draw_bands(kind: str, label: str, curves: Mapping[tuple[str, str, str], list
     """The stages rb2 and rb4 of every network, by band."""
 
     def on_axes(axes: Any) -> None:
-        for name, marker in zip(NETS, "osD", strict=True):
+        for number, name in enumerate(NETS):
             for stage, line in zip(BAND_STAGES[1:], ("--", "-"), strict=True):
-                axes.plot(BANDS, curves[kind, stage, name], line + marker, label=f"{name}, {stage}")
+                series = look(name, number) | {"linestyle": line}
+                axes.plot(BANDS, curves[kind, stage, name], **series, label=f"{name}, {stage}")
         axes.set_yscale("log")
         axes.set_xlabel("wavelength")
         axes.set_ylabel(label)
         axes.legend()
 
     save_figure(DOCS / f"report5-bands-{kind}.png", on_axes)
-
-
-def sheet(name: str, cells: Sequence[tuple[str, Tensor]], columns: int) -> None:
-    """Write ``docs/img/<name>.jpg``, below 250 kB: noise compresses badly."""
-    for quality in (85, 70, 55, 40, 25):
-        path = write(DOCS / f"{name}.jpg", labelled(cells, columns), quality=quality)
-        if path.stat().st_size < 250_000:
-            break
 
 
 def mean_and_error(values: Sequence[float], digits: int = 3) -> str:

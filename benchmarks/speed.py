@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from common import apart, machine, peak_memory
+from common import apart, machine, peak_memory, sheet
 from skimage import data
 
 from impasto.device import choose_device, choose_precision
@@ -100,7 +99,7 @@ def main() -> None:
         *rows,
     ]
     (HERE / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write(HERE.parent / "docs" / "img" / "precision.jpg", torch.cat(pictures[:2], -1), quality=90)
+    sheet("precision", list(zip(("float32", "bfloat16"), pictures[:2], strict=True)), 2)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def crops(photos: Path) -> Tensor:
 def trained(way: str, painting: Path, pictures: Tensor, steps: int) -> JohnsonTraining:
     torch.manual_seed(0)
     training = untrained(
-        [painting], kind="bottleneck", expansion=2, noise=False, color_weight=0.0, full=0.5
+        [painting], network="bottleneck", expansion=2, noise=False, color_weight=0.0, full=0.5
     )
     if way == "input":
         config = training.model.config

@@ -14,18 +14,17 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from common import machine
+from common import machine, sheet
 
 from impasto.backbones import load_backbone
-from impasto.images import fit, read, resize, write
+from impasto.images import fit, read, resize
 from impasto.methods import load
 from impasto.samples import draw, photograph
-from impasto.study.figures import labelled, square
+from impasto.study.figures import square
 from impasto.study.metrics import Remembering, content_distance, paint_share
 
 LOSSES = ("gram", "moments", "swd", "remd")
 PAIRS = (("astronaut", "woodcut"), ("chelsea", "swirls"), ("coffee", "ink_wash"))
-FIGURE = Path(__file__).parent.parent / "docs" / "img" / "style-losses.jpg"
 
 
 def main() -> None:
@@ -50,7 +49,7 @@ def main() -> None:
             rows[loss].append((paint, content_distance(judge, result, content), seconds))
             tiles.append((loss, square(result, args.size)))
             print(name, style, loss, *rows[loss][-1], flush=True)
-    write(FIGURE, labelled(tiles, columns=2 + len(LOSSES)), quality=60)
+    sheet("style-losses", tiles, 2 + len(LOSSES))
     lines = [
         f"Means over {len(PAIRS)} pairs of {args.size} px with the default options; judged by "
         f"compact; seconds of processor time ({machine(torch.device('cpu'))}).",

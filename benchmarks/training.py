@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import DOCS, sheet
 from matplotlib.figure import Figure
 from skimage import data
 from torch import Tensor
@@ -32,7 +33,7 @@ from impasto.device import tune
 from impasto.errors import InputError
 from impasto.images import fit, read, resize, write
 from impasto.samples import draw
-from impasto.study.figures import labelled
+from impasto.study.figures import look
 from impasto.study.metrics import luminance_ssim, relative_gram_distance
 from impasto.tensors import load_tensors
 from impasto.training.logs import history
@@ -40,7 +41,6 @@ from impasto.training.recipes import read_toml
 from impasto.training.train import read_recipe, train
 
 HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs" / "img"
 GROUPS: dict[str, tuple[str, ...]] = {  # patterns of recipes
     "adain": ("small/adain-*",),
     "johnson": ("small/johnson-*", "small/bottleneck-*"),
@@ -51,8 +51,6 @@ SEEDS = {"johnson-report1": 3, "bottleneck-report1": 3}  # of a recipe; one othe
 PAIRS = (("coffee", "swirls"), ("chelsea", "stained_glass"), ("astronaut", "ink_wash"))
 LEARNT = "swirls"  # the painting of networks that learn one
 SIDE = 160  # of the pictures that are shown
-MARKERS = "osv^DPX*<>"
-DASHES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def main() -> None:
     curves(trainings, DOCS / f"training-{group}.png")
     made = pictures(trainings)
     columns = 2 + len(trainings)
-    write(DOCS / f"training-{group}-pictures.jpg", labelled(made.cells, columns), quality=60)
+    sheet(f"training-{group}-pictures", made.cells, columns)
     lines = [*head(trainings), *(row(*each, made) for each in trainings.items())]
     out = HERE / f"training-{group}.md"
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -223,7 +221,7 @@ def curves(trainings: dict[str, list[Training]], path: Path) -> None:
     """Content and style losses on pictures held out, relative to the first such.
 
     Its mean over all trainings by the same losses is the unit, so that these compare. Recipes
-    differ in marker and dashes. Thin lines are the losses of the batches, whose spread tells how
+    differ in marker. Thin lines are the losses of the batches, whose spread tells how
     stable a training is.
     """
     figure = Figure(figsize=(12, 5.5), dpi=100, layout="constrained")
@@ -233,14 +231,14 @@ def curves(trainings: dict[str, list[Training]], path: Path) -> None:
             first = next(row[f"validation/{term}"] for row in training.curve if "validation" in row)
             firsts.setdefault(training.losses, []).append(first)
         for number, (name, seeds) in enumerate(trainings.items()):
-            style: dict[str, Any] = {"color": f"C{number}", "ls": DASHES[number % len(DASHES)]}
-            looks: dict[str, dict[str, Any]] = {
-                "train": {"lw": 0.5, "alpha": 0.5},
-                "validation": {"marker": MARKERS[number], "ms": 5, "lw": 1.5},
+            series: dict[str, Any] = look(name, number)
+            lines: dict[str, dict[str, Any]] = {
+                "train": {"marker": "", "lw": 0.5, "alpha": 0.5},
+                "validation": {"ms": 5, "lw": 1.5},
             }
             for training in seeds:
                 unit = statistics.mean(firsts[training.losses])
-                for kind, look in looks.items():
+                for kind, line in lines.items():
                     points = [
                         (row["step"] * training.batch, row[f"{kind}/{term}"] / unit)
                         for row in training.curve
@@ -248,7 +246,7 @@ def curves(trainings: dict[str, list[Training]], path: Path) -> None:
                     ]
                     label = name if (kind, training.seed) == ("validation", 0) else None
                     xs, ys = zip(*points, strict=True) if points else ((), ())
-                    axes.plot(xs, ys, label=label, **style, **look)
+                    axes.plot(xs, ys, label=label, **series | line)
         axes.set_xlabel("pictures seen")
         axes.set_ylabel(f"{term} loss / that of the first validation")
         axes.set_yscale("log")

@@ -133,7 +133,7 @@ def test_refinement_takes_the_options_that_the_method_has_not(run, photo_file, p
         ),
         (["--method", "adain", "--sizes", "24,0"], "--sizes: method gatys has"),
         (["--method", "adain", "--start", "noise"], "--start: method gatys has"),
-        (["--method", "adain", "--levels", "relu4_1"], "--levels: method wct has"),
+        (["--method", "adain", "--shifts", "2"], "--shifts: method artflow or styleflow has"),
         (
             ["--method", "gatys", "--model", "x.safetensors"],
             "method gatys with a refinement has no option --model",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from data import painting, photo
+from test_help import check_example
 
 import impasto
 from impasto.images import write
@@ -75,6 +76,58 @@ def test_tables_of_options_come_from_their_declarations(name, monkeypatch):
     for each in hooks.set_of(name).declared().values():
         (row,) = re.findall(rf"^ *\| `(?:{each.flag}`|{each.name}=).*$", made, re.MULTILINE)
         assert each.help.partition(" Default: ")[0].rstrip(".") in row
+
+
+# Pictures --------------------------------------------------------------------------------------
+
+
+def pictures():
+    """Page, alternative text, file and the paragraph below, of every picture that is shown."""
+    for page, text in WRITTEN.items():
+        for shown in IMAGE.finditer(FENCED.sub("", text)):
+            below = " ".join(shown["below"].split())
+            yield pytest.param(page, shown["alt"], shown["file"], below, id=f"{shown['file']}")
+
+
+IMAGE = re.compile(
+    r"^\[?!\[(?P<alt>[^\]]*)\]\((?P<file>[^)]+)\)(?:\]\([^)]+\))?$\n\n(?P<below>(?:.+\n)+)",
+    re.MULTILINE,
+)
+MADE = re.compile(r"`((?:OMP_NUM_THREADS=1 )?(?:impasto|python benchmarks/\w+\.py)[^`]*)`")
+TIME = re.compile(r"\b\d+(?:\.\d+)? (?:s|min|h)\b")
+
+
+@pytest.mark.parametrize(("page", "alt", "file", "below"), pictures())
+def test_below_a_picture_are_its_command_and_its_time(page, alt, file, below):
+    assert len(alt.split()) >= 6, f"an alternative text describes what is seen: {alt}"
+    command = MADE.search(below)
+    assert command, f"no command: {below}"
+    assert TIME.search(below), f"no time: {below}"
+    program, *words = command[1].removeprefix("OMP_NUM_THREADS=1 ").split()
+    if program == "impasto":
+        check_example(command[1])
+        return
+    code = "".join(
+        (ROOT / name).read_text(encoding="utf-8") for name in (words[0], "benchmarks/common.py")
+    )
+    for word in words[1:]:
+        if word.startswith("--") or words[0] == "benchmarks/gallery.py":
+            assert f'"{word}"' in code, f"{word} in: {command[1]}"
+
+
+def test_every_picture_has_its_paragraph():
+    found = {(page.values[0], page.values[2]) for page in pictures()}
+    shown = {
+        (page, file)
+        for page, text in WRITTEN.items()
+        for file in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    }
+    assert found == shown
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "img").glob("*.[jp][pn]g")), ids=lambda p: p.name)
+def test_a_picture_is_small(path):
+    assert path.stat().st_size <= 250_000
 
 
 def test_every_picture_is_shown():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -58,6 +59,7 @@ class Toy:
     """A method that learns a convolution; its loss draws noise, as losses may."""
 
     photographs_alone = False
+    renames: ClassVar = {}
 
     def __init__(self, width: int = 6, style_weight: float = 1.0) -> None:
         self.style_weight, self.started = style_weight, 0
@@ -607,7 +609,7 @@ def test_ctrl_c_keeps_a_checkpoint(command, tmp_path, monkeypatch):
         (("toy",), "learns from paintings too: name a folder, --paintings DIR"),
         (("ada",), "method 'ada' is unknown: use one of"),
         ((*BOTH, "-o", "model.pth"), "ends in .safetensors"),
-        ((*BOTH, "--vgg", "vgg.pth"), 'loss_network = "vgg19"'),
+        ((*BOTH, "--backbone-weights", "vgg.pth"), 'loss_network = "vgg19"'),
         ((*BOTH, "--device", "tpu"), "tpu"),
         ((*BOTH, "--photos", "none"), "none"),
     ],
@@ -682,7 +684,7 @@ def test_a_models_weights_are_not_overwritten(tmp_path, linked, folders):
         train(
             *("adain", *map(str, folders), None, tmp_path / "run", tmp_path / "out.safetensors"),
             changes={"options.encoder": "vgg19"},
-            vgg=tmp_path / "vgg.safetensors",
+            backbone_weights=tmp_path / "vgg.safetensors",
         )
     assert (tmp_path / "vgg.safetensors").read_bytes() == before
     assert not (tmp_path / "run").exists()

@@ -27,8 +27,8 @@ from impasto.training.methods.ghiasi import untrained
 
 CPU = {"device": "cpu", "precision": "float32"}
 SMALL = {
-    "residual": {"kind": "residual", "widths": [4, 6, 8], "blocks": 1, "rows": 5},
-    "painter": {"kind": "painter", "widths": [4, 6, 8, 12], "blocks": 1, "rows": 5},
+    "residual": {"network": "residual", "widths": [4, 6, 8], "blocks": 1, "rows": 5},
+    "painter": {"network": "painter", "widths": [4, 6, 8, 12], "blocks": 1, "rows": 5},
 }
 KINDS = list(SMALL)
 
@@ -66,7 +66,7 @@ def test_any_size_comes_back(method, size):
 
 
 def test_the_kind_is_that_of_the_file(method, file):
-    assert method.settings["resolved"]["kind"] == file.stem
+    assert method.settings["resolved"]["network"] == file.stem
     network = method.model.network.painter
     assert isinstance(network, {"residual": Transformer, "painter": Painter}[file.stem])
 
@@ -207,9 +207,9 @@ def test_a_model_of_another_encoder_or_method_is_refused(file, tmp_path):
 
 def test_impossible_networks_are_refused():
     for options, fault in (
-        ({"kind": "mosaic"}, "kind 'mosaic' is unknown: use residual or painter"),
+        ({"network": "mosaic"}, "network 'mosaic' is unknown: use residual or painter"),
         ({"rows": 1}, "rows = 1: must be 2 or more"),
-        ({"kind": "painter", "widths": [3, 4, 5]}, "give four widths"),
+        ({"network": "painter", "widths": [3, 4, 5]}, "give four widths"),
         ({"widths": [3, 4]}, "give three widths"),
         ({"scales": 0}, "scales = 0: must be 1 to 4"),
         ({"again": 2.0}, "again"),

@@ -51,7 +51,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ghiasi": ("ghiasi", {}),
     "gatys": ("gatys", {"iterations": 3, "tolerance": 0.0}),
     "johnson": ("johnson", {}),
-    "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}),
+    "johnson-bottleneck": ("johnson", {"network": "bottleneck"}),
     "artflow": ("artflow", {}),
     "artflow-wct": ("artflow", {"operator": "wct"}),
     "artflow-rbmad": ("artflow", {"operator": "rbmad"}),

@@ -121,7 +121,7 @@ def test_a_refinement_needs_the_painting(method):
 def test_it_learns_every_style(folder, kind):
     torch.manual_seed(0)
     paintings = [folder / "night.png", folder / "wave.png"]
-    training = untrained(styles=paintings, kind=kind, full=1.0, **NARROW)
+    training = untrained(styles=paintings, network=kind, full=1.0, **NARROW)
     contents = torch.stack([photo(seed=i) for i in range(4)])
     optimizer = torch.optim.Adam(training.network.parameters(), 1e-3)
 
@@ -213,14 +213,14 @@ def test_sample_sheets_show_every_style(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"styles": []}, "--style PAINTING"),
+        ({"styles": []}, r"styles=\['PAINTING'\]"),
         ({"style_size": 8}, "32 pixels"),
         ({"full": 2.0}, "full = 2.0: must be a share"),
         ({"recolored": -1.0}, "recolored = -1.0: must be a share"),
         ({"style_layers": []}, "at least one"),
         ({"style_layers": ["relu9_9"]}, "relu9_9"),
         ({"content_layer": "relu9_9"}, "relu9_9"),
-        ({"kind": "dense"}, "residual or bottleneck"),
+        ({"network": "dense"}, "residual or bottleneck"),
     ],
 )
 def test_bad_options_of_training_are_refused(folder, options, message):
@@ -241,7 +241,7 @@ def test_files_that_are_no_such_model(folder, tmp_path):
     save_tensors(tmp_path / "other.safetensors", {"a": torch.ones(1)}, {"method": "adain"})
     with pytest.raises(InputError, match="not a model made by `impasto train johnson`"):
         Johnson(tmp_path / "other.safetensors")
-    training = untrained(styles=[folder / "night.png"], kind="bottleneck", **NARROW)
+    training = untrained(styles=[folder / "night.png"], network="bottleneck", **NARROW)
     training.model.network = untrained(styles=[folder / "night.png"]).network
     training.save(tmp_path / "mixed.safetensors", {})
     with pytest.raises(InputError, match=r"mixed.*not a model"):
@@ -263,16 +263,16 @@ def test_without_a_model_it_says_how_to_make_one(monkeypatch, tmp_path):
     monkeypatch.setattr("impasto.methods.johnson.FILES", absent)
     for kind in (None, "residual", "bottleneck"):
         with pytest.raises(InputError, match="no model is bundled; .*`impasto train johnson`"):
-            Johnson(kind=kind)
+            Johnson(network=kind)
 
 
 def test_a_model_is_of_its_kind(folder):
     model = folder / "model.safetensors"
-    assert Johnson(model, kind="residual", **CPU).settings["resolved"]["kind"] == "residual"
+    assert Johnson(model, network="residual", **CPU).settings["resolved"]["network"] == "residual"
     with pytest.raises(InputError, match="holds a residual network, not a bottleneck one"):
-        Johnson(model, kind="bottleneck", **CPU)
+        Johnson(model, network="bottleneck", **CPU)
     with pytest.raises(InputError, match="residual or bottleneck"):
-        Johnson(model, kind="dense", **CPU)
+        Johnson(model, network="dense", **CPU)
 
 
 BUNDLED = [kind for kind, path in FILES.items() if path.exists()]
@@ -280,7 +280,7 @@ BUNDLED = [kind for kind, path in FILES.items() if path.exists()]
 
 @pytest.mark.parametrize("kind", BUNDLED)
 def test_the_bundled_networks_paint(kind):
-    method = Johnson(kind=kind, **CPU)
+    method = Johnson(network=kind, **CPU)
     assert {"starry_night", "turner_storm", "stained_glass", "woodcut"} <= set(method.learnt)
     content = read(photograph("chelsea")).rgb
     content = resize(content, fit(*content.shape[-2:], 128))

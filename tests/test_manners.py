@@ -19,7 +19,7 @@ from impasto.styles import LearntStyle
 EVERY = {
     **TAKERS,
     "johnson": ("johnson", {}),
-    "johnson-bottleneck": ("johnson", {"kind": "bottleneck"}),
+    "johnson-bottleneck": ("johnson", {"network": "bottleneck"}),
     "gatys-noise": ("gatys", {"iterations": 2, "start": "noise"}),
     "gatys-random": ("gatys", {"iterations": 2, "backbone": "slim", "backbone_weights": "random"}),
 }

@@ -76,7 +76,7 @@ def test_a_dozen_or_more_with_all_that_johnson_has_learnt(named):
         assert style.name == name and style.title and is_name(name)
         assert style.methods == ["gatys", "ghiasi"]
         (part,) = style.parts.values()
-        (level,) = part.levels
+        (level,) = part.sizes
         assert 256 <= level <= 512
     night = named["starry_night"]
     assert (night.painter, night.year) == ("Vincent van Gogh", "1889")
@@ -130,7 +130,7 @@ def test_gatys_takes_them(named):
         assert result.losses[-1] < result.losses[0]
     for style in named.values():
         (part,) = style.parts.values()
-        for layers in part.levels.values():
+        for layers in part.sizes.values():
             for moments in layers.values():
                 values = torch.linalg.eigvalsh(moments.covariance.double())
                 assert float(values[0]) > -1e-3 * float(values[-1])
@@ -272,7 +272,7 @@ def test_they_are_listed_in_columns(run, named):
 
 
 def test_with_a_network_its_own_alone_are_listed(run):
-    code, out, _ = run("styles", "--kind", "bottleneck")
+    code, out, _ = run("styles", "--network", "bottleneck")
     assert (code, out.split()) == (0, learnt_names("bottleneck"))
 
 
@@ -304,9 +304,9 @@ def test_float16_keeps_means_and_deviations(style, tmp_path):
     assert again.methods == style.methods
     assert torch.equal(again.color.second, style.color.second)
     for key, part in style.parts.items():
-        for size, layers in part.levels.items():
+        for size, layers in part.sizes.items():
             for tap, moments in layers.items():
-                got = again.parts[key].levels[size][tap]
+                got = again.parts[key].sizes[size][tap]
                 assert got.first.dtype == got.second.dtype == torch.float32
                 torch.testing.assert_close(got.mean, moments.mean, atol=1e-3, rtol=1e-3)
                 torch.testing.assert_close(
@@ -389,5 +389,5 @@ def test_a_style_of_works_is_made_again_alike(recipe, tmp_path):
     style = StoredStyle.load(tmp_path / "1.style")
     assert (style.title, style.painter, style.year) == ("The mean of 2", "N. N.", "1900")
     (part,) = style.parts.values()
-    assert list(part.levels) == [64]
+    assert list(part.sizes) == [64]
     refused(lambda: recipe.stored("none", about, [], gatys), "none", "folder")

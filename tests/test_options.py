@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -52,9 +52,7 @@ CPU = {"device": "cpu", "precision": "float32"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Oil(Options):
-    gone: ClassVar = {"turps": "use thinner"}
-
-    thinner: float = option(0.5, Number(0, 1), "Share.")
+    thinner: float = option(0.5, Number(0, 1), "Share.", was=("turps",))
     coats: int | None = option(None, Whole(1, 9), "Of paint. Default: as it needs.")
     brush: str = option("flat", Choice(("flat", "round")), "flat or round.")
     dry: bool = option(False, Flag(), "Wait.")
@@ -198,7 +196,7 @@ def test_what_cannot_be_meant(name, text, words):
         ({"layers": 3}, "layers: give a list of layers, not 3"),
         ({"layers": {"a": float("nan")}}, "the weight of layer a is nan"),
         ({"thiner": 1}, "oil has no option 'thiner': did you mean 'thinner'?"),
-        ({"turps": 1}, "oil has no option 'turps': it is gone: use thinner"),
+        ({"turps": 1, "thinner": 1}, "turps is the old name of thinner, which is given too"),
     ],
 )
 def test_what_python_is_refused(values, words):
@@ -282,23 +280,14 @@ def test_every_option_can_be_typed():
         assert (declared.name in params) == declared.kind.typed
 
 
-def test_an_option_that_went_says_what_took_its_place(run, monkeypatch):
-    options = record_of("adain").Options
-    monkeypatch.setattr(options, "gone", {"glaze": "use {brush}"})
-    code, _, said = run("stylize", "a.png", "b.png", "--no-glaze")
-    assert (code, said) == (2, "impasto: option --no-glaze is gone: use --brush\n")
-    with pytest.raises(InputError, match="no option 'glaze': it is gone: use brush"):
-        load("adain", glaze=True)
-
-
 def test_sweeps_read_options_as_they_are_declared():
     assert parse("iterations=3,4+5") == ("iterations", [3, [4, 5]])
     assert parse("brush=none,2", "adain") == ("brush", [None, 2.0])
     assert parse("smooth=softmax,rb3:scale") == ("smooth", ["softmax", {"rb3": "scale"}])
     with pytest.raises(InputError, match="--vary lr is -1.0: must be above 0"):
         parse("lr=-1")
-    with pytest.raises(InputError, match="method adain has no option 'levels': method wct"):
-        parse("levels=relu1_1", "adain")
+    with pytest.raises(InputError, match="method adain has no option 'variant': method wct"):
+        parse("variant=monge", "adain")
 
 
 # A picture like another -------------------------------------------------------------------------
@@ -427,7 +416,7 @@ def test_help_of_an_unknown_method_says_so(run):
 def test_the_last_method_has_its_help(capsys, monkeypatch):
     shown = help_of(capsys, monkeypatch, "stylize", "-m", "wct", "-m", "adain", "--help")
     assert "--palette" in shown
-    assert "--levels" not in shown
+    assert "--variant" not in shown
 
 
 def test_an_option_without_its_value_is_one_line_of_ours(run):
@@ -437,8 +426,8 @@ def test_an_option_without_its_value_is_one_line_of_ours(run):
 
 
 def test_names_that_are_no_text(tmp_path):
-    with pytest.raises(InputError, match="levels"):
-        load("wct", levels=[3])
+    with pytest.raises(InputError, match="layers"):
+        load("wct", layers=[3])
     result = impasto.stylize(photo(40, 52), painting(48, 60), **CPU)
     for path in (3, None):
         with pytest.raises(InputError, match="path"):

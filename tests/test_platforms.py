@@ -100,6 +100,18 @@ def test_the_workflow_tests_the_oldest_and_newest_torch():
     assert tested == {low for low, _ in allowed} | {f"2.{int(end) - 1}" for _, end in allowed}
 
 
+def test_a_command_that_installs_torch_has_the_bound_of_the_project():
+    """The newest torch would be installed, refused, and replaced by another build."""
+    bounds = re.findall(
+        r'"torch>=[\d.]+,(<[\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )
+    pages = [README, *(ROOT / "docs").rglob("*.md")]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    commands = [line for line in lines if re.search(r'pip install .*\s"?torch\b', line)]
+    assert commands
+    assert not [line for line in commands if f'"torch{bounds[0]}"' not in line]
+
+
 # Encodings -------------------------------------------------------------------------------------
 
 

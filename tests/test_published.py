@@ -333,4 +333,4 @@ def test_help_and_the_list_name_the_presets(run):
 
 
 def test_a_variant_is_loaded_by_its_label():
-    assert load("johnson-bottleneck", device="cpu").settings["kind"] == "bottleneck"
+    assert load("johnson-bottleneck", device="cpu").settings["network"] == "bottleneck"

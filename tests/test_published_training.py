@@ -274,7 +274,7 @@ def test_mistakes(style, key, options, words):
 
 def test_vgg16_as_published(style):
     """Report 4's loss network and layers; its activations are not brought to a unit mean."""
-    options = {"loss_network": "vgg16", "loss_weights": Path("random")}
+    options = {"loss_network": "vgg16", "loss_network_weights": Path("random")}
     training = untrained(("johnson", 4), style, **options)
     assert training.style_layers == ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     assert training.content_layer == "relu2_2"

@@ -4,7 +4,7 @@ import math
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 from data import painting
@@ -17,13 +17,14 @@ from impasto.training.crops import DataConfig
 from impasto.training.fit import TrainingConfig
 from impasto.training.methods import TRAINABLE
 from impasto.training.recipes import build, parse_set, read_toml, typed
-from impasto.training.train import Stage, _with_vgg, read_recipe, trainable
+from impasto.training.train import Stage, _with_weights, read_recipe, trainable
 
 
 class Toy:
     """A method that can be trained, as far as recipes are concerned."""
 
     photographs_alone = False
+    renames: ClassVar = {}
 
     @classmethod
     def untrained(
@@ -33,7 +34,7 @@ class Toy:
         loss: dict[str, float] | None = None,
         upsampling: Literal["nearest", "bilinear"] = "nearest",
         loss_network: str = "compact",
-        loss_weights: Path | None = None,
+        loss_network_weights: Path | None = None,
     ) -> Toy:
         return cls()
 
@@ -50,12 +51,13 @@ def recipe(folder: Path, text: str) -> Path:
 
 def test_a_recipe_is_one_stage(tmp_path):
     text = (
-        'method = "toy"\n[options]\nwidth = 6\nupsampling = "bilinear"\nloss_weights = "a.pth"\n'
+        'method = "toy"\n[options]\nwidth = 6\nupsampling = "bilinear"\n'
+        'loss_network_weights = "a.pth"\n'
         "[data]\nsize = 64\n[training]\nsteps = 7\nlearning_rate = 1\n"
     )
     (stage,) = read_recipe(recipe(tmp_path, text), "toy")
     weights = Path("a.pth")
-    assert stage.options == {"width": 6, "upsampling": "bilinear", "loss_weights": weights}
+    assert stage.options == {"width": 6, "upsampling": "bilinear", "loss_network_weights": weights}
     assert stage.data == DataConfig(size=64)
     assert stage.training == TrainingConfig(steps=7, learning_rate=1)
 
@@ -151,20 +153,23 @@ def test_methods_that_cannot_be_trained():
     ("options", "filled"),
     [
         ({}, None),
-        ({"loss_network": "vgg19"}, {"loss_weights"}),
+        ({"loss_network": "vgg19"}, {"loss_network_weights"}),
         ({"encoder": "vgg19"}, {"encoder_weights"}),
-        ({"encoder": "vgg19", "loss_network": "vgg19"}, {"encoder_weights", "loss_weights"}),
+        (
+            {"encoder": "vgg19", "loss_network": "vgg19"},
+            {"encoder_weights", "loss_network_weights"},
+        ),
     ],
 )
 def test_vgg_goes_to_every_network_that_is_vgg(options, filled):
     vgg, cls = Path("vgg.pth"), TRAINABLE["adain"]
     stages = [Stage(o, DataConfig(), TrainingConfig()) for o in ({}, options)]
-    assert _with_vgg(stages, cls, None, None) == stages
+    assert _with_weights(stages, cls, None, None) == stages
     if filled is None:
         with pytest.raises(InputError, match='set encoder = "vgg19" or loss_network = "vgg19"'):
-            _with_vgg(stages, cls, vgg, "caffe")
+            _with_weights(stages, cls, vgg, "caffe")
         return
-    plain, fitting = _with_vgg(stages, cls, vgg, "caffe")
+    plain, fitting = _with_weights(stages, cls, vgg, "caffe")
     assert plain == stages[0]
     given = {**dict.fromkeys(filled, vgg), "loss_convention": "caffe"}
     assert fitting.options == {**options, **given}
@@ -214,7 +219,7 @@ def test_small_recipes_need_no_weights(name, tmp_path):
         ("training.learning-rate = 1e-4", "training.learning_rate", 1e-4),
         ("data.size=1e+2", "data.size", 100.0),
         ("data.flips=false", "data.flips", False),
-        ("options.loss_weights=none", "options.loss_weights", None),
+        ("options.loss_network_weights=none", "options.loss_network_weights", None),
         ("options.loss=style:2+content:1", "options.loss", {"style": 2.0, "content": 1.0}),
         ("options.loss={style = 2}", "options.loss", {"style": 2}),
         ("options.widths=8+16", "options.widths", [8, 16]),
@@ -248,16 +253,20 @@ def test_set_goes_before_the_recipe_in_every_stage(tmp_path):
         "[options.loss]\nstyle = 2.0\ncontent = 1.0\n[training]\nsteps = 7\nbatch = 2\n"
         "[[stage]]\n[[stage]]\ntraining = { steps = 3, batch = 4 }\n"
     )
-    changes = {"training.batch": 6, "options.loss.style": 9, "options.loss_weights": "v.pth"}
+    changes = {
+        "training.batch": 6,
+        "options.loss.style": 9,
+        "options.loss_network_weights": "v.pth",
+    }
     one, two = read_recipe(recipe(tmp_path, text), "toy", changes)
     assert (one.training.steps, one.training.batch) == (7, 6)
     assert (two.training.steps, two.training.batch) == (3, 6)
     for stage in (one, two):
         assert stage.options["loss"] == {"style": 9, "content": 1.0}
-        assert stage.options["loss_weights"] == Path("v.pth")
-    (alone,) = read_recipe(None, "toy", {"data.size": 64, "options.loss_weights": None})
+        assert stage.options["loss_network_weights"] == Path("v.pth")
+    (alone,) = read_recipe(None, "toy", {"data.size": 64, "options.loss_network_weights": None})
     assert alone.data == DataConfig(size=64)
-    assert alone.options == {"loss_weights": None}
+    assert alone.options == {"loss_network_weights": None}
 
 
 @pytest.mark.parametrize(

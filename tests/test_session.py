@@ -198,7 +198,7 @@ def test_options_are_checked(method):
     refused(lambda: Session(AdaIN, painting()), "a name, or what impasto.load() returned")
     refused(lambda: Session(method, []), "style")
     refused(lambda: Session(method, painting())(photo(), on_step=3), "on_step: a int")
-    one = Session(method, painting(), Controls(size=32), strength=0.5)
+    one = Session(method, painting(), controls=Controls(size=32), strength=0.5)
     assert (one.controls.size, one.controls.strength) == (32, 0.5)
 
 

@@ -64,7 +64,7 @@ def test_it_is_small(file, tmp_path):
 
 def test_wct_is_stored_in_smaller_steps():
     stored = store_style([painting(300, 320)], "x", methods=["wct", "adain"], device="cpu")
-    steps = {part.methods: sorted(part.levels) for part in stored.parts.values()}
+    steps = {part.methods: sorted(part.sizes) for part in stored.parts.values()}
     assert steps == {
         ("adain",): [64, 128, 256, 300],
         ("wct",): [64, 91, 128, 181, 256, 300],

@@ -41,11 +41,11 @@ def test_what_is_stored_comes_back(stored, tmp_path):
     assert loaded.methods == ["gatys"]
     assert list(loaded.parts) == ["small:replicate:max:1"]
     part = seen(loaded)
-    assert sorted(part.levels) == [64, 128, 160]
+    assert sorted(part.sizes) == [64, 128, 160]
     assert part.taps == ["relu1_1", "relu2_1", "relu3_1"]
-    for size, layers in seen(stored).levels.items():
+    for size, layers in seen(stored).sizes.items():
         for tap, moments in layers.items():
-            assert torch.equal(part.levels[size][tap].second, moments.second)
+            assert torch.equal(part.sizes[size][tap].second, moments.second)
 
 
 def test_sizes_between_are_interpolated(stored):

@@ -228,9 +228,6 @@ def test_by_the_command(folder, monkeypatch, capsys):
     code, listed, _ = command("--vary", "model=gone.safetensors")
     assert code == 1
     assert "gone.safetensors" in listed
-    code, _, said = command("--set", "weights_file=robust")
-    assert code == 2
-    assert "no option 'weights_file': it is gone: use backbone_weights" in said
     code, _, said = command("--set", "size=1,2")
     assert code == 2
     assert "give one value" in said

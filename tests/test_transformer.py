@@ -142,7 +142,7 @@ def test_bottleneck_adds_where_shapes_agree():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "dense"}, "residual or bottleneck"),
+        ({"network": "dense"}, "residual or bottleneck"),
         ({"widths": (8, 8)}, "three widths"),
         ({"blocks": 0}, "above 0"),
         ({"widths": (6.5, 8, 8)}, "whole numbers"),

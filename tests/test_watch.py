@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from data import painting, photo
 
 import impasto
 from impasto.backbones import load_backbone
+from impasto.errors import InputError
 from impasto.images import read_settings, resize, write
 from impasto.methods import METHODS
+from impasto.methods.artflow import ArtFlow
 from impasto.methods.gatys import Gatys
 from impasto.methods.ghiasi import Ghiasi
 from impasto.networks import flow
@@ -30,15 +33,15 @@ CASES = {
     "ghiasi": ("ghiasi", {}, ["repair degrid"]),
     "ghiasi-brush": ("ghiasi", BROAD, ["brush 1/3", "brush 3/3, repair degrid"]),
     "adain": ("adain", BROAD, ["brush 2/3", "brush 2/3, repair dehalo"]),
-    "wct": ("wct", {}, ["level relu4_1", "level relu1_1"]),
-    "wct-brush": ("wct", BROAD, ["brush 3/3, level relu2_1"]),
+    "wct": ("wct", {}, ["layer relu4_1", "layer relu1_1"]),
+    "wct-brush": ("wct", BROAD, ["brush 3/3, layer relu2_1"]),
     "johnson": ("johnson", BROAD, ["brush 3/3"]),
     "artflow": ("artflow", {"shifts": 2}, ["shift 1/2", "shift 2/2", "repair degrid"]),
     "artflow-brush": ("artflow", {"shifts": 2, **BROAD}, ["brush 2/3, shift 1/2"]),
     "styleflow": ("styleflow", {"shifts": 2}, ["shift 1/2", "shift 2/2"]),
     "gatys": ("gatys", {"iterations": 3, "sizes": [32, 0]}, ["size 1/2", "size 2/2"]),
     "published": ("gatys", {"iterations": 3, "losses": "published"}, ["size 1/1"]),
-    "refined": ("wct", {"refine": 2}, ["level relu4_1", "size 1/1"]),
+    "refined": ("wct", {"refine": 2}, ["layer relu4_1", "size 1/1"]),
 }
 SIZE = (96, 120)
 methods = pytest.mark.parametrize("label", CASES)
@@ -201,10 +204,30 @@ def test_a_stop_keeps_the_size_that_is_done(label):
 
 
 def test_a_stop_after_a_level_or_a_shift_keeps_it():
-    for label, stage in (("wct", "level relu2_1"), ("artflow", "shift 2/2")):
+    for label, stage in (("wct", "layer relu2_1"), ("artflow", "shift 2/2")):
         stopped = render(label, lambda step, stage=stage: step.stage == stage)
         assert stopped.stopped == "cancelled"
         assert float((stopped.picture.rgb - photo(*SIZE)).abs().mean()) > 0.1
+
+
+def test_what_is_stopped_before_anything_is_painted_is_not_written(tmp_path):
+    stopped = render("artflow", lambda step: True)
+    assert (stopped.stopped, stopped.painted) == ("cancelled", False)
+    torch.testing.assert_close(stopped.picture.rgb, photo(*SIZE))
+    earlier = write(tmp_path / "out.png", painting())
+    before = earlier.read_bytes()
+    with pytest.raises(InputError, match="cancelled before anything was painted; nothing is writ"):
+        stopped.save(earlier)
+    assert earlier.read_bytes() == before
+    for label, on_step in {
+        "artflow": lambda step: step.stage == "shift 2/2",
+        "ghiasi-brush": lambda step: step.stage == "brush 2/3",
+        "wct": lambda step: step.stage == "layer relu3_1",
+        "gatys": lambda step: True,
+        "refined": lambda step: step.share >= 0.099,
+        "ghiasi": None,
+    }.items():
+        assert render(label, on_step).painted, label
 
 
 def test_a_stop_in_one_pass_is_not_refined():
@@ -436,6 +459,36 @@ def test_ctrl_c_stops_one_pass_and_writes_what_there_is(run, monkeypatch, painti
     assert code == 0, said
     assert "exist already" not in said
     assert "stopped" not in read_settings("out.png")
+
+
+@pytest.mark.parametrize("out", ["out.png", "out/"])
+def test_ctrl_c_before_anything_is_painted_leaves_an_earlier_result(run, monkeypatch, out):
+    honest = ArtFlow.paint
+
+    def paint(self, *given):
+        signal.raise_signal(signal.SIGINT)
+        return honest(self, *given)
+
+    write("photo.png", photo(*SIZE))
+    write("wave.png", painting())
+    given = ["--style", "wave.png", "-m", "artflow", "--device", "cpu", "-o", out]
+    photos = ["photo.png"]
+    if out == "out/":
+        write("other.png", photo(*SIZE, seed=1))
+        photos.append("other.png")
+    assert run("stylize", *photos, *given)[0] == 0
+    results = sorted(Path().rglob("out*/*.png" if out == "out/" else out))
+    assert results
+    before = [path.read_bytes() for path in results]
+    monkeypatch.setattr(ArtFlow, "paint", paint)
+    code, printed, said = run("stylize", *photos, *given)
+    assert (code, printed) == (130, "")
+    assert "cancelled before anything was painted; nothing is written" in said
+    assert "the results so far" not in said
+    assert [path.read_bytes() for path in results] == before
+    code, _, said = run("stylize", *photos, *given[:-1], "new.png" if out != "out/" else "new/")
+    assert code == 130
+    assert not list(Path().rglob("new*/*.png")) + list(Path().glob("new.png"))
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ def test_stored_styles_that_do_not_fit_are_refused(method, small_net):
     gatys = Gatys(small_net, device="cpu", precision="float32")
     with pytest.raises(InputError, match="stored for gatys, not for method wct by small:"):
         method.prepare([gatys.prepare([painting()]).store("waves")])
-    shallow = made(small_net, levels=["relu1_1"])
+    shallow = made(small_net, layers=["relu1_1"])
     stored = shallow.prepare([painting()]).store("waves")
     with pytest.raises(InputError, match="no layer relu3_1, relu2_1"):
         method.prepare([stored])
@@ -319,7 +319,7 @@ def test_colour_controls(method, mode):
     result = Session(method, [read_style(painting())], color=mode)(photo())
     assert result.losses == []
     assert result.settings["method"] == "wct"
-    assert result.settings["resolved"]["levels"] == TAPS
+    assert result.settings["resolved"]["layers"] == TAPS
     content, style = {
         None: (photo(), painting()),
         "match": (photo(), color.match(painting(), photo())),
@@ -336,7 +336,7 @@ def test_style_scale_and_levels_matter(small_net):
     style = [painting(64, 64)]
     full = made(small_net)
     one = full(photo(), full.prepare(style))
-    for options in ({"style_scale": 0.5}, {"levels": ["relu1_1", "relu3_1"]}):
+    for options in ({"style_scale": 0.5}, {"layers": ["relu1_1", "relu3_1"]}):
         other = made(small_net, **options)
         assert not torch.allclose(other(photo(), other.prepare(style)), one, atol=1e-4)
     assert other.model.taps == ["relu3_1", "relu1_1"]
@@ -365,8 +365,8 @@ def test_bfloat16_is_near(small_net, method):
     [
         ({"variant": "svd"}, "'svd' is unknown: use eigenvalue, cholesky or monge"),
         ({"style_scale": 0.0}, "style_scale is 0.0"),
-        ({"levels": ["relu4_1"]}, "no level relu4_1: name some of relu3_1, relu2_1, relu1_1"),
-        ({"levels": []}, "none named"),
+        ({"layers": ["relu4_1"]}, "no layer relu4_1: name some of relu3_1, relu2_1, relu1_1"),
+        ({"layers": []}, "none named"),
     ],
 )
 def test_options_out_of_range(small_net, options, message):
@@ -384,12 +384,12 @@ def test_a_model_comes_back_in_float16(method, small_net, tmp_path):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     assert header["method"] == "wct"
     again = WCT(path, encoder=small_net, device="cpu", precision="float32")
-    assert again.model.taps == again.settings["resolved"]["levels"] == TAPS
+    assert again.model.taps == again.settings["resolved"]["layers"] == TAPS
     assert again.settings["resolved"]["model"] == "w.safetensors"
     assert not any(p.requires_grad for p in again.model.network.parameters())
     one, two = (m(photo(), m.prepare([painting()])) for m in (method, again))
     torch.testing.assert_close(one, two)  # `method` comes from a file too
-    few = WCT(path, levels=["relu2_1"], encoder=small_net, device="cpu")
+    few = WCT(path, layers=["relu2_1"], encoder=small_net, device="cpu")
     assert list(few.model.network) == ["relu2_1"]
 
 
@@ -509,11 +509,11 @@ def test_crops_of_any_size_are_learnt_from(pupil, size):
     ("options", "message"),
     [
         ({"encoder": "vgg99"}, "'vgg99' is unknown"),
-        ({"taps": ["relu9_1"]}, "relu9_1"),
-        ({"taps": [4]}, "layer 4 is unknown"),
-        ({"taps": []}, "taps: name at least one"),
-        ({"widths": [[8], [8]]}, "by tap: give a table of some of relu1_1, relu2_1"),
-        ({"widths": {"relu9_1": [[8]]}}, "by tap"),
+        ({"layers": ["relu9_1"]}, "relu9_1"),
+        ({"layers": [4]}, "layer 4 is unknown"),
+        ({"layers": []}, "layers: name at least one"),
+        ({"widths": [[8], [8]]}, "by layer: give a table of some of relu1_1, relu2_1"),
+        ({"widths": {"relu9_1": [[8]]}}, "by layer"),
         ({"widths": {"relu2_1": [[8]]}}, "widths of relu2_1: give 2 blocks"),
         ({"widths": {"relu2_1": 8}}, "a list of channels"),
         ({"upsampling": "cubic"}, "nearest or bilinear"),

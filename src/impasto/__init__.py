@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .backbones import load_backbone
@@ -86,7 +86,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
+def _loaded(name: str) -> object:
     # Importing torch takes seconds: `impasto --help` should not wait for it.
     if name in _OLD:
         warnings.warn(
@@ -101,10 +101,15 @@ def __getattr__(name: str) -> Any:
     if room is None:
         raise AttributeError(f"module 'impasto' has no attribute {name!r}")
     try:
-        return getattr(import_module(room, __name__), name)
+        found: object = getattr(import_module(room, __name__), name)
+        return found
     except (ImportError, OSError) as fault:
         from .errors import RUNTIME, InputError, lacks_runtime
 
         if lacks_runtime(fault):
             raise InputError(RUNTIME) from fault
         raise
+
+
+if not TYPE_CHECKING:  # to type checkers every name would be there
+    __getattr__ = _loaded

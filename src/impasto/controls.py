@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from .options import (
     COLOR,
@@ -21,11 +21,18 @@ from .options import (
     option,
 )
 
-__all__ = ["Color", "Controls", "Saving", "Variant"]
+__all__ = ["Color", "Controls", "Saving", "SavingKeywords", "Variant"]
 
 Color = Literal["match", "match-style", "luminance"]
 Variant = Literal["eigenvalue", "cholesky", "monge"]
 """Which map between two covariances is used, see :func:`impasto.transport.transport`."""
+
+
+class Limits(TypedDict):
+    """What is refused; see :func:`impasto.images.read`."""
+
+    max_pixels: int | None
+    accept_truncated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +110,23 @@ class Controls(Options):
     )
 
     @property
-    def limits(self) -> dict[str, Any]:
+    def recolors(self) -> bool:
+        """Whether styles depend on the content; then they are prepared for each content."""
+        return self.color == "match" or self.match_luminance
+
+    @property
+    def limits(self) -> Limits:
         """Keyword arguments for :func:`impasto.images.read`."""
         return {"max_pixels": self.max_pixels, "accept_truncated": self.accept_truncated}
+
+
+class SavingKeywords(TypedDict, total=False):
+    """The options of :class:`Saving` as keyword arguments; see :mod:`.methods.keywords`."""
+
+    quality: int
+    depth: Literal[8, 16]
+    keep_gps: bool
+    metadata: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +134,7 @@ class Saving(Options):
     """How a picture's file is written, see :func:`impasto.images.write`."""
 
     quality: int = option(95, Whole(1, 100), "Quality of JPEG, WebP, AVIF.", PICTURES)
-    depth: int = option(
+    depth: Literal[8, 16] = option(
         8,
         Whole(among=(8, 16)),
         "Bits per channel: 8, or 16 for PNG and TIFF.",
@@ -126,3 +147,13 @@ class Saving(Options):
     metadata: bool = option(
         True, Flag(), "Write the photograph's metadata and the settings.", PICTURES, expert=True
     )
+
+    @property
+    def keywords(self) -> SavingKeywords:
+        """Keyword arguments for :meth:`impasto.Result.save`."""
+        return {
+            "quality": self.quality,
+            "depth": self.depth,
+            "keep_gps": self.keep_gps,
+            "metadata": self.metadata,
+        }

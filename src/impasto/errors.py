@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,7 +28,6 @@ __all__ = [
     "out_of_memory",
     "quoted",
     "spelled",
-    "spelled_in",
     "typed_names",
 ]
 
@@ -175,11 +173,6 @@ def _typed_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{key}={_typed_value(each)}" for key, each in value.items())
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def spelled_in(text: str) -> str:
-    """``text`` with every ``{name}`` as :func:`spelled`."""
-    return re.sub(r"\{(\w+)\}", lambda found: spelled(found[1]), text)
 
 
 def quoted(name: str) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "check_apart",
     "check_name",
     "disk_fault",
+    "files_among",
     "folded",
     "home",
     "identity",
@@ -314,3 +315,9 @@ def save(path: AnyPath, content: str | bytes | Callable[[BinaryIO], object]) -> 
             f"{shown(path)}: cannot write it ({reason_of(fault)}); free some space or give another "
             "path",
         ) from fault
+
+
+def files_among(sources: Iterable[object]) -> tuple[Path, ...]:
+    """Absolute paths of those ``sources`` that are files."""
+    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    return tuple(path.absolute() for path in paths if os.path.isfile(path))

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .errors import InputError
 from .images import Picture, Source
-from .methods import METHODS, Method, check_options, load, options_of, record_of
+from .methods import METHODS, Method, check_options, load, options_of, record_of, resolved
 from .methods.learnt import SUFFIX as LEARNT
 from .methods.learnt import Learnt
+from .options import renamed, renames_of
 from .progress import drawn
 from .styles import (
     SUFFIX,
@@ -27,9 +28,10 @@ from .styles import (
     style_shares,
 )
 
-__all__ = ["AnyStyle", "StyleSource", "read_style", "read_styles", "store_style"]
+__all__ = ["AnyStyle", "StyleSource", "Styles", "read_style", "read_styles", "store_style"]
 
 StyleSource = Source | StoredStyle | Learnt | Style
+Styles = StyleSource | Sequence[StyleSource]
 Unprepared = Source | StoredStyle | Learnt
 AnyStyle = Picture | StoredStyle | LearntStyle
 
@@ -37,7 +39,7 @@ AnyStyle = Picture | StoredStyle | LearntStyle
 def read_style(
     source: Unprepared,
     background: str = "white",
-    method: Method | None = None,
+    method: Method[Any] | None = None,
     *,
     max_pixels: int | None = None,
     accept_truncated: bool = False,
@@ -70,7 +72,7 @@ def read_styles(
     sources: Sequence[StyleSource],
     weights: Sequence[float] | None,
     background: str,
-    method: Method,
+    method: Method[Any],
     **limits: Any,
 ) -> tuple[list[AnyStyle], Sequence[float] | None]:
     """Several styles with their weights, as :func:`read_style` reads them.
@@ -130,8 +132,8 @@ def store_style(
         paintings: whatever :func:`impasto.read` takes, or what a method has prepared of them.
         name: of the style, for messages.
         weights: share of each painting; None for equal shares.
-        methods: names of those that it is for; None for all that take any painting, each with its
-            own network (about 4 MB in a file).
+        methods: names of those that it is for, or of their variants; None for all that take any
+            painting, each with its own network (about 4 MB in a file).
         on_progress: called with the networks done, those in all, and what comes next.
         progress: draw a bar.
         options: of the methods, such as another ``backbone`` of ``gatys`` or a ``model``; each goes
@@ -160,11 +162,12 @@ def store_style(
             raise InputError(
                 f"method {method} paints what it has learnt alone: no style is stored for it"
             )
-    records = [
-        record
-        for method, record in METHODS.items()
-        if not record.learns_styles and method in (methods or METHODS)
+    named = [
+        (label, *resolved(label))
+        for label in methods or [label for label in METHODS if not METHODS[label].learns_styles]
     ]
+    records = [record for record in METHODS.values() if record in [each for _, each, _ in named]]
+    options = renamed(options, renames_of(*(record.Options for record in records)))
     known = dict.fromkeys(option for record in records for option in options_of(record.name))
     check_options(f"method {' or '.join(r.name for r in records)}", known, options)
     pictures = [
@@ -173,14 +176,18 @@ def store_style(
     ]
     runs = [
         (record.name, variant)
-        for record in records  # with a model that is given there are no variants
-        for variant in ([{}] if "model" in options else record.models.values())
+        for record in records
+        for label, each, chosen in named
+        if each is record  # with a model that is given there are no variants
+        for variant in (
+            record.models.values() if label == record.name and "model" not in options else [chosen]
+        )
     ]
     stored: StoredStyle | None = None
     for number, (method, variant) in enumerate(runs):
         on_progress(number, len(runs), method)
         chosen = {key: value for key, value in options.items() if key in options_of(method)}
-        ready = load(method, **{"precision": "float32", **variant, **chosen})
+        ready: Method[Any] = load(method, **{"precision": "float32", **variant, **chosen})
         stored = ready.prepare(pictures, weights).store(name, stored)
     on_progress(len(runs), len(runs), "")
     assert stored is not None

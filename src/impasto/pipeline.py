@@ -3,28 +3,124 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from .controls import Controls
 from .errors import InputError
 from .images import Source, read_settings
 from .methods import DEFAULT, METHODS, Method, OnStep, record_of
+from .methods.base import StyleT
 from .methods.records.gatys import REFINED
-from .options import Options, signature_of
-from .paintings import StyleSource
+from .options import Options, renamed, renames_of, signature_of
+from .paintings import Styles
 from .progress import drawing
 from .result import Result
 from .session import Session
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .methods import keywords as kw
+
 __all__ = ["recorded", "stylize"]
 
 
+@overload
 def stylize(
     content: Source,
-    style: StyleSource | Sequence[StyleSource],
-    method: str | Method = DEFAULT,
+    style: Styles,
+    method: kw.GhiasiName = ...,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.GhiasiWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: kw.GatysName,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.GatysWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: kw.AdaINName,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.AdaINWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: kw.ArtFlowName,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.ArtFlowWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: kw.StyleFlowName,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.StyleFlowWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: kw.WCTName,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.WCTWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: kw.JohnsonName,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.JohnsonWithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: str,
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.WithControls],
+) -> Result: ...
+@overload
+def stylize(
+    content: Source,
+    style: Styles,
+    method: Method[StyleT],
+    *,
+    on_step: OnStep | None = ...,
+    progress: bool = ...,
+    **options: Unpack[kw.ControlKeywords],
+) -> Result: ...
+def stylize(
+    content: Source,
+    style: Styles,
+    method: str | Method[StyleT] = DEFAULT,
     *,
     on_step: OnStep | None = None,
     progress: bool = False,
@@ -42,7 +138,7 @@ def stylize(
             :func:`impasto.named_styles`, or of a style that the method has learnt), what
             ``prepare`` of a method returned, or a list of these.
         method: a name (see ``impasto.methods()``) or what :func:`impasto.load` returned.
-        on_step: called after every iteration, and after every size, level, shift or strip of one
+        on_step: called after every iteration, and after every size, layer, shift or strip of one
             pass; if it returns True, the work ends with the picture so far. See
             :data:`impasto.watch.OnStep`.
         progress: draw a bar, also in notebooks.
@@ -105,6 +201,7 @@ def recorded(
     ]
     options: dict[str, Any] = {}
     for kinds, values in sets:
+        values = renamed(values, renames_of(kinds), silent=True)
         for name, declared in kinds.declared().items():
             if declared.recorded and values.get(name, declared.default) != declared.default:
                 options[name] = declared.check(values[name])

@@ -1,25 +1,29 @@
-"""Load a method with its refinement, an optimisation that starts from the method's result."""
+"""Load a method with its refinement, an optimisation that starts from the method's result.
+
+What a session is given beside the method's options is checked here too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .controls import Controls
-from .errors import check_whole, spelled
-from .images import read
+from .errors import InputError, check_whole, spelled
+from .images import MIN_SIDE, read
 from .methods import Method, check_options, load, options_of, resolved
 from .methods.gatys import Gatys
 from .methods.records.gatys import OF_BACKBONE, REFINED, STARTS
+from .styles import LearntStyle, StoredStyle
 
-__all__ = ["load_refined", "refiner"]
+__all__ = ["check_controls", "check_method", "check_styles", "load_refined", "refiner"]
 
 
 def load_refined(
     method: str,
     controls: Controls,
     options: Mapping[str, Any],
-) -> tuple[Method, Gatys | None]:
+) -> tuple[Method[object], Gatys | None]:
     """Load a method by name, and its refinement if the controls ask for one.
 
     An option that both have is passed to both, as are those of a preset. If the method has no
@@ -60,7 +64,7 @@ def _bounded(options: Mapping[str, Any], controls: Controls) -> dict[str, Any]:
     return {**options, "start": read(start, **controls.limits)}
 
 
-def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
+def refiner(iterations: int, method: Method[Any], /, **options: Any) -> Gatys:
     """Load Gatys' method as a refinement, which works only at the final size.
 
     Args:
@@ -75,3 +79,53 @@ def refiner(iterations: int, method: Method, /, **options: Any) -> Gatys:
     check_whole(spelled("refine"), iterations)
     options = {"device": str(method.device), **options}
     return Gatys(sizes=[0], iterations=iterations, **options)
+
+
+def check_controls(controls: Controls) -> None:
+    """Raise InputError for controls that are invalid for any style."""
+    if controls.match_luminance and controls.color != "luminance":
+        raise InputError(
+            f"{spelled('match_luminance')} goes with {spelled('color', 'luminance')}: add it",
+            option="match_luminance",
+        )
+    size = controls.size
+    if size is not None and size < MIN_SIDE:
+        raise InputError(
+            f"{spelled('size')} is {size}: the short side needs {MIN_SIDE} pixels or more",
+            option="size",
+        )
+
+
+def check_method(method: object) -> None:
+    """Raise InputError unless ``method`` is a loaded method."""
+    if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
+        raise InputError(
+            f"method: a {type(method).__name__} where a method belongs: give a name, or what "
+            "impasto.load() returned",
+            option="method",
+        )
+
+
+def check_styles(styles: Sequence[object], controls: Controls, refine: Gatys | None) -> None:
+    """Raise InputError for controls and a refinement that a style cannot be used with."""
+    color = controls.color
+    for style in styles:
+        if isinstance(style, StoredStyle) and color in ("match", "luminance"):
+            raise InputError(
+                f"style {style.name}: a stored style, or one by name, cannot be recoloured for "
+                f"color {color}; give the painting, or use color match-style",
+                option="color",
+            )
+        if isinstance(style, LearntStyle) and controls.recolors:
+            raise InputError(
+                f"style {style.name}: a learnt style cannot be recoloured; use color "
+                f"match-style or luminance, without {spelled('match_luminance')}",
+                option="color",
+            )
+        if isinstance(style, LearntStyle) and refine is not None:
+            raise InputError(
+                f"style {style.name}: a refinement needs the painting, which a network that "
+                f"has learnt it has not; leave {spelled('refine')} out, or "
+                + ("give the painting" if style.method else "use method ghiasi"),
+                option="refine",
+            )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .controls import Saving
+from .controls import Saving, SavingKeywords
 from .errors import InputError
 from .files import same_file
 from .images import Picture, encode, resize, write
 from .options import signature_of
-from .watch import Stopped
+from .watch import UNPAINTED, Stopped
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Result"]
 
@@ -38,6 +42,8 @@ class Result:
         stopped: why the work ended before its planned end, see :data:`impasto.watch.Stopped`: None,
             ``converged``, ``cancelled``, ``time`` or ``diverged``. It stands in ``settings`` too.
         sources: files that it was made from; :meth:`save` leaves them alone.
+        painted: False if it was cancelled before anything was painted, so that it is the
+            photograph itself: :meth:`save` does not write that.
 
     In a notebook it shows itself, reduced where it is large.
     """
@@ -46,10 +52,11 @@ class Result:
     losses: list[float] = field(repr=False)
     content_losses: list[float] = field(repr=False)
     style_losses: list[float] = field(repr=False)
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     background: str = "white"
     sources: tuple[Path, ...] = field(default=(), repr=False)
     stopped: Stopped | None = None
+    painted: bool = True
 
     @property
     def image(self) -> Image.Image:
@@ -61,7 +68,13 @@ class Result:
         """As an array, ``(H, W, 3 or 4)`` uint8."""
         return np.asarray(self.image)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, **saving: Any) -> Path:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        **saving: Unpack[SavingKeywords],
+    ) -> Path:
         """Write to ``path``, whole or not at all, with the settings embedded.
 
         Alpha is composited over the background where the format has none.
@@ -72,8 +85,10 @@ class Result:
             saving: see :class:`impasto.controls.Saving`.
 
         Raises:
-            InputError: if it cannot be written, or is one of them.
+            InputError: if it cannot be written, is one of them, or nothing was painted.
         """
+        if not self.painted:
+            raise InputError(UNPAINTED)
         if not isinstance(path, (str, os.PathLike)):
             raise InputError(f"path: a {type(path).__name__} where a path belongs")
         if not overwrite and any(same_file(path, source) for source in self.sources):
@@ -83,7 +98,7 @@ class Result:
             )
         return write(path, *self._written(), **self._how(saving))
 
-    def to_bytes(self, format: str = "png", **saving: Any) -> bytes:
+    def to_bytes(self, format: str = "png", **saving: Unpack[SavingKeywords]) -> bytes:
         """The bytes of the file that :meth:`save` would write.
 
         Args:
@@ -101,7 +116,7 @@ class Result:
             )
         return encode(format, *self._written(), **self._how(saving))
 
-    def encode(self, suffix: str = ".png", **saving: Any) -> bytes:
+    def encode(self, suffix: str = ".png", **saving: Unpack[SavingKeywords]) -> bytes:
         """The old name of :meth:`to_bytes`, for one version."""
         warnings.warn(
             "Result.encode is Result.to_bytes now, and goes with the next version",
@@ -113,8 +128,8 @@ class Result:
     def _written(self) -> tuple[Any, ...]:
         return self.picture.rgb, self.picture.alpha, self.settings, self.background
 
-    def _how(self, saving: dict[str, Any]) -> dict[str, Any]:
-        how = Saving.of("save", saving).record()
+    def _how(self, saving: SavingKeywords) -> dict[str, Any]:
+        how = Saving.of("save", saving).keywords
         return {**how, "source": self.picture.metadata}
 
     def _repr_png_(self) -> bytes:

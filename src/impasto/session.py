@@ -6,15 +6,14 @@ the result. The method itself knows nothing of them.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from torch import Tensor
 
@@ -22,22 +21,29 @@ from . import __version__
 from . import color as colors
 from .controls import Controls
 from .device import check_process, release
-from .errors import ImpastoError, InputError, lacks_memory, out_of_memory, spelled
-from .images import MIN_SIDE, Picture, Source, check_size, fit, read, resize
-from .methods import Method, OnStep, Step
+from .errors import ImpastoError, InputError, lacks_memory, out_of_memory
+from .files import files_among
+from .images import Picture, Source, check_size, fit, read, resize
+from .methods import Method, OnStep, Step, record_of
+from .methods.base import StyleT
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
-from .options import signature_of
-from .paintings import AnyStyle, StyleSource, read_styles
+from .methods.records.gatys import GatysOptions
+from .options import renamed, renames_of, signature_of
+from .paintings import AnyStyle, Styles, read_styles
 from .progress import drawing
-from .refinement import load_refined, refiner
+from .refinement import check_controls, check_method, check_styles, load_refined, refiner
 from .result import Result
 from .statistics import Moments
-from .styles import LearntStyle, StoredStyle, Style
+from .styles import Style
 from .watch import Cancelled, Watch
 
-__all__ = ["Session", "check_controls", "check_method", "files_among"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
+    from .methods import keywords as kw
+
+__all__ = ["Session"]
 
 FIRST = 0.1  # rough share of the method in the work of a refined picture, for the progress
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -102,12 +108,46 @@ class Session:
         [(40, 32), (40, 32), (40, 32)]
     """
 
+    @overload
+    def __init__(
+        self, method: kw.GhiasiName, styles: Styles, **options: Unpack[kw.GhiasiWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, method: kw.GatysName, styles: Styles, **options: Unpack[kw.GatysWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, method: kw.AdaINName, styles: Styles, **options: Unpack[kw.AdaINWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, method: kw.ArtFlowName, styles: Styles, **options: Unpack[kw.ArtFlowWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, method: kw.StyleFlowName, styles: Styles, **options: Unpack[kw.StyleFlowWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, method: kw.WCTName, styles: Styles, **options: Unpack[kw.WCTWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, method: kw.JohnsonName, styles: Styles, **options: Unpack[kw.JohnsonWithControls]
+    ) -> None: ...
+    @overload
+    def __init__(self, method: str, styles: Styles, **options: Unpack[kw.WithControls]) -> None: ...
+    @overload
+    def __init__(
+        self, method: Method[StyleT], styles: Styles, **options: Unpack[kw.ControlKeywords]
+    ) -> None: ...
     def __init__(
         self,
-        method: str | Method,
-        styles: StyleSource | Sequence[StyleSource],
-        controls: Controls | None = None,
+        method: str | Method[StyleT],
+        styles: Styles,
         *,
+        controls: Controls | None = None,
         refine: int | Gatys | None = None,
         **options: Any,
     ) -> None:
@@ -115,6 +155,8 @@ class Session:
         if not isinstance(method, str):
             check_method(method)
         names = Controls.declared()
+        sets = [record_of(method).Options, GatysOptions] if isinstance(method, str) else []
+        options = renamed(options, renames_of(Controls, *sets))
         chosen = {name: options.pop(name) for name in list(options) if name in names}
         if refine is not None and not isinstance(refine, Gatys):
             chosen["refine"] = refine
@@ -122,7 +164,8 @@ class Session:
         check_controls(controls)
         self._lock, self._running, self._closed = threading.Lock(), 0, False
         self._owned = isinstance(method, str)
-        self.refine = refine if isinstance(refine, Gatys) else None
+        self.refine: Gatys | None = refine if isinstance(refine, Gatys) else None
+        self.method: Method[object]
         if isinstance(method, str):
             self.method, refining = load_refined(method, controls, options)
             self.refine = self.refine or refining
@@ -133,47 +176,24 @@ class Session:
                 option=next(iter(options)),
             )
         else:
-            self.method = method
+            self.method = cast("Method[object]", method)
             if self.refine is None and controls.refine is not None:
                 self.refine = refiner(controls.refine, method)
         sources: list[Any] = list(styles) if isinstance(styles, (list, tuple)) else [styles]
-        self.sources = files_among([*sources, *options.values()])
+        self.sources: tuple[Path, ...] = files_among([*sources, *options.values()])
+        self.styles: list[AnyStyle]
         self.styles, weights = read_styles(
             *(sources, controls.weights, controls.background, self.method), **controls.limits
         )
-        self.controls = replace(controls, weights=weights)
-        self._check_styles()
+        self.controls: Controls = replace(controls, weights=weights)
+        check_styles(self.styles, self.controls, self.refine)
         whole = sources[0] if len(sources) == 1 and isinstance(sources[0], Style) else None
         self._prepared: tuple[Any, Any] | None = None
-        if not self._recolors:
+        if not self.controls.recolors:
             if whole is None or self.controls.color == "luminance":
                 self._prepared = self._prepare(self._paintings(), weights)
             else:  # with what was measured of it
                 self._prepared = self._prepare([whole], None)
-
-    def _check_styles(self) -> None:
-        """Raise InputError for controls and a refinement that a style cannot be used with."""
-        color = self.controls.color
-        for style in self.styles:
-            if isinstance(style, StoredStyle) and color in ("match", "luminance"):
-                raise InputError(
-                    f"style {style.name}: a stored style, or one by name, cannot be recoloured for "
-                    f"color {color}; give the painting, or use color match-style",
-                    option="color",
-                )
-            if isinstance(style, LearntStyle) and self._recolors:
-                raise InputError(
-                    f"style {style.name}: a learnt style cannot be recoloured; use color "
-                    f"match-style or luminance, without {spelled('match_luminance')}",
-                    option="color",
-                )
-            if isinstance(style, LearntStyle) and self.refine is not None:
-                raise InputError(
-                    f"style {style.name}: a refinement needs the painting, which a network that "
-                    f"has learnt it has not; leave {spelled('refine')} out, or "
-                    + ("give the painting" if style.method else "use method ghiasi"),
-                    option="refine",
-                )
 
     def close(self) -> None:
         """Free the model, and the device's memory that it used; the session cannot be called again.
@@ -245,18 +265,21 @@ class Session:
         colored, style, refining_style = self._controlled(rgb)
         # As a Picture, because a method does not copy one.
         named = Picture(colored, None, picture.name)
-        out, strength = colored, self.controls.strength
+        out, strength, method_settings = colored, self.controls.strength, self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
         watch.start(colored)
         with suppress(Cancelled):
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
+                watch.painted = watch.painted or bool(losses) or not watch.cancelled
+                method_settings = _resolved(self.method.settings, watch)
                 watch.start(out)
             if self.refine is not None and not watch.cancelled:
                 refine = self.refine
                 losses.clear()
                 watch.stopped = None
+                watch.resolved = {}
                 out = refine(colored, refining_style, strength, watch, start=out)
             watch.finish()
         out = finish(out)
@@ -272,8 +295,8 @@ class Session:
             ],
             "pixels": f"{out.shape[-1]}x{out.shape[-2]}",
             **self.controls.record(),
-            **self.method.settings,
-            **({"refinement": refine.settings} if refine else {}),
+            **method_settings,
+            **({"refinement": _resolved(refine.settings, watch)} if refine else {}),
             "seconds": round(time.monotonic() - start_time, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
             **({"stopped": watch.stopped} if watch.stopped else {}),
@@ -290,6 +313,7 @@ class Session:
             self.controls.background,
             (*files_among([content, *self.method.sources]), *self.sources),
             watch.stopped,
+            watch.painted,
         )
 
     def read(self, content: Source) -> Picture:
@@ -306,11 +330,6 @@ class Session:
         if self.controls.size is None:
             return content.height, content.width
         return fit(content.height, content.width, self.controls.size)
-
-    @property
-    def _recolors(self) -> bool:
-        """Whether styles depend on the content; then they are prepared for each content."""
-        return self.controls.color == "match" or self.controls.match_luminance
 
     def _paintings(self) -> list[AnyStyle]:
         """The styles for all colour modes in which they do not depend on the content."""
@@ -358,35 +377,11 @@ class Session:
         return colored, *self._prepare(styles, self.controls.weights)
 
 
-def check_controls(controls: Controls) -> None:
-    """Raise InputError for controls that are invalid for any style."""
-    if controls.match_luminance and controls.color != "luminance":
-        raise InputError(
-            f"{spelled('match_luminance')} goes with {spelled('color', 'luminance')}: add it",
-            option="match_luminance",
-        )
-    size = controls.size
-    if size is not None and size < MIN_SIDE:
-        raise InputError(
-            f"{spelled('size')} is {size}: the short side needs {MIN_SIDE} pixels or more",
-            option="size",
-        )
-
-
-def files_among(sources: Iterable[object]) -> tuple[Path, ...]:
-    """Absolute paths of those ``sources`` that are files."""
-    paths = [Path(source) for source in sources if isinstance(source, (str, os.PathLike))]
-    return tuple(path.absolute() for path in paths if os.path.isfile(path))
-
-
-def check_method(method: object) -> None:
-    """Raise InputError unless ``method`` is a loaded method."""
-    if isinstance(method, type) or not (callable(method) and hasattr(method, "prepare")):
-        raise InputError(
-            f"method: a {type(method).__name__} where a method belongs: give a name, or what "
-            "impasto.load() returned",
-            option="method",
-        )
+def _resolved(settings: Mapping[str, object], watch: Watch) -> dict[str, object]:
+    """``settings`` of a method, with what its options were resolved to for a picture."""
+    before = cast("Mapping[str, object]", settings.get("resolved", {}))
+    resolved = {**before, **watch.resolved}
+    return {**settings, "resolved": resolved} if resolved else {**settings}
 
 
 Session.__signature__ = signature_of(Session, Controls, further=True)  # type: ignore[attr-defined]

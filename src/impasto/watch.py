@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "UNPAINTED",
     "Cancelled",
     "OnStep",
     "Step",
@@ -42,6 +43,7 @@ Ctrl-C. ``time``: ``time_limit`` was reached. ``diverged``: the loss was not fin
 best picture before that is kept.
 """
 
+UNPAINTED = "cancelled before anything was painted; nothing is written"
 LEAST = 1e-9  # shares that differ by less are the same
 Item = TypeVar("Item")
 
@@ -60,7 +62,7 @@ class Step:
             terms; NaN for the work of one pass.
         picture: returns the picture so far, ``(3, H, W)`` of ``size``, in 0..1 on the CPU; to be
             called before ``on_step`` returns. Before the first pass is done, it is the content.
-        stage: what has been done: ``size 1/2``, ``brush 2/3``, ``level relu3_1``, ``shift 2/4``.
+        stage: what has been done: ``size 1/2``, ``brush 2/3``, ``layer relu3_1``, ``shift 2/4``.
     """
 
     iteration: int
@@ -75,7 +77,7 @@ class Step:
 
 
 OnStep = Callable[[Step], bool | None]
-"""Called after every iteration, and after every size, level, shift, strip or repair of one pass.
+"""Called after every iteration, and after every size, layer, shift, strip or repair of one pass.
 
 If it returns True, the work ends with the picture so far. After the last step (a share of 1) there
 is nothing left to end, and what it returns is ignored.
@@ -97,10 +99,14 @@ class Watch:
 
     Attributes:
         stopped: why the work ended before its planned end.
+        painted: whether the picture so far is more than the photograph.
+        resolved: option -> the value that it was resolved to for this picture.
     """
 
     def __init__(self, on_step: OnStep | None) -> None:
         self.stopped: Stopped | None = None
+        self.painted = False
+        self.resolved: dict[str, Any] = {}
         self._on_step = on_step
         self._begin, self._end = 0.0, 1.0  # of the current part
         self._done = self._told = 0.0  # share of the whole; and the latest that was told
@@ -111,7 +117,7 @@ class Watch:
     ) -> None:
         """Begin a rendering of ``content`` in the current part; see :func:`watching`."""
         self._shown, self._keeps = shown, False
-        self.so_far(content)
+        self.so_far(content, painted=self.painted)
 
     @property
     def left(self) -> float:
@@ -159,11 +165,12 @@ class Watch:
         picture: Tensor | Callable[[], Tensor],
         size: tuple[int, int] | None = None,
         keep: bool = False,
+        painted: bool = True,
     ) -> None:
         """See :func:`so_far`."""
         if self._keeps and not keep:
             return
-        self._keeps = keep
+        self._keeps, self.painted = keep, painted
         if callable(picture):
             assert size is not None
             self._picture, self._size = picture, size
@@ -282,6 +289,7 @@ def so_far(
     picture: Tensor | Callable[[], Tensor],
     size: tuple[int, int] | None = None,
     keep: bool = False,
+    painted: bool = True,
 ) -> None:
     """Say what the picture so far is.
 
@@ -291,10 +299,11 @@ def so_far(
         size: ``(H, W)`` of what a function returns.
         keep: ignore what is said from now on without ``keep``: until its own end, work at a larger
             size has nothing better to show.
+        painted: False for the photograph, of which nothing has been painted yet.
     """
     watch = _current.get()
     if watch is not None:
-        watch.so_far(picture, size, keep)
+        watch.so_far(picture, size, keep, painted)
 
 
 def _snapped(share: float, end: float) -> float:

@@ -92,7 +92,7 @@ TRAININGS = {
     "ghiasi": ("ghiasi", GHIASI["residual"]),
     "ghiasi-painter": ("ghiasi", GHIASI["painter"]),
     "johnson": ("johnson", JOHNSON),
-    "johnson-bottleneck": ("johnson", {**JOHNSON, "kind": "bottleneck"}),
+    "johnson-bottleneck": ("johnson", {**JOHNSON, "network": "bottleneck"}),
     "artflow": ("artflow", {**FLOW, "recolored": 0.5}),
     "artflow-rbmad": ("artflow", {**FLOW, "operator": "rbmad"}),
     "styleflow": ("styleflow", {**FLOW, "wide": 16}),

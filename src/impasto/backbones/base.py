@@ -152,6 +152,12 @@ class Backbone(nn.Module, ABC):
     content_layers: ClassVar[tuple[str, ...]]
     style_loss: ClassVar[str] = "gram"
     presets: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    convention: InputConvention
+    name: str
+    served: tuple[str, ...] | None
+    weights: str
+    scaled_by: str
+    as_loaded: str
     padding: Padding
     pooling: Pooling
 

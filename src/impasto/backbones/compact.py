@@ -85,10 +85,12 @@ class Compact(Backbone):
                 f"layers {', '.join(layers)}: give some of {', '.join(vgg19)}, in this order, "
                 "from conv1_1 on"
             )
-        self.layers = {conv: tuple(shape) for conv, shape in layers.items()}
-        self.padding = padding
-        self.pooling = pooling
-        self.convs = nn.ModuleDict()
+        self.layers: dict[str, tuple[int, ...]] = {
+            conv: tuple(shape) for conv, shape in layers.items()
+        }
+        self.padding: Padding = padding
+        self.pooling: Pooling = pooling
+        self.convs: nn.ModuleDict = nn.ModuleDict()
         previous = 3
         for conv, shape in self.layers.items():
             if len(shape) not in (1, 3) or min(shape) < 1:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError, spelled
 from ..tensors import load_tensors
@@ -24,7 +24,7 @@ def load_backbone(
     name: str | Backbone = "compact",
     weights: Path | str | None = None,
     *,
-    convention: str | None = None,
+    convention: Literal["caffe", "torchvision", "plain"] | None = None,
     padding: Padding = "replicate",
     pooling: Pooling = "max",
     smooth: Smooth | Mapping[str, Smooth] = "none",

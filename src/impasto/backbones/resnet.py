@@ -135,10 +135,11 @@ class ResNet(Backbone):
     ) -> None:
         super().__init__(convention, name, served)
         check_options(padding, pooling)
-        self.padding, self.pooling = padding, pooling
-        self.conv1 = nn.Conv2d(3, width, 7, 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.sizes = {"conv1": width}
+        self.padding: Padding = padding
+        self.pooling: Pooling = pooling
+        self.conv1: nn.Conv2d = nn.Conv2d(3, width, 7, 2, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.sizes: dict[str, int] = {"conv1": width}
         channels = width
         for number, depth in enumerate(depths):
             inner = width * 2**number
@@ -149,9 +150,9 @@ class ResNet(Backbone):
                 channels = 4 * inner if bottleneck else inner
             setattr(self, f"layer{number + 1}", nn.Sequential(*blocks))
             self.sizes[f"rb{number + 1}"] = channels
-        self.smooth = self.smoothing(smooth)
+        self.smooth: Mapping[str, Smooth] = self.smoothing(smooth)
         ones = partial(torch.ones, dtype=torch.float32, device="cpu")
-        self.means = {tap: ones(size) for tap, size in self.sizes.items()}
+        self.means: Mapping[str, Tensor] = {tap: ones(size) for tap, size in self.sizes.items()}
 
     def smoothing(self, smooth: Smooth | Mapping[str, Smooth]) -> dict[str, Smooth]:
         """The kind of smoothing at every tap; see the class."""

@@ -81,10 +81,10 @@ class VGG(Backbone):
         super().__init__(convention, name, served)
         check_options(padding, pooling)
         self.widths = widths
-        self.padding = padding
-        self.pooling = pooling
+        self.padding: Padding = padding
+        self.pooling: Pooling = pooling
         self.seamless = False
-        self.convs = nn.ModuleDict()
+        self.convs: nn.ModuleDict = nn.ModuleDict()
         previous = 3
         for block, block_widths in enumerate(widths, 1):
             for index, width in enumerate(block_widths, 1):

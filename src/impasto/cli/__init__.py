@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import InputError, spelled_in, typed_names
+from ..errors import InputError, typed_names
 from ..files import shown
-from ..methods import METHODS
 from . import about, console, study, styles
 from .console import encode_all, own_warnings_alone, say
 from .declared import Command, Helpful
@@ -60,9 +59,6 @@ def _main() -> None:
             code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except _Usage as error:
-        removal = _removal(getattr(error, "option_name", ""))
-        if removal:
-            sys.exit(console.fail(removal))
         if not sys.argv[1:]:
             error.show()
         elif getattr(error, "ctx", None) is None:
@@ -75,17 +71,6 @@ def _main() -> None:
         sys.exit(console.ending(KeyboardInterrupt()))
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(console.ending(error))
-
-
-def _removal(flag: str) -> str:
-    """A line that says what replaces a removed option; empty for any other option."""
-    name = flag.removeprefix("--no-").removeprefix("--").replace("-", "_")
-    removed = {
-        name: replacement
-        for record in METHODS.values()
-        for name, replacement in record.Options.gone.items()
-    }
-    return f"option {flag} is gone: {spelled_in(removed[name])}" if name in removed else ""
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from ..controls import Saving
 from ..errors import ImpastoError, InputError, lacks_memory, out_of_memory
 from ..files import shown
 from ..targets import Content, Job
+from ..watch import UNPAINTED
 from .console import is_own, is_unread, say, unexpected
 from .running import Work, running
 
@@ -37,12 +38,13 @@ class Batch:
 
     Attributes:
         failed: number of pictures that failed.
+        written: number of pictures that were written.
         faults: the distinct error messages; text only, because errors keep tensors alive.
     """
 
     def __init__(self, total: int, saving: Saving, preview: int | None) -> None:
         self.total, self.saving, self.preview = total, saving, preview
-        self.failed, self.faults = 0, list[str]()
+        self.failed, self.written, self.faults = 0, 0, list[str]()
         self._read: dict[Content, Picture] = {}
 
     @contextmanager
@@ -138,11 +140,15 @@ class Batch:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             result = session(content, on_step)
+        if not result.painted:
+            say.print(f"impasto: {f'{job.content}: ' if self.total > 1 else ''}{UNPAINTED}")
+            return
+        self.written += 1
         if job.target is None:
-            sys.stdout.buffer.write(result.to_bytes(**self.saving.record()))
+            sys.stdout.buffer.write(result.to_bytes(**self.saving.keywords))
             sys.stdout.buffer.flush()
         else:
-            result.save(job.target, **self.saving.record(), overwrite=True)
+            result.save(job.target, **self.saving.keywords, overwrite=True)
             cancelled = ", cancelled" if result.stopped == "cancelled" else ""
             say.print(f"{shown(job.target)}  ({result.settings['seconds']} s{cancelled})")
         for warning in caught:
@@ -169,7 +175,7 @@ class Batch:
             settings={"preview": step.iteration},
             background=background,
             source=content.metadata,
-            **self.saving.record(),
+            **self.saving.keywords,
         )
 
 

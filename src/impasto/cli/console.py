@@ -17,6 +17,7 @@ from typing import TextIO
 from rich.console import Console
 
 from ..errors import RUNTIME, ImpastoError, lacks_memory, lacks_runtime, out_of_memory
+from ..options import Renamed
 
 __all__ = ["INTERRUPTED", "begin", "ending", "is_own", "own_warnings_alone", "say", "unexpected"]
 
@@ -116,19 +117,22 @@ def own_warnings_alone() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if is_own(filename):
+        if issubclass(category, Renamed):
+            say.print(f"impasto: note: {message}")
+        elif is_own(filename):
             say.print(f"impasto: {message}")
         elif requested:
             original(message, category, filename, lineno, file, line)
 
-    warnings.showwarning = show
     if not requested:
         logging.getLogger().addHandler(null_handler)  # else logging writes to standard error
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", Renamed)
+            warnings.showwarning = show
+            yield
     finally:
-        warnings.showwarning = original
         logging.getLogger().removeHandler(null_handler)
 
 

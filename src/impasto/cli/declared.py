@@ -9,16 +9,28 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
+from ..errors import flag_of
 from ..methods import METHODS, options_of, record_of
 from ..options import COLOR, METHOD, PICTURES, SIZE, STYLE, Flag, Option, Options
+from ..options.renames import say_renamed
 
-__all__ = ["Command", "HelpAll", "Helpful", "of_methods", "typed", "values_of", "without_none"]
+__all__ = [
+    "Command",
+    "HelpAll",
+    "Helpful",
+    "of_methods",
+    "typed",
+    "values_of",
+    "was",
+    "with_new_flags",
+    "without_none",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SEVERAL = "Several methods"
@@ -54,7 +66,8 @@ def _merged(by_method: Mapping[str, Option]) -> Option:
         group = SEVERAL if len(by_method) > 1 else f"Method {next(iter(by_method))}"
     if group == SEVERAL:
         helps = {f"Of {', '.join(names)}: {text}": names for text, names in helps.items()}
-    return Option(first.name, None, first.kind, " ".join(helps), group, expert)
+    was = tuple(dict.fromkeys(old for declared in by_method.values() for old in declared.was))
+    return Option(first.name, None, first.kind, " ".join(helps), group, expert, was=was)
 
 
 def _help(declared: Option) -> str:
@@ -100,6 +113,24 @@ def typed(
             *experts,
             *(option.name for table in tables for option in table.values() if option.expert),
         }
+        for option in (option for table in tables for option in table.values()):
+            was(**{option.name: option.was})(function)
+        return function
+
+    return decorate
+
+
+def was(**names: str | Sequence[str]) -> Callable[[Function], Function]:
+    """A decorator of commands whose options have new names: ``was(new="old")``.
+
+    An old flag works for one version, with a line that names the new one.
+    """
+
+    def decorate(function: Function) -> Function:
+        renames = function.__dict__.setdefault("renames", {})
+        for name, olds in names.items():
+            for old in [olds] if isinstance(olds, str) else olds:
+                renames[flag_of(old)] = flag_of(name)
         return function
 
     return decorate
@@ -138,7 +169,12 @@ def values_of(declared: Mapping[str, Option], options: Mapping[str, Any]) -> dic
 
 
 class Command(TyperCommand):
-    """A command whose help is wrapped to the width of the terminal."""
+    """A command whose help is wrapped to the width of the terminal, and which takes old flags."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Replace flags of an earlier version, with a note for each."""
+        renames = getattr(self.callback, "renames", {})
+        return super().parse_args(ctx, list(with_new_flags(args, renames)))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Join the lines of each paragraph; an example starts a new line."""
@@ -181,6 +217,22 @@ class Helpful(Command):
             command.help = _short(self.help or "")
         command.params.sort(key=_panel)
         Command.format_help(command, ctx, formatter)
+
+
+def with_new_flags(args: Iterable[str], renames: Mapping[str, str]) -> Iterator[str]:
+    """Arguments with the flags of this version; what follows ``--`` are no flags."""
+    flags = True
+    for arg in args:
+        flags = flags and arg != "--"
+        flag, equals, value = arg.partition("=")
+        negation = "--no-" if flag.startswith("--no-") else "--"
+        new = renames.get(f"--{flag.removeprefix(negation)}") if flags else None
+        if new is None or not flag.startswith("--"):
+            yield arg
+            continue
+        new = negation + new.removeprefix("--")
+        say_renamed(flag, new)
+        yield new + equals + value
 
 
 def _panel(param: Any) -> int:

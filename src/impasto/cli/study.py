@@ -10,7 +10,7 @@ import typer
 from ..errors import InputError
 from ..files import check_apart
 from .console import begin, say
-from .declared import of_methods, typed, values_of
+from .declared import of_methods, typed, values_of, was
 from .running import running, stop
 
 __all__ = ["compare", "leak", "reconstruct", "sweep"]
@@ -203,6 +203,7 @@ def sweep(
         raise typer.Exit(1)
 
 
+@was(backbone_weights="weights")
 @typed(NETWORK)
 def reconstruct(
     picture: Annotated[Path, typer.Argument(help="The picture to reconstruct.")],
@@ -219,7 +220,7 @@ def reconstruct(
     backbone: Annotated[
         str, typer.Option(help="compact or slim (bundled), vgg19, vgg16, resnet50 or resnet18.")
     ] = "compact",
-    weights: Annotated[
+    backbone_weights: Annotated[
         str,
         typer.Option(
             help="A row for each: trained, random, imagenet, robust, a bundled backbone (compact, "
@@ -249,7 +250,8 @@ def reconstruct(
 
         impasto reconstruct night.jpg --kind style --layers relu1_1,relu2_1,relu3_1 -o style.png
 
-        impasto reconstruct photo.jpg --backbone resnet50 --weights random,imagenet,robust -o s.png
+        impasto reconstruct photo.jpg --backbone resnet50 \
+        --backbone-weights random,imagenet,robust -o s.png
 
         impasto reconstruct night.jpg --kind style --single --optimizer adam --lr 0.05 \
         --iterations 5000 -o single.png
@@ -260,7 +262,7 @@ def reconstruct(
     from ..study.reconstruct import reconstruct as study
 
     check_output(out)
-    rows = [word.strip() for word in weights.split(",")]
+    rows = [word.strip() for word in backbone_weights.split(",")]
     check_apart(out, [picture, *rows, *(list_pictures(photos, True) if photos else [])])
     values = values_of(NETWORK, options)
     convention, smooth = values.pop("convention", None), values.pop("smooth", "none")
@@ -294,7 +296,7 @@ def reconstruct(
         stopped = work.interrupted()
     settings: dict[str, Any] = {"reconstruction": kind, "single": single, "pooling": pooling}
     settings |= {"content": picture.name}
-    settings |= {"backbone": backbone, "weights": list(nets), "iterations": iterations}
+    settings |= {"backbone": backbone, "backbone_weights": list(nets), "iterations": iterations}
     write(out, sheet, settings=settings | {"optimizer": optimizer, "seed": seed})
     say.print(str(out))
     if stopped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import check_apart, shown
 from ..methods import METHODS
 from .console import begin, say
-from .declared import of_methods, typed, values_of
+from .declared import of_methods, typed, values_of, was
 from .running import running, stop
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ OPTIONS = of_methods(
         *("style_layers", "device"),
     )
 )
-KIND = METHODS["johnson"].Options.declared()["kind"]
+NETWORK = METHODS["johnson"].Options.declared()["network"]
 DEVICE = of_methods(("device", "precision"))
 PLACE = of_methods(("device",))
 
@@ -95,7 +95,7 @@ def style(
         stored = store_style(
             paintings,
             out.stem,
-            None if weights is None else WEIGHTS.parse(weights),
+            None if weights is None else cast("list[float]", WEIGHTS.parse(weights)),
             methods,
             on_progress=work.show,
             **chosen,
@@ -192,12 +192,15 @@ def learn(
         stop("interrupted; what was learnt is written")
 
 
+@was(network="kind")
 def styles(
     model: Annotated[
         Path | None,
         typer.Option(help="A model from `impasto train johnson`, instead of the bundled one."),
     ] = None,
-    kind: Annotated[str | None, typer.Option(help=KIND.help, metavar=KIND.kind.metavar)] = None,
+    network: Annotated[
+        str | None, typer.Option(help=NETWORK.help, metavar=NETWORK.kind.metavar)
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a picture that shows --photo in every style.")
     ] = None,
@@ -208,7 +211,7 @@ def styles(
     """List the styles that can be used by name.
 
     Lists the bundled styles, which every method that accepts paintings can use, and those that
-    method johnson has learnt. With --model or --kind, lists only those of that johnson network.
+    method johnson has learnt. With --model or --network, lists only those of that johnson network.
 
     Examples:
 
@@ -216,7 +219,7 @@ def styles(
 
         impasto styles --sheet styles.jpg --photo me.jpg
 
-        impasto styles --kind bottleneck --sheet learnt.png
+        impasto styles --network bottleneck --sheet learnt.png
     """
     from ..methods import load
     from ..methods.johnson import Johnson, learnt_names
@@ -230,7 +233,7 @@ def styles(
         check_apart(sheet, [photo, model])
         check_output(sheet)
         begin()
-    if model is None and kind is None:
+    if model is None and network is None:
         named = named_styles()
         if sheet is not None:
             _write_sheet(sheet, photo, load(), named)
@@ -240,7 +243,7 @@ def styles(
             print("  ".join(map(str.ljust, row, widths)).rstrip())
         print(f"\nwith --method johnson: {', '.join(learnt_names())}")
         return
-    method = Johnson(model, kind=kind)
+    method = Johnson(model, network=network)
     if sheet is not None:
         _write_sheet(sheet, photo, method, method.learnt)
     for name in method.learnt:
@@ -248,7 +251,10 @@ def styles(
 
 
 def _write_sheet(
-    sheet: Path, photo: Path | None, method: Method, styles: Mapping[str, StoredStyle | LearntStyle]
+    sheet: Path,
+    photo: Path | None,
+    method: Method[Any],
+    styles: Mapping[str, StoredStyle | LearntStyle],
 ) -> None:
     """Write a sheet of a photograph in every style, rendered at 512 pixels and then reduced."""
     from ..images import fit, read, resize, write

@@ -125,7 +125,7 @@ def stylize(
     **options: Any,
 ) -> None:
     """Help is HELP."""
-    from ..session import check_controls
+    from ..refinement import check_controls
 
     record, controls, saving, method_options = _chosen(method, like, without_none(options))
     _check_preview(preview, record, controls, saving, out)
@@ -168,7 +168,7 @@ def stylize(
     interrupted = batch.render(jobs, sessions)
     batch.report()
     if interrupted:
-        stop("interrupted; the results so far are written")
+        stop("interrupted; the results so far are written" if batch.written else "")
     if batch.failed:
         raise typer.Exit(1)
 
@@ -290,7 +290,7 @@ class _Sessions:
     def __init__(self, name: str, controls: Controls, options: Mapping[str, Any]) -> None:
         from ..refinement import load_refined
 
-        self.method: Method
+        self.method: Method[object]
         self.refine: Gatys | None
         self.method, self.refine = load_refined(name, controls, options)
         self.controls = controls
@@ -305,6 +305,6 @@ class _Sessions:
             styles = [
                 standard_input() if name == STANDARD and not learnt else name for name in names
             ]
-            session = Session(self.method, styles, self.controls, refine=self.refine)
+            session = Session(self.method, styles, controls=self.controls, refine=self.refine)
             self._latest = names, session
         return self._latest[1]

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from ..errors import InputError
 from .console import begin, say
-from .declared import Command, of_methods, typed, values_of, without_none
+from .declared import Command, of_methods, typed, values_of, was, without_none
 from .running import running, stop
 
 __all__ = ["train_app"]
@@ -54,6 +54,7 @@ Examples:
 
 
 @train_app.command("METHOD", cls=_OfMethod)
+@was(backbone_weights="vgg")
 @typed(NETWORK)
 def train_method(
     method: Annotated[str, typer.Argument(help="A method that can be trained, such as adain.")],
@@ -95,7 +96,7 @@ def train_method(
             "--set", help="TABLE.KEY=VALUE in all stages; overrides the recipe; may be repeated."
         ),
     ] = None,
-    vgg: Annotated[
+    backbone_weights: Annotated[
         Path | None,
         typer.Option(help="Weights of VGG, if the recipe's encoder or loss network is VGG."),
     ] = None,
@@ -153,7 +154,7 @@ def train_method(
                 steps=steps,
                 options=without_none(style_options),
                 changes=changes,
-                vgg=vgg,
+                backbone_weights=backbone_weights,
                 convention=values["convention"],
                 hardware=hardware,
                 on_progress=work.train,

@@ -111,9 +111,10 @@ def lacking_memory(
         instead: another way than a smaller picture, in a clause.
     """
     side = int(min(size) * math.sqrt(pixels / (size[0] * size[1])) * 0.95)
+    smaller = f"use {spelled('size', side)} or smaller" if side else "close other programs"
     return OutOfMemoryError(
         f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-        f"{available / 2**30:.1f} GB are free: use {spelled('size', side)} or smaller{instead}",
+        f"{available / 2**30:.1f} GB are free: {smaller}{instead}",
         option="size",
     )
 
@@ -157,7 +158,7 @@ def _tuned_glibc() -> ctypes.CDLL | None:
 
 def release(device: torch.device) -> None:
     """Give memory of a GPU that torch keeps for later back to the device."""
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         with torch.cuda.device(device):
             torch.cuda.empty_cache()
     elif device.type == "mps":

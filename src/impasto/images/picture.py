@@ -34,9 +34,9 @@ class Metadata:
     dpi: dots per inch, (across, down), or None.
     """
 
-    about: Mapping[int, Any] = field(default_factory=dict)
-    exposure: Mapping[int, Any] = field(default_factory=dict)
-    place: Mapping[int, Any] = field(default_factory=dict)
+    about: Mapping[int, object] = field(default_factory=dict)
+    exposure: Mapping[int, object] = field(default_factory=dict)
+    place: Mapping[int, object] = field(default_factory=dict)
     dpi: tuple[float, float] | None = None
 
 
@@ -73,7 +73,7 @@ class Picture:
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 Source: TypeAlias = (
-    str | os.PathLike[str] | Bytes | BinaryIO | Image.Image | NDArray[Any] | Tensor | Picture
+    str | os.PathLike[str] | Bytes | BinaryIO | Image.Image | NDArray[np.generic] | Tensor | Picture
 )
 """What `read` takes, and every function that takes a picture."""
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,11 @@ def write(
     path: str | os.PathLike[str],
     rgb: Tensor,
     alpha: Tensor | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     background: str = "white",
     quality: int = 95,
     *,
-    depth: int = 8,
+    depth: Literal[8, 16] = 8,
     source: Metadata | None = None,
     metadata: bool = True,
     keep_gps: bool = False,
@@ -77,11 +77,11 @@ def encode(
     kind_or_suffix: str,
     rgb: Tensor,
     alpha: Tensor | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     background: str = "white",
     quality: int = 95,
     *,
-    depth: int = 8,
+    depth: Literal[8, 16] = 8,
     source: Metadata | None = None,
     metadata: bool = True,
     keep_gps: bool = False,
@@ -106,7 +106,7 @@ def _encoded(
     label: str,
     rgb: Tensor,
     alpha: Tensor | None,
-    settings: Mapping[str, Any] | None,
+    settings: Mapping[str, object] | None,
     background: str,
     quality: int,
     *,

@@ -10,12 +10,20 @@ import sys
 from collections.abc import Collection, Iterable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, overload
 
-from ..options import check_known
+from ..options import check_known, renamed, renames_of
 from ..watch import OnStep, Step, Stopped
 from .base import Method
 from .records import DEFAULT, METHODS, MethodRecord, record_of, resolved
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
+
+    from ..styles import Style
+    from . import keywords as kw
+    from .gatys import Gatys
 
 __all__ = [
     "DEFAULT",
@@ -52,7 +60,24 @@ class _Methods(ModuleType):
 sys.modules[__name__].__class__ = _Methods
 
 
-def load(method: str = DEFAULT, **options: Any) -> Method:
+# Of a name that only the run knows, type checkers do not know the options.
+@overload
+def load(method: kw.GhiasiName = ..., **options: Unpack[kw.GhiasiKeywords]) -> Method[Style]: ...
+@overload
+def load(method: kw.GatysName, **options: Unpack[kw.GatysKeywords]) -> Gatys: ...
+@overload
+def load(method: kw.AdaINName, **options: Unpack[kw.AdaINKeywords]) -> Method[Style]: ...
+@overload
+def load(method: kw.ArtFlowName, **options: Unpack[kw.ArtFlowKeywords]) -> Method[Style]: ...
+@overload
+def load(method: kw.StyleFlowName, **options: Unpack[kw.StyleFlowKeywords]) -> Method[Style]: ...
+@overload
+def load(method: kw.WCTName, **options: Unpack[kw.WCTKeywords]) -> Method[Style]: ...
+@overload
+def load(method: kw.JohnsonName, **options: Unpack[kw.JohnsonKeywords]) -> Method[Tensor]: ...
+@overload
+def load(method: str, **options: Unpack[kw.DeviceKeywords]) -> Method[object]: ...
+def load(method: str = DEFAULT, **options: object) -> object:
     """Load a method by name, ready to prepare styles and render pictures.
 
     Args:
@@ -72,9 +97,10 @@ def load(method: str = DEFAULT, **options: Any) -> Method:
         torch.Size([3, 40, 50])
     """
     record, chosen = resolved(method)
+    options = renamed(options, renames_of(record.Options))
     check_options(f"method {method}", record, options)
     module, _, class_name = record.place.partition(":")
-    loaded: Method = getattr(import_module(f".{module}", __name__), class_name)(
+    loaded: object = getattr(import_module(f".{module}", __name__), class_name)(
         **{**chosen, **options}
     )
     return loaded
@@ -98,14 +124,9 @@ def check_options(
         options: names of the options to check.
     """
     names = declared.Options.declared() if isinstance(declared, MethodRecord) else declared
-    removed = {
-        name: replacement
-        for record in METHODS.values()
-        for name, replacement in record.Options.gone.items()
-    }
 
     def elsewhere(option: str) -> str:
         others = [name for name in sorted(METHODS) if option in options_of(name)]
         return f": method {' or '.join(others)} has" if others else ""
 
-    check_known(who, names, options, gone=removed, elsewhere=elsewhere)
+    check_known(who, names, options, elsewhere=elsewhere)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,8 @@ class AdaINConfig:
 
     Attributes:
         encoder: ``slim`` or ``vgg19``.
-        taps: deep to shallow, one in each block. The first feeds the decoder; the others join it on
-            the way, with the style's statistics too: the detail that deep features have lost.
+        layers: deep to shallow, one in each block. The first feeds the decoder; the others join it
+            on the way, with the style's statistics too: the detail that deep features have lost.
         widths: of the decoder's convolutions, block by block, deep to shallow.
         upsampling: ``nearest`` (Huang & Belongie) or ``bilinear`` (report 2).
         feedback: a first picture (of half the size, if it is large) is measured, and what it misses
@@ -58,7 +58,7 @@ class AdaINConfig:
     """
 
     encoder: str = "slim"
-    taps: tuple[str, ...] = ("relu4_1", "relu3_1", "relu2_1")
+    layers: tuple[str, ...] = ("relu4_1", "relu3_1", "relu2_1")
     widths: tuple[tuple[int, ...], ...] = ((128,), (128, 64), (64, 32), (24,))
     upsampling: Literal["nearest", "bilinear"] = "nearest"
     feedback: bool = False
@@ -71,6 +71,7 @@ class AdaINModel(EncoderModel):
     method = "adain"
     learns_from = "photographs and paintings"
     finish = ("palette", "dehalo")
+    renames: ClassVar = {"taps": "layers"}
     Config = AdaINConfig
     config: AdaINConfig
     decoder: Decoder
@@ -84,12 +85,12 @@ class AdaINModel(EncoderModel):
             known = " or ".join(get_args(Operator))
             raise InputError(f"operator {operator!r} is unknown: use {known}")
         encoder.check(taps)
-        levels = [int(tap[4]) for tap in taps]
-        fitting = levels == sorted(set(levels), reverse=True)
-        if not (levels and fitting and len(widths) == levels[0]):
+        blocks = [int(tap[4]) for tap in taps]
+        fitting = blocks == sorted(set(blocks), reverse=True)
+        if not (blocks and fitting and len(widths) == blocks[0]):
             raise InputError(
-                f"taps {', '.join(taps)} with {len(widths)} blocks: name taps of different blocks, "
-                "deep to shallow, and as many blocks as the first is deep"
+                f"layers {', '.join(taps)} with {len(widths)} blocks: name layers of different "
+                "blocks, deep to shallow, and as many blocks as the first is deep"
             )
         skips = {block: encoder.channels(tap) for block, tap in self.inputs.items() if block}
         self.decoder = Decoder(encoder.channels(taps[0]), widths, skips, self.config.upsampling)
@@ -121,7 +122,7 @@ class AdaINModel(EncoderModel):
     @property
     def taps(self) -> Sequence[str]:
         """See :class:`AdaINConfig`."""
-        return self.config.taps
+        return self.config.layers
 
     @property
     def inputs(self) -> dict[int, str]:

@@ -7,7 +7,7 @@ photographs in their style (:meth:`Method.__call__`). All methods can therefore 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..watch import OnStep
 
@@ -20,22 +20,35 @@ if TYPE_CHECKING:
 
 __all__ = ["Method"]
 
+StyleT = TypeVar("StyleT")
+"""What a method prepares of styles; to all others it is opaque."""
 
-class Method(Protocol):
-    """Prepare styles once, then render any number of pictures.
 
-    Attributes:
-        settings: the options as the caller gave them, the values they were resolved to
-            (``resolved``), and the device; plain values, recorded in the picture.
-        notes: messages that the user should see once, such as layers that were replaced.
-        device: the device that computes.
-        sources: picture files among the options; they must not be overwritten.
-    """
+class Method(Protocol[StyleT]):
+    """Prepare styles once, then render any number of pictures."""
 
-    settings: dict[str, Any]
-    notes: list[str]
-    device: torch.device
-    sources: Sequence[Any]
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The options as given, what they were resolved to (``resolved``), and the device.
+
+        They are plain values, recorded in the picture.
+        """
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Messages that the user should see once, such as layers that were replaced."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        ...
+
+    @property
+    def sources(self) -> Sequence[object]:
+        """Picture files among the options; they must not be overwritten."""
+        ...
 
     @property
     def learnt(self) -> Mapping[str, LearntStyle] | None:
@@ -50,7 +63,7 @@ class Method(Protocol):
         self,
         styles: Sequence[Source | StoredStyle | LearntStyle | Style],
         weights: Sequence[float] | None = None,
-    ) -> Any:
+    ) -> StyleT:
         """Measure the styles: return what the method needs in order to paint them.
 
         Args:
@@ -62,7 +75,7 @@ class Method(Protocol):
         ...
 
     def __call__(
-        self, content: Source, style: Any, strength: float = 1.0, on_step: OnStep | None = None
+        self, content: Source, style: StyleT, strength: float = 1.0, on_step: OnStep | None = None
     ) -> Tensor:
         """Render ``content``. The result, ``(3, H, W)`` in 0..1, has the size of ``content``.
 

@@ -6,8 +6,8 @@ Pictures are read and checked here, once. All code below this class works on ten
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..device import check_process, choose_device, choose_precision, describe
@@ -31,6 +31,11 @@ class Face:
         InputError: for a device or a precision that is not available.
     """
 
+    name: str
+    options: DeviceOptions
+    device: torch.device
+    dtype: torch.dtype
+
     def __init__(self, name: str, options: DeviceOptions, precision: str | None = None) -> None:
         self.name, self.options = name, options
         self.device = choose_device(options.device)
@@ -38,9 +43,9 @@ class Face:
         self.notes: list[str] = []
         self.sources: Sequence[Source] = ()
         self.learnt: Mapping[str, LearntStyle] | None = None
-        self.settings: dict[str, Any] = {}
+        self.settings: Mapping[str, object] = {}
 
-    def record(self, **resolved: Any) -> None:
+    def record(self, **resolved: object) -> None:
         """Record in ``settings`` the options, the values they were resolved to, and the device."""
         device = describe(self.device, self.dtype)
         options = {"method": self.name, **self.options.record()}

@@ -214,7 +214,7 @@ class OnePass(Face, ABC):
         passes = divided(sizes, "brush", [height * width for height, width in sizes])
         content_share = max(0.0, 1 - strength)  # of the photograph, with its finest detail
         content = resize(pictures, next(passes))
-        so_far(content)
+        so_far(content, painted=False)
         # Only the difference to the photograph's share is enlarged and corrected.
         out = self.render(content, style, strength).clamp_(0, 1)
         out = base = out.sub_(content, alpha=content_share)

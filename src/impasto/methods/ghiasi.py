@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ from .records.ghiasi import GhiasiOptions
 
 __all__ = ["Ghiasi", "GhiasiConfig", "GhiasiModel", "style_code"]
 
-Kind = Literal["residual", "painter"]
+Network = Literal["residual", "painter"]
 WIDTHS: Mapping[str, tuple[int, ...]] = {"residual": (32, 64, 128), "painter": (24, 48, 64, 160)}
 AMOUNTS = {"residual": AMOUNT, "painter": PAINTER_AMOUNT}
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -55,16 +55,16 @@ class GhiasiConfig:
     """Configuration of the network, stored in the header of a model file.
 
     Attributes:
-        kind: ``residual``, Johnson's network, or ``painter``, which works at an eighth of the size
-            and takes half the time; see :mod:`impasto.networks`.
-        widths: channels of the layers; None takes the default of the kind.
+        network: ``residual``, Johnson's network, or ``painter``, which works at an eighth of the
+            size and takes half the time; see :mod:`impasto.networks`.
+        widths: channels of the layers; None takes the default of the network.
         blocks: number of blocks at the smallest size.
         rows: number of rows of scales and shifts in every normalisation layer; a style is a
             mixture of these rows.
         encoder: the backbone that measures styles.
     """
 
-    kind: Kind = "residual"
+    network: Network = "residual"
     widths: tuple[int, ...] | None = None
     blocks: int = 5
     rows: int = 129
@@ -72,7 +72,7 @@ class GhiasiConfig:
 
     def __post_init__(self) -> None:
         if self.widths is None:
-            object.__setattr__(self, "widths", WIDTHS.get(self.kind, ()))
+            object.__setattr__(self, "widths", WIDTHS.get(self.network, ()))
 
 
 class GhiasiModel(StyleModel):
@@ -81,6 +81,7 @@ class GhiasiModel(StyleModel):
     method = "ghiasi"
     learns_from = "photographs and paintings"
     finish = ("degrid",)
+    renames: ClassVar = {"kind": "network"}
     Config = GhiasiConfig
     config: GhiasiConfig
     network: Predicted
@@ -93,14 +94,14 @@ class GhiasiModel(StyleModel):
     def build(self) -> Predicted:
         """See :class:`GhiasiConfig`; InputError for invalid values."""
         config = self.config
-        if config.kind not in get_args(Kind):
-            known = " or ".join(get_args(Kind))
-            raise InputError(f"kind {config.kind!r} is unknown: use {known}")
+        if config.network not in get_args(Network):
+            known = " or ".join(get_args(Network))
+            raise InputError(f"network {config.network!r} is unknown: use {known}")
         if type(config.rows) is not int or config.rows < 2:
             raise InputError(f"rows = {config.rows}: must be 2 or more")
         widths = config.widths or ()
         painter: Transformer | Painter
-        if config.kind == "painter":
+        if config.network == "painter":
             painter = Painter(widths, config.blocks, config.rows)
         else:
             painter = Transformer("residual", widths, config.blocks, 1, config.rows, noise=True)
@@ -262,10 +263,10 @@ class Ghiasi(AnyStyle):
     def __init__(self, model: Path | None = None, **options: Any) -> None:
         chosen = GhiasiOptions.of("method ghiasi", {"model": model, **options})
         loaded = GhiasiModel.load(chosen.model)
-        kind = loaded.config.kind
-        amount = AMOUNTS[kind] if chosen.noise is None else chosen.noise
+        network = loaded.config.network
+        amount = AMOUNTS[network] if chosen.noise is None else chosen.noise
         self.digest = loaded.digest()
-        super().__init__(loaded, chosen, kind=kind, weights_digest=self.digest, noise=amount)
+        super().__init__(loaded, chosen, network=network, weights_digest=self.digest, noise=amount)
         self.model.network.painter.amount = amount
 
     def prepare(

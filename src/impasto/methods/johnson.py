@@ -15,14 +15,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..images import Source
-from ..networks.transformer import AMOUNT, Kind, Transformer
+from ..networks.transformer import AMOUNT, Network, Transformer
 from ..options import takes
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, Style, check_list, style_shares
@@ -39,9 +39,9 @@ FILES: dict[str, Path] = {
 }
 
 
-def learnt_names(kind: Kind = "residual") -> list[str]:
+def learnt_names(network: Network = "residual") -> list[str]:
     """Names of the paintings that the bundled network has learnt; only the header is read."""
-    return list(json.loads(read_header(FILES[kind])["config"])["styles"])
+    return list(json.loads(read_header(FILES[network])["config"])["styles"])
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class JohnsonConfig:
     Attributes:
         styles: names of the paintings that the network has learnt.
         colors: for each painting, mean (3 numbers) and raw second moment (9) of its RGB pixels.
-        kind, widths, blocks, expansion, noise: see
+        network, widths, blocks, expansion, noise: see
             :class:`impasto.networks.transformer.Transformer`.
     """
 
     styles: tuple[str, ...]
     colors: tuple[tuple[float, ...], ...]
-    kind: Kind = "residual"
+    network: Network = "residual"
     widths: tuple[int, ...] = (32, 64, 128)
     blocks: int = 5
     expansion: float = 1
@@ -70,6 +70,7 @@ class JohnsonModel(Model):
     method = "johnson"
     learns_from = "photographs and the paintings named"
     finish = ("degrid",)
+    renames: ClassVar = {"kind": "network"}
     Config = JohnsonConfig
     config: JohnsonConfig
     network: Transformer
@@ -82,7 +83,7 @@ class JohnsonModel(Model):
         if list(map(len, config.colors)) != [12] * len(config.styles):
             raise ValueError("colours")
         rows = 1 + len(config.styles)
-        shape = (config.kind, config.widths, config.blocks, config.expansion)
+        shape = (config.network, config.widths, config.blocks, config.expansion)
         return Transformer(*shape, rows, config.noise)
 
     @property
@@ -109,7 +110,7 @@ class JohnsonModel(Model):
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """That of the last layer: several copies of its input at full size, and its output."""
         full, half, _ = self.config.widths
-        copies = 6.3 if self.config.kind == "bottleneck" else 4.2
+        copies = 6.3 if self.config.network == "bottleneck" else 4.2
         return torch.finfo(dtype).bits / 8 * (copies * half + full)
 
 
@@ -133,12 +134,14 @@ class Johnson(OnePass):
 
     def __init__(self, model: Path | None = None, **options: Any) -> None:
         chosen = JohnsonOptions.of("method johnson", {"model": model, **options})
-        loaded = JohnsonModel.load(chosen.model or FILES[chosen.kind or "residual"])
+        loaded = JohnsonModel.load(chosen.model or FILES[chosen.network or "residual"])
         config = loaded.config
-        if chosen.kind not in (None, config.kind):
-            raise InputError(f"{model}: holds a {config.kind} network, not a {chosen.kind} one")
+        if chosen.network not in (None, config.network):
+            raise InputError(
+                f"{model}: holds a {config.network} network, not a {chosen.network} one"
+            )
         amount = AMOUNT if chosen.noise is None else chosen.noise
-        super().__init__(loaded, chosen, kind=config.kind, noise=amount)
+        super().__init__(loaded, chosen, network=config.network, noise=amount)
         self.model.network.amount = amount
         self.learnt: dict[str, LearntStyle] = {
             name: LearntStyle(name, _moments(color))

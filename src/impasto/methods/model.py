@@ -21,6 +21,7 @@ from ..backbones import VGG, load_vgg
 from ..device import arranged, blank
 from ..errors import ImpastoError, InputError
 from ..finish import REPAIRS
+from ..options import renamed
 from ..statistics import Moments
 from ..tensors import load_tensors, save_tensors
 
@@ -61,6 +62,7 @@ class Model(ABC):
     method: ClassVar[str]
     learns_from: ClassVar[str]
     Config: ClassVar[type]
+    renames: ClassVar[Mapping[str, str]] = {}
     name = "untrained"
     reversible = False
     finish: tuple[str, ...] = ()
@@ -112,7 +114,8 @@ class Model(ABC):
         try:
             if header["method"] != cls.method:
                 raise KeyError
-            config = {key: tuples(value) for key, value in json.loads(header["config"]).items()}
+            config = renamed(json.loads(header["config"]), cls.renames, silent=True)
+            config = {key: tuples(value) for key, value in config.items()}
             model = cls.unloaded(config, header, str(path), **options)
             model.network.load_state_dict({name: t.float() for name, t in tensors.items()})
             if "finish" in header:

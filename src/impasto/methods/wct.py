@@ -1,4 +1,4 @@
-"""Any style, without training on styles: whitening and colouring, level by level.
+"""Any style, without training on styles: whitening and colouring, layer by layer.
 
 Li et al., "Universal Style Transfer via Feature Transforms", NeurIPS 2017; report 2. At a deep
 layer of the encoder, a linear map gives the photograph's features the mean and covariance of the
@@ -94,15 +94,15 @@ class WCTModel(EncoderModel):
         """The layers of the encoder, deep to shallow."""
         return list(self.network)
 
-    def keep(self, levels: Sequence[str]) -> None:
-        """Drop all decoders except those of ``levels``; InputError if one is missing."""
-        missing = [tap for tap in levels if tap not in self.taps]
-        if missing or not levels:
+    def keep(self, layers: Sequence[str]) -> None:
+        """Drop all decoders except those of ``layers``; InputError if one is missing."""
+        missing = [tap for tap in layers if tap not in self.taps]
+        if missing or not layers:
             raise InputError(
-                f"model {self.name} has no level {', '.join(missing) or '(none named)'}: name some "
+                f"model {self.name} has no layer {', '.join(missing) or '(none named)'}: name some "
                 f"of {', '.join(self.taps)}"
             )
-        self.network = nn.ModuleDict({t: d for t, d in self.network.items() if t in levels})
+        self.network = nn.ModuleDict({t: d for t, d in self.network.items() if t in layers})
 
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
         """Moments at the taps, separately for each picture of a batch, in float64."""
@@ -113,7 +113,7 @@ class WCTModel(EncoderModel):
     def __call__(
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
     ) -> Tensor:
-        """Pictures ``(B, 3, H, W)`` in 0..1 of the contents' size, through all levels."""
+        """Pictures ``(B, 3, H, W)`` in 0..1 of the contents' size, through all layers."""
         return self.rendered(contents, style, strength)
 
     def rendered(
@@ -123,11 +123,11 @@ class WCTModel(EncoderModel):
         strength: float = 1.0,
         side: int | None = None,
     ) -> Tensor:
-        """As :meth:`__call__`, every level in tiles of ``side`` pixels, unless that is None.
+        """As :meth:`__call__`, every layer in tiles of ``side`` pixels, unless that is None.
 
         The moments of the content's features are sums: those of the tiles are added up first.
         """
-        stages = [f"level {tap}" for tap in self.taps]
+        stages = [f"layer {tap}" for tap in self.taps]
         for tap in divided(self.taps, stages, [int(tap[4]) for tap in self.taps]):
             if side is None:
                 contents = self._level(tap, contents, style[tap], strength).clamp(0, 1)
@@ -206,7 +206,7 @@ class WCT(AnyStyle):
         model: a file made by ``impasto train wct``; None takes the bundled one.
         options: see :class:`impasto.methods.records.wct.WCTOptions`.
 
-    Levels are always used deep to shallow. Features may be bfloat16; statistics and the transform
+    Layers are always used deep to shallow. Features may be bfloat16; statistics and the transform
     never are.
 
     Raises:
@@ -223,9 +223,9 @@ class WCT(AnyStyle):
             convention=chosen.convention,
             encoder=chosen.encoder,
         )
-        loaded.keep(loaded.taps if chosen.levels is None else chosen.levels)
+        loaded.keep(loaded.taps if chosen.layers is None else chosen.layers)
         loaded.variant = chosen.variant
-        super().__init__(loaded, chosen, levels=loaded.taps)
+        super().__init__(loaded, chosen, layers=loaded.taps)
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""

@@ -21,9 +21,9 @@ from .bottleneck import ResBottleneck
 from .decoder import padded
 from .norm import StyledNorm
 
-__all__ = ["Clouds", "Kind", "Layer", "Residual", "Transformer", "clouds", "whole_units"]
+__all__ = ["Clouds", "Layer", "Network", "Residual", "Transformer", "clouds", "whole_units"]
 
-Kind = Literal["residual", "bottleneck"]
+Network = Literal["residual", "bottleneck"]
 # Scale of the last layer's output. The layer has thousands of inputs: at the learning rate that the
 # other layers need, one step of Adam would move its output from one end of 0..1 to the other.
 GAIN = 0.05
@@ -39,7 +39,7 @@ class Transformer(nn.Module):
     upsampling before a convolution, instead of a transposed one, avoids checkerboard patterns.
 
     Args:
-        kind: ``residual`` (report 4) or ``bottleneck`` (report 1).
+        network: ``residual`` (report 4) or ``bottleneck`` (report 1).
         widths: channels at full, half and quarter size.
         blocks: number of blocks at quarter size.
         expansion: expansion of the bottlenecks at quarter size; those that change the size, where
@@ -55,7 +55,7 @@ class Transformer(nn.Module):
         amount: amount of noise after training, 0 or more.
 
     Raises:
-        InputError: for an invalid kind, widths or numbers.
+        InputError: for an invalid network, widths or numbers.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ class Transformer(nn.Module):
 
     def __init__(
         self,
-        kind: Kind = "residual",
+        network: Network = "residual",
         widths: Sequence[int] = (32, 64, 128),
         blocks: int = 5,
         expansion: float = 1,
@@ -74,8 +74,9 @@ class Transformer(nn.Module):
         noise: bool = False,
     ) -> None:
         super().__init__()
-        if kind not in get_args(Kind):
-            raise InputError(f"kind {kind!r} is unknown: use {' or '.join(get_args(Kind))}")
+        if network not in get_args(Network):
+            known = " or ".join(get_args(Network))
+            raise InputError(f"network {network!r} is unknown: use {known}")
         whole = all(type(count) is int and count > 0 for count in (*widths, blocks, rows))
         if len(widths) != 3 or not whole or not expansion > 0:
             raise InputError(
@@ -85,16 +86,16 @@ class Transformer(nn.Module):
         full, half, quarter = widths
 
         def layer(channels: int, out: int, stride: int = 1) -> nn.Module:
-            if kind == "bottleneck":
+            if network == "bottleneck":
                 return ResBottleneck(channels, out, 1, stride, rows)
             return Layer(channels, out, 3, stride, rows)
 
         def block() -> nn.Module:
-            if kind == "bottleneck":
+            if network == "bottleneck":
                 return ResBottleneck(quarter, quarter, expansion, 1, rows)
             return Residual(quarter, rows)
 
-        self.kind, self.noise, self.amount = kind, noise, AMOUNT
+        self.network, self.noise, self.amount = network, noise, AMOUNT
         self.first = Layer(3 + noise, full, 9, 1, rows)
         self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
         self.blocks = nn.ModuleList(block() for _ in range(blocks))
@@ -142,7 +143,7 @@ class Transformer(nn.Module):
         reach = 4  # of the last layer; then from layer to layer, back to the first
         for _ in self.up:
             reach = math.ceil((reach + 1) / 2)
-        reach += len(self.blocks) * (2 if self.kind == "residual" else 1)
+        reach += len(self.blocks) * (2 if self.network == "residual" else 1)
         for _ in self.down:
             reach = 2 * reach + 1
         return UNIT * math.ceil((reach + 4) / UNIT)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, fields, replace
 from inspect import Parameter, Signature, signature
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from ..errors import InputError, flag_of, quoted, spelled, spelled_in
+from ..errors import InputError, flag_of, quoted, spelled
 from .kinds import (
     ByLayer,
     Choice,
@@ -32,6 +32,7 @@ from .kinds import (
     Text,
     Whole,
 )
+from .renames import Renamed, renamed, was
 
 __all__ = [
     "COLOR",
@@ -52,6 +53,7 @@ __all__ = [
     "Number",
     "Option",
     "Options",
+    "Renamed",
     "Text",
     "Whole",
     "again",
@@ -60,8 +62,11 @@ __all__ = [
     "hint_of",
     "name_of",
     "option",
+    "renamed",
+    "renames_of",
     "signature_of",
     "takes",
+    "was",
 ]
 
 # Groups, as help shows them; METHOD stands for a panel of the method's own.
@@ -86,30 +91,32 @@ class Option:
         none: None is a valid value, typed ``none``; always true if None is the default.
         recorded: the value is recorded in pictures, so that they can be made again. Devices and
             folders are not recorded.
+        was: its names in an earlier version, which work for one more.
     """
 
     name: str
-    default: Any
+    default: object
     kind: Kind
     help: str
     group: str = METHOD
     expert: bool = False
     none: bool = False
     recorded: bool = True
+    was: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
         """As it is typed."""
         return flag_of(self.name)
 
-    def parse(self, text: str, label: str | None = None) -> Any:
+    def parse(self, text: str, label: str | None = None) -> object:
         """The value that ``text`` stands for, checked; InputError if it stands for none."""
         label = label or self.flag
         with self._named():
             typed = None if self.none and text.lower() == NONE else self.kind.parse(label, text)
         return self.check(typed, label)
 
-    def check(self, value: Any, label: str | None = None) -> Any:
+    def check(self, value: object, label: str | None = None) -> object:
         """``value`` as methods take it; InputError if it is of another type or out of range."""
         if value is None and self.none:
             return None
@@ -135,10 +142,11 @@ def option(
     expert: bool = False,
     none: bool = False,
     recorded: bool = True,
+    was: tuple[str, ...] = (),
 ) -> Value:
     """A field of a set of :class:`Options`; for the arguments see :class:`Option`."""
     none = none or default is None
-    declared = Option("", default, kind, help, group, expert, none, recorded)
+    declared = Option("", default, kind, help, group, expert, none, recorded, was)
     declaration: Any = field(default=default, metadata={"option": declared})
     return declaration  # type: ignore[no-any-return]
 
@@ -146,10 +154,6 @@ def option(
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """A set of options with their values, checked.
-
-    Attributes:
-        gone: option of an earlier version -> its replacement, as text in which ``{name}`` is an
-            option; kept for one version.
 
     Raises:
         InputError: for a value of another type, or out of its range.
@@ -165,8 +169,6 @@ class Options:
         impasto.errors.InputError: --thinner is 1.5: must be 0 or more, and 1 at most
     """
 
-    gone: ClassVar[Mapping[str, str]] = {}
-
     def __post_init__(self) -> None:
         for name, declared in self.declared().items():
             object.__setattr__(self, name, declared.check(getattr(self, name)))
@@ -181,20 +183,22 @@ class Options:
         }
 
     @classmethod
-    def of(cls: type[AnyOptions], who: str, values: Mapping[str, Any]) -> AnyOptions:
+    def of(cls: type[AnyOptions], who: str, values: Mapping[str, object]) -> AnyOptions:
         """Make the set with these values.
 
         Args:
             who: the method or command that has these options, for messages.
-            values: values by name.
+            values: values by name, which may be an old one.
 
         Raises:
             InputError: also for an unknown option.
         """
-        check_known(who, cls.declared(), values, gone=cls.gone)
-        return cls(**values)
+        values = renamed(values, renames_of(cls))
+        check_known(who, cls.declared(), values)
+        checked: dict[str, Any] = dict(values)  # when it is made
+        return cls(**checked)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Names and plain values for the record in a picture; of a file only its name."""
         return {
             name: _plain(getattr(self, name))
@@ -212,12 +216,18 @@ def again(cls: type[Options], name: str, **changes: Any) -> Any:
     return field(default=declared.default, metadata={"option": declared})
 
 
+def renames_of(*sets: type[Options]) -> dict[str, str]:
+    """Old name -> new name of the options of ``sets``."""
+    declared = [each for options in sets for each in options.declared().values()]
+    present = {each.name for each in declared}
+    return {old: each.name for each in declared for old in each.was if old not in present}
+
+
 def check_known(
     who: str,
     known: Iterable[str],
     names: Iterable[str],
     *,
-    gone: Mapping[str, str] | None = None,
     elsewhere: Callable[[str], str] = lambda name: "",
 ) -> None:
     """Raise InputError for an unknown option.
@@ -226,17 +236,13 @@ def check_known(
         who: the method or command that the message names.
         known: names of the known options.
         names: names to check.
-        gone: see :class:`Options`.
         elsewhere: returns text that names other owners of such an option; empty if there are none.
     """
     known = list(known)
     for name in names:
         if name in known:
             continue
-        hint = (
-            f": it is gone: {spelled_in(gone[name])}" if gone and name in gone else elsewhere(name)
-        )
-        hint = hint or hint_of(name, known)
+        hint = elsewhere(name) or hint_of(name, known)
         raise InputError(f"{who} has no option {quoted(name)}{hint}", option=name)
 
 
@@ -269,7 +275,11 @@ def signature_of(
         further: keep ``**options`` behind them, because it takes options of other sets too.
     """
     parameters = signature(function).parameters.values()
-    first = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    first = [
+        p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.kind is p.POSITIONAL_ONLY else p
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
+    ]
     last = [p for p in parameters if p.kind is p.VAR_KEYWORD and further]
     declared = [
         Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)

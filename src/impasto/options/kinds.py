@@ -38,11 +38,11 @@ class Kind:
     metavar = "TEXT"
     typed = True
 
-    def parse(self, label: str, text: str) -> Any:
+    def parse(self, label: str, text: str) -> object:
         """The value that ``text`` stands for; InputError for text that stands for none."""
         return text
 
-    def check(self, label: str, value: Any) -> Any:
+    def check(self, label: str, value: object) -> object:
         """``value`` as methods take it; InputError if it is of another type or out of range.
 
         Args:

@@ -159,7 +159,7 @@ def compare(
     if not isinstance(judge, Backbone):
         raise InputError(f"judge: give a loaded backbone, not {type(judge).__name__}")
     check_side(size)
-    check_methods(methods, reserved=("contents", "styles"))
+    methods = check_methods(methods, reserved=("contents", "styles"))
     matplotlib_figure()
     kinds = ("contents", "styles", *methods)
     output_folders = [out, *(out / "pictures" / kind for kind in kinds)]
@@ -375,7 +375,7 @@ def _render_alone(
     tune()  # as the command line does
     idle = _peak_memory()
     # Two iterations suffice: the peak does not depend on their number.
-    quick = {"device": device, "iterations": 2}
+    quick: dict[str, Any] = {"device": device, "iterations": 2}
     quick = {option: value for option, value in quick.items() if option in options_of(name)}
     loaded: Any = load(name, **quick | dict(method_options))
     painting: Any = style.stem if loaded.learnt is not None else at_size(style, size)

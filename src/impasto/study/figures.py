@@ -15,10 +15,29 @@ from ..errors import InputError
 from ..files import path_of, save
 from ..images import Picture, fit, read, resize
 
-__all__ = ["labelled", "matplotlib_figure", "save_figure", "square"]
+__all__ = ["labelled", "look", "matplotlib_figure", "save_figure", "square"]
 
 GAP, HEAD = 6, 22  # white pixels around a picture, and above it for its label
 LINES, LINE = 3, 17  # most lines of a label, and pixels for each line after the first
+
+# Colours that the colour-blind can tell apart (Okabe & Ito, "Color Universal Design", 2008). Series
+# differ in marker too; two networks of one method share its colour, and the second is dashed.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
+BLUE, RED, PURPLE = "#0072b2", "#d55e00", "#cc79a7"
+LOOKS = {
+    "gatys": (BLACK, "o", "-"),
+    "ghiasi": (BLUE, "s", "-"),
+    "adain": (ORANGE, "^", "-"),
+    "wct": (GREEN, "D", "-"),
+    "johnson": (RED, "v", "-"),
+    "johnson-bottleneck": (RED, "P", "--"),
+    "artflow": (PURPLE, "<", "-"),
+    "artflow-rbmad": (PURPLE, "X", "--"),
+    "styleflow": (SKY, ">", "-"),
+    "styleflow-rbmad": (SKY, "*", "--"),
+}
+COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
+MARKERS, DASHES = "osD^vP*X<>d", ("-", "--", "-.", ":")
 
 
 def labelled(pictures: Sequence[tuple[str, Tensor]], columns: int | None = None) -> Tensor:
@@ -73,6 +92,24 @@ def square(picture: Tensor, side: int) -> Tensor:
     small = resize(picture, fit(picture.shape[-2], picture.shape[-1], side))
     top, left = ((length - side) // 2 for length in small.shape[-2:])
     return small[:, top : top + side, left : left + side]
+
+
+def look(label: str, number: int = 0) -> dict[str, str]:
+    """Colour, marker and dashes of a series for Matplotlib; those of a method are always the same.
+
+    Args:
+        label: a method as :func:`impasto.study.compare.available` labels it, or another name.
+        number: of the series in its figure, which tells apart what is no method.
+    """
+    color, marker, dashes = LOOKS.get(
+        label,
+        (
+            COLORS[number % len(COLORS)],
+            MARKERS[number % len(MARKERS)],
+            DASHES[number // len(COLORS) % len(DASHES)],
+        ),
+    )
+    return {"color": color, "marker": marker, "linestyle": dashes}
 
 
 def matplotlib_figure() -> Any:

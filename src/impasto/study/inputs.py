@@ -16,7 +16,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import home, path_of, same_file
 from ..images import MIN_SIDE, fit, list_pictures, read, resize
-from ..methods import check_options, options_of
+from ..methods import check_options, options_of, record_of
+from ..options import renamed, renames_of
 from ..styles import SUFFIX
 
 __all__ = [
@@ -76,18 +77,22 @@ def check_side(size: Any) -> None:
         )
 
 
-def check_methods(methods: Any, reserved: Iterable[str] = ()) -> None:
-    """Raise InputError unless these are :data:`Methods` with known options.
+def check_methods(methods: Any, reserved: Iterable[str] = ()) -> Methods:
+    """:data:`Methods` with their options under the names of this version.
 
     Args:
         methods: the value to check.
         reserved: labels that are not allowed, because other results use them.
+
+    Raises:
+        InputError: for anything else, and for unknown options.
     """
     if not isinstance(methods, Mapping):
         raise InputError(
             f"methods: give label -> (method, options), as available() does, not "
             f"{type(methods).__name__}"
         )
+    checked: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for label, method in methods.items():
         if not isinstance(label, str) or label in reserved or Path(label).name != label:
             raise InputError(f"methods: the label {label!r} cannot name a folder; choose another")
@@ -99,7 +104,10 @@ def check_methods(methods: Any, reserved: Iterable[str] = ()) -> None:
         ):
             raise InputError(f"methods: {label}: give (method, options), not {method!r}")
         name, options = method
+        options = renamed(options, renames_of(record_of(name).Options))
         check_options(f"method {name}", options_of(name), options)
+        checked[label] = name, options
+    return checked
 
 
 def check_folders(

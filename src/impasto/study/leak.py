@@ -20,7 +20,7 @@ from ..files import check_apart, path_of, save
 from ..images import check_output, write
 from ..methods import load
 from ..progress import drawn
-from .figures import labelled, matplotlib_figure, save_figure
+from .figures import labelled, look, matplotlib_figure, save_figure
 from .inputs import (
     Methods,
     at_size,
@@ -84,7 +84,7 @@ def leak(
     if not (isinstance(rounds, int) and rounds >= 1):
         raise InputError(f"rounds = {rounds}: must be 1 or more", option="rounds")
     check_side(size)
-    check_methods(methods)
+    methods = check_methods(methods)
     matplotlib_figure()
     painting_files = pictures_in(styles)
     check_folders(out, [out], [styles])
@@ -155,11 +155,12 @@ def _csv(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
 
 def _draw(path: Path, curves: Mapping[str, Sequence[float]]) -> None:
     def draw(axes: Any) -> None:
-        for label, values in curves.items():
-            axes.plot(range(1, len(values) + 1), values, "o-", ms=4, label=label)
+        for number, (label, values) in enumerate(curves.items()):
+            rounds = range(1, len(values) + 1)
+            axes.plot(rounds, values, **look(label, number), ms=5, label=label)
         axes.set_xlabel("round")
         axes.set_ylabel("SSIM of luminance to the photograph")
         axes.set_ylim(0, 1)
-        axes.legend()
+        axes.legend(ncols=3, fontsize=8, loc="upper right")
 
     save_figure(path, draw)

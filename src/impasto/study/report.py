@@ -19,7 +19,7 @@ from .. import __version__
 from ..backbones import Backbone
 from ..files import save
 from ..images import read, write
-from .figures import labelled, save_figure, square
+from .figures import labelled, look, save_figure, square
 
 __all__ = ["KEY", "MEASURES", "as_csv", "front", "means_of", "place_of", "report"]
 
@@ -138,11 +138,11 @@ def _draw(
 
     def draw(axes: Any) -> None:
         for index, (label, by_measure) in enumerate(means.items()):
-            color = f"C{index % 10}"
+            series = look(label, index) | {"linestyle": "none"}
             dots = [(row["content"], row["style"]) for row in rows if row["method"] == label]
-            axes.plot(*zip(*dots, strict=True), ".", color=color, ms=4, alpha=0.35)
+            axes.plot(*zip(*dots, strict=True), **series, ms=3, alpha=0.35)
             (x, dx), (y, dy) = by_measure["content"], by_measure["style"]
-            axes.errorbar(x, y, dy, dx, fmt="o", color=color, ms=7, capsize=3, label=label)
+            axes.errorbar(x, y, dy, dx, **series, ms=8, capsize=3, label=label)
         axes.plot(*zip(*best, strict=True), "k--", lw=0.8, label="Pareto front of the means")
         axes.set_xlabel(f"content distance ({judge} relu4_1, 0: the photograph)")
         axes.set_ylabel("style distance (0: the painting's statistics, 1: the photograph's)")

@@ -25,13 +25,13 @@ from ..files import check_apart, path_of, save
 from ..images import Picture, Source, check_output, fit, read, resize, write
 from ..methods import METHODS, Step, check_options, record_of
 from ..methods.records.gatys import REFINED
-from ..options import ByLayer, Layers, ListOf, Option
+from ..options import ByLayer, Layers, ListOf, Option, renamed, renames_of
 from ..paintings import StyleSource, read_style
 from ..pipeline import stylize
 from ..progress import drawn
 from ..training.recipes import check, check_numbers, read_toml
 from .cases import Cases, check_cases, combined, text_of
-from .figures import labelled, matplotlib_figure, save_figure
+from .figures import labelled, look, matplotlib_figure, save_figure
 from .inputs import check_side, digests_of, files_of, message_of, without_folders
 from .memory import peak_memory
 
@@ -65,12 +65,18 @@ def parse(text: str, method: str = "gatys", flag: str = "--vary") -> tuple[str, 
         raise InputError(f"{flag} {text!r}: write OPTION=VALUE,VALUE")
     name = name.strip().replace("-", "_")
     declared = _declared(method, refined=True)
+    (name,) = renamed({name: values}, _renames(method))
     check_options(f"a sweep of method {method}", declared, [name])
     option = declared[name]
     texts = [value.strip() for value in values.split(",")]
     if isinstance(option.kind, (ByLayer, Layers, ListOf)):
         texts = [value.replace("+", ",").replace(":", "=") for value in texts]
     return name, [option.parse(value, f"{flag} {name}") for value in texts]
+
+
+def _renames(method: str) -> dict[str, str]:
+    """Old name -> new name of the options that may vary."""
+    return renames_of(Controls, METHODS["gatys"].Options, record_of(method).Options)
 
 
 def _declared(method: str, refined: bool) -> dict[str, Option]:
@@ -109,14 +115,19 @@ def read_recipe(path: Path) -> Recipe:
     def parsed(name: str, value: Any) -> Any:
         return None if value == "none" and name in declared and declared[name].none else value
 
-    fixed = {name: parsed(name, value) for name, value in recipe.get("set", {}).items()}
+    def present(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+        return renamed(table, _renames(method), f"{path} {place}")
+
+    fixed = {
+        name: parsed(name, value) for name, value in present(recipe.get("set", {}), "[set]").items()
+    }
     vary = {
         name: [parsed(name, value) for value in values]
-        for name, values in recipe.get("vary", {}).items()
+        for name, values in present(recipe.get("vary", {}), "[vary]").items()
     }
     cases: dict[str, dict[str, Any]] = {}
     for table in recipe.get("case", []):
-        options = dict(table)
+        options = present(table, "[[case]]")
         label = options.pop("label", None)
         if not (isinstance(label, str) and label.strip()) or label in cases:
             raise InputError(f"{path} [[case]]: label = {label!r}: give each case its own label")
@@ -168,6 +179,8 @@ def sweep(
     fixed = {} if options is None else options
     vary, cases = {} if vary is None else vary, {} if cases is None else cases
     _check(vary, cases, fixed, method)
+    fixed, vary = renamed(fixed, _renames(method)), renamed(vary, _renames(method))
+    cases = {label: renamed(case, _renames(method)) for label, case in cases.items()}
     combinations = combined(vary, cases, paired)
     matplotlib_figure()
     photo, painting, name = read(content), *_style(style, method)
@@ -328,8 +341,9 @@ def _report(out: Path, rows: Sequence[Mapping[str, Any]], columns: int | None) -
     if curves:
 
         def draw(axes: Any) -> None:
-            for label, losses in curves.items():
-                axes.plot(range(1, len(losses) + 1), losses, lw=1.2, label=label)
+            for number, (label, losses) in enumerate(curves.items()):
+                series = {**look(label, number), "markevery": max(1, len(losses) // 8)}
+                axes.plot(range(1, len(losses) + 1), losses, **series, lw=1.2, label=label)
             axes.set_xlabel("iteration")
             axes.set_ylabel("loss, weighted as in each run")
             axes.set_yscale("log")

@@ -125,15 +125,15 @@ class Style:
         stored = joining or StoredStyle(name, self.color, {})
         part = stored.parts.get(self.backbone)
         if part is not None and set(self.taps) <= set(part.taps):
-            return stored.joined(self.backbone, Part(part.levels, (self.method,)))
+            return stored.joined(self.backbone, Part(part.sizes, (self.method,)))
         limit = min(LARGEST, max(min(p.shape[-2:]) for p in paintings))
         ladder = [round(64 * 2 ** (step / self.steps)) for step in range(4 * self.steps)]
         sizes = [size for size in ladder if size < limit] + [limit]
-        levels = {
+        measured = {
             size: {tap: moments.to("cpu") for tap, moments in self.at(size).items()}
             for size in sizes
         }
-        return stored.joined(self.backbone, Part(levels, (self.method,)))
+        return stored.joined(self.backbone, Part(measured, (self.method,)))
 
 
 def prepared(

@@ -28,27 +28,27 @@ class Part:
     """The moments of a style in the features of one network.
 
     Attributes:
-        levels: short side in pixels -> tap -> normalised moments.
+        sizes: short side in pixels -> tap -> normalised moments.
         methods: names of the methods that it was stored for; empty in old files.
     """
 
-    levels: Mapping[int, LayerMoments]
+    sizes: Mapping[int, LayerMoments]
     methods: tuple[str, ...] = ()
 
     @property
     def taps(self) -> list[str]:
         """The layers that were measured."""
-        return list(next(iter(self.levels.values())))
+        return list(next(iter(self.sizes.values())))
 
     def at(self, short_side: int) -> LayerMoments:
         """Moments at a size, interpolated between the two stored sizes around it."""
-        sizes = sorted(self.levels)
+        sizes = sorted(self.sizes)
         below = max((s for s in sizes if s <= short_side), default=sizes[0])
         above = min((s for s in sizes if s >= short_side), default=sizes[-1])
         if above <= below:
-            return self.levels[min(below, sizes[-1])]
+            return self.sizes[min(below, sizes[-1])]
         share = math.log(short_side / below) / math.log(above / below)
-        low, high = self.levels[below], self.levels[above]
+        low, high = self.sizes[below], self.sizes[above]
         return {tap: Moments.mix([low[tap], high[tap]], [1 - share, share]) for tap in low}
 
 
@@ -76,18 +76,18 @@ class StoredStyle:
         return sorted({name for part in self.parts.values() for name in part.methods})
 
     def __repr__(self) -> str:
-        sizes = sorted({size for part in self.parts.values() for size in part.levels})
+        sizes = sorted({size for part in self.parts.values() for size in part.sizes})
         what = ", ".join(self.methods or self.parts)
         return f"<style {self.name} for {what}; {sizes[0]} to {sizes[-1]} px>"
 
     def joined(self, backbone: str, part: Part) -> StoredStyle:
         """The same style, with the moments of one more network."""
         before = self.parts.get(backbone, Part({}))
-        levels = {
-            size: {**before.levels.get(size, {}), **layers} for size, layers in part.levels.items()
+        sizes = {
+            size: {**before.sizes.get(size, {}), **layers} for size, layers in part.sizes.items()
         }
         methods = tuple(dict.fromkeys([*before.methods, *part.methods]))
-        return replace(self, parts={**self.parts, backbone: Part(levels, methods)})
+        return replace(self, parts={**self.parts, backbone: Part(sizes, methods)})
 
     def save(self, path: str | os.PathLike[str], half: bool = False) -> None:
         """Write to ``path`` (safetensors, whole or not at all).
@@ -102,11 +102,11 @@ class StoredStyle:
         tensors = self.color.tensors("color")
         described = []
         for number, (backbone, part) in enumerate(self.parts.items()):
-            for size, layers in part.levels.items():
+            for size, layers in part.sizes.items():
                 for tap, moments in layers.items():
                     tensors |= moments.tensors(f"{number}.{size}.{tap}", half)
             entry = {"backbone": backbone, "methods": part.methods, "taps": part.taps}
-            described.append({**entry, "sizes": sorted(part.levels)})
+            described.append({**entry, "sizes": sorted(part.sizes)})
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise InputError(f"style {self.name}: too large for float16; store it in full")
         header = {"kind": KIND, "format": "2", "name": self.name, "parts": json.dumps(described)}
@@ -146,7 +146,7 @@ class StoredStyle:
                 )
                 for prefix, entry in described
             }
-            if not parts or not all(part.levels and part.taps for part in parts.values()):
+            if not parts or not all(part.sizes and part.taps for part in parts.values()):
                 raise KeyError
             if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
                 raise InputError(f"{path}: is damaged (it holds NaN or infinity); store it again")

@@ -24,6 +24,7 @@ from ..errors import InputError, check_finite, check_whole, spelled
 from ..images import Source, fit, resize
 from ..methods.ghiasi import Ghiasi
 from ..methods.learnt import Learnt
+from ..methods.records.base import Precision
 from ..progress import drawn
 from ..samples import PHOTOGRAPHS, photograph
 from ..statistics import Moments
@@ -71,7 +72,7 @@ def learn(
     model: Path | None = None,
     seed: int = 0,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
     on_progress: Callable[[int, int, float], bool | None] = lambda done, total, loss: None,
     progress: bool = False,
 ) -> Learnt:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import InputError, check_finite, spelled
 from ..files import path_of
+from ..options import renamed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -185,6 +186,15 @@ def _number(weight: str, text: str) -> float:
         return float(weight or "1")
     except ValueError:
         raise InputError(f"{text}: {weight!r} is not a weight: give a number") from None
+
+
+def present(changes: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """``changes`` of a recipe under the names of this version.
+
+    ``names``: old name -> new name of options of the method.
+    """
+    keys = {f"options.{old}": f"options.{new}" for old, new in names.items()}
+    return renamed(changes, keys, changes_named())
 
 
 def nested(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from ..files import path_of, save
 __all__ = ["draw_losses", "sheet"]
 
 GAP = 4  # white pixels between pictures
+MARKERS = "osD^v"  # of the terms of a loss, which differ in more than hue
 
 
 def sheet(
@@ -62,9 +64,15 @@ def draw_losses(history: Sequence[dict[str, float]], path: Path) -> None:
             points = [(row["step"], row[key]) for row in history if key in row]
             if points:
                 x, y = zip(*points, strict=True)
-                label, color = f"{name}, {split}", f"C{index % 10}"
-                marker = "." if split == "validation" else ""
-                axes.plot(x, y, marker + "-", color=color, label=label, lw=width, alpha=alpha)
+                marker = MARKERS[index % len(MARKERS)]
+                series: dict[str, Any] = {
+                    "color": f"C{index % 10}",
+                    "marker": marker,
+                    "ms": 3 + 2 * width,
+                }
+                every = max(1, len(x) // 8) if split == "train" else 1
+                label = f"{name}, {split}"
+                axes.plot(x, y, **series, markevery=every, label=label, lw=width, alpha=alpha)
     values = [value for row in history for name, value in row.items() if "/" in name]
     if values and min(values) > 0:
         axes.set_yscale("log")

@@ -23,6 +23,7 @@ from ..device import choose_device
 from ..errors import InputError, flag_of, spelled
 from ..files import check_apart, check_name, path_of, paths_of, same_file
 from ..methods import METHODS
+from ..options import renamed, was
 from ..progress import drawn
 from .accelerator import Hardware, is_main
 from .crops import DataConfig
@@ -39,6 +40,7 @@ from .recipes import (
     nested,
     option_named,
     overridden,
+    present,
     read_toml,
     recorded,
     typed,
@@ -50,7 +52,7 @@ __all__ = ["Stage", "read_recipe", "train"]
 
 TABLES = {"options": "table", "data": "table", "training": "table"}
 # Option that names a network -> option of its file.
-WEIGHTS = {"encoder": "encoder_weights", "loss_network": "loss_weights"}
+WEIGHTS = {"encoder": "encoder_weights", "loss_network": "loss_network_weights"}
 
 
 @dataclass(frozen=True)
@@ -88,22 +90,27 @@ def read_recipe(
     Raises:
         InputError: for unknown keys, wrong types, values out of range, or another method's recipe.
     """
-    parameters = inspect.signature(trainable(name).untrained).parameters
+    learner = trainable(name)
+    parameters = inspect.signature(learner.untrained).parameters
     option_types = {key: _annotation(parameter) for key, parameter in parameters.items()}
     values = {} if recipe is None else read_toml(recipe)
     check(values, {"method": "str", **TABLES, "stage": "tables"}, str(recipe))
     if values.get("method", name) != name:
         raise InputError(f"{recipe}: is a recipe for {values['method']}, not for {name}")
-    changed, by_set = nested(changes or {}), changes_named()
+    changed, by_set = nested(present(changes or {}, learner.renames)), changes_named()
     check(changed, TABLES, by_set)
     types = {"options": option_types, "data": _types(DataConfig)}
     types["training"] = _types(TrainingConfig)
     for table, table_changes in changed.items():
         check(table_changes, types[table], f"{by_set} {table}")
+    if "options" in values:
+        values["options"] = renamed(values["options"], learner.renames, f"{recipe} [options]")
     stages = []
     for number, stage in enumerate(values.get("stage", [{}]), 1):
         where = f"{recipe}, stage {number}" if "stage" in values else str(recipe)
         check(stage, TABLES, where)
+        if "options" in stage:
+            stage["options"] = renamed(stage["options"], learner.renames, f"{where} [options]")
         tables = overridden({table: values.get(table, {}) for table in TABLES}, stage)
         check(tables["options"], option_types, f"{where} [options]")
         tables = overridden(tables, changed)
@@ -126,6 +133,7 @@ def read_recipe(
     return stages
 
 
+@was(backbone_weights="vgg")
 @drawn("training")
 def train(
     name: str,
@@ -139,7 +147,7 @@ def train(
     steps: int | None = None,
     options: Mapping[str, Any] | None = None,
     changes: Mapping[str, Any] | None = None,
-    vgg: Path | None = None,
+    backbone_weights: Path | None = None,
     convention: str | None = None,
     hardware: Hardware | None = None,
     on_progress: OnProgress = lambda step, steps, loss: None,
@@ -159,8 +167,8 @@ def train(
         steps: overrides the recipe.
         options: options of the method that override the recipe, such as the paintings to learn.
         changes: further values that override the recipe, see :func:`read_recipe`.
-        vgg, convention: weights of VGG, if it is the encoder or the loss network, and the input
-            convention that they expect.
+        backbone_weights, convention: weights of VGG, if it is the encoder or the loss network, and
+            the input convention that they expect.
         hardware, on_progress: see :func:`impasto.training.fit.fit`.
         progress: draw a progress bar, in notebooks too.
         log: called with each log line, in the main process.
@@ -174,8 +182,10 @@ def train(
     photos, run, out = path_of(photos, "photos"), path_of(run, "run"), path_of(out, "out")
     paintings = None if paintings is None else path_of(paintings, "paintings")
     recipe = None if recipe is None else path_of(recipe, "recipe")
-    vgg = None if vgg is None else path_of(vgg, "vgg")
-    options = dict(options or {})
+    if backbone_weights is not None:
+        backbone_weights = path_of(backbone_weights, "backbone_weights")
+    options = renamed(options or {}, learner.renames)
+    changes = present(changes or {}, learner.renames)
     if "styles" in options:
         options["styles"] = paths_of(options["styles"], "styles")
     log = log if is_main() else lambda line: None
@@ -183,12 +193,12 @@ def train(
     by_set, of_paintings = changes_named(), spelled("paintings")
     conflicts = {"training.steps"} if steps is not None else set()
     conflicts |= {f"options.{key}" for key in options}
-    conflicts &= set(changes or {})
+    conflicts &= set(changes)
     if conflicts:
         keys = sorted(conflicts)
         flags = ", ".join(option_named(key.split(".")[1]) for key in keys)
         raise InputError(f"{', '.join(keys)}: given by {flags} and {by_set}; leave one out")
-    if steps is not None and "training.epochs" in (changes or {}):
+    if steps is not None and "training.epochs" in changes:
         raise InputError(f"training.epochs by {by_set} and {spelled('steps')}: leave one out")
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: the name of a model ends in .safetensors")
@@ -210,7 +220,7 @@ def train(
             )
         stages = [replace(stages[0], training=replace(stages[0].training, steps=steps, epochs=0))]
     stages = _with_options(stages, learner, name, options)
-    stages = _with_vgg(stages, learner, vgg, convention)
+    stages = _with_weights(stages, learner, backbone_weights, convention)
     folders = [run / f"stage-{n}" for n in range(1, len(stages) + 1)] if len(stages) > 1 else [run]
     _check_places(folders, run, out, stages, [photos, paintings, recipe])
     choose_device((hardware or Hardware()).device)  # before the pictures are read
@@ -257,9 +267,9 @@ def train(
         command += " --paintings PAINTINGS" if paintings else ""
         command += f" --recipe {recipe.name}" if recipe else ""
         command += f" --steps {steps}" if steps else ""
-        command += f" --vgg {vgg.name}" if vgg else ""
+        command += f" --backbone-weights {backbone_weights.name}" if backbone_weights else ""
         command += f" --convention {convention}" if convention else ""
-        command += typed(_without_folders(changes or {}, learner))
+        command += typed(_without_folders(changes, learner))
         for key, value in options.items():
             values = value if isinstance(value, list) else [value]
             flag = flag_of(FLAGS.get(key, key))
@@ -332,11 +342,11 @@ def _with_options(
     return [replace(stage, options={**stage.options, **options}) for stage in stages]
 
 
-def _with_vgg(
-    stages: list[Stage], learner: Any, vgg: Path | None, convention: str | None
+def _with_weights(
+    stages: list[Stage], learner: Any, weights: Path | None, convention: str | None
 ) -> list[Stage]:
-    """The stages with ``vgg`` as the weights of each network that is not bundled."""
-    if vgg is None and convention is None:
+    """The stages with ``weights`` for each network that is not bundled."""
+    if weights is None and convention is None:
         return stages
     parameters = inspect.signature(learner.untrained).parameters
     file_options = {
@@ -348,13 +358,13 @@ def _with_vgg(
     def weights_of(stage: Stage) -> dict[str, Any]:
         networks = {key: stage.options.get(key, parameters[key].default) for key in file_options}
         keys = [file_options[key] for key, name in networks.items() if name not in (None, *BUNDLED)]
-        options = {**dict.fromkeys(keys, vgg), "loss_convention": convention} if keys else {}
+        options = {**dict.fromkeys(keys, weights), "loss_convention": convention} if keys else {}
         return {key: value for key, value in options.items() if value is not None}
 
     if not any(map(weights_of, stages)):
         raise InputError(
-            f"{spelled('vgg')} and {spelled('convention')} are for networks that are VGG: set "
-            'encoder = "vgg19" or loss_network = "vgg19" under [options] in the recipe'
+            f"{spelled('backbone_weights')} and {spelled('convention')} are for networks that are "
+            'VGG: set encoder = "vgg19" or loss_network = "vgg19" under [options] in the recipe'
         )
     return [replace(stage, options={**stage.options, **weights_of(stage)}) for stage in stages]
 

@@ -41,7 +41,7 @@ def resolved(method: str) -> tuple[MethodRecord, Mapping[str, Any]]:
     Example:
         >>> record, options = resolved("johnson-bottleneck")
         >>> record.name, options
-        ('johnson', {'kind': 'bottleneck'})
+        ('johnson', {'network': 'bottleneck'})
     """
     if not isinstance(method, str):
         raise InputError(f"method: a {type(method).__name__} where a name belongs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal, get_args
 
 from ...options import (
     EXPERT,
@@ -23,16 +23,21 @@ from ...options import (
 )
 
 __all__ = [
+    "Convention",
     "DeviceOptions",
     "EncoderOptions",
     "FlowOptions",
     "MethodRecord",
     "PassOptions",
+    "Precision",
     "Preset",
     "StatisticsOptions",
     "StyleOptions",
     "TileOptions",
 ]
+
+Convention = Literal["caffe", "torchvision"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 
@@ -110,9 +115,9 @@ class DeviceOptions(Options):
         SIZE,
         recorded=False,
     )
-    precision: str = option(
+    precision: Precision = option(
         "auto",
-        Choice(("auto", "float32", "bfloat16")),
+        Choice(get_args(Precision)),
         "Precision of the computation: auto, float32 or bfloat16 (half the memory).",
         SIZE,
         expert=True,
@@ -193,7 +198,7 @@ class StatisticsOptions(TileOptions):
 class FlowOptions(StyleOptions):
     """Options of reversible networks, which must compute in float32."""
 
-    shifts: int = option(
+    shifts: Literal[1, 2, 4] = option(
         2,
         Whole(among=(1, 2, 4)),
         "Number of shifted results that are averaged, against the network's faint grid.",
@@ -206,18 +211,17 @@ class FlowOptions(StyleOptions):
 class EncoderOptions(Options):
     """Options of methods whose model needs an encoder, which may be VGG-19."""
 
-    gone: ClassVar[Mapping[str, str]] = {"encoder_weights": "use {backbone_weights}"}
-
     backbone_weights: Path | None = option(
         None,
         File(),
         "File of the encoder's weights, if the model was made for VGG-19.",
         EXPERT,
         expert=True,
+        was=("encoder_weights",),
     )
-    convention: str | None = option(
+    convention: Convention | None = option(
         None,
-        Choice(("caffe", "torchvision")),
+        Choice(get_args(Convention)),
         "Input convention of the weights: caffe or torchvision. Default: by their header or name.",
         EXPERT,
         expert=True,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ...errors import InputError
 from ...options import (
+    SIZE,
     ByLayer,
     Choice,
     File,
@@ -21,7 +22,7 @@ from ...options import (
     name_of,
     option,
 )
-from .base import DeviceOptions, MethodRecord, Preset, StyleOptions
+from .base import Convention, DeviceOptions, MethodRecord, Preset, StyleOptions
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -30,34 +31,34 @@ if TYPE_CHECKING:
     from ...images import Source
     from ..custom_loss import LossFunction
 
-__all__ = ["DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
+__all__ = ["BETAS", "DEFAULTS", "OF_BACKBONE", "RECORD", "REFINED", "STARTS", "GatysOptions"]
 
 STARTS = ("recoloured", "content", "content+noise", "noise", "grey")
+Losses = Literal["relative", "published", "report5"]
+StyleLoss = Literal["gram", "moments", "swd", "remd"]
+Optimizer = Literal["lbfgs", "adam"]
 LOSS_ARGUMENTS = "(features, target_features)"
-LEARNING_RATES = {"lbfgs": 1.0, "adam": 0.02}
+LEARNING_RATES: Mapping[Optimizer, float] = {"lbfgs": 1.0, "adam": 0.02}
 BETAS = (0.9, 0.99)
 # Losses -> option -> its default: ours, those of report 3 (section IV.B), and of report 5.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+DEFAULTS: Mapping[Losses, Mapping[str, float | Mapping[Optimizer, float]]] = {
     "relative": {
         "content_weight": 1.0,
         "style_weight": 100.0,
         "tolerance": 0.01,
         "lr": LEARNING_RATES,
-        "betas": BETAS,
     },
     "published": {
         "content_weight": 1e-2,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 1.0},
-        "betas": BETAS,
     },
     "report5": {
         "content_weight": 1.0,
         "style_weight": 1.0,
         "tolerance": 0.0,
         "lr": {"lbfgs": 1.0, "adam": 0.05},
-        "betas": BETAS,
     },
 }
 
@@ -66,13 +67,11 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 class GatysOptions(DeviceOptions):
     """The backbone, the loss, and the optimisation."""
 
-    gone: ClassVar[Mapping[str, str]] = {"weights_file": "use {backbone_weights}"}
-
     iterations: int | Sequence[int] | None = option(
         None,
         ListOf(Whole(0), one=True, what="whole numbers"),
         "Number of iterations for every size, or a list such as 200,100,50. Default: 80 at the "
-        "coarsest size, a third fewer at each further one, at least 30.",
+        "coarsest size, a third fewer at each further one, at least 30; 16 above 1,024 px.",
     )
     backbone: str | Backbone = option(
         "compact",
@@ -84,10 +83,11 @@ class GatysOptions(DeviceOptions):
         File(("imagenet", "robust", "random")),
         "Weights of the backbone: a file, or imagenet (default), robust or random.",
         expert=True,
+        was=("weights_file",),
     )
-    convention: str | None = option(
+    convention: Convention | None = option(
         None,
-        Choice(("caffe", "torchvision")),
+        Choice(get_args(Convention)),
         "Input convention of the weights: caffe or torchvision. Default: by their header or name.",
         expert=True,
     )
@@ -123,9 +123,9 @@ class GatysOptions(DeviceOptions):
         "Layers of the style loss, such as relu1_1,relu2_1=0.5; for a ResNet also paper5. Default: "
         "relu1_1 to relu5_1; for a ResNet conv1 to rb3.",
     )
-    losses: str = option(
+    losses: Losses = option(
         "relative",
-        Choice(tuple(DEFAULTS)),
+        Choice(get_args(Losses)),
         "relative (ours: independent of size and backbone), published (Gatys et al., with the "
         "weights of report 3) or report5 (its Eq. 2.1 to 2.3). Published losses may diverge.",
         expert=True,
@@ -147,9 +147,9 @@ class GatysOptions(DeviceOptions):
         "Default: the squared error.",
         expert=True,
     )
-    style_loss: str | LossFunction | None = option(
+    style_loss: StyleLoss | LossFunction | None = option(
         None,
-        Function(LOSS_ARGUMENTS, ("gram", "moments", "swd", "remd")),
+        Function(LOSS_ARGUMENTS, get_args(StyleLoss)),
         "The style loss: gram, moments (mean, deviation); swd or remd (sliced Wasserstein or "
         "relaxed earth mover's distance) need the painting itself. Default: gram; ResNets: "
         "moments; published: gram alone.",
@@ -165,8 +165,8 @@ class GatysOptions(DeviceOptions):
         "iterations), content, content+noise, noise, grey, or a file.",
         expert=True,
     )
-    optimizer: str = option(
-        "lbfgs", Choice(tuple(LEARNING_RATES)), "The optimiser: lbfgs or adam.", expert=True
+    optimizer: Optimizer = option(
+        "lbfgs", Choice(get_args(Optimizer)), "The optimiser: lbfgs or adam.", expert=True
     )
     lr: float | None = option(
         None,
@@ -195,6 +195,15 @@ class GatysOptions(DeviceOptions):
         "Stop a size early when 10 iterations lower the loss by less than this share; 0 never "
         "stops early. Default: 0.01; with published losses 0.",
         expert=True,
+    )
+    tile: int | str | None = option(
+        "auto",
+        Whole(1, words=("auto",)),
+        "Compute large pictures in tiles, to the same result in less memory: auto (where memory "
+        "demands it), none, or the side of a tile in pixels.",
+        SIZE,
+        expert=True,
+        none=True,
     )
     time_limit: float | None = option(
         None, Number(0, above=True), "Most seconds for one picture, shared among the sizes."
@@ -230,9 +239,9 @@ class GatysOptions(DeviceOptions):
         """Whether losses and layer weights are used as they are, with no common scale."""
         return self.losses != "relative"
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> float:
         """Value of an option whose default depends on the losses (and optimiser)."""
-        given = getattr(self, name)
+        given: float | None = getattr(self, name)
         default = DEFAULTS[self.losses][name]
         if given is not None:
             return given

@@ -8,20 +8,21 @@ from typing import Literal, get_args
 from ...options import Choice, Flag, Number, option
 from .base import MethodRecord, PassOptions, StatisticsOptions
 
-__all__ = ["RECORD", "JohnsonOptions", "Kind"]
+__all__ = ["RECORD", "JohnsonOptions", "Network"]
 
-Kind = Literal["residual", "bottleneck"]
+Network = Literal["residual", "bottleneck"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JohnsonOptions(StatisticsOptions, PassOptions):
     """The network that has learnt a few paintings."""
 
-    kind: Kind | None = option(
+    network: Network | None = option(
         None,
-        Choice(get_args(Kind)),
+        Choice(get_args(Network)),
         "The network: residual (report 4) or bottleneck (report 1; faster, smaller). Default: "
         "residual, or that of the model.",
+        was=("kind",),
     )
     noise: float | None = option(
         None,
@@ -37,7 +38,7 @@ RECORD = MethodRecord(
     "A few paintings, learnt once: one fast pass (Johnson et al. 2016).",
     "johnson:Johnson",
     JohnsonOptions,
-    {"johnson": {}, "johnson-bottleneck": {"kind": "bottleneck"}},
+    {"johnson": {}, "johnson-bottleneck": {"network": "bottleneck"}},
     learns_styles=True,
     photographs_alone=True,  # besides the paintings to learn
 )

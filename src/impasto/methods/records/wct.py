@@ -20,11 +20,12 @@ __all__ = ["RECORD", "WCTOptions"]
 class WCTOptions(TileOptions, EncoderOptions, StyleOptions):
     """The transform and its layers."""
 
-    levels: Sequence[str] | None = option(
+    layers: Sequence[str] | None = option(
         None,
         ListOf(Text(), what="layers"),
         "Layers at which features are transformed, such as relu4_1,relu2_1: deep layers change "
         "large forms, shallow ones colours and grain. Default: all.",
+        was=("levels",),
     )
     variant: Variant = option(
         "monge",

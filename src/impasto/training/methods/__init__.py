@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -30,6 +30,12 @@ class Learner:
         """The method in training, with random weights: called with its options."""
         build: Callable[..., Any] = import_module(f".{self.module}", __name__).untrained
         return build
+
+    @property
+    def renames(self) -> Mapping[str, str]:
+        """Old name -> new name of its options, see :func:`impasto.options.was`."""
+        names: Mapping[str, str] = getattr(self.untrained, "renames", {})
+        return names
 
 
 TRAINABLE: dict[str, Learner] = {

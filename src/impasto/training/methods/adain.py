@@ -15,6 +15,8 @@ from ...device import arranged
 from ...errors import check_share
 from ...methods.adain import AdaINConfig, AdaINModel, Operator
 from ...methods.model import tuples
+from ...methods.records.base import Convention
+from ...options import was
 from .base import ModelTraining
 from .mixtures import begin
 from .perceptual import STYLE_LAYERS, Perceptual, Target
@@ -26,9 +28,10 @@ __all__ = ["AdaINTraining", "untrained"]
 OURS = {"content_weight": 1.0, "style_weight": 1.0, "target": "content"}
 
 
+@was(layers="taps", loss_network_weights="loss_weights")
 def untrained(
     encoder: str = "slim",
-    taps: Sequence[str] = AdaINConfig.taps,
+    layers: Sequence[str] = AdaINConfig.layers,
     widths: Sequence[Sequence[int]] = AdaINConfig.widths,
     upsampling: Literal["nearest", "bilinear"] = "nearest",
     feedback: bool = False,
@@ -41,37 +44,37 @@ def untrained(
     target: Target | None = None,
     style_layers: Sequence[str] = STYLE_LAYERS,
     loss_network: str = "compact",
-    loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_network_weights: Path | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> AdaINTraining:
     """The method with random weights, ready for training.
 
     Args:
-        encoder, taps, widths, upsampling, feedback, operator: see :class:`AdaINConfig`.
+        encoder, layers, widths, upsampling, feedback, operator: see :class:`AdaINConfig`.
         encoder_weights: see :class:`impasto.methods.adain.AdaIN`.
         losses: ``relative`` (ours), or ``published``: those of ``report`` 3 (Eq. 12 to 14), which
             is the default, or 2; see :mod:`impasto.training.methods.published`.
         report: see ``losses``.
         content_weight, style_weight, target, style_layers: see
             :class:`impasto.training.methods.perceptual.Perceptual`; the content layer is the
-            deepest tap. None for 1, 1 and ``content``, or as published.
+            deepest layer. None for 1, 1 and ``content``, or as published.
         recolored: see :class:`AdaINTraining`.
-        loss_network, loss_weights, loss_convention: the network whose features are compared;
-            see :func:`impasto.backbones.load_vgg`.
+        loss_network, loss_network_weights, loss_convention: the network whose features are
+            compared; see :func:`impasto.backbones.load_vgg`.
 
     Raises:
         InputError: for options that are unknown or cannot be combined.
     """
-    config = AdaINConfig(encoder, tuples(taps), tuples(widths), upsampling, feedback, operator)
+    config = AdaINConfig(encoder, tuples(layers), tuples(widths), upsampling, feedback, operator)
     model = AdaINModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
-    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    judge = load_backbone(loss_network, loss_network_weights, convention=loss_convention)
     weights = {"content_weight": content_weight, "style_weight": style_weight, "target": target}
     only_ours = {"target": target, "recolored": recolored}
     published, chosen, resolved = settle("adain", losses, report, weights, OURS, only_ours)
-    layers = {"content_layer": config.taps[0], "style_layers": style_layers}
+    compared = {"content_layer": config.layers[0], "style_layers": style_layers}
     training = AdaINTraining(
-        model, build_perceptual(published, judge, **layers, **chosen), recolored
+        model, build_perceptual(published, judge, **compared, **chosen), recolored
     )
     training.resolved = resolved
     return training

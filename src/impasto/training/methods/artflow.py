@@ -7,6 +7,8 @@ from pathlib import Path
 from ...backbones import load_backbone
 from ...methods.artflow import ArtFlowConfig, ArtFlowModel
 from ...methods.records.artflow import Operator
+from ...methods.records.base import Convention
+from ...options import was
 from .published import Losses
 from .reversible import FlowTraining
 
@@ -15,6 +17,7 @@ __all__ = ["untrained"]
 OURS = {"content_weight": 1.0, "style_weight": 4.0, "tv_weight": 0.0, "kept": 1.0}
 
 
+@was(loss_network_weights="loss_weights")
 def untrained(
     operator: Operator = "adain",
     blocks: int = ArtFlowConfig.blocks,
@@ -28,8 +31,8 @@ def untrained(
     tv_weight: float | None = None,
     kept: float | None = None,
     loss_network: str = "compact",
-    loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_network_weights: Path | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> FlowTraining:
     """The method with random weights, ready for training.
@@ -43,14 +46,14 @@ def untrained(
             published.
         tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`. None
             for 0.0, or as published.
-        loss_network, loss_weights, loss_convention: see
+        loss_network, loss_network_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.
 
     Raises:
         InputError: for options that are unknown or cannot be combined.
     """
     model = ArtFlowModel(ArtFlowConfig(operator, blocks, steps, hidden, affine, expansion))
-    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    judge = load_backbone(loss_network, loss_network_weights, convention=loss_convention)
     weights = {"content_weight": content_weight, "style_weight": style_weight}
     weights |= {"tv_weight": tv_weight, "kept": kept}
     return FlowTraining.by(model, judge, losses, weights, OURS, recolored)

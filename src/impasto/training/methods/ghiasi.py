@@ -23,9 +23,11 @@ from ...losses import (
     relaxed_emd,
     total_variation,
 )
-from ...methods.ghiasi import GhiasiConfig, GhiasiModel, Kind, style_code
+from ...methods.ghiasi import GhiasiConfig, GhiasiModel, Network, style_code
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...networks.painter import Predicted
+from ...options import was
 from ...statistics import Moments
 from .base import RANGE_WEIGHT, ModelTraining, draw_strength, mixed_moments
 
@@ -38,8 +40,9 @@ NEAR = 0.02  # lower limit of a photograph's distance to the painting, as a divi
 DIRECTIONS = 12  # random directions of the colour space in the palette loss
 
 
+@was(network="kind", loss_network_weights="loss_weights")
 def untrained(
-    kind: Kind = "residual",
+    network: Network = "residual",
     widths: Sequence[int] | None = None,
     blocks: int = GhiasiConfig.blocks,
     rows: int = GhiasiConfig.rows,
@@ -55,30 +58,30 @@ def untrained(
     recolored: float = 0.3,
     again: float = 0.0,
     loss_network: str = "compact",
-    loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_network_weights: Path | None = None,
+    loss_convention: Convention | None = None,
 ) -> GhiasiTraining:
     """The method with random weights, ready for training.
 
     Args:
-        kind, widths, blocks, rows: see :class:`GhiasiConfig`.
+        network, widths, blocks, rows: see :class:`GhiasiConfig`.
         init: a model of the same configuration to start from.
         content_weight, style_weight, stroke_weight, color_weight, palette_weight, tv_weight,
             scales, full, recolored, again: see :class:`GhiasiTraining`.
-        loss_network, loss_weights, loss_convention: see
+        loss_network, loss_network_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.
 
     Raises:
         InputError: for options that are unknown or cannot be combined.
     """
-    config = GhiasiConfig(kind, None if widths is None else tuples(widths), blocks, rows)
+    config = GhiasiConfig(network, None if widths is None else tuples(widths), blocks, rows)
     model = GhiasiModel(config, load_backbone(config.encoder))
     if init is not None:
         initial = GhiasiModel.load(init)
         if initial.config != config:
             raise InputError(f"{init}: holds another network ({initial.config}); name another")
         model = initial
-    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    judge = load_backbone(loss_network, loss_network_weights, convention=loss_convention)
     return GhiasiTraining(
         *(model, judge, content_weight, style_weight, stroke_weight, color_weight),
         *(palette_weight, tv_weight, scales, full, recolored, again),

@@ -17,7 +17,9 @@ from ...images import read
 from ...losses import content_loss, covariance_loss, gram_loss, range_loss, total_variation
 from ...methods.johnson import JohnsonConfig, JohnsonModel
 from ...methods.model import tuples
-from ...networks.transformer import Kind, Transformer
+from ...methods.records.base import Convention
+from ...networks.transformer import Network, Transformer
+from ...options import was
 from ...statistics import Moments
 from ...styles import reduce
 from .base import RANGE_WEIGHT, ModelTraining, draw_strength, mixed_moments
@@ -42,10 +44,11 @@ LAYERS = {
 }
 
 
+@was(network="kind", loss_network_weights="loss_weights")
 def untrained(
     styles: Sequence[Path] = (),
     style_size: int = 256,
-    kind: Kind = "residual",
+    network: Network = "residual",
     widths: Sequence[int] = JohnsonConfig.widths,
     blocks: int = JohnsonConfig.blocks,
     expansion: float = JohnsonConfig.expansion,
@@ -61,8 +64,8 @@ def untrained(
     style_layers: Sequence[str] | None = None,
     content_layer: str | None = None,
     loss_network: str = "compact",
-    loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_network_weights: Path | None = None,
+    loss_convention: Convention | None = None,
 ) -> JohnsonTraining:
     """The method with random weights, ready for training.
 
@@ -70,7 +73,7 @@ def untrained(
         styles: paintings to learn; their names are the file names without the suffix.
         style_size: short side in pixels to which they are reduced: a larger value makes larger
             strokes.
-        kind, widths, blocks, expansion, noise: see :class:`JohnsonConfig`.
+        network, widths, blocks, expansion, noise: see :class:`JohnsonConfig`.
         losses: ``relative`` (ours), or ``published``: those of ``report`` 4, which is the default,
             or 1 (Eq. 1 to 3); see :mod:`impasto.training.methods.published`. Their weights belong
             to torchvision's VGG-16, whose activations are then left as they are.
@@ -79,7 +82,7 @@ def untrained(
             :class:`JohnsonTraining`. None for 1, 20, 3, 1 and 0.75, or as published.
         style_layers, content_layer: None uses those of report 4 for VGG-16, relu1_1..relu4_1 and
             relu3_1 for others.
-        loss_network, loss_weights, loss_convention: see
+        loss_network, loss_network_weights, loss_convention: see
             :func:`impasto.backbones.load_backbone`.
 
     Raises:
@@ -98,14 +101,14 @@ def untrained(
         raise InputError("two paintings have the same name: rename one")
     moments = [Moments.of(painting.double()).normalised() for painting in paintings.values()]
     colors = [[*m.first.tolist(), *m.second.flatten().tolist()] for m in moments]
-    names, shape = tuple(paintings), (kind, tuples(widths), blocks, expansion, noise)
+    names, shape = tuple(paintings), (network, tuples(widths), blocks, expansion, noise)
     config = JohnsonConfig(names, tuples(colors), *shape)
     weights = {"content_weight": content_weight, "style_weight": style_weight}
     weights |= {"color_weight": color_weight, "tv_weight": tv_weight, "full": full}
     only_ours = {"color_weight": color_weight, "full": full, "recolored": recolored}
     published, chosen, resolved = settle("johnson", losses, report, weights, OURS, only_ours)
     judge = load_backbone(
-        loss_network, loss_weights, convention=loss_convention, normalise=published is None
+        loss_network, loss_network_weights, convention=loss_convention, normalise=published is None
     )
     default = LAYERS.get(loss_network, LAYERS["compact"])
     training = JohnsonTraining(

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from ...backbones import load_backbone, load_vgg
 from ...color import recolored as in_other_colors
 from ...linalg import ridge
+from ...methods.records.base import Convention
 from ...methods.records.styleflow import Mixture
 from ...methods.reversible import whole
 from ...methods.styleflow import StyleFlowConfig, StyleFlowModel
 from ...operators.adain import EPS
 from ...operators.rbmad import CodeRBMAD
 from ...operators.san import SAN, style_code
+from ...options import was
 from ...statistics import Moments
 from .mixtures import fit_code, fit_layer, turn
 from .published import Losses
@@ -30,6 +32,7 @@ TURNED = 128  # crops that the rotation of RBMAD's channels is computed from
 SPOTS = 12  # rows and columns of a crop that a layer is fitted at
 
 
+@was(loss_network_weights="loss_weights")
 def untrained(
     encoder: str = "slim",
     rbmad: Mixture = StyleFlowConfig.rbmad,
@@ -45,8 +48,8 @@ def untrained(
     tv_weight: float | None = None,
     kept: float | None = None,
     loss_network: str = "compact",
-    loss_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_network_weights: Path | None = None,
+    loss_convention: Convention | None = None,
     recolored: float = 0.0,
 ) -> StyleFlowTraining:
     """The method with random weights, ready for training.
@@ -61,7 +64,7 @@ def untrained(
             published.
         tv_weight, recolored: see :class:`impasto.training.methods.reversible.FlowTraining`. None
             for 1.0, or as published.
-        loss_network, loss_weights, loss_convention: see
+        loss_network, loss_network_weights, loss_convention: see
             :func:`impasto.backbones.load_vgg`.
 
     Raises:
@@ -69,7 +72,7 @@ def untrained(
     """
     config = StyleFlowConfig(encoder, rbmad, blocks, steps, hidden, affine, wide)
     model = StyleFlowModel(config, load_vgg(encoder, encoder_weights, convention=loss_convention))
-    judge = load_backbone(loss_network, loss_weights, convention=loss_convention)
+    judge = load_backbone(loss_network, loss_network_weights, convention=loss_convention)
     weights = {"content_weight": content_weight, "style_weight": style_weight}
     weights |= {"tv_weight": tv_weight, "kept": kept}
     return StyleFlowTraining.by(model, judge, losses, weights, OURS, recolored)

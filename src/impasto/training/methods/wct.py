@@ -14,8 +14,10 @@ from ...device import arranged
 from ...errors import InputError
 from ...losses import content_loss
 from ...methods.model import tuples
+from ...methods.records.base import Convention
 from ...methods.wct import WCTConfig, WCTModel, Widths
 from ...networks.decoder import Decoder
+from ...options import was
 from .base import ModelTraining
 from .regress import fit_decoder
 
@@ -24,13 +26,14 @@ __all__ = ["WCTTraining", "mirrored", "untrained"]
 PARAMETERS = 1_950_000  # default limit for all decoders together: 3.9 MB in float16
 
 
+@was(layers="taps")
 def untrained(
     encoder: str | VGG = "slim",
-    taps: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
     widths: Mapping[str, Widths] | None = None,
     upsampling: Literal["nearest", "bilinear"] = "nearest",
     encoder_weights: Path | None = None,
-    loss_convention: str | None = None,
+    loss_convention: Convention | None = None,
     pixels: float = 1.0,
     features: float = 1.0,
 ) -> WCTTraining:
@@ -39,7 +42,7 @@ def untrained(
     Args:
         encoder, encoder_weights, loss_convention: see
             :func:`impasto.backbones.load_vgg`; the encoder is also the loss network.
-        taps: the taps that get a decoder; None uses every ``relu*_1`` of the encoder.
+        layers: the layers that get a decoder; None uses every ``relu*_1`` of the encoder.
         widths: see :class:`WCTConfig`; by default the decoders mirror the encoder.
         upsampling: upsampling of the decoders.
         pixels, features: see :class:`WCTTraining`.
@@ -48,15 +51,15 @@ def untrained(
         InputError: for options that are unknown or cannot be combined.
     """
     net = load_vgg(encoder, encoder_weights, convention=loss_convention)
-    if taps is None:
-        taps = [tap for tap in net.taps if tap.startswith("relu") and tap.endswith("_1")]
-    net.check(taps)
-    if not taps:
-        raise InputError("taps: name at least one")
+    if layers is None:
+        layers = [tap for tap in net.taps if tap.startswith("relu") and tap.endswith("_1")]
+    net.check(layers)
+    if not layers:
+        raise InputError("layers: name at least one")
     overrides = {} if widths is None else widths
-    if not isinstance(overrides, Mapping) or not set(overrides) <= set(taps):
-        raise InputError(f"widths are by tap: give a table of some of {', '.join(taps)}")
-    all_widths = mirrored(net, taps) | {tap: tuples(blocks) for tap, blocks in overrides.items()}
+    if not isinstance(overrides, Mapping) or not set(overrides) <= set(layers):
+        raise InputError(f"widths are by layer: give a table of some of {', '.join(layers)}")
+    all_widths = mirrored(net, layers) | {tap: tuples(blocks) for tap, blocks in overrides.items()}
     config = WCTConfig(net.name, all_widths, upsampling)
     return WCTTraining(WCTModel(config, net), pixels, features)
 
