@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -92,29 +92,12 @@ def _addressed() -> int:
     return int(psutil.Process().memory_info().vms)
 
 
-def check_memory(
-    size: tuple[int, int],
-    bytes_per_pixel: float,
-    device: torch.device,
-    fixed: float = 0.0,
-    instead: Callable[[float], str] = lambda available: "",
-) -> None:
-    """Raise OutOfMemoryError if a picture of ``size`` ``(H, W)`` needs more than is free.
-
-    Args:
-        size, bytes_per_pixel, device: of the picture.
-        fixed: bytes that do not depend on its size.
-        instead: for the free memory, an option that would do for a picture of this size; may be
-            empty.
-    """
-    per_picture = bytes_per_pixel * size[0] * size[1]
-    needed, available = fixed + per_picture, available_memory(device)
+def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.device) -> None:
+    """Raise OutOfMemoryError if a picture of ``size`` ``(H, W)`` needs more than is free."""
+    needed = bytes_per_pixel * size[0] * size[1]
+    available = available_memory(device)
     if needed > available:
-        tiled = instead(available)
-        raise lacking_memory(
-            *(size, needed, available, max(0.0, available - fixed) / bytes_per_pixel),
-            f", or {tiled}" if tiled else "",
-        )
+        raise lacking_memory(size, needed, available, available / bytes_per_pixel)
 
 
 def lacking_memory(
