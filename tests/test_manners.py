@@ -13,7 +13,7 @@ from test_stored import CPU, TAKERS
 import impasto
 from impasto import device
 from impasto.device import process
-from impasto.errors import InputError
+from impasto.errors import DeviceError, InputError
 from impasto.styles import LearntStyle
 
 EVERY = {
@@ -124,10 +124,10 @@ def test_a_forked_worker_renders(label):
 
 def test_a_fork_that_cannot_compute_says_so(monkeypatch):
     monkeypatch.setattr(process, "_forked", True)
-    with pytest.raises(InputError, match="spawn"):
+    with pytest.raises(DeviceError, match="spawn"):
         device.check_process(torch.device("cuda"))
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(InputError, match="spawn"):
+    with pytest.raises(DeviceError, match="spawn"):
         device.check_process()
 
 

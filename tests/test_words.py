@@ -135,7 +135,9 @@ def test_old_names_in_sweeps(run, tmp_path):
         assert parse("levels=relu1_1,relu2_1", "wct") == ("layers", [["relu1_1"], ["relu2_1"]])
     with pytest.warns(Renamed):
         assert parse("weights-file=random", "adain") == ("backbone_weights", [Path("random")])
-    Path("old.toml").write_text('method = "wct"\n[vary]\nlevels = [["relu1_1"], ["relu2_1"]]\n')
+    Path("old.toml").write_text(
+        'method = "wct"\n[vary]\nlevels = [["relu1_1"], ["relu2_1"]]\n', encoding="utf-8"
+    )
     fixed = [word for name, value in CPU.items() for word in ("--set", f"{name}={value}")]
     given = ["photo.png", "painting.png", "--recipe", "old.toml", "-o", "out", *fixed]
     code, listed, said = run("sweep", *given)
@@ -150,14 +152,17 @@ def test_old_names_in_sweeps(run, tmp_path):
 def test_old_keys_of_recipes(tmp_path):
     recipe = tmp_path / "old.toml"
     recipe.write_text(
-        'method = "johnson"\n[options]\nkind = "bottleneck"\nloss_weights = "a.pth"\n'
+        'method = "johnson"\n[options]\nkind = "bottleneck"\nloss_weights = "a.pth"\n',
+        encoding="utf-8",
     )
     with pytest.warns(Renamed) as told:
         (stage,) = read_recipe(recipe, "johnson", {"options.kind": "residual"})
     assert stage.options["network"] == "residual"
     assert stage.options["loss_network_weights"] == Path("a.pth")
     assert any(str(each.message).startswith(f"{recipe} [options]: kind is") for each in told)
-    recipe.write_text('method = "adain"\n[[stage]]\n[stage.options]\ntaps = ["relu4_1"]\n')
+    recipe.write_text(
+        'method = "adain"\n[[stage]]\n[stage.options]\ntaps = ["relu4_1"]\n', encoding="utf-8"
+    )
     with pytest.warns(Renamed, match=r"stage 1 \[options\]: taps is layers now"):
         (stage,) = read_recipe(recipe, "adain")
     assert stage.options == {"layers": ["relu4_1"]}
