@@ -242,7 +242,7 @@ def test_several_styles_average_their_moments(method):
     one, two = painting(seed=1), painting(seed=2)
     mixed = method.prepare([one, two], [1, 3]).at(48)
     each = [method.prepare([picture]).at(48) for picture in (one, two)]
-    for tap in method.model.config.taps:
+    for tap in method.model.config.layers:
         expected = 0.25 * each[0][tap].gram + 0.75 * each[1][tap].gram
         torch.testing.assert_close(mixed[tap].gram, expected)
 
@@ -323,8 +323,8 @@ def test_a_model_of_another_encoder_is_refused(tmp_path):
         AdaIN(tmp_path / "x.safetensors")
 
 
-def test_taps_and_blocks_must_agree():
-    with pytest.raises(InputError, match="name taps of different blocks"):
+def test_layers_and_blocks_must_agree():
+    with pytest.raises(InputError, match="name layers of different blocks"):
         untrained(layers=["relu2_1", "relu4_1"])
     with pytest.raises(InputError, match="as many blocks"):
         untrained(widths=[[8], [8]])

@@ -13,6 +13,7 @@ from impasto.images import read, resize
 from impasto.losses import gram_loss, total_variation
 from impasto.methods import load
 from impasto.methods.gatys import Gatys
+from impasto.methods.schedule import schedule
 from impasto.statistics import Moments
 from impasto.styles import StoredStyle
 from impasto.watch import Step
@@ -163,14 +164,14 @@ def test_defaults_fall_back_to_the_layers_that_are_there(small_net):
     assert all("end at relu3_1" in note and "\n" not in note for note in method.notes)
 
 
-def test_coarse_to_fine_plan(small_net):
-    method = gatys(small_net, iterations=None)
-    sizes = [size for size, _ in method._plan(512, 768)]
+def test_coarse_to_fine_plan():
+    sizes = [size for size, _ in schedule(512, 768)]
     assert sizes == [(128, 192), (256, 384), (512, 768)]
-    counts = [count for _, count in method._plan(512, 768)]
+    counts = [count for _, count in schedule(512, 768)]
     assert counts == sorted(counts, reverse=True)
-    method = gatys(small_net, sizes=[32, 48, 0], iterations=[5, 4, 3])
-    assert method._plan(64, 80) == [((32, 40), 5), ((48, 60), 4), ((64, 80), 3)]
+    assert [count for _, count in schedule(3000, 4000)] == [80, 52, 34, 16, 16]  # 16: above 1,024
+    stages = schedule(64, 80, [32, 48, 0], [5, 4, 3])
+    assert stages == [((32, 40), 5), ((48, 60), 4), ((64, 80), 3)]
 
 
 def test_every_size_is_worked_on(small_net):
@@ -301,7 +302,7 @@ def test_plans_that_do_not_fit(small_net, options, message):
 
 
 def test_too_large_for_memory_says_which_size_would_do(small_net, monkeypatch):
-    monkeypatch.setattr("impasto.device.memory.available_memory", lambda device: 10 * 2**20)
+    monkeypatch.setattr("impasto.methods.tiling.available_memory", lambda device: 10 * 2**20)
     with pytest.raises(OutOfMemoryError, match=r"GB of memory.*size=\d+"):
         run(gatys(small_net), photo(400, 400))
 
@@ -364,7 +365,7 @@ def test_content_and_style_are_resampled_from_the_sources(small_net, monkeypatch
     monkeypatch.setattr(
         Gatys,
         "_target",
-        lambda self, s, c, strength: contents.append(c) or honest(self, s, c, strength),
+        lambda self, s, c, *more: contents.append(c) or honest(self, s, c, *more),
     )
     run(method)
     torch.testing.assert_close(contents[0], resize(photo(), (24, 32)))

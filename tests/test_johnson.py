@@ -153,7 +153,7 @@ def test_what_lies_outside_of_the_range_is_not_seen(folder, monkeypatch):
     out = (contents - 0.5) * 4 + 0.5
     terms = []
     for made in (out, out.clamp(0, 1)):
-        monkeypatch.setattr(training.model, "network", lambda contents, mix, made=made: made)
+        monkeypatch.setattr(training.model, "network", lambda contents, mix, noise, made=made: made)
         terms.append(training.loss(contents, contents))
     for term in ("content", "style", "color", "tv"):
         assert torch.equal(terms[0][term], terms[1][term])
@@ -162,7 +162,7 @@ def test_what_lies_outside_of_the_range_is_not_seen(folder, monkeypatch):
 
 def test_at_strength_zero_the_photograph_is_wanted(folder, monkeypatch):
     training = untrained(styles=[folder / "night.png"], full=0.0, **NARROW)
-    monkeypatch.setattr(training.model, "network", lambda contents, mix: contents)
+    monkeypatch.setattr(training.model, "network", lambda contents, mix, noise: contents)
     contents = torch.stack([photo(), photo(seed=1)])
     monkeypatch.setattr(torch, "rand", lambda *shape, **where: torch.zeros(*shape))  # all strengths
     terms = training.loss(contents, contents)

@@ -181,7 +181,7 @@ def test_by_the_command(tmp_path, monkeypatch, capsys):
         return int(ended.value.code or 0), capsys.readouterr().err
 
     assert command("-o", tmp_path / "sheet.png")[0] == 0
-    assert read_settings(tmp_path / "sheet.png")["weights"] == ["trained", "random"]
+    assert read_settings(tmp_path / "sheet.png")["backbone_weights"] == ["trained", "random"]
     assert read(tmp_path / "sheet.png").rgb.shape[-2] > 2 * 36
     pooled = tmp_path / "pooled.png"
     more = ("--layers", "relu3_1", "--kind", "style", "--single", "--pooling")
@@ -196,7 +196,9 @@ def test_by_the_command(tmp_path, monkeypatch, capsys):
     code, said = command("-o", tmp_path / "photo.png")
     assert code == 2
     assert "would overwrite" in said
-    code, said = command("-o", tmp_path / "x.png", "--weights", tmp_path / "none.safetensors")
+    code, said = command(
+        "-o", tmp_path / "x.png", "--backbone-weights", tmp_path / "none.safetensors"
+    )
     assert code == 2
     assert "none.safetensors" in said
 

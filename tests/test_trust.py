@@ -323,7 +323,14 @@ def test_pictures_styles_and_sheets_tell_no_folders(home, tmp_path, run):
         ),
         (
             *("reconstruct", p, "--backbone", "slim", "--iterations", "1", "--size", "32"),
-            *("--weights", home / "slim.safetensors", "--layers", "relu1_1", "-o", out / "c.png"),
+            *(
+                "--backbone-weights",
+                home / "slim.safetensors",
+                "--layers",
+                "relu1_1",
+                "-o",
+                out / "c.png",
+            ),
         ),
     ):
         code, _, said = run(*words)
@@ -417,7 +424,7 @@ def fault(request, monkeypatch):
     whole = builtins.__import__
 
     def fail(name, *args, **options):
-        if name.endswith(("pipeline", "methods")):
+        if name.endswith(("pipeline", "methods", "refinement", "session")):
             raise request.param
         return whole(name, *args, **options)
 

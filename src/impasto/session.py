@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import wraps
@@ -268,7 +268,7 @@ class Session:
         colored, style, refining_style = self._controlled(rgb)
         # As a Picture, because a method does not copy one.
         named = Picture(colored, None, picture.name)
-        out, strength = colored, self.controls.strength
+        out, strength, method_settings = colored, self.controls.strength, self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
         watch.start(colored)
@@ -276,11 +276,13 @@ class Session:
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
                 watch.painted = watch.painted or bool(losses) or not watch.cancelled
+                method_settings = _resolved(self.method.settings, watch)
                 watch.start(out)
             if self.refine is not None and not watch.cancelled:
                 refine = self.refine
                 losses.clear()
                 watch.stopped = None
+                watch.resolved = {}
                 out = refine(colored, refining_style, strength, watch, start=out)
             watch.finish()
         out = finish(out)
@@ -296,8 +298,8 @@ class Session:
             ],
             "pixels": f"{out.shape[-1]}x{out.shape[-2]}",
             **self.controls.record(),
-            **self.method.settings,
-            **({"refinement": refine.settings} if refine else {}),
+            **method_settings,
+            **({"refinement": _resolved(refine.settings, watch)} if refine else {}),
             "seconds": round(time.monotonic() - start_time, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
             **({"stopped": watch.stopped} if watch.stopped else {}),
@@ -376,6 +378,13 @@ class Session:
             replace(painting, rgb=rgb) for painting, rgb in zip(paintings, recolored, strict=True)
         ]
         return colored, *self._prepare(styles, self.controls.weights)
+
+
+def _resolved(settings: Mapping[str, object], watch: Watch) -> dict[str, object]:
+    """``settings`` of a method, with what its options were resolved to for a picture."""
+    before = cast("Mapping[str, object]", settings.get("resolved", {}))
+    resolved = {**before, **watch.resolved}
+    return {**settings, "resolved": resolved} if resolved else {**settings}
 
 
 Session.__signature__ = signature_of(Session, Controls, further=True)  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,11 +100,13 @@ class Watch:
     Attributes:
         stopped: why the work ended before its planned end.
         painted: whether the picture so far is more than the photograph.
+        resolved: option -> the value that it was resolved to for this picture.
     """
 
     def __init__(self, on_step: OnStep | None) -> None:
         self.stopped: Stopped | None = None
         self.painted = False
+        self.resolved: dict[str, Any] = {}
         self._on_step = on_step
         self._begin, self._end = 0.0, 1.0  # of the current part
         self._done = self._told = 0.0  # share of the whole; and the latest that was told

@@ -9,7 +9,16 @@ from .choice import (
     obstacle,
 )
 from .compute import arranged, blank, fetched, full_precision, layout, mixed, searching, unmixed
-from .memory import LARGE, available_memory, check_memory, release, sparing, trim, tune
+from .memory import (
+    LARGE,
+    available_memory,
+    check_memory,
+    lacking_memory,
+    release,
+    sparing,
+    trim,
+    tune,
+)
 from .process import check_process
 
 __all__ = [
@@ -25,6 +34,7 @@ __all__ = [
     "describe",
     "fetched",
     "full_precision",
+    "lacking_memory",
     "layout",
     "missing_cuda",
     "mixed",

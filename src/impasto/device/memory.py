@@ -15,7 +15,16 @@ import torch
 
 from ..errors import OutOfMemoryError, spelled
 
-__all__ = ["LARGE", "available_memory", "check_memory", "release", "sparing", "trim", "tune"]
+__all__ = [
+    "LARGE",
+    "available_memory",
+    "check_memory",
+    "lacking_memory",
+    "release",
+    "sparing",
+    "trim",
+    "tune",
+]
 
 
 LARGE = 4_000_000  # pixels
@@ -88,13 +97,26 @@ def check_memory(size: tuple[int, int], bytes_per_pixel: float, device: torch.de
     needed = bytes_per_pixel * size[0] * size[1]
     available = available_memory(device)
     if needed > available:
-        side = int(min(size) * math.sqrt(available / needed) * 0.95)
-        raise OutOfMemoryError(
-            f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
-            f"{available / 2**30:.1f} GB are free: use {spelled('size', side)} or "
-            "smaller",
-            option="size",
-        )
+        raise lacking_memory(size, needed, available, available / bytes_per_pixel)
+
+
+def lacking_memory(
+    size: tuple[int, int], needed: float, available: float, pixels: float, instead: str = ""
+) -> OutOfMemoryError:
+    """The error for a picture of ``size`` ``(H, W)`` that needs more bytes than are available.
+
+    Args:
+        size, needed, available: what is said.
+        pixels: how many there is memory for.
+        instead: another way than a smaller picture, in a clause.
+    """
+    side = int(min(size) * math.sqrt(pixels / (size[0] * size[1])) * 0.95)
+    smaller = f"use {spelled('size', side)} or smaller" if side else "close other programs"
+    return OutOfMemoryError(
+        f"{size[1]}x{size[0]} pixels need about {needed / 2**30:.1f} GB of memory and "
+        f"{available / 2**30:.1f} GB are free: {smaller}{instead}",
+        option="size",
+    )
 
 
 @functools.cache
@@ -152,17 +174,21 @@ def trim() -> None:
 
 
 @contextmanager
-def sparing(pixels: int) -> Iterator[None]:
+def sparing(pixels: int, block: int = 1 << 20) -> Iterator[None]:
     """Undo :func:`tune` for a large picture: large blocks are returned to the system when freed.
 
     Blocks as large as a picture leave holes in the heap that the next ones do not fit into.
+
+    Args:
+        pixels: of the picture.
+        block: bytes from which on a block is large, at most 32 MB.
     """
     libc = _tuned_glibc() if pixels > LARGE else None
     if libc is None:
         yield
         return
     libc.malloc_trim(0)
-    libc.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+    libc.mallopt(-3, block)  # M_MMAP_THRESHOLD
     libc.mallopt(-4, 1 << 16)  # M_MMAP_MAX
     try:
         yield

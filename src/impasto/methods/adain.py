@@ -9,6 +9,7 @@ all styles, turns the result into a picture. In AdaIN's place there may be RBMAD
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,18 +22,21 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..networks.decoder import Decoder
+from ..networks.tiling import Tile, tiles_of
 from ..operators.adain import adain, overshot
 from ..operators.rbmad import RBMAD
 from ..options import takes
 from ..statistics import Moments
 from ..styles import Style
-from .feedforward import AnyStyle
+from ..watch import divided, portion
+from .feedforward import AIM, AnyStyle
 from .model import EncoderModel, digest
 from .records.adain import AdaINOptions
 
 __all__ = ["AdaIN", "AdaINConfig", "AdaINModel"]
 
 Operator = Literal["adain", "rbmad"]
+MEASURING = 0.4  # rough share of the work in tiles
 HALVED = 512  # short side in pixels from which the first picture of the feedback is halved
 
 
@@ -125,6 +129,23 @@ class AdaINModel(EncoderModel):
         """The decoder's block -> tap that it is given."""
         return {int(self.taps[0][4]) - int(tap[4]): tap for tap in self.taps}
 
+    @property
+    def unit(self) -> int:
+        """Sides are extended to a multiple of it; pictures are cut into tiles there."""
+        return 1 << (len(self.config.widths) - 1)
+
+    @property
+    def halo(self) -> int:
+        """What the decoder sees of the features at the taps, and these of the picture."""
+        if self.config.operator == "rbmad":
+            return 0  # its layers need statistics of the whole
+        reaches = self.decoder.reaches()
+        halos = [
+            reaches[block] * (self.unit >> block) + self.encoder.field(tap).halo
+            for block, tap in self.inputs.items()
+        ]
+        return self.unit * math.ceil(max(halos) / self.unit)
+
     def measure(self, pictures: Tensor) -> dict[str, Moments]:
         """Moments at the taps, one for each picture of a batch.
 
@@ -141,35 +162,85 @@ class AdaINModel(EncoderModel):
         contents: Tensor,
         style: Mapping[str, Moments],
         finish: Callable[[Tensor, Tensor], Tensor] = lambda pictures, contents: pictures,
+        side: int | None = None,
     ) -> dict[str, Moments]:
         """``aim``, moved by what pictures of ``contents`` miss of ``style``; for each of them.
 
-        ``finish`` is what will be done to the pictures.
+        ``finish`` is what will be done to the pictures, ``side`` that of tiles.
         """
         with torch.no_grad():
-            first = finish(self(contents, style).clamp(0, 1), contents)
-        measured = self.measure(first)
+            first = finish(self.rendered(contents, style, side=side).clamp(0, 1), contents)
+            first_moments = None if side is None else self._moments(first, side, False)
+        measured = first_moments or self.measure(first)
         return {tap: overshot(aim[tap], style[tap], measured[tap]) for tap in self.taps}
 
+    def rendered(
+        self,
+        contents: Tensor,
+        style: Mapping[str, Moments],
+        strength: float = 1.0,
+        side: int | None = None,
+    ) -> Tensor:
+        """As :meth:`__call__`, in tiles of ``side`` pixels, unless that is None.
+
+        The moments of the content's features are sums: those of the tiles are added up first.
+        """
+        if side is None:
+            return self(contents, style, strength)
+        moments = self._moments(contents, side, True)
+        out = torch.empty_like(contents)
+        for tile in divided(self._tiles(contents, side), "tile"):
+            tile.put(out, self(tile.seen(contents), style, strength, moments))
+        return out
+
+    def _tiles(self, pictures: Tensor, side: int) -> list[Tile]:
+        return tiles_of((pictures.shape[-2], pictures.shape[-1]), side, self.unit, self.halo)
+
+    def _moments(self, pictures: Tensor, side: int, whole_cells: bool) -> dict[str, Moments]:
+        """Moments at the taps, added up over tiles; see :meth:`_encoded` for ``whole_cells``."""
+        total: dict[str, Moments] = {}
+        tiles = self._tiles(pictures, side)
+        with portion(MEASURING):
+            for tile in divided(tiles, "statistics"):
+                part = tile.seen(pictures)
+                features = self._encoded(part) if whole_cells else self.encoder(part, self.taps)
+                for block, tap in self.inputs.items():
+                    core = tile.core_of(features[tap], self.unit >> block)
+                    moments = Moments.of(core.float()).to(torch.float64)
+                    total[tap] = total[tap] + moments if tap in total else moments
+        return {tap: moments.to(torch.float32) for tap, moments in total.items()}
+
+    def _encoded(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Features of pictures that are extended by replication to whole cells."""
+        features: dict[str, Tensor] = self.encoder(self._extended(pictures), self.taps)
+        return features
+
+    def _extended(self, pictures: Tensor) -> Tensor:
+        height, width = pictures.shape[-2:]
+        return F.pad(pictures, (0, -width % self.unit, 0, -height % self.unit), mode="replicate")
+
     def __call__(
-        self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
+        self,
+        contents: Tensor,
+        style: Mapping[str, Moments],
+        strength: float = 1.0,
+        moments: Mapping[str, Moments] | None = None,
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size.
 
         Sides that are no multiple of what the encoder halves them to are continued by replication
         and cut again; the statistics are those of the picture proper, to the cell. Below strength 1
         the same share of what the decoder loses of the picture is put back, so that 0 gives the
-        content itself.
+        content itself. ``moments`` are those of the content's features, if ``contents`` is a tile.
         """
         height, width = contents.shape[-2:]
-        unit = 2 ** (len(self.config.widths) - 1)
-        padded = F.pad(contents, (0, -width % unit, 0, -height % unit), mode="replicate")
-        features = self.encoder(padded, self.taps)
+        unit = self.unit
+        features = self._encoded(contents)
         stylised, content_features = {}, {}
         for block, tap in self.inputs.items():
             scale = unit // 2**block
             inside = features[tap][..., : -(-height // scale), : -(-width // scale)]
-            content_moments = Moments.of(inside.float())
+            content_moments = moments[tap] if moments else Moments.of(inside.float())
             content_features[block] = features[tap]
             aim = style[tap]
             if self.config.operator == "rbmad":
@@ -178,7 +249,7 @@ class AdaINModel(EncoderModel):
         out: Tensor = self.decoder(stylised[0], stylised).float()
         if strength < 1:
             decoded = self.decoder(content_features[0], content_features).float()
-            out = out + (1 - strength) * (padded - decoded)
+            out = out + (1 - strength) * (self._extended(contents) - decoded)
         return out[..., :height, :width]
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
@@ -217,8 +288,12 @@ class AdaIN(AnyStyle):
         if min(pictures.shape[-2:]) >= HALVED:
             pictures = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", antialias=True)
         plain = super().aim(pictures, style)
-        return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style))
+        side = self.side((pictures.shape[-2], pictures.shape[-1]))
+        return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style), side)
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
-        return super().paint(pictures, style, strength).clamp_(0, 1)
+        with portion(AIM):
+            aim = self.aim(pictures, style)
+        side = self.side((pictures.shape[-2], pictures.shape[-1]))
+        return self.model.rendered(pictures, aim, strength, side).clamp_(0, 1)

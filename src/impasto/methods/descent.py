@@ -17,6 +17,7 @@ __all__ = ["LBFGS", "Adam", "Optimizer", "optimizer_of"]
 
 HISTORY = 10  # curvature pairs of L-BFGS: more costs memory and gains little here
 RADIUS = 0.025  # largest change of pixels in a step of L-BFGS at full rate, root mean square
+PIECE = 1 << 22  # numbers that are converted to float32 at a time
 CURVED = 1e-10  # least product of the changes of pixels and gradient for a pair to be used
 
 
@@ -48,12 +49,18 @@ class LBFGS:
 
     Args:
         lr: learning rate: 1 is the full step.
+        sparing: remember half as many pairs, in bfloat16: of a picture of 12 megapixels 0.7 GB
+            instead of 2.9. Of two pairs of the gallery at 192 px, the loss after 40 iterations is
+            0.6 % less and 2 % more than with ten pairs in float32; with ten in bfloat16 it is 0.8 %
+            less and 0.4 % more, with three in float32 8 % and 2 % more. float16 would keep three
+            more bits, but gradients exceed its range.
     """
 
-    def __init__(self, lr: float) -> None:
-        self.lr = lr
+    def __init__(self, lr: float, sparing: bool = False) -> None:
+        self.lr, self.sparing = lr, sparing
         # Changes of pixels (s), of the gradient (y), and 1 / (s y): 0 for pairs that are not used.
-        self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=HISTORY)
+        history = HISTORY // 2 if sparing else HISTORY
+        self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
         self.latest: tuple[Tensor, Tensor] | None = None  # gradient, and change of pixels
         self.fresh: Tensor  # whether nothing is known about the curvature
         self.scale: Tensor  # initial inverse curvature, for directions without a pair
@@ -84,31 +91,49 @@ class LBFGS:
         self.scale = torch.where(condition, torch.ones_like(self.scale), self.scale)
         zero = torch.zeros_like(self.scale)
         self.pairs = deque(
-            ((s, y, torch.where(condition, zero, rho)) for s, y, rho in self.pairs), HISTORY
+            ((s, y, torch.where(condition, zero, rho)) for s, y, rho in self.pairs),
+            self.pairs.maxlen,
         )
 
     def _learn(self, gradient: Tensor, before: Tensor, change: Tensor) -> None:
         """Store how the gradient has changed with the pixels."""
         gradient_change = gradient - before
-        product = gradient_change.dot(change)
+        if self.sparing:  # what follows is of the pair as it is stored
+            gradient_change, change = gradient_change.bfloat16(), change.bfloat16()
+        product = _dot(gradient_change, change)
         use = (product > CURVED) & ~self.fresh
-        zero = torch.zeros_like(product)
+        none = change.new_zeros(())
         # where(), not a product with zero: NaN and infinity times zero would stay NaN.
-        pair = torch.where(use, change, zero), torch.where(use, gradient_change, zero)
-        self.pairs.append((*pair, torch.where(use, 1 / product, zero)))
-        self.scale = torch.where(use, product / gradient_change.dot(gradient_change), self.scale)
+        pair = torch.where(use, change, none), torch.where(use, gradient_change, none)
+        self.pairs.append((*pair, torch.where(use, 1 / product, torch.zeros_like(product))))
+        square = _dot(gradient_change, gradient_change)
+        self.scale = torch.where(use, product / square, self.scale)
 
     def _direction(self, gradient: Tensor) -> Tensor:
         """The two-loop recursion: minus the inverse curvature times the gradient."""
         direction = gradient.neg()
         alphas = []
         for s, y, rho in reversed(self.pairs):
-            alphas.append(s.dot(direction) * rho)
-            direction.addcmul_(y, alphas[-1], value=-1)
+            alphas.append(_dot(s, direction) * rho)
+            _add(direction, y, -alphas[-1])
         direction.mul_(self.scale)
         for (s, y, rho), alpha in zip(self.pairs, reversed(alphas), strict=True):
-            direction.addcmul_(s, alpha - y.dot(direction) * rho)
+            _add(direction, s, alpha - _dot(y, direction) * rho)
         return direction
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """The product of two vectors, in float32."""
+    if one.dtype == other.dtype == torch.float32:
+        return one.dot(other)
+    pieces = zip(torch.split(one, PIECE), torch.split(other, PIECE), strict=True)
+    return torch.stack([a.float().dot(b.float()) for a, b in pieces]).sum()
+
+
+def _add(total: Tensor, vector: Tensor, factor: Tensor) -> None:
+    """Add ``factor * vector`` to ``total``, in place."""
+    for part, piece in zip(torch.split(total, PIECE), torch.split(vector, PIECE), strict=True):
+        part.addcmul_(piece.to(part), factor)
 
 
 class Adam:
@@ -145,6 +170,11 @@ class Adam:
             value.copy_(torch.where(condition, torch.zeros_like(value), value))
 
 
-def optimizer_of(name: str, lr: float, betas: tuple[float, float]) -> Optimizer:
-    """``lbfgs`` or ``adam``, at the start of a descent; ``betas`` are of Adam."""
-    return Adam(lr, betas) if name == "adam" else LBFGS(lr)
+def optimizer_of(
+    name: str, lr: float, betas: tuple[float, float], sparing: bool = False
+) -> Optimizer:
+    """``lbfgs`` or ``adam``, at the start of a descent; ``betas`` are of Adam.
+
+    ``sparing``: with little memory, see :class:`LBFGS`.
+    """
+    return Adam(lr, betas) if name == "adam" else LBFGS(lr, sparing)

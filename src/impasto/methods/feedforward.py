@@ -19,12 +19,15 @@ from torch.nn import functional as F
 from ..color import own_colors, with_colors_of
 from ..device import (
     arranged,
-    check_memory,
+    lacking_memory,
+    memory,
+    sparing,
     unmixed,
 )
 from ..errors import InputError, spelled
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, resize
+from ..networks.tiling import Run, Tileable, in_tiles
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -41,6 +44,11 @@ from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
+SIDE = 512  # pixels, of tiles
+# Bytes for each pixel of a picture in tiles, for copies in float32: measured at 12 megapixels, 97
+# by ghiasi and 135 by adain
+PICTURES = 140
+WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
 # Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
 RESTORED = ((4, 1.0), (1, 0.4))
@@ -95,6 +103,23 @@ class OnePass(Face, ABC):
         self.finish = tuple(name for name in repairs if getattr(options, name, True))
         self.record(model=model.name, **resolved)
 
+    def side(self, size: tuple[int, int]) -> int | None:
+        """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
+        tile = getattr(self.options, "tile", None)
+        if tile == "auto":
+            tile = SIDE if size[0] * size[1] > WHOLE else None
+        if tile is None or not self.model.halo or max(size) <= tile:
+            return None
+        return int(tile)
+
+    def normalised(self, network: Tileable, run: Run, pictures: Tensor) -> Tensor:
+        """``run`` of a network with normalisation layers, in tiles if the picture is large."""
+        side = self.side((pictures.shape[-2], pictures.shape[-1]))
+        if side is None:
+            return run(pictures, None)
+        exact = getattr(self.options, "statistics", None) == "exact"
+        return in_tiles(network, run, pictures, side, exact)
+
     @abstractmethod
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Run the network once: pictures ``(B, 3, H, W)``, not clipped, and not repaired."""
@@ -137,9 +162,7 @@ class OnePass(Face, ABC):
         colors = self.colors(style)
         rgb = self.checked(content, strength)
         size = (rgb.shape[-2], rgb.shape[-1])
-        extra = 36 if len(self.sizes(size)) > 1 else 0  # three pictures in float32
-        bytes_per_pixel = self.model.bytes_per_pixel(self.dtype) + extra
-        check_memory(size, bytes_per_pixel, self.device)
+        self._check_memory(size)
         colored = own_colors(rgb, colors)
 
         def shown(pictures: Tensor) -> Tensor:
@@ -148,10 +171,40 @@ class OnePass(Face, ABC):
             return with_colors_of(alike, out, colored)
 
         with watching(on_step, rgb[None], shown) as watch:
-            with portion(1 - LAST):
+            # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
+            pixels = 0 if self.side(size) is None else size[0] * size[1]
+            with portion(1 - LAST), sparing(pixels):
                 out = self._brushed(self._on_device(rgb), style, strength)
             so_far(out, keep=True)
         return resize(watch.picture(), size)
+
+    def _check_memory(self, size: tuple[int, int]) -> None:
+        """Raise OutOfMemoryError for a picture that needs too much."""
+        sizes, per_pixel = self.sizes(size), self.model.bytes_per_pixel(self.dtype)
+
+        def of_tiles(side: int) -> float:
+            """Bytes of a tile with its halo, or of a smaller pass in one piece."""
+            tile = (side + 2 * self.model.halo) ** 2
+            smaller = [h * w for h, w in sizes[:-1] if self.side((h, w)) is None]
+            return per_pixel * max(tile, *smaller, 0)
+
+        pixels = size[0] * size[1]
+        available = memory.available_memory(self.device)
+        one_piece = per_pixel + (36 if len(sizes) > 1 else 0)  # three pictures in float32
+        side = self.side(size)
+        fixed, rate = (0.0, one_piece) if side is None else (of_tiles(side), PICTURES)
+        needed = fixed + rate * pixels
+        if needed <= available:
+            return
+        tiled = of_tiles(SIDE) + PICTURES * pixels
+        possible = side is None and self.model.halo and max(size) > SIDE and tiled <= available
+        raise lacking_memory(
+            size,
+            needed,
+            available,
+            max((available - fixed) / rate, available / one_piece),
+            f", or {spelled('tile', SIDE)}" if possible else "",
+        )
 
     def _brushed(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """Run :meth:`render` at every size of the brush, coarse to fine; pictures in 0..1."""

@@ -8,6 +8,7 @@ the picture are optimised by gradient descent until its features match both.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,13 +19,9 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.records import BACKBONES, BUNDLED
 from ..color import match, own_colors, with_colors_of
-from ..device import (
-    arranged,
-    check_memory,
-    unmixed,
-)
+from ..device import LARGE, arranged, sparing, unmixed
 from ..errors import InputError, check_finite, spelled
-from ..images import MIN_SIDE, Source, fit, read, resize
+from ..images import MIN_SIDE, Source, read, resize
 from ..options import name_of, takes
 from ..statistics import Moments
 from ..styles import (
@@ -39,9 +36,10 @@ from ..watch import OnStep, Stopped, portion, watching
 from .custom_loss import LossFunction, style_by_function
 from .descent import HISTORY
 from .face import Face
-from .level import Level, Objective, Progress, usable
+from .level import Level, Objective, Progress, check_layers, usable
 from .published import LOSSES, PublishedLevel
 from .records.gatys import BETAS, DEFAULTS, STARTS, GatysOptions
+from .schedule import schedule
 from .style_loss import (
     OF_FEATURES,
     OF_MOMENTS,
@@ -51,6 +49,8 @@ from .style_loss import (
     by_features,
     check_paintings,
 )
+from .tiled import TiledSums
+from .tiling import Needs, Tiling, planned, reach_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -130,6 +130,14 @@ class Gatys(Face):
             chosen.losses,
             chosen.content_loss,
         )
+        self.reach = reach_of(self.net, {*self.content_layers, *self.style_layers})
+        if isinstance(chosen.tile, int):
+            if self._untiled():
+                raise InputError(
+                    f"tile {chosen.tile}: {self._untiled()}; leave {spelled('tile')} out",
+                    option="tile",
+                )
+            self.reach.check(chosen.tile)
         layers = {"content_layers": self.content_layers, "style_layers": self.style_layers}
         resolved = {name: chosen.value(name) for name in DEFAULTS[chosen.losses]}
         loss = name_of(self.style_loss) if callable(self.style_loss) else self.style_loss
@@ -161,7 +169,7 @@ class Gatys(Face):
             layers = net.presets.get(next(iter(layers)), layers)
         if layers is not None:
             weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-            _check_layers(net, weights, "style_layers" if every else "content_layers")
+            check_layers(net, weights, "style_layers" if every else "content_layers")
             for tap, weight in weights.items():
                 check_finite(f"the weight of layer {tap}", weight)
             if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
@@ -198,8 +206,11 @@ class Gatys(Face):
     @torch.inference_mode(False)
     @torch.no_grad()
     @unmixed()
-    def measure(self, picture: Tensor) -> LayerMoments:
-        """Normalised moments of a picture ``(3, H, W)`` at the style layers."""
+    def measure(self, picture: Tensor, tiling: Tiling | None = None) -> LayerMoments:
+        """Normalised moments of a picture ``(3, H, W)`` at the style layers, or of it in tiles."""
+        if tiling is not None:
+            moments = TiledSums(self.net, tiling, list(self.style_layers))(self._on_device(picture))
+            return {tap: each.normalised() for tap, each in moments[1].items()}
         features = self.net(self._on_device(picture), self.style_layers)
         return {tap: Moments.of(features[tap][0]).normalised() for tap in self.style_layers}
 
@@ -235,30 +246,41 @@ class Gatys(Face):
         content = usable(self.checked(content, strength))
         colored = own_colors(content, style.color)
         grey = colored == 0
-        plan = self._plan(content.shape[-2], content.shape[-1])
-        check_memory(max(size for size, _ in plan), self.bytes_per_pixel(), self.device)
-        cost = sum(size[0] * size[1] * count for size, count in plan)
-        start_time, limit = time.monotonic(), self.options.time_limit
-        planned = sum(count for _, count in plan)
-        progress = Progress(count=0, planned=planned, end=0.0)
+        options = self.options
+        plan = schedule(content.shape[-2], content.shape[-1], options.sizes, options.iterations)
+        sizes = [size for size, _ in plan]
+        needs = self._needs(max(map(math.prod, sizes)))
+        tilings = planned(options.tile, sizes, self.reach, needs, self.device)
+        costs = [
+            size[0] * size[1] * count * (tiling.cost if tiling else 1)
+            for (size, count), tiling in zip(plan, tilings, strict=True)
+        ]
+        start_time, limit = time.monotonic(), options.time_limit
+        total = sum(count for _, count in plan)
+        progress = Progress(count=0, planned=total, end=0.0)
         picture: Tensor | None = None
         stopped: Stopped | None = None
-        with watching(on_step, content) as watch:
-            for number, (size, count) in enumerate(plan, 1):
+        # The heap keeps what tiles use, but not whole pictures.
+        pixels = max(map(math.prod, sizes)) if any(tilings) else 0
+        with sparing(pixels, block=1 << 25), watching(on_step, content) as watch:
+            watch.resolved["tile"] = [tiling.side if tiling else "none" for tiling in tilings]
+            if any(tilings):
+                watch.resolved["halo"] = self.reach.halo
+            for number, ((size, count), tiling) in enumerate(zip(plan, tilings, strict=True), 1):
                 resized = resize(content, size)
                 progress = Progress(
                     done=progress.done + progress.count,
                     count=count,
-                    planned=planned,
+                    planned=total,
                     begin=progress.end,
-                    end=progress.end + size[0] * size[1] * count / cost,
+                    end=progress.end + costs[number - 1] / sum(costs),
                     stage=f"size {number}/{len(plan)}",
                 )
                 with portion(0):  # the work counts in iterations
-                    style_losses = self._style_losses(style, resized, strength)
-                level = (PublishedLevel if self.options.absolute else Level)(
-                    self.objective, self._on_device(resized), style_losses, grey
-                )
+                    style_losses = self._style_losses(style, resized, strength, tiling)
+                    level = (PublishedLevel if self.options.absolute else Level)(
+                        self.objective, self._on_device(resized), style_losses, grey, tiling
+                    )
                 if picture is None:
                     picture = (
                         self._initial(resized, style, strength) if start is None else usable(start)
@@ -266,8 +288,9 @@ class Gatys(Face):
                 picture = resize(picture, size)
                 if grey:
                     picture = with_colors_of(resized, picture)
+                picture = self._on_device(picture)
                 picture, reason = level.optimise(
-                    self._on_device(picture),
+                    picture,
                     count,
                     None if limit is None else start_time + limit * progress.end,
                     watch,
@@ -281,41 +304,8 @@ class Gatys(Face):
         picture = resize(picture, (content.shape[-2], content.shape[-1]))
         return with_colors_of(content, picture, 1.0 if grey else colored)
 
-    def _plan(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
-        """Sizes ``(H, W)`` with their iterations, coarse to fine."""
-        final = min(height, width)
-        if self.options.sizes is None:
-            shorts = [final]
-            while shorts[0] >= 256:
-                shorts.insert(0, round(shorts[0] / 2))
-        else:
-            shorts = [short or final for short in self.options.sizes]
-            if not shorts or shorts[-1] != final or min(shorts) < MIN_SIDE:
-                sizes = ", ".join(map(str, self.options.sizes))
-                raise InputError(
-                    f"sizes {sizes}: must be {MIN_SIDE} or more and end with the picture's short "
-                    f"side, {final} (or 0, which stands for it)",
-                    option="sizes",
-                )
-        if self.options.iterations is None:
-            counts = [max(30, round(80 * 0.65**k)) for k in range(len(shorts))]
-        elif not isinstance(self.options.iterations, Sequence):
-            counts = [int(self.options.iterations)] * len(shorts)
-        else:
-            counts = list(self.options.iterations)
-        if len(counts) != len(shorts) or min(counts) < 1:
-            raise InputError(
-                f"iterations {', '.join(map(str, counts))}: give one positive number, or one for "
-                f"each of the {len(shorts)} sizes ({', '.join(map(str, shorts))})",
-                option="iterations",
-            )
-        return [
-            ((height, width) if short == final else fit(height, width, short), count)
-            for short, count in zip(shorts, counts, strict=True)
-        ]
-
     def _style_losses(
-        self, style: Style, content: Tensor, strength: float
+        self, style: Style, content: Tensor, strength: float, tiling: Tiling | None = None
     ) -> Mapping[str, LayerLoss]:
         """The loss of each style layer, for ``content`` ``(3, H, W)`` at its size."""
 
@@ -332,20 +322,22 @@ class Gatys(Face):
             return by_features(drawing, style, content, size, strength, features_of, rng)
         published = LOSSES.get(self.options.losses)
         of_moments = OF_MOMENTS[loss] if published is None else published.style
-        target = self._target(style, content, strength)
+        target = self._target(style, content, strength, tiling)
         return {tap: ByMoments(of_moments, target[tap]) for tap in target}
 
     def _style_size(self, content: Tensor) -> int:
         """Short side in pixels to which paintings are reduced."""
         return max(MIN_SIDE, round(min(content.shape[-2:]) * self.options.style_scale))
 
-    def _target(self, style: Style, content: Tensor, strength: float) -> dict[str, Moments]:
+    def _target(
+        self, style: Style, content: Tensor, strength: float, tiling: Tiling | None = None
+    ) -> dict[str, Moments]:
         """Target moments at the style layers."""
         layers = style.at(self._style_size(content))
         target = {tap: usable(layers[tap].to(self.device)) for tap in self.style_layers}
         if strength == 1.0:
             return target
-        content_moments = self.measure(content)
+        content_moments = self.measure(content, tiling)
         shares = [strength, 1 - strength]
         return {tap: Moments.mix([target[tap], content_moments[tap]], shares) for tap in target}
 
@@ -372,24 +364,33 @@ class Gatys(Face):
 
     def bytes_per_pixel(self) -> float:
         """Estimate of the memory per pixel (measured; correct within a third)."""
-        taps = set(self.style_layers) | set(self.content_layers)
-        activations = max(map(self.net.numbers_per_pixel, taps))
         loss = SORTING if self.style_loss == "swd" else 0.0
         if callable(self.style_loss):  # a painting's features, as float32
-            layers = self.style_layers
-            sizes = (self.net.channels(tap) / self.net.field(tap).stride ** 2 for tap in layers)
-            loss = 4 * sum(sizes)
-        return activations * torch.finfo(self.dtype).bits / 8 + 3 * 4 * (2 * HISTORY + 12) + loss
+            loss = 4 * sum(map(self._numbers_at, self.style_layers))
+        return self._activations + 3 * 4 * (2 * HISTORY + 12) + loss
 
+    def _needs(self, pixels: int) -> Needs:
+        """Estimate of the memory in one piece and in tiles, for a picture of ``pixels``."""
+        sparing = pixels > LARGE and not self.options.absolute
+        pairs = 3 * 2 * HISTORY if sparing else 3 * 4 * 2 * HISTORY
+        targets = self.dtype.itemsize * sum(map(self._numbers_at, self.content_layers))
+        picture = 3 * 4 * 16 + pairs + targets
+        return Needs(self.bytes_per_pixel(), picture, self._activations, self._untiled())
 
-def _check_layers(net: Backbone, layers: Iterable[str], option: str) -> None:
-    """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
-    layers, existing = list(layers), [*net.convolutions, *net.taps]
-    try:
-        net.check(layers)
-    except InputError as error:
-        kinds = {str(tap).rstrip("0123456789_") for tap in layers}
-        alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
-        example = [tap for tap in layers if tap in existing] or alike[-1:]
-        remedy = f": {spelled(option, example)}" if example else ""
-        raise InputError(f"{error}{remedy}", option=option) from None
+    @property
+    def _activations(self) -> float:
+        """Bytes per pixel of a pass through the network and back."""
+        taps = {*self.style_layers, *self.content_layers}
+        return max(map(self.net.numbers_per_pixel, taps)) * self.dtype.itemsize
+
+    def _numbers_at(self, tap: str) -> float:
+        """Features at a layer, per pixel of the picture."""
+        return self.net.channels(tap) / self.net.field(tap).stride ** 2
+
+    def _untiled(self) -> str:
+        """Why pictures cannot be computed in tiles, as a clause; empty if they can."""
+        loss = self.style_loss if self.style_loss not in OF_MOMENTS else self.options.content_loss
+        if loss is None:
+            return ""
+        name = name_of(loss) if callable(loss) else loss
+        return f"{name} compares features of the whole picture, and needs it in one piece"

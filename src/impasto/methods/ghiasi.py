@@ -141,6 +141,11 @@ class GhiasiModel(StyleModel):
         return [self.network.painter]
 
     @property
+    def halo(self) -> int:
+        """That of the network that renders."""
+        return self.network.painter.halo
+
+    @property
     def exact(self) -> list[nn.Module]:
         """Encoder and predictor, which run once for a painting: bfloat16 would change its code."""
         return [self.encoder, self.network.predictor]
@@ -330,14 +335,23 @@ class Ghiasi(AnyStyle):
             rows = self.rows(pictures, style)
         learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
-            out = self.model(pictures, rows, learnt=learnt)
+            out = self._rendered(pictures, rows, 1.0, learnt)
         else:
             content_rows = self.model.rows(self.model.measure(_reduced(pictures)))
             mix = F.pad(content_rows, (0, len(learnt))).lerp(rows, strength)
-            out = self.model(pictures, mix, strength, learnt)
+            out = self._rendered(pictures, mix, strength, learnt)
             if strength < 1:
-                out = out + (1 - strength) * (pictures - self.model(pictures, content_rows))
+                lost = pictures - self._rendered(pictures, content_rows)
+                out.add_(lost, alpha=1 - strength)
         return out.clamp_(0, 1)
+
+    def _rendered(
+        self, pictures: Tensor, mix: Tensor, strength: float = 1.0, learnt: Sequence[Learnt] = ()
+    ) -> Tensor:
+        def run(part: Tensor, noise: Tensor | None) -> Tensor:
+            return self.model(part, mix, strength, learnt, noise)
+
+        return self.normalised(self.model.network.painter, run, pictures)
 
 
 def style_code(moments: LayerMoments) -> Tensor:

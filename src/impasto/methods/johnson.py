@@ -86,17 +86,25 @@ class JohnsonModel(Model):
         shape = (config.network, config.widths, config.blocks, config.expansion)
         return Transformer(*shape, rows, config.noise)
 
-    def __call__(self, contents: Tensor, shares: Tensor, strength: Tensor) -> Tensor:
+    @property
+    def halo(self) -> int:
+        """See :class:`impasto.networks.transformer.Transformer`."""
+        return self.network.halo
+
+    def __call__(
+        self, contents: Tensor, shares: Tensor, strength: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size.
 
         Args:
             contents: ``(B, 3, H, W)`` in 0..1.
             shares: share of each style, ``(B or 1, styles)``; rows sum to one.
             strength: ``(B or 1,)``.
+            noise: see :meth:`impasto.networks.transformer.Transformer.forward`.
         """
         painted = strength[:, None] * shares
         mix = torch.cat([(1 - strength[:, None]).expand(len(painted), 1), painted], 1)
-        out: Tensor = self.network(contents, mix).float()
+        out: Tensor = self.network(contents, mix, noise).float()
         return out
 
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
@@ -185,10 +193,17 @@ class Johnson(OnePass):
     def paint(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:
         """See :class:`OnePass`. Below strength 1, detail that the network loses is added back."""
         shares, strengths = style.to(self.device), pictures.new_tensor([strength])
-        out = self.model(pictures, shares, strengths)
+        out = self._rendered(pictures, shares, strengths)
         if strength < 1:
-            out = out + (1 - strength) * (pictures - self.model(pictures, shares, 0 * strengths))
+            lost = pictures - self._rendered(pictures, shares, 0 * strengths)
+            out.add_(lost, alpha=1 - strength)
         return out.clamp_(0, 1)
+
+    def _rendered(self, pictures: Tensor, shares: Tensor, strength: Tensor) -> Tensor:
+        def run(part: Tensor, noise: Tensor | None) -> Tensor:
+            return self.model(part, shares, strength, noise)
+
+        return self.normalised(self.model.network, run, pictures)
 
 
 def _moments(color: Sequence[float]) -> Moments:

@@ -87,6 +87,7 @@ class AdaINKeywords(DeviceKeywords, total=False):
     style_scale: float
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
+    tile: int | str | None
     dehalo: bool
     palette: bool
 
@@ -112,6 +113,7 @@ class ArtFlowWithControls(ControlKeywords, ArtFlowKeywords, RefinementKeywords, 
 
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
+    tile: int | str | None
 
 
 class GatysKeywords(DeviceKeywords, total=False):
@@ -139,6 +141,7 @@ class GatysKeywords(DeviceKeywords, total=False):
     sizes: Sequence[int] | None
     style_scale: float
     tolerance: float | None
+    tile: int | str | None
     time_limit: float | None
     seed: int
 
@@ -154,6 +157,8 @@ class GhiasiKeywords(DeviceKeywords, total=False):
     raw: bool
     brush: float | None
     style_scale: float
+    tile: int | str | None
+    statistics: str
     noise: float | None
     degrid: bool
 
@@ -171,6 +176,8 @@ class JohnsonKeywords(DeviceKeywords, total=False):
     model: str | PathLike[str] | None
     raw: bool
     brush: float | None
+    tile: int | str | None
+    statistics: str
     network: Literal["residual", "bottleneck"] | None
     noise: float | None
     degrid: bool
@@ -197,6 +204,8 @@ class StyleFlowKeywords(DeviceKeywords, total=False):
 class StyleFlowWithControls(ControlKeywords, StyleFlowKeywords, RefinementKeywords, total=False):
     """Those of method ``styleflow`` in a session."""
 
+    tile: int | str | None
+
 
 class WCTKeywords(DeviceKeywords, total=False):
     """Those of method ``wct``."""
@@ -207,6 +216,7 @@ class WCTKeywords(DeviceKeywords, total=False):
     style_scale: float
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
+    tile: int | str | None
     layers: Sequence[str] | None
     variant: Literal["eigenvalue", "cholesky", "monge"]
     encoder: VGG | None

@@ -10,7 +10,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -19,16 +19,18 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..device import arranged, fetched
-from ..errors import spelled
+from ..device import LARGE, arranged, fetched
+from ..errors import InputError, spelled
 from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
-from ..watch import OnStep, Step, Stopped
+from ..watch import Cancelled, OnStep, Step, Stopped, portion, so_far
 from .custom_loss import LossFunction, content_by_function
 from .descent import Optimizer, optimizer_of
 from .style_loss import LayerLoss
+from .tiled import TiledLosses
+from .tiling import Tiling
 
-__all__ = ["Level", "Objective", "Progress", "converged", "shown", "usable"]
+__all__ = ["Level", "Objective", "Progress", "check_layers", "converged", "shown", "usable"]
 
 RANGE_WEIGHT = 1e4  # pulls pixels back into 0..1; the other losses see clipped pixels
 WINDOW = 10  # iterations whose losses are summed to test convergence
@@ -52,6 +54,11 @@ class Progress:
     begin: float = 0.0
     end: float = 1.0
     stage: str = ""
+
+    @property
+    def of_tiles(self) -> float:
+        """Share of the tiles of one iteration in the total cost: nearly the whole iteration."""
+        return 0.99 * (self.end - self.begin) / self.count
 
     def step(
         self,
@@ -98,6 +105,8 @@ class Level:
         content: the photograph at this size, ``(1, 3, H, W)`` on the device of the network.
         style_losses: the loss of each style layer.
         grey: change only the lightness of the picture; its colours stay as they are.
+        tiling: compute the features in tiles; then all style losses are of moments, and the content
+            loss is no function from outside.
     """
 
     def __init__(
@@ -106,10 +115,17 @@ class Level:
         content: Tensor,
         style_losses: Mapping[str, LayerLoss],
         grey: bool = False,
+        tiling: Tiling | None = None,
     ) -> None:
         self.objective, self.grey = objective, grey
         self.style_losses = style_losses
         self.size = (content.shape[-2], content.shape[-1])
+        self.tiled: TiledLosses | None = None
+        if tiling is not None:
+            self.tiled = TiledLosses(
+                objective.net, tiling, content, list(objective.content_layers), style_losses
+            )
+            return
         with torch.no_grad():
             targets = objective.net(content, objective.content_layers)
         self.content_losses = {
@@ -120,26 +136,38 @@ class Level:
     def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style loss of ``(1, 3, H, W)``, which is clipped to 0..1 first."""
         objective = self.objective
-        taps = set(objective.content_layers) | set(objective.style_layers)
         clipped = picture.clamp(0, 1)
-        features = objective.net(clipped, taps)
-        content = torch.stack(
-            [
-                weight * self.content_losses[tap](features[tap].squeeze(0))
-                for tap, weight in objective.content_layers.items()
-            ]
-        ).sum()
-        style = torch.stack(
-            [
-                weight * self.style_losses[tap](features[tap].squeeze(0))
-                for tap, weight in objective.style_layers.items()
-            ]
-        ).sum()
+        contents, styles = (
+            self._layer_losses(clipped) if self.tiled is None else self.tiled(clipped)
+        )
+        content, style = (
+            torch.stack([weight * losses[tap] for tap, weight in weights.items()]).sum()
+            for losses, weights in (
+                (contents, objective.content_layers),
+                (styles, objective.style_layers),
+            )
+        )
         total = objective.content_weight * content + objective.style_weight * style
         total = total + RANGE_WEIGHT * range_loss(picture)
         if objective.tv_weight:
             total = total + objective.tv_weight * total_variation(clipped)
         return total, content, style
+
+    def _layer_losses(self, picture: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Content and style loss of every layer."""
+        objective = self.objective
+        taps = set(objective.content_layers) | set(objective.style_layers)
+        features = objective.net(picture, taps)
+        return (
+            {
+                tap: self.content_losses[tap](features[tap].squeeze(0))
+                for tap in objective.content_layers
+            },
+            {
+                tap: self.style_losses[tap](features[tap].squeeze(0))
+                for tap in objective.style_layers
+            },
+        )
 
     def optimise(
         self,
@@ -159,11 +187,15 @@ class Level:
         """
         x = arranged(picture.detach().clone()).requires_grad_(True)
         objective = self.objective
-        optimizer = optimizer_of(objective.optimizer, objective.lr, objective.betas)
+        tiled = self.tiled is not None
+        sparing = tiled and self.size[0] * self.size[1] > LARGE
+        optimizer = optimizer_of(objective.optimizer, objective.lr, objective.betas, sparing)
         state = State(x)
         history: list[float] = []
         pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()
-        lag = int(x.device.type == "cuda")  # iterations that the host reads later
+        # Iterations that the host reads later; one in tiles is long.
+        lag = int(x.device.type == "cuda" and not tiled)
+        share = progress.of_tiles if tiled else 0.0
 
         def read(last: bool) -> tuple[Stopped | None, Tensor | None]:
             """Why to stop after the oldest pending iteration; its picture if it was cancelled."""
@@ -188,7 +220,13 @@ class Level:
             return "converged" if settled else None, None
 
         for iteration in range(1, count + 1):
-            losses = self._descend(x, optimizer, state)
+            if tiled:
+                so_far(lambda: shown(state.best), self.size)
+            try:
+                with portion(share, progress.stage):
+                    losses = self._descend(x, optimizer, state)
+            except Cancelled:
+                return shown(state.best), "cancelled"
             figures = torch.stack([*losses, state.bad.float(), state.setbacks])
             pending.append((iteration, fetched(figures), state.best))
             late = deadline is not None and time.monotonic() > deadline
@@ -203,7 +241,7 @@ class Level:
                     pending.clear()
             if ends:
                 break
-        with torch.no_grad():  # the loss after the last step is not known yet
+        with torch.no_grad(), portion(0):  # the loss after the last step is not known yet
             best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
         return shown(best), stopped
 
@@ -219,8 +257,9 @@ class Level:
         if self.grey:
             gradient = gradient.mean(1, keepdim=True).expand_as(x)
         total, content, style = (loss.detach() for loss in losses)
+        gradient = gradient.contiguous()
         with torch.no_grad():
-            optimizer.step(x, gradient.contiguous(), state.rate)
+            optimizer.step(x, gradient, state.rate)
             state.judge(x, before, total)
             optimizer.restart(state.bad)
         return total, content, style
@@ -291,3 +330,16 @@ def usable(value: AnyTensors) -> AnyTensors:
     if isinstance(value, Moments):
         return Moments(*(usable(t) for t in (value.weight, value.first, value.second)))
     return value.clone() if value.is_inference() else value
+
+
+def check_layers(net: Backbone, layers: Iterable[str], option: str) -> None:
+    """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
+    layers, existing = list(layers), [*net.convolutions, *net.taps]
+    try:
+        net.check(layers)
+    except InputError as error:
+        kinds = {str(tap).rstrip("0123456789_") for tap in layers}
+        alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
+        example = [tap for tap in layers if tap in existing] or alike[-1:]
+        remedy = f": {spelled(option, example)}" if example else ""
+        raise InputError(f"{error}{remedy}", option=option) from None

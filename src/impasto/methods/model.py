@@ -87,6 +87,11 @@ class Model(ABC):
         return [self.network]
 
     @property
+    def halo(self) -> int:
+        """Pixels around a tile that the result depends on; 0 if it is not rendered in tiles."""
+        return 0
+
+    @property
     def exact(self) -> list[nn.Module]:
         """Further networks, which always compute in float32."""
         return []

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +21,12 @@ from torch import Tensor
 from ..backbones.base import InputConvention
 from ..errors import spelled
 from ..statistics import Moments
-from ..watch import OnStep, Stopped
+from ..watch import Cancelled, OnStep, Stopped, portion, so_far
 from .descent import HISTORY
 from .level import Objective, Progress, converged, shown
 from .style_loss import LayerLoss
+from .tiled import TiledLosses
+from .tiling import Tiling
 
 __all__ = [
     "LOSSES",
@@ -89,6 +92,7 @@ class PublishedLevel:
         content: the photograph at this size, ``(1, 3, H, W)`` on the device of the network.
         style_losses: the loss of each style layer.
         grey: change only the lightness of the picture.
+        tiling: compute the features in tiles.
     """
 
     def __init__(
@@ -97,30 +101,52 @@ class PublishedLevel:
         content: Tensor,
         style_losses: Mapping[str, LayerLoss],
         grey: bool = False,
+        tiling: Tiling | None = None,
     ) -> None:
         self.objective, self.style_losses, self.grey = objective, style_losses, grey
         self.losses_of = LOSSES[objective.losses]
         self.size = (content.shape[-2], content.shape[-1])
         self.offset, self.unit = _units(objective.net.convention, content)
+        self.tiled: TiledLosses | None = None
+        if tiling is not None:
+            self.tiled = TiledLosses(
+                *(objective.net, tiling, content, list(objective.content_layers), style_losses),
+                self.losses_of.content,
+            )
+            return
         with torch.no_grad():
             self.content = objective.net(content, objective.content_layers)
 
     def losses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style loss of ``x`` ``(1, 3, H, W)``, in the network's units."""
         objective = self.objective
-        taps = {*objective.content_layers, *objective.style_layers}
-        features = objective.net(x * self.unit + self.offset, taps)
+        picture = x * self.unit + self.offset
+        layer_losses = self._layer_losses if self.tiled is None else self.tiled
+        contents, styles = layer_losses(picture)
         content = x.new_zeros(())
         for tap, weight in objective.content_layers.items():
-            content = content + weight * self.losses_of.content(features[tap], self.content[tap])[0]
+            content = content + weight * contents[tap]
         style = x.new_zeros(())
         for tap, weight in objective.style_layers.items():
-            style = style + weight * self.style_losses[tap](features[tap].squeeze(0))
+            style = style + weight * styles[tap]
         total = objective.content_weight * content + objective.style_weight * style
         if objective.tv_weight:
             down, right = x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
             total = total + objective.tv_weight * (down.square().sum() + right.square().sum())
         return total, content, style
+
+    def _layer_losses(self, picture: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Content and style loss of every layer."""
+        objective = self.objective
+        features = objective.net(picture, {*objective.content_layers, *objective.style_layers})
+        content = self.losses_of.content
+        return (
+            {tap: content(features[tap], self.content[tap])[0] for tap in objective.content_layers},
+            {
+                tap: self.style_losses[tap](features[tap].squeeze(0))
+                for tap in objective.style_layers
+            },
+        )
 
     def optimise(
         self,
@@ -141,6 +167,7 @@ class PublishedLevel:
         latest = torch.zeros(3)
         finite = x.detach().clone()
         history: list[float] = []
+        share = 0.0 if self.tiled is None else progress.of_tiles
 
         def closure() -> Tensor:
             nonlocal latest
@@ -154,7 +181,13 @@ class PublishedLevel:
 
         for iteration in range(1, count + 1):
             before = x.detach().clone()
-            optimizer.step(closure)  # type: ignore[arg-type]
+            if self.tiled is not None:
+                so_far(partial(self._shown, before), self.size)
+            try:
+                with portion(share, progress.stage):
+                    optimizer.step(closure)  # type: ignore[arg-type]
+            except Cancelled:
+                return self._shown(before), "cancelled"
             loss, content, style = latest.tolist()  # of the picture before this step
             if not bool(latest.isfinite().all() & x.isfinite().all()):
                 finite = before if bool(latest.isfinite().all()) else finite

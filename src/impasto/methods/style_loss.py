@@ -89,7 +89,11 @@ class ByMoments:
 
     def __call__(self, features: Tensor) -> Tensor:
         """See :data:`LayerLoss`."""
-        return self.loss(Moments.of(features), self.target)
+        return self.of(Moments.of(features))
+
+    def of(self, moments: Moments) -> Tensor:
+        """The loss of features with these moments."""
+        return self.loss(moments, self.target)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ with that picture. The decoders have only learnt to invert the encoder, on photo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,14 @@ from torch.nn import functional as F
 from ..device import arranged
 from ..errors import InputError
 from ..networks.decoder import Decoder
+from ..networks.tiling import tiles_of
 from ..operators.wct import measure, wct
 from ..options import takes
 from ..statistics import Moments
+from ..styles import Style
 from ..transport import Variant
-from ..watch import divided, so_far
-from .feedforward import AnyStyle
+from ..watch import divided, portion, so_far
+from .feedforward import AIM, AnyStyle
 from .model import EncoderModel
 from .records.wct import WCTOptions
 
@@ -35,6 +38,8 @@ __all__ = ["WCT", "WCTConfig", "WCTModel"]
 # to bfloat16, adds a variance of 1e-5 to 1e-4 to the features of `slim`. In a tenth of all
 # directions, photographs have a variance below 1e-3 (relu5_1) to 1e-2 (the other taps).
 NOISE = 1e-5
+
+MEASURING = 0.4  # rough share of a level's work in tiles
 
 Widths = Sequence[Sequence[int]]
 
@@ -109,18 +114,71 @@ class WCTModel(EncoderModel):
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of the contents' size, through all layers."""
-        size = (contents.shape[-2], contents.shape[-1])
+        return self.rendered(contents, style, strength)
+
+    def rendered(
+        self,
+        contents: Tensor,
+        style: Mapping[str, Moments],
+        strength: float = 1.0,
+        side: int | None = None,
+    ) -> Tensor:
+        """As :meth:`__call__`, every layer in tiles of ``side`` pixels, unless that is None.
+
+        The moments of the content's features are sums: those of the tiles are added up first.
+        """
         stages = [f"layer {tap}" for tap in self.taps]
         for tap in divided(self.taps, stages, [int(tap[4]) for tap in self.taps]):
-            features = self.encode(contents, [tap])[tap]
-            content_moments = measure(_inside(features, tap, size))
-            stylised = wct(features, style[tap], strength, content_moments, self.variant, NOISE)
-            out = self.decode(tap, stylised, size)
-            if strength < 1:
-                out = out + (1 - strength) * (contents - self.decode(tap, features, size))
-            contents = out.clamp(0, 1)
+            if side is None:
+                contents = self._level(tap, contents, style[tap], strength).clamp(0, 1)
+            else:
+                contents = self._in_tiles(tap, contents, style[tap], strength, side).clamp_(0, 1)
             so_far(contents)
         return contents
+
+    def _level(
+        self,
+        tap: str,
+        contents: Tensor,
+        style: Moments,
+        strength: float,
+        moments: Moments | None = None,
+    ) -> Tensor:
+        """One level; ``moments`` are those of the content's features, if ``contents`` is a tile."""
+        size = (contents.shape[-2], contents.shape[-1])
+        features = self.encode(contents, [tap])[tap]
+        content_moments = moments or measure(_inside(features, tap, size))
+        stylised = wct(features, style, strength, content_moments, self.variant, NOISE)
+        out = self.decode(tap, stylised, size)
+        if strength < 1:
+            out = out + (1 - strength) * (contents - self.decode(tap, features, size))
+        return out
+
+    def _in_tiles(
+        self, tap: str, contents: Tensor, style: Moments, strength: float, side: int
+    ) -> Tensor:
+        size = (contents.shape[-2], contents.shape[-1])
+        tiles = tiles_of(size, side, _cell(self.taps[0]), self.halo)
+        moments: Moments | None = None
+        with portion(MEASURING):
+            for tile in divided(tiles, "statistics"):
+                features = self.encode(tile.seen(contents), [tap])[tap]
+                part = measure(tile.core_of(features, _cell(tap), fully=True))
+                moments = part if moments is None else moments + part
+        out = torch.empty_like(contents)
+        for tile in divided(tiles, "tile"):
+            tile.put(out, self._level(tap, tile.seen(contents), style, strength, moments))
+        return out
+
+    @property
+    def halo(self) -> int:
+        """What the decoders see of the features, and these of the picture."""
+        halos = [0]
+        for tap, decoder in self.network.items():
+            assert isinstance(decoder, Decoder)
+            halos.append(decoder.reaches()[0] * _cell(tap) + self.encoder.field(tap).halo)
+        unit = _cell(self.taps[0])
+        return unit * math.ceil(max(halos) / unit)
 
     def encode(self, pictures: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Features, float32, of pictures that are extended by replication to whole cells."""
@@ -168,6 +226,13 @@ class WCT(AnyStyle):
         loaded.keep(loaded.taps if chosen.layers is None else chosen.layers)
         loaded.variant = chosen.variant
         super().__init__(loaded, chosen, layers=loaded.taps)
+
+    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+        """See :class:`OnePass`."""
+        with portion(AIM):
+            aim = self.aim(pictures, style)
+        side = self.side((pictures.shape[-2], pictures.shape[-1]))
+        return self.model.rendered(pictures, aim, strength, side)
 
 
 def _cell(tap: str) -> int:

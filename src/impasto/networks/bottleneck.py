@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .decoder import padded, padded_rows
-from .norm import StyledNorm
+from .norm import Statistics, StyledNorm
 
 __all__ = ["ResBottleneck"]
 
@@ -50,7 +50,8 @@ class ResBottleneck(nn.Module):
         """Features ``(B, out, ceil(H / stride), ceil(W / stride))``; see :class:`StyledNorm`."""
         first, second, last = self.norms
         wide = len(x) * self.expand.out_channels * x.shape[-1]
-        if self.adds and not torch.is_grad_enabled() and wide * x.shape[-2] > LARGE:
+        large = wide * x.shape[-2] > LARGE and not Statistics.used()
+        if self.adds and large and not torch.is_grad_enabled():
             return self._in_strips(x, mix, max(8, STRIP // wide))
         y: Tensor = F.relu6(first(self.expand(x), mix), inplace=True)
         y = F.relu6(second(self.depthwise(padded(y)), mix), inplace=True)

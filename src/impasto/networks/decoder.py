@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -67,6 +68,16 @@ class Decoder(nn.Module):
                 channels = width
             self.blocks.append(nn.ModuleList(layers))
         self.last = nn.Conv2d(channels, 3, 3)
+
+    def reaches(self) -> list[int]:
+        """For each block, how many features of its input the output depends on beyond its own."""
+        reach, found = 1, []  # of the last convolution; then from block to block, back to the first
+        for block in reversed(self.blocks):
+            assert isinstance(block, nn.ModuleList)
+            reach += len(block) // 2
+            found.append(reach)
+            reach = math.ceil(reach / 2) + (self.upsampling == "bilinear")
+        return found[::-1]
 
     def forward(self, features: Tensor, skips: Mapping[int, Tensor] | None = None) -> Tensor:
         """Decode features ``(B, C, h, w)`` to a picture ``(B, 3, H, W)``, not clipped.

@@ -8,15 +8,146 @@ scales and shifts is a mixture of styles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StyledNorm"]
+__all__ = ["Statistics", "StyledNorm"]
 
 EPS = 1e-5
+
+
+class _Enough(Exception):
+    """Ends a pass that has met the normalisation whose sums it adds up."""
+
+
+class Statistics:
+    """Means and deviations of the normalisations of a network, given to them from outside.
+
+    Each normalisation of a network needs the mean and deviation of its input over the picture. In
+    the contexts below, the normalisations that are computed keep theirs here, or take them from
+    here, in the order in which they are computed. Outside them, each measures its own input.
+
+    A context belongs to the thread that enters it, as in :mod:`impasto.watch`.
+
+    Example:
+        >>> norm, statistics = StyledNorm(4), Statistics()
+        >>> whole = torch.rand(1, 4, 6, 8)
+        >>> with statistics.measuring():
+        ...     expected = norm(whole)
+        >>> with statistics.given():
+        ...     left = norm(whole[..., :3])
+        >>> torch.allclose(left, expected[..., :3], atol=1e-5)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[tuple[Tensor, Tensor]] = []  # mean and 1 / deviation, (B, C)
+        self._next = 0
+        self._mode: Literal["measuring", "given", "adding"] = "given"
+        self._core = (slice(None), slice(None))
+        self._size = (1, 1)
+        self._sums: tuple[float, Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Number of normalisations whose statistics are known."""
+        return len(self._layers)
+
+    @staticmethod
+    def used() -> bool:
+        """Whether one of the contexts below is entered."""
+        return _statistics.get() is not None
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Normalisations measure their input, and keep what they have measured here."""
+        self._layers = []
+        with self._current("measuring"):
+            yield
+
+    @contextmanager
+    def given(self) -> Iterator[None]:
+        """Normalisations take their statistics from here, in any number of passes."""
+        with self._current("given"):
+            yield
+
+    @contextmanager
+    def adding(self, size: tuple[int, int], core: tuple[slice, slice]) -> Iterator[None]:
+        """As :meth:`given`, up to the first normalisation whose statistics are not known.
+
+        It adds up the sums of its input over a part of a picture, and ends the context: nothing
+        later is computed. When all parts have been added, :meth:`added` makes statistics of them.
+
+        Args:
+            size: ``(H, W)`` of what the network is given, multiples of its strides.
+            core: the rows and columns of it that count.
+        """
+        self._size, self._core = size, core
+        try:
+            with self._current("adding"):
+                yield
+        except _Enough:
+            pass
+
+    def added(self) -> None:
+        """Make the sums that were added up the statistics of the next normalisation."""
+        assert self._sums is not None
+        count, first, second = self._sums
+        mean = first / count
+        inverse = ((second / count - mean.square()).clamp_min(0) + EPS).rsqrt()
+        self._layers.append((mean.float(), inverse.float()))
+        self._sums = None
+
+    @contextmanager
+    def _current(self, mode: Literal["measuring", "given", "adding"]) -> Iterator[None]:
+        self._mode, self._next = mode, 0
+        token = _statistics.set(self)
+        try:
+            yield
+        finally:
+            _statistics.reset(token)
+
+    def of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and 1 / deviation for the input ``x`` of the next normalisation, ``(B, C)``."""
+        if self._mode == "measuring":
+            self._layers.append(_measured(x))
+        elif self._mode == "adding" and self._next == len(self._layers):
+            self._add(x)
+            raise _Enough
+        elif self._next == len(self._layers):
+            self._next = 0  # another pass
+        self._next += 1
+        return self._layers[self._next - 1]
+
+    def _add(self, x: Tensor) -> None:
+        rows, columns = (
+            slice(span.start * side // whole, span.stop * side // whole)
+            for span, side, whole in zip(self._core, x.shape[-2:], self._size, strict=True)
+        )
+        x = x[..., rows, columns]
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        first, second = (part.sum((-2, -1)).cpu().double() for part in (wide, wide.square()))
+        count = float(x.shape[-2] * x.shape[-1])
+        if self._sums is not None:
+            sums = self._sums
+            count, first, second = sums[0] + count, sums[1] + first, sums[2] + second
+        self._sums = count, first, second
+
+
+_statistics: ContextVar[Statistics | None] = ContextVar("statistics", default=None)
+
+
+def _measured(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / deviation over the picture, ``(B, C)``, in float32 or wider."""
+    count = x.shape[-1] * x.shape[-2]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    mean = x.sum((-2, -1), dtype=wide) / count
+    variance = x.to(wide).square().sum((-2, -1)) / count - mean.square()
+    return mean, (variance.clamp_min(0) + EPS).rsqrt()
 
 
 class _Normalise(torch.autograd.Function):
@@ -28,11 +159,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        count = x.shape[-1] * x.shape[-2]
-        wide = torch.promote_types(x.dtype, torch.float32)
-        mean = x.sum((-2, -1), dtype=wide) / count
-        variance = x.to(wide).square().sum((-2, -1)) / count - mean.square()
-        inverse = (variance.clamp_min(0) + EPS).rsqrt()
+        mean, inverse = _measured(x)
         ctx.save_for_backward(x, scale, mean, inverse)
         factor = scale * inverse
         return _scaled(x, factor, shift - mean * factor)
@@ -81,8 +208,14 @@ class StyledNorm(nn.Module):
             x: features.
             mix: shares of the rows, ``(B or 1, rows)``; None takes the first row.
         """
-        out: Tensor = _Normalise.apply(x, *self._mixed(mix))  # type: ignore[no-untyped-call]
-        return out
+        scale, shift = self._mixed(mix)
+        statistics = _statistics.get()
+        if statistics is None:
+            out: Tensor = _Normalise.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+            return out
+        mean, inverse = (part.to(x.device) for part in statistics.of(x))
+        factor = scale * inverse
+        return _scaled(x, factor, shift - mean * factor)
 
     def measured(
         self, parts: Iterable[Tensor], mix: Tensor | None = None

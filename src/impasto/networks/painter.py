@@ -8,7 +8,8 @@ eighth of the size. :class:`Predictor` predicts its scales and shifts from a pai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ..device import arranged
 from ..errors import InputError
 from .decoder import padded
 from .norm import StyledNorm
-from .transformer import Layer, Residual, Transformer, clouds
+from .transformer import Clouds, Layer, Residual, Transformer, clouds, whole_units
 
 __all__ = ["Painter", "Predicted", "Predictor"]
 
@@ -106,11 +107,32 @@ class Painter(nn.Module):
         out: Tensor = 0.5 + GAIN * self.last(padded(x))
         return out[..., :height, :width]
 
+    @property
+    def unit(self) -> int:
+        """Pictures can be cut into tiles at multiples of it."""
+        return UNIT
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile that its output depends on, rounded up to :attr:`unit`."""
+        reach = 2  # of the last two layers; then from layer to layer, back to the first
+        reach = math.ceil(reach / 2) + 1
+        reach = math.ceil(reach / 2) + 2
+        reach = math.ceil(reach / 2) + 2 * len(self.blocks)
+        return UNIT * math.ceil(CELL * (2 * reach + 3) / UNIT)
+
     def noise_at(self, height: int, width: int) -> Tensor:
         """The noise for pictures of this size after training, ``(1, 1, h, w)``; always the same."""
+        return self.noise_of(height, width)(slice(0, height), slice(0, width))
+
+    def noise_of(self, height: int, width: int) -> Callable[[slice, slice], Tensor]:
+        """See :meth:`impasto.networks.transformer.Transformer.noise_of`."""
         rng = torch.Generator("cpu").manual_seed(0)
         rows, columns = ((side + -side % UNIT) // CELL for side in (height, width))
-        return self.amount * clouds((1, rows, columns), (1, 2), rng)
+        field = Clouds((1, rows, columns), (1, 2), rng)
+        return lambda rows, columns: (
+            self.amount * field.cut(*whole_units(rows, columns, UNIT, CELL))
+        )
 
     def _drawn(self, x: Tensor) -> Tensor:
         count, _, height, width = x.shape

@@ -8,7 +8,8 @@ far, and enlarges the result again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -20,12 +21,13 @@ from .bottleneck import ResBottleneck
 from .decoder import padded
 from .norm import StyledNorm
 
-__all__ = ["Layer", "Network", "Residual", "Transformer", "clouds"]
+__all__ = ["Clouds", "Layer", "Network", "Residual", "Transformer", "clouds", "whole_units"]
 
 Network = Literal["residual", "bottleneck"]
 # Scale of the last layer's output. The layer has thousands of inputs: at the learning rate that the
 # other layers need, one step of Adam would move its output from one end of 0..1 to the other.
 GAIN = 0.05
+UNIT = 4  # sides are extended to a multiple of it
 AMOUNT = 0.3  # amount of noise after training, chosen by looking at skies of 400 to 1,600 px
 
 
@@ -93,7 +95,7 @@ class Transformer(nn.Module):
                 return ResBottleneck(quarter, quarter, expansion, 1, rows)
             return Residual(quarter, rows)
 
-        self.noise, self.amount = noise, AMOUNT
+        self.network, self.noise, self.amount = network, noise, AMOUNT
         self.first = Layer(3 + noise, full, 9, 1, rows)
         self.down = nn.ModuleList([layer(full, half, 2), layer(half, quarter, 2)])
         self.blocks = nn.ModuleList(block() for _ in range(blocks))
@@ -113,7 +115,7 @@ class Transformer(nn.Module):
             noise: replaces the default noise; of the shape of :meth:`noise_at`.
         """
         height, width = pictures.shape[-2:]
-        x = F.pad(pictures, (0, -width % 4, 0, -height % 4), mode="replicate")
+        x = F.pad(pictures, (0, -width % UNIT, 0, -height % UNIT), mode="replicate")
         if self.noise:
             if noise is None:
                 count, _, rows, columns = x.shape
@@ -130,10 +132,91 @@ class Transformer(nn.Module):
         out: Tensor = 0.5 + GAIN * self.last(padded(x, 4))
         return out[..., :height, :width]
 
+    @property
+    def unit(self) -> int:
+        """Pictures can be cut into tiles at multiples of it."""
+        return UNIT
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile that its output depends on, rounded up to :attr:`unit`."""
+        reach = 4  # of the last layer; then from layer to layer, back to the first
+        for _ in self.up:
+            reach = math.ceil((reach + 1) / 2)
+        reach += len(self.blocks) * (2 if self.network == "residual" else 1)
+        for _ in self.down:
+            reach = 2 * reach + 1
+        return UNIT * math.ceil((reach + 4) / UNIT)
+
     def noise_at(self, height: int, width: int) -> Tensor:
         """The noise for pictures of this size after training, ``(1, 1, h, w)``; always the same."""
+        return self.noise_of(height, width)(slice(0, height), slice(0, width))
+
+    def noise_of(self, height: int, width: int) -> Callable[[slice, slice], Tensor]:
+        """A function that returns :meth:`noise_at` for rows and columns of the picture.
+
+        They begin at multiples of :attr:`unit`, and end there or at the end of the picture.
+        """
         rng = torch.Generator("cpu").manual_seed(0)
-        return self.amount * clouds((1, height + -height % 4, width + -width % 4), (4,), rng)
+        field = Clouds((1, height + -height % UNIT, width + -width % UNIT), (4,), rng)
+        return lambda rows, columns: self.amount * field.cut(*whole_units(rows, columns, UNIT))
+
+
+def whole_units(rows: slice, columns: slice, unit: int, scale: int = 1) -> tuple[slice, slice]:
+    """``rows`` and ``columns`` extended to a multiple of ``unit``, in units of ``scale`` pixels."""
+    first, second = (
+        slice(span.start // scale, (span.stop + -span.stop % unit) // scale)
+        for span in (rows, columns)
+    )
+    return first, second
+
+
+class Clouds:
+    """Smooth noise that is computed in parts; see :func:`clouds`. It keeps a number for each blot.
+
+    Args:
+        shape, cells, rng, device: see :func:`clouds`.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        cells: Sequence[int],
+        rng: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        count, height, width = shape
+        float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
+        self._blots = [
+            (
+                cell,
+                torch.randn(
+                    (count, 1, -(-height // cell), -(-width // cell)), **float32, generator=rng
+                ),
+            )
+            for cell in cells
+        ]
+
+    def cut(self, rows: slice, columns: slice) -> Tensor:
+        """The noise in ``rows`` and ``columns``, ``(B, 1, h, w)``."""
+        out: Tensor | None = None
+        for cell, blots in self._blots:
+            # A bicubic value depends on two blots at either side.
+            spans = [
+                slice(max(0, span.start // cell - 3), -(-span.stop // cell) + 3)
+                for span in (rows, columns)
+            ]
+            part = F.interpolate(blots[..., spans[0], spans[1]], scale_factor=cell, mode="bicubic")
+            top, left = (
+                span.start - cell * of.start
+                for span, of in zip((rows, columns), spans, strict=True)
+            )
+            part = part[
+                ..., top : top + rows.stop - rows.start, left : left + columns.stop - columns.start
+            ]
+            out = part if out is None else out + part
+        assert out is not None
+        return out
 
 
 def clouds(
@@ -146,15 +229,8 @@ def clouds(
 
     Like the random inputs of Ulyanov et al., "Texture Networks", ICML 2016, at several sizes.
     """
-    count, height, width = shape
-    float32: dict[str, Any] = {"dtype": torch.float32, "device": device}
-    out = torch.zeros(count, 1, height, width, **float32)
-    for cell in cells:
-        size = (count, 1, -(-height // cell), -(-width // cell))
-        coarse = torch.randn(size, generator=rng, **float32)
-        fine = F.interpolate(coarse, scale_factor=cell, mode="bicubic")
-        out += fine[..., :height, :width]
-    return out
+    _, height, width = shape
+    return Clouds(shape, cells, rng, device).cut(slice(0, height), slice(0, width))
 
 
 class Layer(nn.Module):

@@ -95,23 +95,31 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class Whole(Kind):
-    """A whole number from ``least`` to ``most``, or one of ``among``."""
+    """A whole number from ``least`` to ``most``, or one of ``among``; or one of ``words``."""
 
     least: int | None = 0
     most: int | None = None
     among: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
     metavar: str = "N"
 
-    def parse(self, label: str, text: str) -> int:
+    def parse(self, label: str, text: str) -> int | str:
         """See :class:`Kind`."""
+        if text in self.words:
+            return text
         try:
             return int(text)
         except ValueError:
+            if self.words:
+                words = _either(self.words)
+                raise InputError(f"{label} {text!r}: give a whole number, or {words}") from None
             Number().check(label, Number().parse(label, text))
             raise InputError(f"{label}: {text!r} is not a whole number; give one") from None
 
     def check(self, label: str, value: Any) -> Any:
         """See :class:`Kind`."""
+        if isinstance(value, str) and value in self.words:
+            return value
         check_finite(label, value)
         if not isinstance(value, Integral):
             raise InputError(f"{label} is {value}: must be a whole number")

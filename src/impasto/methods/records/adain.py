@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...options import Flag, option
-from .base import EncoderOptions, MethodRecord, StyleOptions
+from .base import EncoderOptions, MethodRecord, StyleOptions, TileOptions
 
 __all__ = ["RECORD", "AdaINOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaINOptions(EncoderOptions, StyleOptions):
+class AdaINOptions(TileOptions, EncoderOptions, StyleOptions):
     """Repairs of the decoder's picture."""
 
     dehalo: bool = option(True, Flag(), "Remove halos around objects before flat backgrounds.")

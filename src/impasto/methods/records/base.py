@@ -31,7 +31,9 @@ __all__ = [
     "PassOptions",
     "Precision",
     "Preset",
+    "StatisticsOptions",
     "StyleOptions",
+    "TileOptions",
 ]
 
 Convention = Literal["caffe", "torchvision"]
@@ -159,6 +161,35 @@ class StyleOptions(PassOptions):
         Number(0, 100, above=True),
         "Size of the painting's features relative to the photograph; 0.5 gives finer strokes.",
         STYLE,
+        expert=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileOptions(Options):
+    """Options of methods of one pass that can render a large picture in tiles."""
+
+    tile: int | str | None = option(
+        "auto",
+        Whole(64, words=("auto",)),
+        "Side in pixels of the tiles of a large picture, whose borders do not show. auto: 512, for "
+        "pictures above 2 megapixels. none: in one piece.",
+        SIZE,
+        expert=True,
+        none=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsOptions(TileOptions):
+    """Options of networks with normalisation layers."""
+
+    statistics: str = option(
+        "thumbnail",
+        Choice(("thumbnail", "exact")),
+        "What the layers of a picture in tiles are normalised by: a reduced copy (thumbnail), or "
+        "the whole as in one piece (exact: five to ten times the time).",
+        SIZE,
         expert=True,
     )
 

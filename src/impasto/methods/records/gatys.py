@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ...errors import InputError
 from ...options import (
+    SIZE,
     ByLayer,
     Choice,
     File,
@@ -70,7 +71,7 @@ class GatysOptions(DeviceOptions):
         None,
         ListOf(Whole(0), one=True, what="whole numbers"),
         "Number of iterations for every size, or a list such as 200,100,50. Default: 80 at the "
-        "coarsest size, a third fewer at each further one, at least 30.",
+        "coarsest size, a third fewer at each further one, at least 30; 16 above 1,024 px.",
     )
     backbone: str | Backbone = option(
         "compact",
@@ -194,6 +195,15 @@ class GatysOptions(DeviceOptions):
         "Stop a size early when 10 iterations lower the loss by less than this share; 0 never "
         "stops early. Default: 0.01; with published losses 0.",
         expert=True,
+    )
+    tile: int | str | None = option(
+        "auto",
+        Whole(1, words=("auto",)),
+        "Compute large pictures in tiles, to the same result in less memory: auto (where memory "
+        "demands it), none, or the side of a tile in pixels.",
+        SIZE,
+        expert=True,
+        none=True,
     )
     time_limit: float | None = option(
         None, Number(0, above=True), "Most seconds for one picture, shared among the sizes."

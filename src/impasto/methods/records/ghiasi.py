@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...options import Flag, Number, option
-from .base import MethodRecord, StyleOptions
+from .base import MethodRecord, StatisticsOptions, StyleOptions
 
 __all__ = ["RECORD", "GhiasiOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GhiasiOptions(StyleOptions):
+class GhiasiOptions(StatisticsOptions, StyleOptions):
     """The network that renders."""
 
     noise: float | None = option(

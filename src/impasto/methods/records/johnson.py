@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ...options import Choice, Flag, Number, option
-from .base import MethodRecord, PassOptions
+from .base import MethodRecord, PassOptions, StatisticsOptions
 
 __all__ = ["RECORD", "JohnsonOptions", "Network"]
 
@@ -14,7 +14,7 @@ Network = Literal["residual", "bottleneck"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JohnsonOptions(PassOptions):
+class JohnsonOptions(StatisticsOptions, PassOptions):
     """The network that has learnt a few paintings."""
 
     network: Network | None = option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ...controls import Variant
 from ...options import EXPERT, Choice, Given, ListOf, Text, option
-from .base import EncoderOptions, MethodRecord, StyleOptions
+from .base import EncoderOptions, MethodRecord, StyleOptions, TileOptions
 
 if TYPE_CHECKING:
     from ...backbones import VGG
@@ -17,7 +17,7 @@ __all__ = ["RECORD", "WCTOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WCTOptions(EncoderOptions, StyleOptions):
+class WCTOptions(TileOptions, EncoderOptions, StyleOptions):
     """The transform and its layers."""
 
     layers: Sequence[str] | None = option(

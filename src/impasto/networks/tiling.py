@@ -1,0 +1,211 @@
+"""Networks with normalisation layers that render a picture in tiles.
+
+A tile is a rectangle of the picture, its *core*, with a *halo* of pixels around it that the network
+sees too. If the halo is as wide as the network sees beyond the core, and cuts are at multiples of
+its strides, the output of the core is that of the whole picture, but for the statistics of the
+normalisation layers: those must be of the whole picture, or tiles would differ at their borders.
+There are two ways to get them, see :func:`in_tiles`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..watch import divided, portion
+from .norm import Statistics, StyledNorm
+
+__all__ = ["Run", "Span", "Tile", "Tileable", "in_tiles", "thumbnail", "tiles_of"]
+
+THUMBNAIL = 512  # short side in pixels of the reduced copy
+
+
+@dataclass(frozen=True)
+class Span:
+    """The rows or the columns of a tile, in pixels.
+
+    Attributes:
+        begin, end: of the core.
+        first, last: of the core with its halo.
+    """
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+    @property
+    def seen(self) -> slice:
+        """What the network sees, in the picture."""
+        return slice(self.first, self.last)
+
+    @property
+    def kept(self) -> slice:
+        """The core, in the picture."""
+        return slice(self.begin, self.end)
+
+    @property
+    def core(self) -> slice:
+        """The core, in what the network sees."""
+        return slice(self.begin - self.first, self.end - self.first)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile: its rows and its columns."""
+
+    rows: Span
+    columns: Span
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """The part of ``(..., H, W)`` that the network sees."""
+        return pictures[..., self.rows.seen, self.columns.seen]
+
+    def core(self, seen: Tensor) -> Tensor:
+        """The core of what the network made of :meth:`seen`."""
+        return seen[..., self.rows.core, self.columns.core]
+
+    def core_of(self, features: Tensor, stride: int, fully: bool = False) -> Tensor:
+        """The features of the core, one for ``stride`` pixels.
+
+        A last one that stands for fewer pixels counts too, unless ``fully``.
+        """
+        rows, columns = (
+            slice(
+                span.core.start // stride,
+                span.core.stop // stride if fully else math.ceil(span.core.stop / stride),
+            )
+            for span in (self.rows, self.columns)
+        )
+        return features[..., rows, columns]
+
+    def put(self, out: Tensor, seen: Tensor) -> None:
+        """Write the core of ``seen`` to its place in ``out``, ``(..., H, W)``."""
+        out[..., self.rows.kept, self.columns.kept] = self.core(seen)
+
+
+def tiles_of(size: tuple[int, int], side: int, unit: int, halo: int) -> list[Tile]:
+    """A picture in tiles of nearly equal size, row by row.
+
+    Args:
+        size: of the picture, ``(H, W)``.
+        side: of the cores in pixels, rounded up to a multiple of ``unit``.
+        unit, halo: see :class:`Tileable`.
+
+    Example:
+        >>> [(tile.rows.begin, tile.rows.last) for tile in tiles_of((100, 40), 64, 16, 16)]
+        [(0, 80), (64, 100)]
+    """
+
+    def spans(length: int) -> list[Span]:
+        step = unit * math.ceil(length / math.ceil(length / side) / unit)
+        return [
+            Span(begin, end, max(0, begin - halo), min(length, end + halo))
+            for begin in range(0, length, step)
+            for end in [min(begin + step, length)]
+        ]
+
+    return [Tile(*pair) for pair in itertools.product(*map(spans, size))]
+
+
+class Tileable(Protocol):
+    """A network that can render in tiles.
+
+    Attributes:
+        unit: pictures can be cut at multiples of it.
+        halo: pixels that it sees beyond its output, a multiple of ``unit``.
+    """
+
+    @property
+    def unit(self) -> int: ...  # noqa: D102
+
+    @property
+    def halo(self) -> int: ...  # noqa: D102
+
+    def noise_of(self, height: int, width: int) -> Callable[[slice, slice], Tensor]: ...  # noqa: D102
+
+    def modules(self) -> object: ...  # noqa: D102
+
+
+Run = Callable[[Tensor, Tensor | None], Tensor]
+"""Renders pictures ``(B, 3, H, W)`` with noise as the network's ``noise_of`` returns it; None: with
+that of the whole."""
+
+
+def in_tiles(
+    network: Tileable, run: Run, pictures: Tensor, side: int, exact: bool = False
+) -> Tensor:
+    """Render pictures tile by tile: ``run`` of the whole, in the memory of a tile.
+
+    The statistics of the normalisation layers are measured first.
+
+    * By default from a reduced copy (Chen, Wang, Xie, Lu & Luo, "Towards Ultra-Resolution Neural
+      Style Transfer via Thumbnail Instance Normalization", AAAI 2022).
+    * ``exact``: as in one piece. Each layer's statistics depend on those before it. So every
+      normalisation takes a pass over all tiles that computes everything before it again: with
+      ``n`` of them, about ``n / 2`` times the time.
+
+    Args:
+        network: the network.
+        run: runs the network on a part of the pictures.
+        pictures: ``(B, 3, H, W)``.
+        side: side of the tiles in pixels, without halo.
+        exact: see above.
+
+    Returns:
+        Pictures of the same shape, as ``run`` returns them.
+    """
+    height, width = pictures.shape[-2:]
+    tiles = tiles_of((height, width), side, network.unit, network.halo)
+    noise = network.noise_of(height, width)
+
+    def rendered(tile: Tile) -> Tensor:
+        return run(tile.seen(pictures), noise(tile.rows.seen, tile.columns.seen))
+
+    statistics = Statistics()
+    if exact:
+        assert isinstance(network, nn.Module)
+        count = sum(isinstance(module, StyledNorm) for module in network.modules())
+        with portion(count / (count + 2)):
+            for _ in divided(range(count), "statistics", range(1, count + 1)):
+                for tile in divided(tiles):
+                    with statistics.adding(*_sized(tile, network.unit)):
+                        rendered(tile)
+                statistics.added()
+    else:
+        small = thumbnail(pictures)
+        with portion(small[0, 0].numel() / (small[0, 0].numel() + height * width)):
+            rows, columns = (slice(0, side) for side in small.shape[-2:])
+            with statistics.measuring():
+                run(small, network.noise_of(rows.stop, columns.stop)(rows, columns))
+    out = torch.empty_like(pictures)
+    for tile in divided(tiles, "tile"):
+        with statistics.given():
+            tile.put(out, rendered(tile))
+    return out
+
+
+def thumbnail(pictures: Tensor) -> Tensor:
+    """``pictures``, reduced to a short side of 512 px if they are larger."""
+    short = min(pictures.shape[-2:])
+    if short <= THUMBNAIL:
+        return pictures
+    size = [max(1, round(side * THUMBNAIL / short)) for side in pictures.shape[-2:]]
+    return F.interpolate(pictures, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+
+
+def _sized(tile: Tile, unit: int) -> tuple[tuple[int, int], tuple[slice, slice]]:
+    """Size of what the network computes of a tile, and the core: both in whole units."""
+    spans = (tile.rows, tile.columns)
+    height, width = (unit * math.ceil((span.last - span.first) / unit) for span in spans)
+    rows, columns = (
+        slice(span.core.start, unit * math.ceil(span.core.stop / unit)) for span in spans
+    )
+    return (height, width), (rows, columns)
