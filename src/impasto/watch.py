@@ -78,7 +78,7 @@ class Step:
 
 
 OnStep = Callable[[Step], bool | None]
-"""Called after every iteration, and after every size, layer, tile, shift, strip or repair of one pass.
+"""Called after every iteration; in one pass after every size, layer, tile, shift, strip or repair.
 
 If it returns True, the work ends with the picture so far. After the last step (a share of 1) there
 is nothing left to end, and what it returns is ignored.
