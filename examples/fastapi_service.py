@@ -125,16 +125,20 @@ def create_app(
             raise impasto.InputError(message, option="style")
         if sum(not job.work.done() for job in jobs.values()) >= MOST_WAITING:
             raise HTTPException(503, "too many pictures are waiting", {"Retry-After": "30"})
-        # Bytes, never a name: read() would open a path. A bad file is refused at once, and of a
-        # large one only a small picture waits.
-        data = await photo.read()
-        picture = await run_in_threadpool(sessions[style].read, data)
-        job, id = Job(), uuid.uuid4().hex  # not to be guessed
+        id = uuid.uuid4().hex  # not to be guessed
+        job = jobs[id] = Job()  # which counts for the limit from now on, while it is read too
+        try:
+            # Bytes, never a name: read() would open a path. A bad file is refused at once, and of
+            # a large one only a small picture waits.
+            data = await photo.read()
+            picture = await run_in_threadpool(sessions[style].read, data)
+        except BaseException:
+            del jobs[id]
+            raise
         job.work = worker.submit(paint, job, sessions[style], picture)
         finished = [old for old, each in jobs.items() if each.work.done()]
-        for old in finished[: max(0, len(jobs) + 1 - MOST_KEPT)]:
+        for old in finished[: max(0, len(jobs) - MOST_KEPT)]:
             del jobs[old]
-        jobs[id] = job
         return {"id": id, "state": job.state}
 
     @app.get("/pictures/{id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
 import io
 import json
@@ -266,6 +267,32 @@ def test_the_service_has_limits(client, service, monkeypatch):
     answer = sent(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     assert client.get("/pictures/unknown").status_code == 404
+
+
+def test_the_service_counts_what_it_still_reads(service, monkeypatch):
+    httpx, read_slowly = pytest.importorskip("httpx"), impasto.Session.read
+    monkeypatch.setattr(service, "MOST_WAITING", 2)
+    monkeypatch.setattr(
+        impasto.Session, "read", lambda *args: time.sleep(0.3) or read_slowly(*args)
+    )
+    app = service.create_app("ghiasi", ("monet",), device="cpu")
+
+    async def codes(*pictures):
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        ):
+            sending = [
+                client.post("/pictures", files={"photo": data}, data={"style": "monet"})
+                for data in pictures
+            ]
+            return sorted(answer.status_code for answer in await asyncio.gather(*sending))
+
+    # What is refused leaves its place.
+    assert asyncio.run(codes(*[b"no picture"] * 3)) == [422, 422, 503]
+    app = service.create_app("ghiasi", ("monet",), device="cpu")
+    assert asyncio.run(codes(*[encode(".png", photo(32, 40))] * 4)) == [202, 202, 503, 503]
 
 
 def test_the_service_refuses_many_pixels_before_it_decodes_them(opened, service, monkeypatch):

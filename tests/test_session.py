@@ -196,6 +196,7 @@ def test_options_are_checked(method):
     refused(lambda: Session("adain", painting(), pooling="max"), "no option 'pooling'")
     refused(lambda: Session(method, painting(), brush=2.0), "'brush' belongs to impasto.load()")
     refused(lambda: Session(AdaIN, painting()), "a name, or what impasto.load() returned")
+    refused(lambda: Session(method, painting(), controls=3), "controls: a int")
     refused(lambda: Session(method, []), "style")
     refused(lambda: Session(method, painting())(photo(), on_step=3), "on_step: a int")
     one = Session(method, painting(), controls=Controls(size=32), strength=0.5)

@@ -78,8 +78,9 @@ def test_mixture_by_weight_does_not_depend_on_the_size_of_pictures():
     [(0, None, "at least one"), (2, [1.0], "1 weights for 2"), (2, [0.0, 0.0], "sum to zero")],
 )
 def test_mixtures_that_make_no_sense(parts, weights, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as fault:
         Moments.mix([Moments.of(features(3, 4, 4))] * parts, weights)
+    assert fault.value.option == ("weights" if weights else None)
 
 
 def test_tensors_come_back():

@@ -231,6 +231,13 @@ def test_every_name_of_a_comparison_is_a_name():
     assert len(NAMES) > len(METHODS) + 5
 
 
+def test_every_name_is_listed(run):
+    code, out, _ = run("methods")
+    listed = [line.split()[0].rstrip(":") for line in out.splitlines()]
+    assert (code, sorted(listed)) == (0, sorted(NAMES))
+    assert "johnson-bottleneck: johnson with --network bottleneck" in out
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_stands_for_the_same_everywhere(name, run, tmp_path, monkeypatch):
     record, chosen = resolved(name)

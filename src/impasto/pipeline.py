@@ -138,8 +138,8 @@ def stylize(
             :func:`impasto.named_styles`, or of a style that the method has learnt), what
             ``prepare`` of a method returned, or a list of these.
         method: a name (see ``impasto.methods()``) or what :func:`impasto.load` returned.
-        on_step: called after every iteration, and after every size, layer, shift or strip of one
-            pass; if it returns True, the work ends with the picture so far. See
+        on_step: called after every iteration, and after every size, layer, tile, shift or strip of
+            one pass; if it returns True, the work ends with the picture so far. See
             :data:`impasto.watch.OnStep`.
         progress: draw a bar, also in notebooks.
         options: controls, see :class:`impasto.controls.Controls`, and options of the method and of

@@ -86,6 +86,7 @@ class Result:
 
         Raises:
             InputError: if it cannot be written, is one of them, or nothing was painted.
+            DiskError: if the disk is full, or a permission is missing.
         """
         if not self.painted:
             raise InputError(UNPAINTED)
@@ -99,7 +100,7 @@ class Result:
         return write(path, *self._written(), **self._how(saving))
 
     def to_bytes(self, format: str = "png", **saving: Unpack[SavingKeywords]) -> bytes:
-        """The bytes of the file that :meth:`save` would write.
+        """The bytes of the file that :meth:`save` would write, also if nothing was painted.
 
         Args:
             format: ``png``, ``jpeg``, ``webp``, ``avif``, ``tiff``, ``bmp`` or ``gif``, or a suffix

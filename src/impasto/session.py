@@ -160,6 +160,9 @@ class Session:
         chosen = {name: options.pop(name) for name in list(options) if name in names}
         if refine is not None and not isinstance(refine, Gatys):
             chosen["refine"] = refine
+        if controls is not None and not isinstance(controls, Controls):
+            fault = f"controls: a {type(controls).__name__} where Controls belong"
+            raise InputError(fault, option="controls")
         controls = replace(controls or Controls(), **chosen)
         check_controls(controls)
         self._lock, self._running, self._closed = threading.Lock(), 0, False

@@ -37,10 +37,12 @@ def shares(count: int, weights: Sequence[float] | None = None) -> list[float]:
         raise InputError("no style given: name at least one")
     values = [1.0] * count if weights is None else [float(weight) for weight in weights]
     if len(values) != count:
-        raise InputError(f"{len(values)} weights for {count} styles: give one for each")
+        fault = f"{len(values)} weights for {count} styles: give one for each"
+        raise InputError(fault, option="weights")
     total = sum(values)
     if not math.isfinite(total) or abs(total) < 1e-12:
-        raise InputError("the weights of the styles sum to zero: give at least one above zero")
+        fault = "the weights of the styles sum to zero: give at least one above zero"
+        raise InputError(fault, option="weights")
     return [weight / total for weight in values]
 
 

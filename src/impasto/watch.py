@@ -62,7 +62,8 @@ class Step:
             terms; NaN for the work of one pass.
         picture: returns the picture so far, ``(3, H, W)`` of ``size``, in 0..1 on the CPU; to be
             called before ``on_step`` returns. Before the first pass is done, it is the content.
-        stage: what has been done: ``size 1/2``, ``brush 2/3``, ``layer relu3_1``, ``shift 2/4``.
+        stage: what has been done: ``size 1/2``, ``brush 2/3``, ``layer relu3_1``, ``tile 4/6``,
+            ``shift 2/4``.
     """
 
     iteration: int
@@ -77,7 +78,7 @@ class Step:
 
 
 OnStep = Callable[[Step], bool | None]
-"""Called after every iteration, and after every size, layer, shift, strip or repair of one pass.
+"""Called after every iteration; in one pass after every size, layer, tile, shift, strip or repair.
 
 If it returns True, the work ends with the picture so far. After the last step (a share of 1) there
 is nothing left to end, and what it returns is ignored.

@@ -57,6 +57,8 @@ def load_backbone(
 
     Raises:
         InputError: for an unknown name, or weights that are not available or do not fit.
+        DownloadError: for weights that cannot be downloaded.
+        DiskError: for a cache that cannot be written.
     """
     if isinstance(name, Backbone):
         net = copy.deepcopy(name)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import spelled
 from ..methods import METHODS
 from .console import say
 
@@ -43,7 +44,7 @@ def show(
 
 
 def methods() -> None:
-    """List the methods.
+    """List the methods, with their variants and presets.
 
     Example:
 
@@ -53,6 +54,10 @@ def methods() -> None:
         record = METHODS[name]
         missing = "" if record.ready else f" Train it first: impasto train {name}"
         print(f"{name:12} {record.title}{missing}")
+        for variant, options in record.models.items():
+            if options:
+                words = " ".join(spelled(option, value) for option, value in options.items())
+                print(f"  {variant}: {name} with {words}")
         for preset, value in record.presets.items():
             print(f"  {preset}: {value.title}")
 

@@ -138,7 +138,8 @@ def tune() -> None:
 
     Every iteration allocates and frees the same large tensors. By default glibc returns them to the
     system, and fetching the pages again is slow. So freed memory is kept, and denormals are flushed
-    to zero. Only the command line calls this, because the settings affect the whole program.
+    to zero. The command line calls this; loading and rendering never do, because it affects the
+    whole program.
     """
     global _tuned
     if _tuned:

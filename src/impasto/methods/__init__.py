@@ -88,6 +88,8 @@ def load(method: str = DEFAULT, **options: object) -> object:
 
     Raises:
         InputError: for an unknown method or option, or a value out of range.
+        DeviceError: for a device that is missing.
+        DownloadError: for weights that cannot be downloaded.
 
     Example:
         >>> gatys = load("gatys", iterations=20, device="cpu", precision="float32")
