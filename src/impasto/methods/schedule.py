@@ -35,7 +35,7 @@ def schedule(
 
     Example:
         >>> schedule(300, 400)
-        [((75, 100), 80), ((150, 200), 52), ((300, 400), 34)]
+        [((150, 200), 80), ((300, 400), 52)]
     """
     final = min(height, width)
     if sizes is None:
