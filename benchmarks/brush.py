@@ -97,7 +97,7 @@ def main() -> None:
         made: dict[str, Tensor] = {}
         taken: list[float] = []
         for way, method in methods.items():
-            known = style if hasattr(method, "find") else styles[style]
+            known = styles[style] if method.learnt is None else style
             prepared = method.prepare([known])
             if not made:
                 first = method(small, prepared)
