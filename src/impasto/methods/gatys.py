@@ -50,7 +50,7 @@ from .style_loss import (
     check_paintings,
 )
 from .tiled import TiledSums
-from .tiling import Needs, Tiling, planned, reach_of
+from .tiling import Needs, Reach, Tiling, planned, reach_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -130,7 +130,7 @@ class Gatys(Face):
             chosen.losses,
             chosen.content_loss,
         )
-        self.reach = reach_of(self.net, {*self.content_layers, *self.style_layers})
+        self.reach: Reach = reach_of(self.net, {*self.content_layers, *self.style_layers})
         if isinstance(chosen.tile, int):
             if self._untiled():
                 raise InputError(
