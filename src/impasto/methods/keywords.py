@@ -87,7 +87,7 @@ class AdaINKeywords(DeviceKeywords, total=False):
     style_scale: float
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
-    tile: int | str | None
+    tile: int | Literal["auto"] | None
     dehalo: bool
     palette: bool
 
@@ -113,7 +113,7 @@ class ArtFlowWithControls(ControlKeywords, ArtFlowKeywords, RefinementKeywords, 
 
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
-    tile: int | str | None
+    tile: int | Literal["auto"] | None
 
 
 class GatysKeywords(DeviceKeywords, total=False):
@@ -141,7 +141,7 @@ class GatysKeywords(DeviceKeywords, total=False):
     sizes: Sequence[int] | None
     style_scale: float
     tolerance: float | None
-    tile: int | str | None
+    tile: int | Literal["auto"] | None
     time_limit: float | None
     seed: int
 
@@ -157,8 +157,8 @@ class GhiasiKeywords(DeviceKeywords, total=False):
     raw: bool
     brush: float | None
     style_scale: float
-    tile: int | str | None
-    statistics: str
+    tile: int | Literal["auto"] | None
+    statistics: Literal["thumbnail", "exact"]
     noise: float | None
     degrid: bool
 
@@ -176,8 +176,8 @@ class JohnsonKeywords(DeviceKeywords, total=False):
     model: str | PathLike[str] | None
     raw: bool
     brush: float | None
-    tile: int | str | None
-    statistics: str
+    tile: int | Literal["auto"] | None
+    statistics: Literal["thumbnail", "exact"]
     network: Literal["residual", "bottleneck"] | None
     noise: float | None
     degrid: bool
@@ -204,7 +204,7 @@ class StyleFlowKeywords(DeviceKeywords, total=False):
 class StyleFlowWithControls(ControlKeywords, StyleFlowKeywords, RefinementKeywords, total=False):
     """Those of method ``styleflow`` in a session."""
 
-    tile: int | str | None
+    tile: int | Literal["auto"] | None
 
 
 class WCTKeywords(DeviceKeywords, total=False):
@@ -216,7 +216,7 @@ class WCTKeywords(DeviceKeywords, total=False):
     style_scale: float
     backbone_weights: str | PathLike[str] | None
     convention: Literal["caffe", "torchvision"] | None
-    tile: int | str | None
+    tile: int | Literal["auto"] | None
     layers: Sequence[str] | None
     variant: Literal["eigenvalue", "cholesky", "monge"]
     encoder: VGG | None

@@ -39,10 +39,11 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..device import arranged, layout
 from ..losses import EPS
+from ..networks.tiling import Tile
 from ..statistics import Moments
 from ..watch import divided, portion
 from .style_loss import ByMoments, LayerLoss
-from .tiling import Tile, Tiling
+from .tiling import Tiling
 
 __all__ = ["TiledLosses", "TiledSums"]
 
@@ -115,7 +116,7 @@ class TiledSums:
             if used:
                 values, by_values = zip(*used, strict=True)
                 (part,) = torch.autograd.grad(values, pixels, by_values)
-                _region(gradient, tile).add_(part)
+                tile.seen(gradient).add_(part)
         return gradient
 
     def _sums_of(self, number: int, pixels: Tensor) -> list[Tensor]:
@@ -215,12 +216,8 @@ def _unit(parts: Sequence[Tensor]) -> float:
     return count * (max(spread, 0.01 * square / count) + EPS)
 
 
-def _region(picture: Tensor, tile: Tile) -> Tensor:
-    return picture[..., tile.rows.pixels, tile.columns.pixels]
-
-
 def _cut(picture: Tensor, tile: Tile) -> Tensor:
-    return arranged(_region(picture, tile))
+    return arranged(tile.seen(picture))
 
 
 def _core(net: Backbone, taps: set[str], pixels: Tensor, tile: Tile) -> dict[str, Tensor]:
@@ -228,7 +225,8 @@ def _core(net: Backbone, taps: set[str], pixels: Tensor, tile: Tile) -> dict[str
     core = {}
     for tap, features in net(pixels, taps).items():
         stride = net.field(tap).stride
-        core[tap] = _Crop.apply(features, tile.rows.core(stride), tile.columns.core(stride))[0]  # type: ignore[no-untyped-call]
+        rows, columns = tile.rows.features(stride), tile.columns.features(stride)
+        core[tap] = _Crop.apply(features, rows, columns)[0]  # type: ignore[no-untyped-call]
     return core
 
 

@@ -1,8 +1,7 @@
-"""How a picture is cut into tiles whose features are those of the whole picture.
+"""When an optimisation is computed in tiles, and in which ones.
 
-A tile is a square of the picture, its *core*, with a *halo* of pixels around it that a network sees
-but that count for the tiles beside it. Two conditions make the features of the core exactly those
-of the whole picture:
+Features of the core of a tile (:mod:`impasto.networks.tiling`) are exactly those of the whole
+picture on two conditions:
 
 * Cuts are at multiples of the largest stride, so that poolings and strides fall on the same pixels.
 * The halo is at least as wide as a receptive field reaches beyond the core
@@ -12,7 +11,6 @@ of the whole picture:
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +20,9 @@ import torch
 from ..backbones import Backbone
 from ..device import LARGE, available_memory, lacking_memory
 from ..errors import InputError, spelled
+from ..networks.tiling import Tile, tiles_of
 
-__all__ = ["Needs", "Reach", "Span", "Tile", "Tiling", "planned", "reach_of"]
+__all__ = ["Needs", "Reach", "Tiling", "planned", "reach_of"]
 
 SIDES = (1024, 768, 512, 384, 256)  # of tiles that are chosen by the memory that is free
 SHARE = 0.75  # of the free memory, which may be used: needs are estimates
@@ -70,44 +69,6 @@ def reach_of(net: Backbone, taps: Iterable[str]) -> Reach:
 
 
 @dataclass(frozen=True)
-class Span:
-    """The rows or the columns of a tile.
-
-    Attributes:
-        begin, end: of the core, in pixels.
-        first, last: of the core with its halo.
-        final: whether the core ends where the picture does.
-    """
-
-    begin: int
-    end: int
-    first: int
-    last: int
-    final: bool
-
-    @property
-    def pixels(self) -> slice:
-        """The pixels that the network sees."""
-        return slice(self.first, self.last)
-
-    def core(self, stride: int) -> slice:
-        """The core's among the features of these pixels.
-
-        At the end of the picture a network may have one feature more, or less, than whole strides.
-        """
-        end = None if self.final else (self.end - self.first) // stride
-        return slice((self.begin - self.first) // stride, end)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A tile: its rows and its columns."""
-
-    rows: Span
-    columns: Span
-
-
-@dataclass(frozen=True)
 class Tiling:
     """A picture in tiles of nearly equal size.
 
@@ -129,35 +90,23 @@ class Tiling:
     @property
     def tiles(self) -> list[Tile]:
         """The tiles, row by row."""
-        rows, columns = (self._spans(length) for length in self.size)
-        return [Tile(*pair) for pair in itertools.product(rows, columns)]
+        return tiles_of(self.size, self.side, self.reach.unit, self.reach.halo)
 
     @property
     def cost(self) -> float:
         """About how much longer an iteration takes than in one piece: halos, and two passes."""
-        rows, columns = (
-            sum(span.last - span.first for span in self._spans(length)) / length
-            for length in self.size
-        )
-        return 1.5 * rows * columns
+        return 1.5 * sum(map(_seen, self.tiles)) / (self.size[0] * self.size[1])
 
     @property
     def largest(self) -> int:
         """Most pixels that the network sees at a time."""
-        rows, columns = (
-            max(span.last - span.first for span in self._spans(length)) for length in self.size
-        )
-        return rows * columns
+        return max(map(_seen, self.tiles))
 
-    def _spans(self, length: int) -> list[Span]:
-        unit, halo = self.reach.unit, self.reach.halo
-        step = unit * math.ceil(length / math.ceil(length / self.side) / unit)
-        spans = []
-        for begin in range(0, length, step):
-            end = min(begin + step, length)
-            first, last = max(0, begin - halo), min(length, end + halo)
-            spans.append(Span(begin, end, first, last, end == length))
-        return spans
+
+def _seen(tile: Tile) -> int:
+    """Number of pixels that the network sees."""
+    rows, columns = tile.rows, tile.columns
+    return (rows.last - rows.first) * (columns.last - columns.first)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..watch import divided, portion
 from .norm import Statistics, StyledNorm
 
-__all__ = ["Run", "Span", "Tile", "Tileable", "in_tiles", "thumbnail", "tiles_of"]
+__all__ = ["Run", "Span", "Tile", "Tileable", "in_tiles", "spans_of", "thumbnail", "tiles_of"]
 
 THUMBNAIL = 512  # short side in pixels of the reduced copy
 
@@ -34,12 +34,14 @@ class Span:
     Attributes:
         begin, end: of the core.
         first, last: of the core with its halo.
+        final: whether the core ends where the picture does.
     """
 
     begin: int
     end: int
     first: int
     last: int
+    final: bool
 
     @property
     def seen(self) -> slice:
@@ -55,6 +57,14 @@ class Span:
     def core(self) -> slice:
         """The core, in what the network sees."""
         return slice(self.begin - self.first, self.end - self.first)
+
+    def features(self, stride: int) -> slice:
+        """The core's among the features of what the network sees, one for ``stride`` pixels.
+
+        At the end of the picture a network may have one feature more, or less, than whole strides.
+        """
+        end = None if self.final else self.core.stop // stride
+        return slice(self.core.start // stride, end)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Tile:
         return seen[..., self.rows.core, self.columns.core]
 
     def core_of(self, features: Tensor, stride: int, fully: bool = False) -> Tensor:
-        """The features of the core, one for ``stride`` pixels.
+        """The features of the core, one for ``stride`` pixels, of a picture in padded cells.
 
         A last one that stands for fewer pixels counts too, unless ``fully``.
         """
@@ -91,6 +101,16 @@ class Tile:
         out[..., self.rows.kept, self.columns.kept] = self.core(seen)
 
 
+def spans_of(length: int, side: int, unit: int, halo: int) -> list[Span]:
+    """The rows or columns of :func:`tiles_of`, in a picture of ``length`` pixels."""
+    step = unit * math.ceil(length / math.ceil(length / side) / unit)
+    return [
+        Span(begin, end, max(0, begin - halo), min(length, end + halo), end == length)
+        for begin in range(0, length, step)
+        for end in [min(begin + step, length)]
+    ]
+
+
 def tiles_of(size: tuple[int, int], side: int, unit: int, halo: int) -> list[Tile]:
     """A picture in tiles of nearly equal size, row by row.
 
@@ -103,16 +123,8 @@ def tiles_of(size: tuple[int, int], side: int, unit: int, halo: int) -> list[Til
         >>> [(tile.rows.begin, tile.rows.last) for tile in tiles_of((100, 40), 64, 16, 16)]
         [(0, 80), (64, 100)]
     """
-
-    def spans(length: int) -> list[Span]:
-        step = unit * math.ceil(length / math.ceil(length / side) / unit)
-        return [
-            Span(begin, end, max(0, begin - halo), min(length, end + halo))
-            for begin in range(0, length, step)
-            for end in [min(begin + step, length)]
-        ]
-
-    return [Tile(*pair) for pair in itertools.product(*map(spans, size))]
+    rows, columns = (spans_of(length, side, unit, halo) for length in size)
+    return [Tile(*pair) for pair in itertools.product(rows, columns)]
 
 
 class Tileable(Protocol):

@@ -38,6 +38,7 @@ __all__ = [
 
 Convention = Literal["caffe", "torchvision"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Statistics = Literal["thumbnail", "exact"]
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 
@@ -169,7 +170,7 @@ class StyleOptions(PassOptions):
 class TileOptions(Options):
     """Options of methods of one pass that can render a large picture in tiles."""
 
-    tile: int | str | None = option(
+    tile: int | Literal["auto"] | None = option(
         "auto",
         Whole(64, words=("auto",)),
         "Side in pixels of the tiles of a large picture, whose borders do not show. auto: 512, for "
@@ -184,9 +185,9 @@ class TileOptions(Options):
 class StatisticsOptions(TileOptions):
     """Options of networks with normalisation layers."""
 
-    statistics: str = option(
+    statistics: Statistics = option(
         "thumbnail",
-        Choice(("thumbnail", "exact")),
+        Choice(get_args(Statistics)),
         "What the layers of a picture in tiles are normalised by: a reduced copy (thumbnail), or "
         "the whole as in one piece (exact: five to ten times the time).",
         SIZE,

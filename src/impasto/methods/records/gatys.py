@@ -196,7 +196,7 @@ class GatysOptions(DeviceOptions):
         "stops early. Default: 0.01; with published losses 0.",
         expert=True,
     )
-    tile: int | str | None = option(
+    tile: int | Literal["auto"] | None = option(
         "auto",
         Whole(1, words=("auto",)),
         "Compute large pictures in tiles, to the same result in less memory: auto (where memory "
