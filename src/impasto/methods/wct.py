@@ -39,7 +39,7 @@ __all__ = ["WCT", "WCTConfig", "WCTModel"]
 # directions, photographs have a variance below 1e-3 (relu5_1) to 1e-2 (the other taps).
 NOISE = 1e-5
 
-MEASURING = 0.4  # rough share of a level's work in tiles
+MEASURING = 0.4  # rough share of a layer's work in tiles
 
 Widths = Sequence[Sequence[int]]
 
@@ -130,13 +130,13 @@ class WCTModel(EncoderModel):
         stages = [f"layer {tap}" for tap in self.taps]
         for tap in divided(self.taps, stages, [int(tap[4]) for tap in self.taps]):
             if side is None:
-                contents = self._level(tap, contents, style[tap], strength).clamp(0, 1)
+                contents = self._layer(tap, contents, style[tap], strength).clamp(0, 1)
             else:
                 contents = self._in_tiles(tap, contents, style[tap], strength, side).clamp_(0, 1)
             so_far(contents)
         return contents
 
-    def _level(
+    def _layer(
         self,
         tap: str,
         contents: Tensor,
@@ -144,7 +144,7 @@ class WCTModel(EncoderModel):
         strength: float,
         moments: Moments | None = None,
     ) -> Tensor:
-        """One level; ``moments`` are those of the content's features, if ``contents`` is a tile."""
+        """One layer; ``moments`` are those of the content's features, if ``contents`` is a tile."""
         size = (contents.shape[-2], contents.shape[-1])
         features = self.encode(contents, [tap])[tap]
         content_moments = moments or measure(_inside(features, tap, size))
@@ -167,7 +167,7 @@ class WCTModel(EncoderModel):
                 moments = part if moments is None else moments + part
         out = torch.empty_like(contents)
         for tile in divided(tiles, "tile"):
-            tile.put(out, self._level(tap, tile.seen(contents), style, strength, moments))
+            tile.put(out, self._layer(tap, tile.seen(contents), style, strength, moments))
         return out
 
     @property
