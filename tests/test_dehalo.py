@@ -32,7 +32,7 @@ def test_a_halo_goes_and_the_recolouring_stays():
         for x in (painted + 0.15 * ring, out)
     )
     assert after < 0.75 * before
-    torch.testing.assert_close(dehalo(painted, content), painted, atol=0.02, rtol=0)
+    torch.testing.assert_close(dehalo(painted, content), painted, atol=0.03, rtol=0)
 
 
 def test_a_fine_brush_stays_in_a_flat_sky():

@@ -90,7 +90,7 @@ def test_styles_mix_by_their_rows(method):
         method.prepare(s, w)
         for s, w in (([first], None), ([second], None), ([first, second], [3, 1]))
     )
-    rows = [method.rows(photo()[None], style) for style in (one, other, both)]
+    rows = [method.rows((48, 64), style) for style in (one, other, both)]
     torch.testing.assert_close(rows[2], 0.75 * rows[0] + 0.25 * rows[1])
     assert not torch.allclose(rows[0], rows[1])
     same = method(photo(), method.prepare([first, second], [1, 0]))
@@ -98,7 +98,7 @@ def test_styles_mix_by_their_rows(method):
 
 
 def test_row_zero_counts_in_full_for_every_style(method):
-    rows = method.rows(photo()[None], method.prepare([painting(), painting(seed=2)]))
+    rows = method.rows((48, 64), method.prepare([painting(), painting(seed=2)]))
     assert rows.shape == (1, 5)
     assert float(rows[0, 0]) == pytest.approx(1)
 
@@ -128,7 +128,7 @@ def test_a_code_is_the_means_and_deviations(method):
 def test_codes_are_looked_at_in_float32_whatever_paints(file):
     coarse = Ghiasi(file, device="cpu", precision="bfloat16")
     fine = Ghiasi(file, **CPU)
-    rows = [m.rows(photo()[None], m.prepare([painting()])) for m in (coarse, fine)]
+    rows = [m.rows((48, 64), m.prepare([painting()])) for m in (coarse, fine)]
     torch.testing.assert_close(*rows)
     assert coarse.model.network.painter.last.weight.dtype == torch.bfloat16
 
@@ -139,7 +139,7 @@ def test_noise_is_an_option_and_an_input(file, method):
     assert float((plain - strong).abs().mean()) > 1e-4
     with pytest.raises(InputError, match="noise is -1"):
         Ghiasi(file, noise=-1.0)
-    network, mix = method.model.network, method.rows(photo()[None], style)
+    network, mix = method.model.network, method.rows((48, 64), style)
     height, width = photo().shape[-2:]
     given = network.painter.noise_at(height, width)
     usual = network(photo()[None], mix)
@@ -176,10 +176,10 @@ def test_a_painting_is_looked_at_once_and_at_512_at_most(method, monkeypatch):
     monkeypatch.setattr(type(method), "measure", spied)
     style = method.prepare([painting(700, 720)])
     for short in (640, 600, 48):
-        method.rows(torch.rand(1, 3, short, short + 20), style)
+        method.rows((short, short + 20), style)
     assert sizes == [512, 48]
     half = Ghiasi(style_scale=0.5, **CPU)
-    half.rows(torch.rand(1, 3, 640, 640), half.prepare([painting(700, 720)]))
+    half.rows((640, 640), half.prepare([painting(700, 720)]))
     assert sizes[2:] == [256]
 
 

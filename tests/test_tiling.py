@@ -8,9 +8,10 @@ from data import painting, photo, refused
 
 import impasto
 from impasto.device import memory
+from impasto.images.canvas import Whole
 from impasto.networks.norm import Statistics, StyledNorm
 from impasto.networks.painter import Painter
-from impasto.networks.tiling import in_tiles, thumbnail, tiles_of
+from impasto.networks.tiling import measured, thumbnail, tiles_of
 from impasto.networks.transformer import Transformer
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -32,6 +33,14 @@ def network(request):
         norm.scale.normal_(1, 0.3)
         norm.shift.normal_(0, 0.3)
     return net
+
+
+def in_tiles(network, run, pictures, side, exact=False):
+    paint = measured(network, run, Whole(pictures), side, exact)
+    out = torch.empty_like(pictures)
+    for tile in tiles_of(pictures.shape[-2:], side, network.unit, network.halo):
+        tile.put(out, paint(tile.seen(pictures), tile.rows.seen, tile.columns.seen))
+    return out
 
 
 def seams(whole, tiled, side):
@@ -96,7 +105,7 @@ def test_a_thumbnail_of_a_small_picture_is_the_picture(network):
 
 
 def test_a_thumbnail_has_a_short_side_of_512():
-    assert thumbnail(torch.rand(1, 3, 600, 900)).shape == (1, 3, 512, 768)
+    assert thumbnail(Whole(torch.rand(1, 3, 600, 900))).shape == (1, 3, 512, 768)
 
 
 def test_statistics_are_held_from_one_picture_to_another(network):
@@ -127,7 +136,7 @@ def test_methods_in_tiles_with_the_statistics_of_the_whole(name, options):
     """With brushes, strength, noise and repairs: the thumbnail of so small a picture is itself."""
     content = photo(141, 150)
     out, whole = stylised(name, content, **options), stylised(name, content, tile=None, **options)
-    assert float((out - whole).abs().max()) < 0.1 * LEVEL
+    assert float((out - whole).abs().max()) < 0.2 * LEVEL
 
 
 def test_the_exact_statistics_of_a_method():
@@ -153,7 +162,7 @@ def test_no_seams_with_a_thumbnail(name, monkeypatch):
 def test_only_large_pictures_are_in_tiles():
     method = impasto.load("ghiasi", **CPU)
     assert method.side((1024, 1024)) is None
-    assert method.side((3000, 4000)) == 512
+    assert method.side((3000, 4000)) == method.model.side
     assert impasto.load("ghiasi", tile=None, **CPU).side((9000, 9000)) is None
     assert impasto.load("ghiasi", tile=256, **CPU).side((256, 256)) is None
     assert impasto.load("ghiasi", tile=256, **CPU).side((256, 257)) == 256

@@ -5,6 +5,7 @@ Which of them a model wants stands in its file, under ``finish``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from ..statistics import Moments
 from ..watch import divided
 from . import degrid, dehalo, palette
 
-__all__ = ["REPAIRS", "Origin", "Repair", "finished"]
+__all__ = ["REPAIRS", "Origin", "Repair", "finished", "reach_of"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ REPAIRS: dict[str, Repair] = {
         palette.confined(pictures, origin.colors), min(origin.strength, 1.0)
     ),
 }
+
+
+def reach_of(repairs: Iterable[str], period: int) -> tuple[int, int]:
+    """Where a picture may be cut to be repaired in tiles, and how far results depend on it.
+
+    Returns:
+        ``unit``: tiles begin at multiples of it; ``margin``: pixels that they see beyond.
+    """
+    reaches = {"degrid": (1, degrid.margin_of(period)), "dehalo": (dehalo.CELL, dehalo.MARGIN)}
+    used = [reaches[name] for name in repairs if name in reaches]
+    return math.lcm(*(unit for unit, _ in used)), sum(margin for _, margin in used)
 
 
 def finished(pictures: Tensor, origin: Origin, repairs: Iterable[str]) -> Tensor:

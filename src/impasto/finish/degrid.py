@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..watch import divided
 
-__all__ = ["degrid"]
+__all__ = ["degrid", "margin_of"]
 
 REACH = 2  # cells on either side that are averaged
 FLAT = 0.03  # fine detail of the photograph (rms, in 0..1) from which on the pattern stays
@@ -35,7 +35,7 @@ def degrid(pictures: Tensor, contents: Tensor, period: int = 4) -> Tensor:
     """
     height, width = pictures.shape[-2:]
     out = torch.empty_like(pictures)
-    margin = (REACH + 1) * period
+    margin = margin_of(period)
     columns = _reflected(-margin, width + margin, width, pictures.device)
     for top in divided(range(0, height, ROWS)):
         end = min(top + ROWS, height)
@@ -48,6 +48,11 @@ def degrid(pictures: Tensor, contents: Tensor, period: int = 4) -> Tensor:
         weight = flat[..., REACH * period : -REACH * period, REACH * period : -REACH * period]
         out[..., top:end, :] = pictures[..., top:end, :] - weight * pattern
     return out
+
+
+def margin_of(period: int) -> int:
+    """Pixels that a result depends on beyond itself."""
+    return (REACH + 1) * period
 
 
 def _reflected(low: int, high: int, size: int, device: torch.device) -> Tensor:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["dehalo"]
+__all__ = ["CELL", "MARGIN", "dehalo"]
 
 CELL = 6  # pixels; what is finer is texture, which stays
 REACH = 7  # cells on either side that must agree: more than a halo is wide
+MARGIN = CELL * (2 * REACH + 2)  # pixels that a result depends on beyond itself
 EDGE = 0.003  # variance of light from which on neighbours may be told apart by it
 FLAT = 0.01  # deviation of light within a cell among which little is done
 
@@ -31,18 +32,21 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
         pictures, contents: ``(B, 3, H, W)`` in 0..1 of the same size: results and what they were
             made of.
     """
-    size = contents.shape[-2:]
-    cells = [-(-side // CELL) for side in size]
+    height, width = contents.shape[-2:]
+    beyond = (0, -width % CELL, 0, -height % CELL)
 
     def coarse(x: Tensor) -> Tensor:
-        return _reduced(_reduced(x, -2, cells[0]), -1, cells[1])
+        return F.avg_pool2d(x, CELL)
 
     def fine(x: Tensor) -> Tensor:
-        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+        x = F.interpolate(x, scale_factor=CELL, mode="bilinear", align_corners=False)
+        return x[..., :height, :width]
 
     light = contents.mean(1, keepdim=True)
-    guide, change = coarse(light), coarse(pictures - contents)
-    within = (coarse(light.square()) - guide.square()).clamp_min(0)
+    whole = F.pad(light, beyond, mode="replicate")
+    guide = coarse(whole)
+    change = coarse(F.pad(pictures - contents, beyond, mode="replicate"))
+    within = (coarse(whole.square()) - guide.square()).clamp_min(0)
     flat = 1 / (1 + within / FLAT**2)
     level, shift = _mean(guide, REACH), _mean(change, REACH)
     spread = _mean(guide.square(), REACH) - level.square()
@@ -50,24 +54,6 @@ def dehalo(pictures: Tensor, contents: Tensor) -> Tensor:
     offset = _mean(shift - slope * level, REACH) - change
     target = fine(_mean(slope, REACH)).mul_(light).add_(fine(offset))
     return target.mul_(fine(flat)).add_(pictures)
-
-
-def _reduced(x: Tensor, dim: int, count: int) -> Tensor:
-    """Means over ``count`` cells of ``dim``, at most its size, as of ``interpolate(mode="area")``.
-
-    Apple's GPUs have that for cells of equal size alone (pytorch#96056).
-    """
-    size = x.shape[dim]
-    at = torch.arange(count, device=x.device)
-    low = at * size // count
-    high = ((at + 1) * size + count - 1) // count
-    shape = (count, 1) if dim == -2 else (count,)
-    total = torch.zeros_like(x.narrow(dim, 0, count))
-    for offset in range(max(-(-size // count) + (size % count > 0), 1)):
-        within = (low + offset < high).to(x).view(shape)
-        each = x.index_select(dim, (low + offset).clamp_max(size - 1))
-        total.addcmul_(each, within)
-    return total.div_((high - low).to(x).view(shape))
 
 
 def _mean(x: Tensor, reach: int) -> Tensor:

@@ -20,9 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..device import arranged
 from ..errors import InputError
+from ..images import fit
+from ..images.canvas import Canvas, Whole
 from ..networks.decoder import Decoder
-from ..networks.tiling import Tile, tiles_of
+from ..networks.tiling import Paint, thumbnail, tiles_of
 from ..operators.adain import adain, overshot
 from ..operators.rbmad import RBMAD
 from ..options import takes
@@ -38,6 +41,7 @@ __all__ = ["AdaIN", "AdaINConfig", "AdaINModel"]
 Operator = Literal["adain", "rbmad"]
 MEASURING = 0.4  # rough share of the work in tiles
 HALVED = 512  # short side in pixels from which the first picture of the feedback is halved
+FIRST = 768  # its largest short side
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,19 @@ class AdaINConfig:
     upsampling: Literal["nearest", "bilinear"] = "nearest"
     feedback: bool = False
     operator: Operator = "adain"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The transfer of a whole picture, by tap.
+
+    Attributes:
+        before: moments of the content's features.
+        after: those that they are given.
+    """
+
+    before: Mapping[str, Moments]
+    after: Mapping[str, Moments]
 
 
 class AdaINModel(EncoderModel):
@@ -137,8 +154,6 @@ class AdaINModel(EncoderModel):
     @property
     def halo(self) -> int:
         """What the decoder sees of the features at the taps, and these of the picture."""
-        if self.config.operator == "rbmad":
-            return 0  # its layers need statistics of the whole
         reaches = self.decoder.reaches()
         halos = [
             reaches[block] * (self.unit >> block) + self.encoder.field(tap).halo
@@ -162,53 +177,54 @@ class AdaINModel(EncoderModel):
         contents: Tensor,
         style: Mapping[str, Moments],
         finish: Callable[[Tensor, Tensor], Tensor] = lambda pictures, contents: pictures,
-        side: int | None = None,
     ) -> dict[str, Moments]:
         """``aim``, moved by what pictures of ``contents`` miss of ``style``; for each of them.
 
-        ``finish`` is what will be done to the pictures, ``side`` that of tiles.
+        ``finish`` is what will be done to the pictures.
         """
         with torch.no_grad():
-            first = finish(self.rendered(contents, style, side=side).clamp(0, 1), contents)
-            first_moments = None if side is None else self._moments(first, side, False)
-        measured = first_moments or self.measure(first)
+            first = finish(self(contents, style).clamp(0, 1), contents)
+        measured = self.measure(first)
         return {tap: overshot(aim[tap], style[tap], measured[tap]) for tap in self.taps}
 
-    def rendered(
-        self,
-        contents: Tensor,
-        style: Mapping[str, Moments],
-        strength: float = 1.0,
-        side: int | None = None,
-    ) -> Tensor:
-        """As :meth:`__call__`, in tiles of ``side`` pixels, unless that is None.
+    def transfer(self, canvas: Canvas, style: Mapping[str, Moments], side: int) -> Transfer:
+        """The transfer of a whole picture, from its tiles of ``side`` pixels.
 
-        The moments of the content's features are sums: those of the tiles are added up first.
+        The moments of features are sums: those of the tiles are added up. What RBMAD mixes with the
+        style comes from a reduced copy, as its normalisations need statistics of the whole.
         """
-        if side is None:
-            return self(contents, style, strength)
-        moments = self._moments(contents, side, True)
-        out = torch.empty_like(contents)
-        for tile in divided(self._tiles(contents, side), "tile"):
-            tile.put(out, self(tile.seen(contents), style, strength, moments))
-        return out
-
-    def _tiles(self, pictures: Tensor, side: int) -> list[Tile]:
-        return tiles_of((pictures.shape[-2], pictures.shape[-1]), side, self.unit, self.halo)
-
-    def _moments(self, pictures: Tensor, side: int, whole_cells: bool) -> dict[str, Moments]:
-        """Moments at the taps, added up over tiles; see :meth:`_encoded` for ``whole_cells``."""
-        total: dict[str, Moments] = {}
-        tiles = self._tiles(pictures, side)
+        before: dict[str, Moments] = {}
         with portion(MEASURING):
-            for tile in divided(tiles, "statistics"):
-                part = tile.seen(pictures)
-                features = self._encoded(part) if whole_cells else self.encoder(part, self.taps)
+            for tile in divided(tiles_of(canvas.size, side, self.unit, self.halo), "statistics"):
+                part = canvas.region(tile.rows.seen, tile.columns.seen)
+                features = self._encoded(arranged(part.float(), self.device))
                 for block, tap in self.inputs.items():
                     core = tile.core_of(features[tap], self.unit >> block)
                     moments = Moments.of(core.float()).to(torch.float64)
-                    total[tap] = total[tap] + moments if tap in total else moments
-        return {tap: moments.to(torch.float32) for tap, moments in total.items()}
+                    before[tap] = before[tap] + moments if tap in before else moments
+        before = {tap: moments.to(torch.float32) for tap, moments in before.items()}
+        if not self.rbmads:
+            return Transfer(before, style)
+        small = arranged(thumbnail(canvas).float(), self.device)
+        return Transfer(before, self._transfer(self._encoded(small), small, style).after)
+
+    def _transfer(
+        self, features: Mapping[str, Tensor], contents: Tensor, style: Mapping[str, Moments]
+    ) -> Transfer:
+        """The transfer of ``contents``, which have these features, in one piece."""
+        before, after = {}, {}
+        for block, tap in self.inputs.items():
+            rows, columns = (-(-side // (self.unit >> block)) for side in contents.shape[-2:])
+            inside = features[tap][..., :rows, :columns].float()
+            before[tap], after[tap] = Moments.of(inside), style[tap]
+            if tap in self.rbmads:
+                after[tap] = self.rbmads[tap].mixture(inside, style[tap])
+        return Transfer(before, after)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.decoder.parameters()).device
 
     def _encoded(self, pictures: Tensor) -> dict[str, Tensor]:
         """Features of pictures that are extended by replication to whole cells."""
@@ -224,28 +240,23 @@ class AdaINModel(EncoderModel):
         contents: Tensor,
         style: Mapping[str, Moments],
         strength: float = 1.0,
-        moments: Mapping[str, Moments] | None = None,
+        transfer: Transfer | None = None,
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)``, not clipped, of the contents' size.
 
         Sides that are no multiple of what the encoder halves them to are continued by replication
         and cut again; the statistics are those of the picture proper, to the cell. Below strength 1
         the same share of what the decoder loses of the picture is put back, so that 0 gives the
-        content itself. ``moments`` are those of the content's features, if ``contents`` is a tile.
+        content itself. ``transfer`` is that of the whole picture, if ``contents`` is a part of it.
         """
         height, width = contents.shape[-2:]
-        unit = self.unit
         features = self._encoded(contents)
+        transfer = transfer or self._transfer(features, contents, style)
         stylised, content_features = {}, {}
         for block, tap in self.inputs.items():
-            scale = unit // 2**block
-            inside = features[tap][..., : -(-height // scale), : -(-width // scale)]
-            content_moments = moments[tap] if moments else Moments.of(inside.float())
             content_features[block] = features[tap]
-            aim = style[tap]
-            if self.config.operator == "rbmad":
-                aim = self.rbmads[tap].mixture(inside.float(), aim)
-            stylised[block] = adain(features[tap], aim, strength, content_moments)
+            before, after = transfer.before[tap], transfer.after[tap]
+            stylised[block] = adain(features[tap], after, strength, before)
         out: Tensor = self.decoder(stylised[0], stylised).float()
         if strength < 1:
             decoded = self.decoder(content_features[0], content_features).float()
@@ -280,20 +291,22 @@ class AdaIN(AnyStyle):
         )
         super().__init__(loaded, chosen, operator=loaded.config.operator)
 
-    def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
+    def aim(self, canvas: Canvas, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""
-        aim = super().aim(pictures, style)
+        aim = super().aim(canvas, style)
         if not self.model.config.feedback:
             return aim
-        if min(pictures.shape[-2:]) >= HALVED:
-            pictures = F.interpolate(pictures, scale_factor=0.5, mode="bilinear", antialias=True)
-        plain = super().aim(pictures, style)
-        side = self.side((pictures.shape[-2], pictures.shape[-1]))
-        return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style), side)
+        size = canvas.size
+        if min(size) >= HALVED:
+            size = fit(*size, min(min(size) // 2, FIRST))
+        small = Whole(canvas.at(size))
+        plain = super().aim(small, style)
+        pictures = self.arranged(small.pictures)
+        return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style))
 
-    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def by_tile(self, canvas: Canvas, style: Style, strength: float, side: int | None) -> Paint:
         """See :class:`OnePass`."""
         with portion(AIM):
-            aim = self.aim(pictures, style)
-        side = self.side((pictures.shape[-2], pictures.shape[-1]))
-        return self.model.rendered(pictures, aim, strength, side).clamp_(0, 1)
+            aim = self.aim(canvas, style)
+        transfer = None if side is None else self.model.transfer(canvas, aim, side)
+        return lambda pictures, rows, columns: self.model(pictures, aim, strength, transfer)

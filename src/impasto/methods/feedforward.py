@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..color import own_colors, with_colors_of
 from ..device import (
@@ -24,10 +23,11 @@ from ..device import (
     sparing,
     unmixed,
 )
-from ..errors import InputError, spelled
+from ..errors import InputError, check_strength, spelled
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, resize
-from ..networks.tiling import Run, Tileable, in_tiles
+from ..images.canvas import Canvas, Whole
+from ..networks.tiling import Paint, Run, Tileable, measured
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -37,7 +37,8 @@ from ..styles import (
     check_prepared,
     prepared,
 )
-from ..watch import OnStep, divided, portion, so_far, watching
+from ..watch import OnStep, portion, so_far, watching
+from .brush import Passes
 from .face import Face
 from .model import Model, StyleModel
 from .records.base import PassOptions, StyleOptions
@@ -50,8 +51,7 @@ SIDE = 512  # pixels, of tiles
 PICTURES = 140
 WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
-# Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
-RESTORED = ((4, 1.0), (1, 0.4))
+ROWS = 256  # of a streamed result that are given at a time
 # Rough shares of the work, for its progress: a repair, and measuring the style the first time, of
 # a pass; and what comes after the last pass, so that the last step shows the result
 REPAIR, AIM, LAST = 0.02, 0.1, 0.01
@@ -60,13 +60,7 @@ REPAIR, AIM, LAST = 0.02, 0.1, 0.01
 class OnePass(Face, ABC):
     """A method of one pass, see :class:`impasto.methods.base.Method`.
 
-    A network paints strokes of a fixed size in pixels. With a ``brush``, the size of the strokes is
-    proportional to the picture: the picture is painted at a working size, then the result is
-    enlarged and painted again, in steps of about two, up to the full size (Wang et al., "Multimodal
-    Transfer", CVPR 2017, with one network for all sizes). Every further pass sharpens the edges of
-    the enlarged strokes. It also changes tones and forms; tones, and a part of the forms, are
-    restored from the first pass (back-projection; full back-projection leaves ghosts beside edges
-    that have moved).
+    Strokes are proportional to the picture, see :mod:`impasto.methods.brush`.
 
     A brush of 1 paints strokes as large as one pass at a short side of 512 px does; a brush of 2
     paints them twice as large (a working size of 256 px). A picture that is not larger than the
@@ -85,7 +79,9 @@ class OnePass(Face, ABC):
     """
 
     def __init__(self, model: Model, options: PassOptions, **resolved: Any) -> None:
-        needs_float32 = model.reversible and options.precision == "auto"
+        # In bfloat16, statistics of the whole by tiles would differ from it by 4 of 255 levels.
+        self.exact = getattr(options, "statistics", None) == "exact"
+        needs_float32 = (model.reversible or self.exact) and options.precision == "auto"
         super().__init__(model.method, options, "float32" if needs_float32 else None)
         if model.reversible and self.dtype != torch.float32:
             raise InputError(
@@ -103,26 +99,43 @@ class OnePass(Face, ABC):
         self.finish = tuple(name for name in repairs if getattr(options, name, True))
         self.record(model=model.name, **resolved)
 
+    @property
+    def local(self) -> bool:
+        """Whether :meth:`by_tile` is there, and the model suits tiles."""
+        return type(self).by_tile is not OnePass.by_tile and self.model.halo > 0
+
     def side(self, size: tuple[int, int]) -> int | None:
         """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
         tile = getattr(self.options, "tile", None)
         if tile == "auto":
-            tile = SIDE if size[0] * size[1] > WHOLE else None
+            tile = (SIDE if self.exact else self.model.side) if size[0] * size[1] > WHOLE else None
         if tile is None or not self.model.halo or max(size) <= tile:
             return None
         return int(tile)
 
-    def normalised(self, network: Tileable, run: Run, pictures: Tensor) -> Tensor:
-        """``run`` of a network with normalisation layers, in tiles if the picture is large."""
-        side = self.side((pictures.shape[-2], pictures.shape[-1]))
-        if side is None:
-            return run(pictures, None)
-        exact = getattr(self.options, "statistics", None) == "exact"
-        return in_tiles(network, run, pictures, side, exact)
+    def by_tile(self, canvas: Canvas, style: Any, strength: float, side: int | None) -> Paint:
+        """Measure what is of the whole picture; returns what renders a part of it, not clipped.
 
-    @abstractmethod
+        Args:
+            canvas: the picture.
+            style, strength: see :meth:`__call__`.
+            side: of tiles; None for the picture in one piece.
+        """
+        raise NotImplementedError
+
     def paint(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
-        """Run the network once: pictures ``(B, 3, H, W)``, not clipped, and not repaired."""
+        """Run the network once: pictures ``(B, 3, H, W)``, not repaired."""
+        rows, columns = (slice(0, side) for side in pictures.shape[-2:])
+        paint = self.by_tile(Whole(pictures), style, strength, None)
+        return paint(pictures, rows, columns).clamp_(0, 1)
+
+    def measured(self, network: Tileable, run: Run, canvas: Canvas, side: int | None) -> Paint:
+        """See :func:`impasto.networks.tiling.measured`."""
+
+        def on_device(pictures: Tensor, noise: Tensor | None) -> Tensor:
+            return run(self.arranged(pictures), noise)
+
+        return measured(network, on_device, canvas, side, self.exact)
 
     def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """:meth:`paint`, then :meth:`finished`."""
@@ -171,12 +184,51 @@ class OnePass(Face, ABC):
             return with_colors_of(alike, out, colored)
 
         with watching(on_step, rgb[None], shown) as watch:
+            tiled = self.local and self.side(size) is not None
             # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
-            pixels = 0 if self.side(size) is None else size[0] * size[1]
-            with portion(1 - LAST), sparing(pixels):
-                out = self._brushed(self._on_device(rgb), style, strength)
+            with portion(1 - LAST), sparing(size[0] * size[1] if tiled else 0):
+                content = rgb[None] if self.device.type == "cpu" else self._on_device(rgb)
+                result = Passes(self, Whole(content), style, strength)()
+                out = result.region(slice(0, size[0]), slice(0, size[1]))
             so_far(out, keep=True)
         return resize(watch.picture(), size)
+
+    @torch.no_grad()
+    @unmixed()
+    def streamed(
+        self,
+        canvas: Canvas,
+        style: Any,
+        put: Callable[[slice, slice, Tensor], None],
+        strength: float = 1.0,
+        on_step: OnStep | None = None,
+    ) -> None:
+        """Render a picture of any size, region by region: neither it nor the result is held.
+
+        Args:
+            canvas: the photograph.
+            style, strength, on_step: see :meth:`__call__`.
+            put: called with rows, columns, and the result there, ``(3, h, w)`` in 0..1 on the CPU;
+                the regions are the whole, each pixel once. Not called if the work is cancelled.
+
+        Raises:
+            InputError: as :meth:`__call__`; also for a method that needs the picture whole.
+        """
+        colors, size = self.colors(style), canvas.size
+        check_strength(strength)
+        if not self.local:
+            raise InputError(f"method {self.name} needs the picture whole: use another method")
+        small = canvas.at(fit(*size, min(WORKING, *size)))
+        colored = own_colors(small[0], colors)
+        with watching(on_step, small) as watch:
+            with portion(1 - LAST), sparing(size[0] * size[1]):
+                result = Passes(self, canvas, style, strength, stored=True)()
+            if not watch.cancelled:
+                for top in range(0, size[0], ROWS):
+                    rows, columns = slice(top, min(top + ROWS, size[0])), slice(0, size[1])
+                    content = canvas.region(rows, columns)[0].cpu()
+                    out = result.region(rows, columns)[0].cpu()
+                    put(rows, columns, with_colors_of(content, out, colored))
 
     def _check_memory(self, size: tuple[int, int]) -> None:
         """Raise OutOfMemoryError for a picture that needs too much."""
@@ -206,33 +258,6 @@ class OnePass(Face, ABC):
             f", or {spelled('tile', SIDE)}" if possible else "",
         )
 
-    def _brushed(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
-        """Run :meth:`render` at every size of the brush, coarse to fine; pictures in 0..1."""
-        sizes = self.sizes((pictures.shape[-2], pictures.shape[-1]))
-        if len(sizes) == 1:
-            return self.render(pictures, style, strength).clamp_(0, 1)
-        passes = divided(sizes, "brush", [height * width for height, width in sizes])
-        content_share = max(0.0, 1 - strength)  # of the photograph, with its finest detail
-        content = resize(pictures, next(passes))
-        so_far(content, painted=False)
-        # Only the difference to the photograph's share is enlarged and corrected.
-        out = self.render(content, style, strength).clamp_(0, 1)
-        out = base = out.sub_(content, alpha=content_share)
-
-        def painted() -> Tensor:
-            return out.add(content, alpha=content_share).clamp_(0, 1)
-
-        so_far(painted, sizes[0], keep=True)
-        for size in passes:
-            factor = size[0] / content.shape[-2]
-            out, content = _resized(out, size), resize(pictures, size)
-            so_far(painted, size, keep=True)
-            fine = self.render(painted(), style, strength).clamp_(0, 1)
-            fine.sub_(content, alpha=content_share)
-            # If the picture is hardly enlarged, a second pass would only repeat the first.
-            out = _back_projected(out.lerp_(fine, min(1.0, 2 * math.log2(factor))), base)
-        return out.add_(content, alpha=content_share).clamp_(0, 1)
-
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Sizes ``(H, W)`` of the passes for a picture of ``size``; the last one is ``size``."""
         if self.brush is None or min(size) * self.brush <= WORKING:
@@ -244,8 +269,12 @@ class OnePass(Face, ABC):
         smaller = [fit(*size, round(short)) for short in shorts]
         return [*(pass_size for pass_size in smaller if pass_size != size), size]
 
+    def arranged(self, pictures: Tensor) -> Tensor:
+        """Pictures ``(B, 3, H, W)`` on the device, in float32 and the network's layout."""
+        return arranged(pictures.to(torch.float32), self.device)
+
     def _on_device(self, picture: Tensor) -> Tensor:
-        return arranged(picture[None].to(torch.float32), self.device)
+        return self.arranged(picture[None])
 
 
 class AnyStyle(OnePass):
@@ -294,31 +323,15 @@ class AnyStyle(OnePass):
             for tap, m in moments.items()
         }
 
-    def aim(self, pictures: Tensor, style: Style) -> dict[str, Moments]:
-        """The target moments for ``pictures``: those of the style at their size."""
-        layers = style.at(max(MIN_SIDE, round(min(pictures.shape[-2:]) * self.style_scale)))
+    def aim(self, canvas: Canvas, style: Style) -> dict[str, Moments]:
+        """The target moments for a picture: those of the style at its size."""
+        layers = style.at(max(MIN_SIDE, round(min(canvas.size) * self.style_scale)))
         return {tap: layers[tap].to(self.device) for tap in self.model.taps}
 
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
+        if self.local:
+            return super().paint(pictures, style, strength)
         with portion(AIM):
-            aim = self.aim(pictures, style)
+            aim = self.aim(Whole(pictures), style)
         return self.model(pictures, aim, strength)
-
-
-def _back_projected(pictures: Tensor, base: Tensor) -> Tensor:
-    """Replace the coarse scales of ``pictures`` by those of ``base``; see :data:`RESTORED`.
-
-    ``base`` is smaller than ``pictures``.
-    """
-    size = (pictures.shape[-2], pictures.shape[-1])
-    for divisor, share in RESTORED:
-        coarse = fit(*size, max(1, min(base.shape[-2:]) // divisor))
-        missing = _resized(base, coarse) - _resized(pictures, coarse)
-        pictures.add_(_resized(missing, size), alpha=share)
-    return pictures
-
-
-def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """As :func:`impasto.images.resize`, but without clipping: values may be negative."""
-    return F.interpolate(pictures, size=size, mode="bicubic", antialias=True)

@@ -25,10 +25,12 @@ from torch.nn import functional as F
 from ..backbones import Backbone, load_backbone
 from ..device import arranged
 from ..errors import InputError, spelled
-from ..images import MIN_SIDE, Source
+from ..images import MIN_SIDE, Source, fit
+from ..images.canvas import Canvas
 from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
 from ..networks.painter import Painter, Predicted
+from ..networks.tiling import Paint
 from ..networks.transformer import AMOUNT, Transformer
 from ..options import takes
 from ..statistics import Moments
@@ -144,6 +146,16 @@ class GhiasiModel(StyleModel):
     def halo(self) -> int:
         """That of the network that renders."""
         return self.network.painter.halo
+
+    @property
+    def unit(self) -> int:
+        """That of the network that renders."""
+        return self.network.painter.unit
+
+    @property
+    def side(self) -> int:
+        """Large for the painter, which needs a wide halo and, in tiles, little memory."""
+        return 2048 if self.config.network == "painter" else super().side
 
     @property
     def exact(self) -> list[nn.Module]:
@@ -309,12 +321,13 @@ class Ghiasi(AnyStyle):
                     "give it alone"
                 )
 
-    def rows(self, pictures: Tensor, style: Style) -> Tensor:
-        """Shares of the rows for a style, ``(1, rows)``: the weighted mean over its paintings.
+    def rows(self, size: tuple[int, int], style: Style) -> Tensor:
+        """Shares of the rows, ``(1, rows)``, for a picture of ``size``.
 
-        The shares of learnt styles, which have rows of their own, are appended.
+        They are the weighted mean over the paintings of the style. The shares of learnt styles,
+        which have rows of their own, are appended.
         """
-        short = round(min(CODED, *pictures.shape[-2:]) * self.style_scale)
+        short = round(min(CODED, *size) * self.style_scale)
         shares = torch.zeros(1, self.model.config.rows, dtype=torch.float32, device=self.device)
         learnt_shares = []
         for weight, moments in zip(style.weights, style.each(max(MIN_SIDE, short)), strict=True):
@@ -325,33 +338,43 @@ class Ghiasi(AnyStyle):
                 learnt_shares.append(weight)
         return torch.cat([shares, shares.new_tensor([learnt_shares])], 1)
 
-    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def by_tile(self, canvas: Canvas, style: Style, strength: float, side: int | None) -> Paint:
         """See :class:`OnePass`.
 
         Strength 0 are the rows predicted from the photograph itself. Below 1, the same share of the
         detail that the network loses with these rows is added back.
         """
         with portion(AIM):
-            rows = self.rows(pictures, style)
+            rows = self.rows(canvas.size, style)
         learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
-            out = self._rendered(pictures, rows, 1.0, learnt)
-        else:
-            content_rows = self.model.rows(self.model.measure(_reduced(pictures)))
-            mix = F.pad(content_rows, (0, len(learnt))).lerp(rows, strength)
-            out = self._rendered(pictures, mix, strength, learnt)
-            if strength < 1:
-                lost = pictures - self._rendered(pictures, content_rows)
-                out.add_(lost, alpha=1 - strength)
-        return out.clamp_(0, 1)
+            return self._rendered(canvas, side, rows, 1.0, learnt)
+        small = canvas.at(fit(*canvas.size, min(CODED, *canvas.size)))
+        content_rows = self.model.rows(self.model.measure(self.arranged(small)))
+        mix = F.pad(content_rows, (0, len(learnt))).lerp(rows, strength)
+        styled = self._rendered(canvas, side, mix, strength, learnt)
+        if strength > 1:
+            return styled
+        plain = self._rendered(canvas, side, content_rows)
+
+        def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
+            lost = pictures - plain(pictures, rows, columns)
+            return styled(pictures, rows, columns).add_(lost, alpha=1 - strength)
+
+        return paint
 
     def _rendered(
-        self, pictures: Tensor, mix: Tensor, strength: float = 1.0, learnt: Sequence[Learnt] = ()
-    ) -> Tensor:
+        self,
+        canvas: Canvas,
+        side: int | None,
+        mix: Tensor,
+        strength: float = 1.0,
+        learnt: Sequence[Learnt] = (),
+    ) -> Paint:
         def run(part: Tensor, noise: Tensor | None) -> Tensor:
             return self.model(part, mix, strength, learnt, noise)
 
-        return self.normalised(self.model.network.painter, run, pictures)
+        return self.measured(self.model.network.painter, run, canvas, side)
 
 
 def style_code(moments: LayerMoments) -> Tensor:
@@ -361,11 +384,3 @@ def style_code(moments: LayerMoments) -> Tensor:
     """
     parts = [part for tap in TAPS for part in (moments[tap].mean, moments[tap].deviation())]
     return torch.cat(parts, -1).clamp_min(0).log1p()
-
-
-def _reduced(pictures: Tensor) -> Tensor:
-    """``pictures``, reduced to the size at which codes are measured if they are larger."""
-    short = min(pictures.shape[-2:])
-    if short <= CODED:
-        return pictures
-    return F.interpolate(pictures, scale_factor=CODED / short, mode="bilinear", antialias=True)

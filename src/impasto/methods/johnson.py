@@ -22,6 +22,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..images import Source
+from ..images.canvas import Canvas
+from ..networks.tiling import Paint
 from ..networks.transformer import AMOUNT, Network, Transformer
 from ..options import takes
 from ..statistics import Moments
@@ -90,6 +92,11 @@ class JohnsonModel(Model):
     def halo(self) -> int:
         """See :class:`impasto.networks.transformer.Transformer`."""
         return self.network.halo
+
+    @property
+    def unit(self) -> int:
+        """See :class:`impasto.networks.transformer.Transformer`."""
+        return self.network.unit
 
     def __call__(
         self, contents: Tensor, shares: Tensor, strength: Tensor, noise: Tensor | None = None
@@ -190,20 +197,27 @@ class Johnson(OnePass):
             "another painting use method ghiasi, or `impasto train johnson --style PAINTING`"
         )
 
-    def paint(self, pictures: Tensor, style: Tensor, strength: float) -> Tensor:
+    def by_tile(self, canvas: Canvas, style: Tensor, strength: float, side: int | None) -> Paint:
         """See :class:`OnePass`. Below strength 1, detail that the network loses is added back."""
-        shares, strengths = style.to(self.device), pictures.new_tensor([strength])
-        out = self._rendered(pictures, shares, strengths)
-        if strength < 1:
-            lost = pictures - self._rendered(pictures, shares, 0 * strengths)
-            out.add_(lost, alpha=1 - strength)
-        return out.clamp_(0, 1)
+        shares, strengths = style.to(self.device), torch.tensor([strength], device=self.device)
+        styled = self._rendered(canvas, side, shares, strengths)
+        if strength >= 1:
+            return styled
+        plain = self._rendered(canvas, side, shares, 0 * strengths)
 
-    def _rendered(self, pictures: Tensor, shares: Tensor, strength: Tensor) -> Tensor:
+        def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
+            lost = pictures - plain(pictures, rows, columns)
+            return styled(pictures, rows, columns).add_(lost, alpha=1 - strength)
+
+        return paint
+
+    def _rendered(
+        self, canvas: Canvas, side: int | None, shares: Tensor, strength: Tensor
+    ) -> Paint:
         def run(part: Tensor, noise: Tensor | None) -> Tensor:
             return self.model(part, shares, strength, noise)
 
-        return self.normalised(self.model.network, run, pictures)
+        return self.measured(self.model.network, run, canvas, side)
 
 
 def _moments(color: Sequence[float]) -> Moments:

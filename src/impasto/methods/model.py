@@ -92,6 +92,16 @@ class Model(ABC):
         return 0
 
     @property
+    def unit(self) -> int:
+        """Pictures can be cut into tiles at multiples of it."""
+        return 1
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the tiles of a large picture, by default."""
+        return 512
+
+    @property
     def exact(self) -> list[nn.Module]:
         """Further networks, which always compute in float32."""
         return []

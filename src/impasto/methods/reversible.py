@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..device import LARGE, sparing
+from ..images.canvas import Whole
 from ..networks.flow import Flow
 from ..statistics import Moments
 from ..styles import Style
@@ -69,7 +70,7 @@ class FlowStyle(AnyStyle):
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
         with portion(AIM):
-            target = self.aim(pictures, style)
+            target = self.aim(Whole(pictures), style)
         size = (pictures.shape[-2], pictures.shape[-1])
         shifts = divided(self.shifts, "shift")
         with sparing(size[0] * size[1]):

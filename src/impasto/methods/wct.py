@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ..device import arranged
 from ..errors import InputError
+from ..images.canvas import Whole
 from ..networks.decoder import Decoder
 from ..networks.tiling import tiles_of
 from ..operators.wct import measure, wct
@@ -230,7 +231,7 @@ class WCT(AnyStyle):
     def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
         """See :class:`OnePass`."""
         with portion(AIM):
-            aim = self.aim(pictures, style)
+            aim = self.aim(Whole(pictures), style)
         side = self.side((pictures.shape[-2], pictures.shape[-1]))
         return self.model.rendered(pictures, aim, strength, side)
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Statistics", "StyledNorm"]
+__all__ = ["Statistics", "StyledNorm", "repeated"]
 
 EPS = 1e-5
+Item = TypeVar("Item")
 
 
 class _Enough(Exception):
@@ -61,6 +62,12 @@ class Statistics:
     def used() -> bool:
         """Whether one of the contexts below is entered."""
         return _statistics.get() is not None
+
+    @staticmethod
+    def are_given() -> bool:
+        """Whether normalisations take all their statistics from outside."""
+        statistics = _statistics.get()
+        return statistics is not None and statistics._mode == "given"
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -139,6 +146,19 @@ class Statistics:
 
 
 _statistics: ContextVar[Statistics | None] = ContextVar("statistics", default=None)
+
+
+def repeated(items: Iterable[Item]) -> Iterator[Item]:
+    """Iterate over parts that go through the same normalisations: each takes their statistics.
+
+    In the context :meth:`Statistics.given` alone.
+    """
+    statistics = _statistics.get()
+    assert statistics is not None
+    start = statistics._next
+    for item in items:
+        statistics._next = start
+        yield item
 
 
 def _measured(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from ..device import arranged
 from ..errors import InputError
 from .decoder import padded
-from .norm import StyledNorm
+from .norm import Statistics, StyledNorm, repeated
+from .tiling import spans_of
 from .transformer import Clouds, Layer, Residual, Transformer, clouds, whole_units
 
 __all__ = ["Painter", "Predicted", "Predictor"]
@@ -27,6 +28,7 @@ CELL = 4  # side of the squares of pixels that the first layer sees as channels
 UNIT = 8  # sides are extended to a multiple of it
 GAIN = 0.2  # scale of the last layer's output, see impasto.networks.transformer
 AMOUNT = 0.1  # amount of noise after training, chosen by looking at skies
+STRIP = 1 << 19  # pixels that the last layers compute at a time
 HIDDEN = 512  # hidden width of the predictor
 SPREAD = 0.02  # initial deviation of the rows from 1 on
 EPS = 0.02  # least deviation of a number of the code: if it hardly varies, it is not amplified
@@ -102,10 +104,28 @@ class Painter(nn.Module):
             x = block(x, mix)
         x = self.up8(_doubled(x), mix)
         x = self.mid(torch.cat([x, quarter], 1), mix)
+        if Statistics.are_given() and not torch.is_grad_enabled():
+            return self._in_strips(x, mix)[..., :height, :width]
+        return self._upwards(x, mix)[..., :height, :width]
+
+    def _upwards(self, x: Tensor, mix: Tensor | None) -> Tensor:
+        """The last three layers: pictures of features at a quarter of their size."""
         x = self.up4(_doubled(x), mix)
         x = self.up2(_doubled(x), mix)
         out: Tensor = 0.5 + GAIN * self.last(padded(x))
-        return out[..., :height, :width]
+        return out
+
+    def _in_strips(self, x: Tensor, mix: Tensor | None) -> Tensor:
+        """As :meth:`_upwards`, some rows at a time: only there do features take much memory."""
+        height, width = x.shape[-2:]
+        out = x.new_empty(len(x), 3, CELL * height, CELL * width)
+        # The three layers see one row of ``x`` beyond what they paint.
+        strips = spans_of(height, max(1, STRIP // (CELL**2 * width)), 1, 1)
+        for rows in repeated(strips):
+            part = self._upwards(x[..., rows.seen, :], mix)
+            kept, core = (slice(CELL * s.start, CELL * s.stop) for s in (rows.kept, rows.core))
+            out[..., kept, :] = part[..., core, :]
+        return out
 
     @property
     def unit(self) -> int:

@@ -4,7 +4,7 @@ A tile is a rectangle of the picture, its *core*, with a *halo* of pixels around
 sees too. If the halo is as wide as the network sees beyond the core, and cuts are at multiples of
 its strides, the output of the core is that of the whole picture, but for the statistics of the
 normalisation layers: those must be of the whole picture, or tiles would differ at their borders.
-There are two ways to get them, see :func:`in_tiles`.
+There are two ways to get them, see :func:`measured`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..images import fit
+from ..images.canvas import Canvas
 from ..watch import divided, portion
 from .norm import Statistics, StyledNorm
 
-__all__ = ["Run", "Span", "Tile", "Tileable", "in_tiles", "spans_of", "thumbnail", "tiles_of"]
+__all__ = [
+    "Paint",
+    "Run",
+    "Span",
+    "Tile",
+    "Tileable",
+    "measured",
+    "spans_of",
+    "thumbnail",
+    "tiles_of",
+]
 
 THUMBNAIL = 512  # short side in pixels of the reduced copy
 
@@ -150,67 +160,64 @@ Run = Callable[[Tensor, Tensor | None], Tensor]
 """Renders pictures ``(B, 3, H, W)`` with noise as the network's ``noise_of`` returns it; None: with
 that of the whole."""
 
+Paint = Callable[[Tensor, slice, slice], Tensor]
+"""Renders a part of a picture, ``(B, 3, h, w)``, which has these rows and columns."""
 
-def in_tiles(
-    network: Tileable, run: Run, pictures: Tensor, side: int, exact: bool = False
-) -> Tensor:
-    """Render pictures tile by tile: ``run`` of the whole, in the memory of a tile.
 
-    The statistics of the normalisation layers are measured first.
+def measured(
+    network: Tileable, run: Run, canvas: Canvas, side: int | None, exact: bool = False
+) -> Paint:
+    """``run``, for a part of a picture: of the whole, it has the statistics and the noise.
 
-    * By default from a reduced copy (Chen, Wang, Xie, Lu & Luo, "Towards Ultra-Resolution Neural
-      Style Transfer via Thumbnail Instance Normalization", AAAI 2022).
+    * By default statistics are those of a reduced copy (Chen, Wang, Xie, Lu & Luo, "Towards
+      Ultra-Resolution Neural Style Transfer via Thumbnail Instance Normalization", AAAI 2022).
     * ``exact``: as in one piece. Each layer's statistics depend on those before it. So every
       normalisation takes a pass over all tiles that computes everything before it again: with
       ``n`` of them, about ``n / 2`` times the time.
 
     Args:
         network: the network.
-        run: runs the network on a part of the pictures.
-        pictures: ``(B, 3, H, W)``.
-        side: side of the tiles in pixels, without halo.
+        run: runs the network on a part of the picture.
+        canvas: the picture.
+        side: side of the tiles in pixels, without halo; None for the picture in one piece, which
+            measures itself.
         exact: see above.
-
-    Returns:
-        Pictures of the same shape, as ``run`` returns them.
     """
-    height, width = pictures.shape[-2:]
-    tiles = tiles_of((height, width), side, network.unit, network.halo)
-    noise = network.noise_of(height, width)
-
-    def rendered(tile: Tile) -> Tensor:
-        return run(tile.seen(pictures), noise(tile.rows.seen, tile.columns.seen))
-
+    if side is None:
+        return lambda pictures, rows, columns: run(pictures, None)
+    noise = network.noise_of(*canvas.size)
     statistics = Statistics()
     if exact:
         assert isinstance(network, nn.Module)
         count = sum(isinstance(module, StyledNorm) for module in network.modules())
+        tiles = tiles_of(canvas.size, side, network.unit, network.halo)
         with portion(count / (count + 2)):
             for _ in divided(range(count), "statistics", range(1, count + 1)):
                 for tile in divided(tiles):
+                    rows, columns = tile.rows.seen, tile.columns.seen
                     with statistics.adding(*_sized(tile, network.unit)):
-                        rendered(tile)
+                        run(canvas.region(rows, columns), noise(rows, columns))
                 statistics.added()
     else:
-        small = thumbnail(pictures)
-        with portion(small[0, 0].numel() / (small[0, 0].numel() + height * width)):
-            rows, columns = (slice(0, side) for side in small.shape[-2:])
-            with statistics.measuring():
-                run(small, network.noise_of(rows.stop, columns.stop)(rows, columns))
-    out = torch.empty_like(pictures)
-    for tile in divided(tiles, "tile"):
+        small = thumbnail(canvas)
+        height, width = small.shape[-2:]
+        share = height * width / (height * width + canvas.size[0] * canvas.size[1])
+        with portion(share), statistics.measuring():
+            run(small, network.noise_of(height, width)(slice(0, height), slice(0, width)))
+
+    def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
         with statistics.given():
-            tile.put(out, rendered(tile))
-    return out
+            return run(pictures, noise(rows, columns))
+
+    return paint
 
 
-def thumbnail(pictures: Tensor) -> Tensor:
-    """``pictures``, reduced to a short side of 512 px if they are larger."""
-    short = min(pictures.shape[-2:])
+def thumbnail(canvas: Canvas) -> Tensor:
+    """The picture, ``(B, 3, h, w)``, reduced to a short side of 512 px if it is larger."""
+    short = min(canvas.size)
     if short <= THUMBNAIL:
-        return pictures
-    size = [max(1, round(side * THUMBNAIL / short)) for side in pictures.shape[-2:]]
-    return F.interpolate(pictures, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+        return canvas.region(*(slice(0, side) for side in canvas.size))
+    return canvas.at(fit(*canvas.size, THUMBNAIL)).clamp(0, 1)
 
 
 def _sized(tile: Tile, unit: int) -> tuple[tuple[int, int], tuple[slice, slice]]:

@@ -183,7 +183,8 @@ class _Learner:
         self.painting = reduce(painting, size)[None].to(device)
         with torch.no_grad():
             self.painting_features = self.training.features(self.painting)
-            shares = self.method.rows(self.painting, self.method.prepare([painting]))
+            height, width = self.painting.shape[-2:]
+            shares = self.method.rows((height, width), self.method.prepare([painting]))
             rows, layers = self.network.predicted(shares, mixable)
         for tensor in (rows, *layers.values()):
             tensor.requires_grad_()
