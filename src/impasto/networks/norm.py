@@ -64,10 +64,10 @@ class Statistics:
         return _statistics.get() is not None
 
     @staticmethod
-    def are_given() -> bool:
-        """Whether normalisations take all their statistics from outside."""
+    def known() -> Statistics | None:
+        """The statistics of all normalisations, if they come from outside."""
         statistics = _statistics.get()
-        return statistics is not None and statistics._mode == "given"
+        return statistics if statistics is not None and statistics._mode == "given" else None
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -125,7 +125,11 @@ class Statistics:
         elif self._mode == "adding" and self._next == len(self._layers):
             self._add(x)
             raise _Enough
-        elif self._next == len(self._layers):
+        return self.following()
+
+    def following(self) -> tuple[Tensor, Tensor]:
+        """Mean and 1 / deviation of the next normalisation, which are known."""
+        if self._next == len(self._layers):
             self._next = 0  # another pass
         self._next += 1
         return self._layers[self._next - 1]
@@ -228,14 +232,21 @@ class StyledNorm(nn.Module):
             x: features.
             mix: shares of the rows, ``(B or 1, rows)``; None takes the first row.
         """
-        scale, shift = self._mixed(mix)
         statistics = _statistics.get()
         if statistics is None:
+            scale, shift = self._mixed(mix)
             out: Tensor = _Normalise.apply(x, scale, shift)  # type: ignore[no-untyped-call]
             return out
-        mean, inverse = (part.to(x.device) for part in statistics.of(x))
+        return _scaled(x, *self.affine(statistics.of(x), mix))
+
+    def affine(
+        self, statistics: tuple[Tensor, Tensor], mix: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """``factor, shift`` ``(B, C)`` of the whole layer: it is ``factor x + shift``."""
+        scale, shift = self._mixed(mix)
+        mean, inverse = (part.to(scale.device) for part in statistics)
         factor = scale * inverse
-        return _scaled(x, factor, shift - mean * factor)
+        return factor, shift - mean * factor
 
     def measured(
         self, parts: Iterable[Tensor], mix: Tensor | None = None

@@ -104,7 +104,7 @@ class Painter(nn.Module):
             x = block(x, mix)
         x = self.up8(_doubled(x), mix)
         x = self.mid(torch.cat([x, quarter], 1), mix)
-        if Statistics.are_given() and not torch.is_grad_enabled():
+        if Statistics.known() and not torch.is_grad_enabled():
             return self._in_strips(x, mix)[..., :height, :width]
         return self._upwards(x, mix)[..., :height, :width]
 
