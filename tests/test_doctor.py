@@ -158,7 +158,7 @@ def test_every_extra_is_looked_for():
     table = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     found, known = {}, {"scikit-image": "skimage"}
     for extra, listed in re.findall(r"^(\w+) = \[(.*)\]$", table, re.MULTILINE):
-        names = re.findall(r'"([\w-]+)(?:>|"|=)', listed)
+        names = re.findall(r'"([\w-]+)(?:\[|>|"|=)', listed)
         if extra not in ("docs", "test", "dev", "examples"):  # those of the repository
             found[extra] = tuple(known.get(name, name.replace("-", "_")) for name in names)
     assert found == doctor.EXTRAS

@@ -25,6 +25,7 @@ __all__ = ["laid_out", "report"]
 Row = tuple[str, str]
 EXTRAS = {
     "heic": ("pillow_heif",),
+    "huge": ("pyvips",),
     "photos": ("skimage",),
     "train": ("lightning_fabric", "tensorboard", "matplotlib"),
     "study": ("skimage", "matplotlib"),

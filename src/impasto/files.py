@@ -33,6 +33,7 @@ __all__ = [
     "replacing",
     "same_file",
     "save",
+    "scratch",
     "shown",
     "unfit",
     "within",
@@ -288,6 +289,22 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(near: AnyPath) -> Iterator[BinaryIO]:
+    """A new binary file in the folder of ``near``, which is deleted at the end.
+
+    Missing folders are created.
+    """
+    target = Path(os.path.realpath(near))
+    part = target.with_name(part_name())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(part, "xb") as file:
+            yield file
     finally:
         part.unlink(missing_ok=True)
 
