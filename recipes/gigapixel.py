@@ -23,6 +23,7 @@ from typing import Any
 from impasto import __version__, load, tune
 from impasto.errors import ImpastoError, InputError, check_finite, typed_names
 from impasto.files import check_apart, files_among
+from impasto.images.canvas import Canvas, Resized
 from impasto.images.streams import CanvasWriter, FileCanvas
 from impasto.methods import DEFAULT
 from impasto.paintings import read_styles
@@ -42,14 +43,12 @@ def enlarged(size: tuple[int, int], megapixels: float) -> tuple[int, int]:
 
 def paint(args: argparse.Namespace) -> Path:
     """Paint the picture that the arguments describe."""
-    canvas: Any = FileCanvas(args.photo)
+    canvas: Canvas = FileCanvas(args.photo)
     size = canvas.size if args.megapixels is None else enlarged(canvas.size, args.megapixels)
     check_apart(args.out, files_among([args.photo, args.style]))
     how = {"compression": args.compression, "pyramid": args.pyramid, "quality": args.quality}
     writer = CanvasWriter(args.out, size, args.depth, **how)
     if size != canvas.size:
-        from impasto.images.canvas import Resized
-
         canvas = Resized(canvas, size)
     options = {"brush": args.brush} if "brush" in args else {}
     method: Any = load(args.method, device=args.device, **options)

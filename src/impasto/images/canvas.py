@@ -7,13 +7,16 @@ another canvas at another size, whose regions are computed when they are asked f
 
 from __future__ import annotations
 
+import mmap
+import os
 import tempfile
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..errors import DiskError
 
 __all__ = ["Buffer", "Canvas", "Reduction", "Resized", "Whole", "sized"]
 
@@ -106,27 +109,44 @@ class Buffer:
         device: where the pixels are.
         stored: keep them in a temporary file instead, in float16, whose steps are at most an eighth
             of those of 8 bits.
+
+    Raises:
+        DiskError: if there is no room for the file.
     """
 
     def __init__(
         self, size: Size, device: torch.device | str = "cpu", stored: bool = False
     ) -> None:
         self.size, self.stored = size, stored
-        if stored:
-            # It lives as long as the buffer, and has no name.
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            memory = np.memmap(self._file, np.float16, "w+", shape=(1, 3, *size))
-            self.pictures = torch.from_numpy(memory)
-        else:
+        if not stored:
             self.pictures = torch.empty((1, 3, *size), dtype=torch.float32, device=device)
+            return
+        # The file has no name, and goes with the buffer.
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        length = 3 * 2 * size[0] * size[1]
+        try:
+            if hasattr(os, "posix_fallocate"):  # a mapped file that finds no room ends the process
+                os.posix_fallocate(file.fileno(), 0, length)
+            file.truncate(length)
+            self._mapped = mmap.mmap(file.fileno(), length)
+        except OSError as fault:
+            raise DiskError(
+                f"{tempfile.gettempdir()}: no room for {length / 2**30:.1f} GB of unfinished "
+                "picture; set TMPDIR to a folder that has it"
+            ) from fault
+        memory = torch.frombuffer(self._mapped, dtype=torch.float16)
+        self.pictures = memory.view(1, 3, *size)
 
     def put(self, rows: slice, columns: slice, pixels: Tensor) -> None:
         """Write ``(1, 3, h, w)``."""
         self.pictures[..., rows, columns] = pixels
+        self._forget()
 
     def region(self, rows: slice, columns: slice) -> Tensor:
         """See :class:`Canvas`."""
-        return self.pictures[..., rows, columns].float()
+        pixels = self.pictures[..., rows, columns].float()
+        self._forget()
+        return pixels
 
     def at(self, size: Size) -> Tensor:
         """See :class:`Canvas`; not clipped."""
@@ -137,6 +157,11 @@ class Buffer:
             rows, columns = slice(top, min(top + BLOCK, self.size[0])), slice(0, self.size[1])
             reduction.add(self.region(rows, columns), rows, columns)
         return reduction.pictures
+
+    def _forget(self) -> None:
+        """What is mapped of the file would count as the process's memory."""
+        if self.stored and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class Reduction:
