@@ -4,8 +4,9 @@ Source: TIFF 6.0 (Adobe, 1992), and Adobe's technical notes on floating point an
 """
 
 import io
+import itertools
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -232,23 +233,26 @@ def _decompress(data: bytes, layout: Layout, rows: int, length: int) -> bytes:
 
 
 def encode(
-    levels: NDArray[Any],
+    strips: Iterable[NDArray[Any]],
+    shape: tuple[int, int, int],
+    depth: int,
     blocks: Mapping[int, Any],
     dpi: tuple[float, float] | None,
-) -> bytes:
-    """An uncompressed TIFF file of `levels`, (H, W, 3) or (H, W, 4), uint8 or uint16.
+) -> Iterator[bytes]:
+    """The parts of an uncompressed TIFF file, whose pixels are made while it is written.
 
+    strips: strips of rows, (h, W, 3) or (h, W, 4), uint8 or uint16, as `depth` says.
+    shape: height, width and channels of all of them.
     blocks: further tags: bytes, values, or a mapping for a separate directory.
     """
-    height, width, channels = levels.shape
-    little = levels.astype(levels.dtype.newbyteorder("<"), copy=False)
+    height, width, channels = shape
     tags = ImageFileDirectory_v2(b"II*\0" + struct.pack("<L", 8))
     for tag, value in blocks.items():
         tags[tag] = value
     tags[256], tags[257], tags[277], tags[278] = width, height, channels, height
-    tags[258] = (8 * levels.dtype.itemsize,) * channels
+    tags[258] = (depth,) * channels
     tags[259], tags[262], tags[284] = 1, 2, 1
-    tags[273], tags[279] = 0, little.nbytes  # the pixels follow the directory
+    tags[273], tags[279] = 0, height * width * channels * depth // 8  # follow the directory
     if channels == 4:
         tags[338] = 2
     if dpi:
@@ -256,4 +260,9 @@ def encode(
         tags[296] = 2
     for tag in (273, 279):
         tags.tagtype[tag] = 4  # always 32 bits
-    return b"".join((b"II*\0", struct.pack("<L", 8), tags.tobytes(8), little.tobytes()))
+    head = b"".join((b"II*\0", struct.pack("<L", 8), tags.tobytes(8)))
+    return itertools.chain([head], (_little(strip) for strip in strips))
+
+
+def _little(levels: NDArray[Any]) -> bytes:
+    return levels.astype(levels.dtype.newbyteorder("<"), copy=False).tobytes()
