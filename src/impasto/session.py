@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -246,10 +246,14 @@ class Session:
         start_time = time.monotonic()
         check_process()
         picture = self.read(content)
-        # A picture that is no longer needed is not held: a large one is gigabytes.
+        # What is no longer needed is not held: a large picture is gigabytes.
         chroma = picture.rgb if self.controls.color == "luminance" else None
         colored, style, refining_style = self._controlled(picture.rgb)
-        picture = replace(picture, rgb=colored)
+        # As a Picture, because a method does not copy one.
+        named = Picture(colored, None, picture.name)
+        name = picture.name
+        made = partial(Picture, alpha=picture.alpha, name=name, metadata=picture.metadata)
+        del picture
         losses: list[tuple[float, float, float]] = []
 
         def told(step: Step) -> bool:
@@ -264,8 +268,6 @@ class Session:
                 return out
             return colors.restore_chroma(out, resize(chroma, (out.shape[-2], out.shape[-1])))
 
-        # As a Picture, because a method does not copy one.
-        named = Picture(colored, None, picture.name)
         out, strength, method_settings = colored, self.controls.strength, self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
@@ -283,15 +285,14 @@ class Session:
                 watch.resolved = {}
                 out = refine(colored, refining_style, strength, watch, start=out)
             watch.finish()
-        del named, colored
+        del colored, named
         if chroma is not None:
             out = colors.luminance_of(out)
-            watch.start(out)  # which held the colours, and the photograph in grey
-            picture = replace(picture, rgb=out)
-            out = finish(out)
+        watch.start(out)  # it held the method's result
+        out = finish(out)
         settings = {
             "impasto": __version__,
-            "content": picture.name,
+            "content": name,
             "styles": [
                 f"{style.name} (learnt)" if isinstance(style, Learnt) else style.name
                 for style in self.styles
@@ -308,7 +309,7 @@ class Session:
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
         )
         return Result(
-            replace(picture, rgb=out),
+            made(out),
             total,
             content_losses,
             style_losses,
@@ -320,12 +321,7 @@ class Session:
         )
 
     def read(self, content: Source) -> Picture:
-        """Read a content, with its alpha, at the size of the result.
-
-        Raises:
-            InputError: if it cannot be read.
-            OutOfMemoryError: if there is no memory for it.
-        """
+        """Read a content, with its alpha, at the size of the result; errors as of a call."""
         picture = read(
             content,
             self.controls.background,

@@ -165,11 +165,13 @@ def color_of(background: str) -> Tensor:
 def check_size(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
     """Raise InputError for a picture that is too small, or has more than `max_pixels` pixels.
 
-    Raise OutOfMemoryError if two float32 copies with three channels, one to read and one to render,
-    do not fit in the free memory.
+    Raise OutOfMemoryError if a float32 copy with three channels does not fit in the free memory:
+    what a method needs beside it, the method checks.
     """
     check_pixels(height, width, label, max_pixels)
-    check_memory(height * width * 2 * 12, height, width, label)
+    need, short = 12 * height * width, min(height, width)
+    side = int(0.95 * short * math.sqrt(min(1, available_memory() / need)))
+    check_memory(need, height, width, label, side)
 
 
 def check_pixels(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
@@ -186,13 +188,18 @@ def check_pixels(height: int, width: int, label: str, max_pixels: int | None = N
         )
 
 
-def check_memory(need: float, height: int, width: int, label: str) -> None:
-    """Raise OutOfMemoryError, with both numbers, if fewer than `need` bytes are free."""
+def check_memory(need: float, height: int, width: int, label: str, side: int = 0) -> None:
+    """Raise OutOfMemoryError, with both numbers, if fewer than `need` bytes are free.
+
+    side: the short side for which there is memory; 0 if it is not known or there is none.
+    """
     available = available_memory()
     if need > available:
+        smaller = f"use {spelled('size', side)} or smaller, or " if side >= MIN_SIDE else ""
         raise OutOfMemoryError(
             f"{label}: {width}x{height} pixels need {_gibibytes(need)} of memory and "
-            f"{_gibibytes(available)} are free; scale it down"
+            f"{_gibibytes(available)} are free; {smaller}scale it down",
+            option="size" if smaller else None,
         )
 
 
