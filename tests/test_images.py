@@ -772,6 +772,18 @@ def test_a_large_picture_is_resized_by_channel_to_the_same(monkeypatch, shape, s
     assert torch.equal(picture, before)
 
 
+def test_a_tiff_in_one_strip_is_read_a_few_rows_at_a_time(monkeypatch):
+    picture = torch.rand(4, 40, 30, generator=torch.Generator().manual_seed(0))
+    data = images.encode(".tif", picture[:3], picture[3:], depth=16)
+    whole = images.read(data)
+    monkeypatch.setattr("impasto.images.tiff.STRIP", 7 * 30)
+    again = images.read(data)
+    assert torch.equal(again.rgb, whole.rgb)
+    assert torch.equal(again.alpha, whole.alpha)
+    torch.testing.assert_close(again.alpha, picture[3:], rtol=0, atol=1e-5)
+    refused(lambda: images.read(data[:-1000]), "damaged or cut short")
+
+
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp"])

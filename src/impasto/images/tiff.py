@@ -16,6 +16,7 @@ from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import InputError
+from .picture import STRIP
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Decoded by libtiff: none, LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
@@ -154,18 +155,25 @@ def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray
                 rows = tall if tiled else min(tall, layout.height - top)
                 try:
                     stream.seek(offsets[index])
-                    size = -(-wide * per_pixel * layout.bits // 8) * rows
-                    data = stream.read(min(counts[index], 2 * size + (1 << 16)))
-                    block = _block(data, layout, rows, wide, per_pixel)
+                    line = -(-wide * per_pixel * layout.bits // 8)
+                    # A strip may be the whole picture: of one that is not compressed, a few rows.
+                    step = rows if layout.compression != 1 else max(1, STRIP // wide)
+                    for first in range(0, rows, step):
+                        count = min(step, rows - first)
+                        most = line * count
+                        if layout.compression != 1:
+                            most = 2 * most + (1 << 16)
+                        data = stream.read(max(0, min(counts[index] - first * line, most)))
+                        block = _block(data, layout, count, wide, per_pixel)
+                        part = out[top + first : top + first + count, left : left + wide]
+                        if layout.planar:
+                            part = part[..., plane : plane + 1]
+                        part[...] = block[: part.shape[0], : part.shape[1]]
                 except (OSError, ValueError, IndexError, struct.error):
                     if forgiving and index:
                         return out
                     raise
                 index += 1
-                part = out[top : top + rows, left : left + wide]
-                if layout.planar:
-                    part = part[..., plane : plane + 1]
-                part[...] = block[: part.shape[0], : part.shape[1]]
     return out
 
 
