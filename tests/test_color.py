@@ -356,3 +356,51 @@ def test_wrong_pictures_are_named() -> None:
             color.match(bad, good)
         with pytest.raises(InputError, match="not finite"):
             color.match(good, bad)
+
+
+@pytest.mark.parametrize("width", [32, 41])
+def test_strips_make_the_same_picture(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """As the formulas of a whole picture do: what is added up differs by rounding in float64."""
+    one, two = (correlated(seed, 50)[:, :48, :width].contiguous() for seed in (0, 1))
+    grey_one = grey(3)[..., :32]
+    changes = [
+        lambda: color.to_ycbcr(one),
+        lambda: color.from_ycbcr(one),
+        lambda: color.as_grey(one),
+        lambda: color.restore_chroma(one, two),
+        lambda: color.with_colors_of(one, two, 0.3),
+        lambda: color.match_luminance(one, two),
+        lambda: color.match(one, two),
+        lambda: color.match(grey_one, two, "monge", clip=False),
+        lambda: color.moments_of(one).second,
+        lambda: torch.tensor(color.colorfulness(one)),
+    ]
+    before = one.clone(), two.clone()
+    whole = [change() for change in changes]
+    for rows in (1, 7, 48):
+        monkeypatch.setattr("impasto.images.picture.STRIP", rows * width)
+        for change, expected in zip(changes, whole, strict=True):
+            torch.testing.assert_close(change(), expected, rtol=1e-12, atol=3e-7)
+        assert torch.equal(color.restore_chroma(one, two), whole[3])
+    assert torch.equal(one, before[0])
+    assert torch.equal(two, before[1])
+
+
+def test_the_luminance_of_a_picture_suffices_to_restore_chroma() -> None:
+    one, two = correlated(0), correlated(1)
+    expected = color.restore_chroma(one, two)
+    made = color.restore_chroma(color.luminance_of(one), two)
+    torch.testing.assert_close(made, expected, rtol=0, atol=2e-7)
+    for wrong in (one[:2], one[:, :, 1:]):
+        with pytest.raises(InputError):
+            color.restore_chroma(wrong, two)
+
+
+def test_moments_of_colours_are_in_float64() -> None:
+    picture = correlated(0)
+    mean, covariance = statistics(picture)
+    measured = color.moments_of(picture)
+    torch.testing.assert_close(measured.mean, mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(measured.covariance, covariance, rtol=0, atol=1e-12)
+    with pytest.raises(InputError):
+        color.moments_of(picture[:2])

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import struct
 import sys
 import types
@@ -731,12 +732,71 @@ def test_refuses_what_does_not_fit_in_memory_before_decoding(tmp_path, monkeypat
     assert message.count("iB") == 2
 
 
-def test_a_check_of_size_counts_what_is_free(monkeypatch):
-    free = types.SimpleNamespace(available=40 * 30 * 24)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", "progressive.jpg"])
+def test_what_does_not_fit_is_offered_at_a_size_that_does(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"big{suffix}"
+    plain("RGB", "red", (4000, 3000)).save(path, **{"progressive": True} if len(suffix) > 4 else {})
+    pixels = 4000 * 3000
+    # The tensor, the decoder's pixels, and strips; a progressive JPEG's coefficients too.
+    enough = (25 if len(suffix) > 4 else 18) * pixels
+    free = types.SimpleNamespace(available=enough)
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
-    images.check_size(30, 40, "it")
+    assert images.read(path).width == 4000
+    free.available = enough // 2
+    message = refused(lambda: images.read(path), "4000x3000", "use size=")
+    size = int(re.search(r"use size=(\d+)", message)[1])
+    assert size >= 333
+    assert size <= min(images.read(path, size=size).rgb.shape[1:]) < 3000
+    refused(lambda: images.read(path, most_pixels=pixels), "free; scale it down")
+    free.available = pixels // 20  # for no size
+    refused(lambda: images.read(path), "free; scale it down")
+
+
+def test_a_check_of_size_counts_what_is_free(monkeypatch):
+    free = types.SimpleNamespace(available=400 * 300 * 12)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    images.check_size(300, 400, "it")
     free.available -= 1
-    refused(lambda: images.check_size(30, 40, "it"), "it", "40x30", "memory")
+    refused(lambda: images.check_size(300, 400, "it"), "it", "400x300", "memory", "size=284 or")
+    images.check_size(284, 378, "it")
+
+
+@pytest.mark.parametrize("size", [(50, 71), (300, 90), (100, 120)])
+@pytest.mark.parametrize("shape", [(3, 100, 120), (1, 100, 120), (2, 3, 100, 120)])
+def test_a_large_picture_is_resized_by_channel_to_the_same(monkeypatch, shape, size):
+    picture = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    before = picture.clone()
+    whole = images.resize(picture, size)
+    monkeypatch.setattr("impasto.images.picture.STRIP", 1000)
+    assert torch.equal(images.resize(picture, size), whole)
+    assert torch.equal(picture, before)
+
+
+def test_a_tiff_in_one_strip_is_read_a_few_rows_at_a_time(monkeypatch):
+    picture = torch.rand(4, 40, 30, generator=torch.Generator().manual_seed(0))
+    data = images.encode(".tif", picture[:3], picture[3:], depth=16)
+    whole = images.read(data)
+    monkeypatch.setattr("impasto.images.tiff.STRIP", 7 * 30)
+    again = images.read(data)
+    assert torch.equal(again.rgb, whole.rgb)
+    assert torch.equal(again.alpha, whole.alpha)
+    torch.testing.assert_close(again.alpha, picture[3:], rtol=0, atol=1e-5)
+    refused(lambda: images.read(data[:-1000]), "damaged or cut short")
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp"])
+def test_strips_write_the_same_file(monkeypatch, suffix, depth, alpha):
+    if depth == 16 and suffix not in (".png", ".tif"):
+        pytest.skip("a format of 8 bits")
+    rgb, share = torch.rand(4, 50, 40, generator=torch.Generator().manual_seed(0)).split((3, 1))
+    parts = (rgb, share if alpha else None)
+    whole = images.read(images.encode(suffix, *parts, depth=depth))
+    monkeypatch.setattr("impasto.images.picture.STRIP", 7 * 40)
+    again = images.read(images.encode(suffix, *parts, depth=depth))
+    assert torch.equal(again.rgb, whole.rgb)
+    assert again.alpha is whole.alpha is None or torch.equal(again.alpha, whole.alpha)
 
 
 # Sizes -----------------------------------------------------------------------------------------

@@ -434,10 +434,10 @@ def test_a_limit_of_a_container_counts(monkeypatch):
     monkeypatch.setattr(Path, "read_text", read_text)
     free = types.SimpleNamespace(available=10**9)
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
-    message = refused(lambda: images.check_size(200, 200, "it"), "it", "memory")
+    message = refused(lambda: images.check_size(300, 300, "it"), "it", "memory")
     assert "0.8 MiB" in message  # 2,000,000 - 1,500,000 + 300,000
     files["memory.max"] = "max\n"
-    images.check_size(200, 200, "it")
+    images.check_size(300, 300, "it")
 
 
 # Damage ----------------------------------------------------------------------------------------

@@ -218,3 +218,26 @@ def test_sources_are_left_alone(method, photo_file, tmp_path):
     write(tmp_path / "p.png", painting())
     result = Session(method, tmp_path / "p.png")(photo_file)
     refused(lambda: result.save(tmp_path / "p.png"), "made from this file")
+
+
+def test_a_content_is_read_at_the_size_of_the_result(method):
+    """So that what a folder's loop keeps for the next style is not the full-size picture."""
+    rgba = torch.rand(4, 60, 80, generator=torch.Generator().manual_seed(0))
+    session = Session(method, painting(), size=24)
+    content = session.read(rgba)
+    assert content.rgb.shape == (3, 24, 32)
+    assert content.alpha.shape == (1, 24, 32)
+    assert session.size_of(content) == (24, 32)
+    assert session.read(content) is content
+    assert torch.equal(session(content).picture.rgb, session(rgba).picture.rgb)
+    assert torch.equal(session(rgba).picture.alpha, content.alpha)
+
+
+def test_memory_is_counted_once_and_a_size_that_fits_is_offered(method, monkeypatch):
+    photo = torch.rand(3, 30, 40)
+    pixels = 300 * 400
+    monkeypatch.setattr("impasto.images.picture.available_memory", lambda: 12 * pixels)
+    assert Session(method, painting(), size=300).read(photo).height == 300
+    monkeypatch.setattr("impasto.images.picture.available_memory", lambda: 12 * pixels - 1)
+    refused(lambda: Session(method, painting(), size=300)(photo), "400x300", "use size=284 or")
+    assert Session(method, painting(), size=284).read(photo).height == 284

@@ -6,19 +6,23 @@ photograph's Cb and Cr afterwards.
 
 Report 3 is Barone, Ninni & Zinesi, "Image Style Transfer using Deep Learning". Linear matching and
 luminance are Gatys et al. 2016, "Preserving Color in Neural Artistic Style Transfer"; the Monge map
-is Pitie & Kokaram 2007. Pictures are ``(3, H, W)`` in sRGB 0..1; the arithmetic is in float64 and
-results have the picture's dtype.
+is Pitie & Kokaram 2007. Pictures are ``(3, H, W)`` in sRGB 0..1; the arithmetic is in float64, a
+strip of rows at a time, and results have the picture's dtype.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .device import check_process
 from .errors import InputError
+from .images import strips
 from .statistics import Moments
 from .transport import Variant, check_variant, transport
 
@@ -31,6 +35,7 @@ __all__ = [
     "luminance_of",
     "match",
     "match_luminance",
+    "moments_of",
     "restore_chroma",
     "to_ycbcr",
     "transfer_matrix",
@@ -43,6 +48,15 @@ _CB, _CR = 1.772, 1.402  # 2 * (1 - weight of blue), 2 * (1 - weight of red)
 _VISIBLE = (1 / 255) ** 2  # a deviation of one 8-bit level: visible
 _GREY, _COLORED = 3 / 255, 9 / 255  # differences of channels: up to the first a picture is grey
 _NOISE = _VISIBLE / 12  # variance of rounding to 8 bits: not visible
+
+
+def moments_of(rgb: Tensor) -> Moments:
+    """Moments of the colours of a picture ``(3, H, W)``, in float64.
+
+    Raises:
+        InputError: for something that is not an RGB picture.
+    """
+    return _measured(_checked(rgb), lambda strip: strip)
 
 
 def transfer_matrix(
@@ -59,7 +73,7 @@ def transfer_matrix(
     gain 1; otherwise a grey picture would get rainbow noise. The mean always matches.
 
     Args:
-        source: moments of the picture to change; measure it in float64 (``rgb.double()``).
+        source: moments of the picture to change, in float64; see :func:`moments_of`.
         target: moments to reach.
         variant: which of the solutions.
 
@@ -99,9 +113,8 @@ def match(
     Raises:
         InputError: for an unknown variant or something that is not an RGB picture.
     """
-    rgb = _rgb(picture)
-    moments = target if isinstance(target, Moments) else Moments.of(_rgb(target))
-    return _apply(rgb, moments, variant, clip).to(picture.dtype)
+    moments = target if isinstance(target, Moments) else moments_of(target)
+    return _matched(picture, lambda strip: strip, moments, variant, clip)
 
 
 def colorfulness(colors: Moments | Tensor) -> float:
@@ -112,7 +125,13 @@ def colorfulness(colors: Moments | Tensor) -> float:
     """
     pairs = [(0, 1), (1, 2), (2, 0)]
     if isinstance(colors, Tensor):
-        squares = [float((colors[i] - colors[j]).square_().mean()) for i, j in pairs]
+        squares = [0.0, 0.0, 0.0]
+        for rows in strips(colors):
+            red_green_blue = colors[:, rows]
+            share = red_green_blue.shape[1] / colors.shape[1]
+            for number, (i, j) in enumerate(pairs):
+                difference = red_green_blue[i] - red_green_blue[j]
+                squares[number] += share * float(difference.square_().mean())
     else:
         gram = colors.gram.double()
         squares = [float(gram[i, i] + gram[j, j] - 2 * gram[i, j]) for i, j in pairs]
@@ -139,47 +158,61 @@ def with_colors_of(content: Tensor, out: Tensor, share: float = 0.0) -> Tensor:
     """
     if share == 1:
         return out
-    out_y, content_y = (rgb.new_tensor(_LUMA) @ rgb.flatten(1) for rgb in (out, content))
-    out_y, content_y = (y.reshape(1, *out.shape[1:]) for y in (out_y, content_y))
-    chroma = (content - content_y).lerp_(out - out_y, share)
-    return chroma.add_(out_y).clamp_(0, 1)
+    mixed = out.new_empty(out.shape)
+    for rows in strips(out):
+        parts = out[:, rows], content[:, rows]
+        out_y, content_y = (
+            (rgb.new_tensor(_LUMA) @ rgb.flatten(1)).reshape(1, *rgb.shape[1:]) for rgb in parts
+        )
+        chroma = (parts[1] - content_y).lerp_(parts[0] - out_y, share)
+        mixed[:, rows] = chroma.add_(out_y).clamp_(0, 1)
+    return mixed
 
 
 def to_ycbcr(rgb: Tensor) -> Tensor:
     """YCbCr by BT.601 at full range, as in JPEG: all in 0..1, grey at ``Cb = Cr = 0.5``."""
-    wide = _rgb(rgb)
-    y = _luma(wide)
-    blue, red = (wide[2:] - y) / _CB + 0.5, (wide[:1] - y) / _CR + 0.5
-    return torch.cat([y, blue, red]).to(rgb.dtype)
+
+    def change(wide: Tensor) -> Tensor:
+        y = _luma(wide)
+        return torch.cat([y, (wide[2:] - y) / _CB + 0.5, (wide[:1] - y) / _CR + 0.5])
+
+    return _changed(change, _checked(rgb))
 
 
 def from_ycbcr(ycc: Tensor) -> Tensor:
     """The inverse of :func:`to_ycbcr`; not clipped."""
-    wide = _rgb(ycc)
-    y = wide[:1]
-    blue, red = y + _CB * (wide[1:2] - 0.5), y + _CR * (wide[2:] - 0.5)
-    green = (y - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
-    return torch.cat([red, green, blue]).to(ycc.dtype)
+
+    def change(wide: Tensor) -> Tensor:
+        y = wide[:1]
+        blue, red = y + _CB * (wide[1:2] - 0.5), y + _CR * (wide[2:] - 0.5)
+        green = (y - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
+        return torch.cat([red, green, blue])
+
+    return _changed(change, _checked(ycc))
 
 
 def luminance_of(rgb: Tensor) -> Tensor:
     """Y of YCbCr, ``(1, H, W)``."""
-    return _luma(_rgb(rgb)).to(rgb.dtype)
+    return _changed(_luma, _checked(rgb))
 
 
 def as_grey(rgb: Tensor) -> Tensor:
-    """Luminance in all three channels: the input of a method in mode ``luminance``."""
-    return luminance_of(rgb).repeat(3, 1, 1)
+    """Luminance in all three channels: the input of a method in mode ``luminance``.
+
+    The channels are views of the same memory: not to be written to.
+    """
+    return luminance_of(rgb).expand(3, -1, -1)
 
 
 def match_luminance(style: Tensor, content: Tensor) -> Tensor:
     """The style picture in grey, with the content's luminance mean and deviation, clipped to 0..1.
 
     Gatys et al. 2016: ``L' = sigma_c / sigma_s (L - mu_s) + mu_c``. A style of (nearly) constant
-    luminance keeps gain 1. This is the 1-channel case of :func:`transfer_matrix`.
+    luminance keeps gain 1. This is the 1-channel case of :func:`transfer_matrix`. The channels are
+    views of the same memory: not to be written to.
     """
-    target = Moments.of(_luma(_rgb(content)))
-    return _apply(_luma(_rgb(style)), target, "eigenvalue", True).repeat(3, 1, 1).to(style.dtype)
+    target = _measured(_checked(content), _luma)
+    return _matched(style, _luma, target, "eigenvalue", True).expand(3, -1, -1)
 
 
 def restore_chroma(stylised: Tensor, content: Tensor) -> Tensor:
@@ -190,37 +223,78 @@ def restore_chroma(stylised: Tensor, content: Tensor) -> Tensor:
     is never empty: it contains the content's Y. Saturated colours leave luminance little room; pure
     colours leave none.
 
+    Args:
+        stylised: ``(3, H, W)``, or its luminance ``(1, H, W)``.
+        content: ``(3, H, W)``.
+
     Raises:
         InputError: if the pictures differ in size.
     """
-    if stylised.shape != content.shape:
+    if stylised.shape[-2:] != content.shape[-2:]:
         raise InputError(
             f"the stylised picture {tuple(stylised.shape)} and the content "
             f"{tuple(content.shape)} differ in size: resize the content"
         )
-    original = _rgb(content).to(stylised.device).clamp(0, 1)
-    chroma = original - _luma(original)
-    y = _luma(_rgb(stylised))
-    y = torch.maximum(y, -chroma.amin(0, keepdim=True))
-    y = torch.minimum(y, 1 - chroma.amax(0, keepdim=True))
-    return (y + chroma).clamp(0, 1).to(stylised.dtype)  # this clamp removes rounding errors
+    if len(stylised) != 1:
+        _checked(stylised)
+
+    def change(wide: Tensor, original: Tensor) -> Tensor:
+        original = original.clamp(0, 1)
+        chroma = original - _luma(original)
+        y = wide if len(wide) == 1 else _luma(wide)
+        y = torch.maximum(y, -chroma.amin(0, keepdim=True))
+        y = torch.minimum(y, 1 - chroma.amax(0, keepdim=True))
+        return (y + chroma).clamp(0, 1)  # this clamp removes rounding errors
+
+    return _changed(change, stylised, _checked(content))
 
 
-def _rgb(picture: Tensor) -> Tensor:
+def _checked(picture: Tensor) -> Tensor:
     check_process()
     if picture.ndim != 3 or picture.shape[0] != 3:
         raise InputError(f"a picture of shape {tuple(picture.shape)}: give RGB as (3, H, W)")
-    return picture.double()
+    return picture
+
+
+def _changed(change: Callable[..., Tensor], first: Tensor, *others: Tensor) -> Tensor:
+    """What ``change`` makes of pictures in float64, strip by strip, as ``first`` in dtype."""
+    out: Tensor | None = None
+    for rows in strips(first):
+        parts = (picture[:, rows].double().to(first.device) for picture in (first, *others))
+        part = change(*parts)
+        if out is None:
+            out = first.new_empty((len(part), *first.shape[1:]))
+        out[:, rows] = part
+    assert out is not None
+    return out
+
+
+def _measured(picture: Tensor, change: Callable[[Tensor], Tensor]) -> Moments:
+    """Moments of what ``change`` makes of a picture in float64, added up over strips."""
+    parts = (Moments.of(change(picture[:, rows].double())) for rows in strips(picture))
+    return functools.reduce(operator.add, parts)
 
 
 def _luma(rgb: Tensor) -> Tensor:
     return _LUMA[0] * rgb[:1] + _LUMA[1] * rgb[1:2] + _LUMA[2] * rgb[2:]
 
 
-def _apply(picture: Tensor, target: Moments, variant: Variant, clip: bool) -> Tensor:
-    matrix, offset = transfer_matrix(Moments.of(picture), target, variant)
-    result = (matrix @ picture.flatten(1) + offset[:, None]).reshape(picture.shape)
-    return result.clamp(0, 1) if clip else result
+def _matched(
+    picture: Tensor,
+    part: Callable[[Tensor], Tensor],
+    target: Moments,
+    variant: Variant,
+    clip: bool,
+) -> Tensor:
+    """``part`` of a picture, its colours or its luminance, with the moments of ``target``."""
+    matrix, offset = transfer_matrix(_measured(_checked(picture), part), target, variant)
+
+    def change(strip: Tensor) -> Tensor:
+        values = part(strip)
+        result = (matrix @ values.flatten(1) + offset[:, None]).reshape(values.shape)
+        return result.clamp(0, 1) if clip else result
+
+    return _changed(change, picture)
 
 
 def recolored(pictures: Tensor, share: float, rng: torch.Generator | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -246,11 +246,14 @@ class Session:
         start_time = time.monotonic()
         check_process()
         picture = self.read(content)
-        rgb = picture.rgb
-        if self.controls.size is not None:
-            height, width = self.size_of(picture)
-            check_size(height, width, picture.name)
-            rgb = resize(rgb, (height, width))
+        # What is no longer needed is not held: a large picture is gigabytes.
+        chroma = picture.rgb if self.controls.color == "luminance" else None
+        colored, style, refining_style = self._controlled(picture.rgb)
+        # As a Picture, because a method does not copy one.
+        named = Picture(colored, None, picture.name)
+        name = picture.name
+        made = partial(Picture, alpha=picture.alpha, name=name, metadata=picture.metadata)
+        del picture
         losses: list[tuple[float, float, float]] = []
 
         def told(step: Step) -> bool:
@@ -261,13 +264,10 @@ class Session:
             return bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
 
         def finish(out: Tensor) -> Tensor:
-            if self.controls.color != "luminance":
+            if chroma is None:
                 return out
-            return colors.restore_chroma(out, resize(rgb, (out.shape[-2], out.shape[-1])))
+            return colors.restore_chroma(out, resize(chroma, (out.shape[-2], out.shape[-1])))
 
-        colored, style, refining_style = self._controlled(rgb)
-        # As a Picture, because a method does not copy one.
-        named = Picture(colored, None, picture.name)
         out, strength, method_settings = colored, self.controls.strength, self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
@@ -285,13 +285,14 @@ class Session:
                 watch.resolved = {}
                 out = refine(colored, refining_style, strength, watch, start=out)
             watch.finish()
+        del colored, named
+        if chroma is not None:
+            out = colors.luminance_of(out)
+        watch.start(out)  # it held the method's result
         out = finish(out)
-        alpha = picture.alpha
-        if alpha is not None:
-            alpha = resize(alpha, (out.shape[-2], out.shape[-1]))
         settings = {
             "impasto": __version__,
-            "content": picture.name,
+            "content": name,
             "styles": [
                 f"{style.name} (learnt)" if isinstance(style, Learnt) else style.name
                 for style in self.styles
@@ -308,7 +309,7 @@ class Session:
             map(list, zip(*losses, strict=True)) if losses else ([], [], [])
         )
         return Result(
-            replace(picture, rgb=out, alpha=alpha),
+            made(out),
             total,
             content_losses,
             style_losses,
@@ -320,13 +321,19 @@ class Session:
         )
 
     def read(self, content: Source) -> Picture:
-        """Read a content, reduced roughly but not yet resized to the exact size of the result."""
-        return read(
+        """Read a content, with its alpha, at the size of the result; errors as of a call."""
+        picture = read(
             content,
             self.controls.background,
             size=self.controls.size,
             **self.controls.limits,
         )
+        size = self.size_of(picture)
+        if size == (picture.height, picture.width):
+            return picture
+        check_size(*size, picture.name)
+        alpha = None if picture.alpha is None else resize(picture.alpha, size)
+        return replace(picture, rgb=resize(picture.rgb, size), alpha=alpha)
 
     def size_of(self, content: Picture) -> tuple[int, int]:
         """The size ``(H, W)`` of the result."""
@@ -358,7 +365,7 @@ class Session:
             return colors.as_grey(content), *self._prepared
         if self.controls.color == "match-style":
             palettes = [
-                Moments.of(style.rgb.double()) if isinstance(style, Picture) else style.color
+                colors.moments_of(style.rgb) if isinstance(style, Picture) else style.color
                 for style in self.styles
             ]
             target = Moments.mix(palettes, self.controls.weights)

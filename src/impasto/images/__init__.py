@@ -4,7 +4,7 @@ Inside impasto a picture is a tensor (3, H, W), float32, sRGB, 0..1. Faults of a
 here and reported in one line (`InputError`).
 """
 
-from .picture import MIN_SIDE, Metadata, Picture, Source, check_size, fit, resize
+from .picture import MIN_SIDE, Metadata, Picture, Source, check_size, fit, resize, strips
 from .places import SUFFIXES, check_output, list_pictures
 from .reading import read, read_settings
 from .writing import encode, write
@@ -23,5 +23,6 @@ __all__ = [
     "read",
     "read_settings",
     "resize",
+    "strips",
     "write",
 ]

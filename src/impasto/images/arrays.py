@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .picture import check_memory, check_pixels
-from .raster import Floats, Raster, Request, tensor_bytes
+from .picture import check_pixels
+from .raster import Floats, Raster, Request, check_decoding
 from .values import as_shares, white_of
 
 
@@ -60,7 +60,7 @@ def _from_planes(
     request: Request,
 ) -> Raster:
     check_pixels(height, width, label, request.max_pixels)
-    check_memory(tensor_bytes(height, width, channels == 4, request), height, width, label)
+    check_decoding((height, width), channels == 4, label, request)
     fixed = {"bool": 1, "uint8": 255, "uint16": 65535}.get(dtype)
     levels: tuple[float, ...] = {
         "int8": (127,),

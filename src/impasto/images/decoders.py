@@ -20,10 +20,10 @@ from PIL import (
 from ..errors import InputError
 from . import metadata as meta
 from . import png, tiff
-from .picture import check_memory, check_pixels
+from .picture import check_pixels
 from .places import HEIF_SUFFIXES, check_avif
 from .quiet import unlimited
-from .raster import Floats, Raster, Request, reduction_of, tensor_bytes
+from .raster import Floats, Raster, Request, check_decoding, reduction_of
 from .values import as_shares, by_8_bits, converter, planes_of, unlike, white_of
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -118,20 +118,26 @@ def from_pil(image: Image.Image, label: str, request: Request, mutable: bool = F
     """A raster from a Pillow image; with `mutable` a JPEG may be decoded at a smaller scale."""
     full = image.height, image.width
     check_pixels(*full, label, request.max_pixels)
-    need, scale = 0.0, 1
-    if mutable and image.format == "JPEG" and getattr(image, "tile", None):
-        if image.info.get("progressive") or image.info.get("progression"):
-            need = full[0] * full[1] * 2 * len(image.getbands())  # its coefficients
-        factor = reduction_of(*full, request)
-        scale = next((scale for scale in (8, 4, 2) if scale <= factor), 1)
-        if scale > 1:
-            image.draft(None, (image.width // scale, image.height // scale))
-    height, width = image.height, image.width
-    has_alpha = image.has_transparency_data
+    reducible = mutable and image.format == "JPEG" and bool(getattr(image, "tile", None))
+    kept = 0.0
+    if reducible and (image.info.get("progressive") or image.info.get("progression")):
+        kept = 2.0 * len(image.getbands())  # its coefficients
     # Libraries that pass the whole picture to Pillow as bytes hold a second copy.
     copies = 2 if image.format in ("WEBP", "AVIF", "HEIF") else 1
-    need += height * width * _pixel_bytes(image) * copies
-    check_memory(need + tensor_bytes(height, width, has_alpha, request), *full, label)
+    per_pixel = _pixel_bytes(image) * copies
+
+    def scale_of(factor: int) -> int:
+        return next((scale for scale in (8, 4, 2) if reducible and scale <= factor), 1)
+
+    def decoded(factor: int) -> float:
+        return full[0] * full[1] * (kept + per_pixel / scale_of(factor) ** 2)
+
+    has_alpha = image.has_transparency_data
+    check_decoding(full, has_alpha, label, request, decoded)
+    scale = scale_of(reduction_of(*full, request))
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    height, width = image.height, image.width
     _load(image, request.accept_truncated)
     if (image.width, image.height) == (height, width):  # some versions rotate a TIFF on loading
         height, width, full = width, height, full[::-1]
@@ -218,7 +224,7 @@ def from_png(stream: BinaryIO, label: str, request: Request) -> Raster:
     deep = parts.depth == 16 and parts.color != 0
     has_alpha = parts.key is not None or image.has_transparency_data
     need = height * width * _pixel_bytes(image) * (2 if deep else 1)
-    check_memory(need + tensor_bytes(height, width, has_alpha, request), height, width, label)
+    check_decoding((height, width), has_alpha, label, request, lambda factor: need)
     low = png.low_bytes(parts.stream, parts.color) if deep else None
     if low is not None:
         _load(low, request.accept_truncated)
@@ -271,9 +277,7 @@ def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, request: Reques
     height, width = layout.height, layout.width
     check_pixels(height, width, label, request.max_pixels)
     need = height * width * layout.bytes_per_pixel
-    check_memory(
-        need + tensor_bytes(height, width, bool(layout.extra), request), height, width, label
-    )
+    check_decoding((height, width), bool(layout.extra), label, request, lambda factor: need)
     samples = tiff.decode(stream, layout, request.accept_truncated)
     colors = 3 if layout.photometric == 2 else 1
     used = samples[..., :colors]

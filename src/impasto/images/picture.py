@@ -1,5 +1,6 @@
 """Pictures inside impasto: types, conversions, limits of size, and errors of decoders."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from ..files import reason_of
 MIN_SIDE = 16
 """Smallest height and width, in pixels, of a picture that `read` accepts."""
 
-STRIP = 1 << 20
+STRIP = 1 << 18
 """Pixels that are converted at a time, so that no second float copy of a large picture is held."""
 
 
@@ -67,7 +68,7 @@ class Picture:
 
     def to_pil(self) -> Image.Image:
         """The picture with 8 bits per channel: mode RGBA if it has an alpha, RGB otherwise."""
-        return Image.fromarray(levels(self, 8))
+        return image_of(self)
 
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -78,17 +79,37 @@ Source: TypeAlias = (
 """What `read` takes, and every function that takes a picture."""
 
 
-def levels(picture: Picture, depth: int) -> NDArray[Any]:
-    """(H, W, 3), or (H, W, 4) with an alpha, in integer levels of `depth` bits, 8 or 16."""
-    parts = [picture.rgb] if picture.alpha is None else [picture.rgb, picture.alpha]
-    channels, (height, width) = sum(map(len, parts)), picture.rgb.shape[-2:]
-    out = np.empty((height, width, channels), np.uint8 if depth == 8 else np.uint16)
-    rows = max(1, STRIP // width)
-    for top in range(0, height, rows):
-        strip = torch.cat([part[:, top : top + rows].detach().cpu() for part in parts])
+def strips(picture: Tensor) -> Iterator[slice]:
+    """The rows of a picture (.., H, W), in strips of about `STRIP` pixels."""
+    height, width = picture.shape[-2:]
+    rows = max(1, STRIP // max(1, width))
+    return (slice(top, min(top + rows, height)) for top in range(0, max(1, height), rows))
+
+
+def levels(picture: Picture, depth: int, color: Tensor | None = None) -> Iterator[NDArray[Any]]:
+    """Strips of rows (h, W, 3), or (h, W, 4) with an alpha, in integer levels of 8 or 16 bits.
+
+    color: (3, 1, 1), a background to blend with instead of keeping the alpha.
+    """
+    dtype = np.uint8 if depth == 8 else np.uint16
+    for rows in strips(picture.rgb):
+        strip = picture.rgb[:, rows].detach().cpu().float()
+        if picture.alpha is not None:
+            alpha = picture.alpha[:, rows].detach().cpu().float()
+            strip = torch.cat([strip, alpha]) if color is None else over(strip, alpha, color)
         strip = strip.clamp(0, 1).mul_((1 << depth) - 1).round_()
-        out[top : top + rows] = strip.permute(1, 2, 0).numpy()
-    return out
+        yield strip.permute(1, 2, 0).numpy().astype(dtype, "C")
+
+
+def image_of(picture: Picture, color: Tensor | None = None) -> Image.Image:
+    """The picture with 8 bits per channel, RGB or RGBA, made strip by strip; see `levels`."""
+    keeps_alpha = picture.alpha is not None and color is None
+    image = Image.new("RGBA" if keeps_alpha else "RGB", (picture.width, picture.height))
+    top = 0
+    for strip in levels(picture, 8, color):
+        image.paste(Image.fromarray(strip), (0, top))
+        top += len(strip)
+    return image
 
 
 def resize(rgb: Tensor, size: tuple[int, int]) -> Tensor:
@@ -100,8 +121,18 @@ def resize(rgb: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(rgb.shape[-2:]) == tuple(size):
         return rgb
     batch = rgb.reshape(-1, *rgb.shape[-3:])
-    scaled = functional.interpolate(batch, size=tuple(size), mode="bicubic", antialias=True)
-    return scaled.clamp(0, 1).reshape(*rgb.shape[:-2], *size)
+    if max(math.prod(rgb.shape[-2:]), math.prod(size)) <= STRIP:
+        return _scaled(batch, size).clamp(0, 1).reshape(*rgb.shape[:-2], *size)
+    # A large picture by channel: between its two directions another copy is held.
+    planes = batch.flatten(0, 1)
+    out = planes.new_empty((len(planes), *size))
+    for number, plane in enumerate(planes):
+        out[number] = _scaled(plane[None, None], size)[0, 0].clamp_(0, 1)
+    return out.reshape(*rgb.shape[:-2], *size)
+
+
+def _scaled(batch: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(batch, size=tuple(size), mode="bicubic", antialias=True)
 
 
 def fit(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -134,11 +165,13 @@ def color_of(background: str) -> Tensor:
 def check_size(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
     """Raise InputError for a picture that is too small, or has more than `max_pixels` pixels.
 
-    Raise OutOfMemoryError if two float32 copies with three channels, one to read and one to render,
-    do not fit in the free memory.
+    Raise OutOfMemoryError if a float32 copy with three channels does not fit in the free memory:
+    what a method needs beside it, the method checks.
     """
     check_pixels(height, width, label, max_pixels)
-    check_memory(height * width * 2 * 12, height, width, label)
+    need, short = 12 * height * width, min(height, width)
+    side = int(0.95 * short * math.sqrt(min(1, available_memory() / need)))
+    check_memory(need, height, width, label, side)
 
 
 def check_pixels(height: int, width: int, label: str, max_pixels: int | None = None) -> None:
@@ -155,13 +188,18 @@ def check_pixels(height: int, width: int, label: str, max_pixels: int | None = N
         )
 
 
-def check_memory(need: float, height: int, width: int, label: str) -> None:
-    """Raise OutOfMemoryError, with both numbers, if fewer than `need` bytes are free."""
+def check_memory(need: float, height: int, width: int, label: str, side: int = 0) -> None:
+    """Raise OutOfMemoryError, with both numbers, if fewer than `need` bytes are free.
+
+    side: the short side for which there is memory; 0 if it is not known or there is none.
+    """
     available = available_memory()
     if need > available:
+        smaller = f"use {spelled('size', side)} or smaller, or " if side >= MIN_SIDE else ""
         raise OutOfMemoryError(
             f"{label}: {width}x{height} pixels need {_gibibytes(need)} of memory and "
-            f"{_gibibytes(available)} are free; scale it down"
+            f"{_gibibytes(available)} are free; {smaller}scale it down",
+            option="size" if smaller else None,
         )
 
 

@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -11,8 +11,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
-
-from .picture import STRIP
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -164,12 +162,15 @@ def low_bytes(stream: BinaryIO, color: int) -> Image.Image:
 # Writing ---------------------------------------------------------------------------------------
 
 
-def encode16(levels: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
-    """A PNG file of `levels`, (H, W, 3) or (H, W, 4).
+def encode16(
+    strips: Iterable[NDArray[np.uint16]], shape: tuple[int, int, int], options: Mapping[str, Any]
+) -> list[bytes]:
+    """The parts of a PNG file of strips of rows, (h, W, 3) or (h, W, 4).
 
+    shape: height, width and channels of all of them.
     options: options of Pillow's writer, which makes the chunks that hold no pixels.
     """
-    height, width, channels = levels.shape
+    height, width, channels = shape
     mode = "RGB" if channels == 3 else "RGBA"
     template = io.BytesIO()
     Image.new(mode, (1, 1)).save(template, "PNG", **options)
@@ -180,8 +181,8 @@ def encode16(levels: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
         if name != b"IDAT":
             out.append(_chunk(name, data))
         else:
-            out.extend(_chunk(name, part) for part in _compressed(levels))
-    return b"".join(out)
+            out.extend(_chunk(name, part) for part in _compressed(strips, width * channels))
+    return out
 
 
 def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -196,16 +197,18 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def _compressed(levels: NDArray[np.uint16]) -> Iterator[bytes]:
-    """The deflated rows, each with the one of two filters that leaves the smaller values."""
-    height, width, channels = levels.shape
+def _compressed(strips: Iterable[NDArray[np.uint16]], samples: int) -> Iterator[bytes]:
+    """The deflated rows, each with the one of two filters that leaves the smaller values.
+
+    samples: in a row.
+    """
     deflater = zlib.compressobj(6)
-    above = np.zeros((1, width * channels * 2), np.uint8)
-    rows = max(1, STRIP // width)
-    for top in range(0, height, rows):
-        strip = levels[top : top + rows].astype(">u2").view(np.uint8).reshape(-1, above.shape[1])
+    above = np.zeros((1, 2 * samples), np.uint8)
+    for levels in strips:
+        reach = 2 * levels.shape[2]  # bytes of a pixel
+        strip = levels.astype(">u2").view(np.uint8).reshape(-1, 2 * samples)
         sub = strip.copy()
-        sub[:, 2 * channels :] -= strip[:, : -2 * channels]
+        sub[:, reach:] -= strip[:, :-reach]
         up = strip - np.concatenate([above, strip[:-1]])
         above = strip[-1:]
         sums = [np.abs(kind.view(np.int8).astype(np.int16)).sum(1) for kind in (sub, up)]

@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..device import available_memory
 from .picture import (
+    MIN_SIDE,
     STRIP,
     Metadata,
     Picture,
+    check_memory,
     fit,
     over,
 )
@@ -68,9 +71,34 @@ def reduction_of(height: int, width: int, request: Request) -> int:
     return max(1, by_size, by_most)
 
 
-def tensor_bytes(height: int, width: int, has_alpha: bool, request: Request) -> float:
+def check_decoding(
+    full: tuple[int, int],
+    has_alpha: bool,
+    label: str,
+    request: Request,
+    decoded: Callable[[int], float] = lambda factor: 0.0,
+) -> None:
+    """Raise OutOfMemoryError if there is no memory to decode and assemble `full` (height, width).
+
+    The message names the largest size that can.
+
+    decoded: the factor of reduction -> the bytes that the decoder holds.
+    """
+    factor, available = reduction_of(*full, request), available_memory()
+
+    def need(factor: int) -> float:
+        return decoded(factor) + _tensor_bytes(*full, has_alpha, factor)
+
+    side = 0
+    if need(factor) > available and request.most_pixels is None:  # a painting has no size
+        factors = range(factor + 1, min(full) // (3 * MIN_SIDE) + 1)
+        fits = next((more for more in factors if need(more) <= available), None)
+        side = 0 if fits is None else min(full) // (3 * fits)
+    check_memory(need(factor), *full, label, side)
+
+
+def _tensor_bytes(height: int, width: int, has_alpha: bool, factor: int) -> float:
     """Bytes of the tensors and strips of `assemble`."""
-    factor = reduction_of(height, width, request)
     channels = 4 if has_alpha else 3
     pixels = -(-height // factor) * -(-width // factor)
     strip = min(height, max(factor, STRIP // width)) * width

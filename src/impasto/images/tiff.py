@@ -4,8 +4,9 @@ Source: TIFF 6.0 (Adobe, 1992), and Adobe's technical notes on floating point an
 """
 
 import io
+import itertools
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import InputError
+from .picture import STRIP
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Decoded by libtiff: none, LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
@@ -153,18 +155,25 @@ def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray
                 rows = tall if tiled else min(tall, layout.height - top)
                 try:
                     stream.seek(offsets[index])
-                    size = -(-wide * per_pixel * layout.bits // 8) * rows
-                    data = stream.read(min(counts[index], 2 * size + (1 << 16)))
-                    block = _block(data, layout, rows, wide, per_pixel)
+                    line = -(-wide * per_pixel * layout.bits // 8)
+                    # A strip may be the whole picture: of one that is not compressed, a few rows.
+                    step = rows if layout.compression != 1 else max(1, STRIP // wide)
+                    for first in range(0, rows, step):
+                        count = min(step, rows - first)
+                        most = line * count
+                        if layout.compression != 1:
+                            most = 2 * most + (1 << 16)
+                        data = stream.read(max(0, min(counts[index] - first * line, most)))
+                        block = _block(data, layout, count, wide, per_pixel)
+                        part = out[top + first : top + first + count, left : left + wide]
+                        if layout.planar:
+                            part = part[..., plane : plane + 1]
+                        part[...] = block[: part.shape[0], : part.shape[1]]
                 except (OSError, ValueError, IndexError, struct.error):
                     if forgiving and index:
                         return out
                     raise
                 index += 1
-                part = out[top : top + rows, left : left + wide]
-                if layout.planar:
-                    part = part[..., plane : plane + 1]
-                part[...] = block[: part.shape[0], : part.shape[1]]
     return out
 
 
@@ -232,23 +241,26 @@ def _decompress(data: bytes, layout: Layout, rows: int, length: int) -> bytes:
 
 
 def encode(
-    levels: NDArray[Any],
+    strips: Iterable[NDArray[Any]],
+    shape: tuple[int, int, int],
+    depth: int,
     blocks: Mapping[int, Any],
     dpi: tuple[float, float] | None,
-) -> bytes:
-    """An uncompressed TIFF file of `levels`, (H, W, 3) or (H, W, 4), uint8 or uint16.
+) -> Iterator[bytes]:
+    """The parts of an uncompressed TIFF file, whose pixels are made while it is written.
 
+    strips: strips of rows, (h, W, 3) or (h, W, 4), uint8 or uint16, as `depth` says.
+    shape: height, width and channels of all of them.
     blocks: further tags: bytes, values, or a mapping for a separate directory.
     """
-    height, width, channels = levels.shape
-    little = levels.astype(levels.dtype.newbyteorder("<"), copy=False)
+    height, width, channels = shape
     tags = ImageFileDirectory_v2(b"II*\0" + struct.pack("<L", 8))
     for tag, value in blocks.items():
         tags[tag] = value
     tags[256], tags[257], tags[277], tags[278] = width, height, channels, height
-    tags[258] = (8 * levels.dtype.itemsize,) * channels
+    tags[258] = (depth,) * channels
     tags[259], tags[262], tags[284] = 1, 2, 1
-    tags[273], tags[279] = 0, little.nbytes  # the pixels follow the directory
+    tags[273], tags[279] = 0, height * width * channels * depth // 8  # follow the directory
     if channels == 4:
         tags[338] = 2
     if dpi:
@@ -256,4 +268,9 @@ def encode(
         tags[296] = 2
     for tag in (273, 279):
         tags.tagtype[tag] = 4  # always 32 bits
-    return b"".join((b"II*\0", struct.pack("<L", 8), tags.tobytes(8), little.tobytes()))
+    head = b"".join((b"II*\0", struct.pack("<L", 8), tags.tobytes(8)))
+    return itertools.chain([head], (_little(strip) for strip in strips))
+
+
+def _little(levels: NDArray[Any]) -> bytes:
+    return levels.astype(levels.dtype.newbyteorder("<"), copy=False).tobytes()

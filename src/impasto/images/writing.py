@@ -2,12 +2,12 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
@@ -17,15 +17,24 @@ from ..files import reason_of, save, shown
 from . import metadata as meta
 from . import png, tiff
 from .picture import (
+    Bytes,
     Metadata,
     Picture,
     color_of,
+    image_of,
     levels,
-    over,
     resize,
+    strips,
 )
 from .places import KEEPS_ALPHA, check_format, check_output, kind_of
 from .quiet import quiet
+
+# Measured at 6 and 12 megapixels: level 3 makes a PNG file 4 to 7 % larger in 0.8 of the time of
+# Pillow's default, 6, and of a grainy photograph in 0.3.
+_LARGE, _QUICK = 4_000_000, 3
+
+Parts: TypeAlias = Iterable[Bytes]
+"""The parts of a file, in order."""
 
 
 def write(
@@ -60,7 +69,7 @@ def write(
     """
     path = check_output(path, depth=depth)
     options = (settings, background, quality)
-    data = _encoded(
+    parts = _encoded(
         kind_of(path.suffix, shown(path)),
         shown(path),
         *(rgb, alpha, *options),
@@ -69,7 +78,7 @@ def write(
         metadata=metadata,
         keep_gps=keep_gps,
     )
-    save(path, data)
+    save(path, lambda file: file.writelines(parts))
     return path
 
 
@@ -92,13 +101,14 @@ def encode(
     """
     kind = kind_of(kind_or_suffix, "the picture")
     options = (settings, background, quality)
-    return _encoded(
+    parts = _encoded(
         *(kind, "the picture", rgb, alpha, *options),
         depth=depth,
         source=source,
         metadata=metadata,
         keep_gps=keep_gps,
     )
+    return b"".join(parts)
 
 
 def _encoded(
@@ -114,7 +124,8 @@ def _encoded(
     source: Metadata | None,
     metadata: bool,
     keep_gps: bool,
-) -> bytes:
+) -> Parts:
+    """The parts of a file, some of which may be made while the others are written."""
     if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
         raise InputError(
             f"quality is {quality!r}: must be a whole number, 1 to 100", option="quality"
@@ -137,12 +148,10 @@ def _encoded(
         alpha = alpha.detach().cpu().float().reshape(1, *alpha.shape[-2:])
         _check_finite(alpha, "alpha", label)
         alpha = resize(alpha, size)
-        if kind not in KEEPS_ALPHA:
-            rgb, alpha = over(rgb, alpha, color), None
     if not metadata:
         settings = source = None
     try:
-        pixels = levels(Picture(rgb, alpha, ""), depth)
+        pixels = Pixels(Picture(rgb, alpha, ""), depth, None if kind in KEEPS_ALPHA else color)
         exif = None
         with suppress(Exception):
             exif = meta.exif_of(source, keep_gps)
@@ -172,28 +181,47 @@ def _encoded(
 
 
 def _check_finite(values: Tensor, name: str, label: str) -> None:
-    if not all(value.isfinite() for value in values.aminmax()):
+    if not all(
+        value.isfinite() for rows in strips(values) for value in values[..., rows, :].aminmax()
+    ):
         raise InputError(f"{label}: the {name} to write holds NaN or infinity; correct it")
 
 
 # Formats ---------------------------------------------------------------------------------------
 
 
-def _saved(pixels: NDArray[Any], kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(
-        stream, kind, **{name: value for name, value in options.items() if value is not None}
-    )
-    return stream.getvalue()
+@dataclass(frozen=True)
+class Pixels:
+    """What an encoder writes; see `levels` for `color`."""
+
+    picture: Picture
+    depth: int
+    color: Tensor | None
+
+    def save(self, kind: str, **options: Any) -> Parts:
+        """Encode by Pillow, which holds the levels once, and what it has encoded."""
+        stream = io.BytesIO()
+        image_of(self.picture, self.color).save(
+            stream, kind, **{name: value for name, value in options.items() if value is not None}
+        )
+        return [stream.getbuffer()]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        has_alpha = self.picture.alpha is not None and self.color is None
+        return self.picture.height, self.picture.width, 4 if has_alpha else 3
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return levels(self.picture, self.depth, self.color)
 
 
 def _bytes(exif: Image.Exif | None) -> bytes | None:
     return None if exif is None else exif.tobytes()
 
 
-def _jpeg(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
-    data = _saved(
-        pixels,
+def _jpeg(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
+    parts = pixels.save(
         "JPEG",
         quality=quality,
         subsampling=0,
@@ -202,13 +230,12 @@ def _jpeg(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int
         dpi=dpi and tuple(round(number) for number in dpi),
     )
     if settings is None:
-        return data
-    return meta.into_jpeg(data, meta.packet(settings, meta.room_in_jpeg()))
+        return parts
+    return [meta.into_jpeg(b"".join(parts), meta.packet(settings, meta.room_in_jpeg()))]
 
 
-def _webp(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
-    return _saved(
-        pixels,
+def _webp(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
+    return pixels.save(
         "WEBP",
         quality=quality,
         exif=_bytes(exif),
@@ -217,9 +244,8 @@ def _webp(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int
     )
 
 
-def _avif(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
-    return _saved(
-        pixels,
+def _avif(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
+    return pixels.save(
         "AVIF",
         quality=quality,
         subsampling="4:4:4",
@@ -229,7 +255,7 @@ def _avif(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int
     )
 
 
-def _png(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+def _png(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
     options: dict[str, Any] = {"icc_profile": meta.srgb_profile()}
     if exif is not None:
         options["exif"] = exif.tobytes()
@@ -238,26 +264,28 @@ def _png(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int)
     if settings is not None:
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt(meta.MARK, meta.dump(settings))
-    if pixels.dtype == np.uint16:
-        return png.encode16(pixels, options)
-    return _saved(pixels, "PNG", **options)
+    if pixels.depth == 16:
+        return png.encode16(pixels, pixels.shape, options)
+    height, width, _ = pixels.shape
+    quick = _QUICK if height * width > _LARGE else None
+    return pixels.save("PNG", compress_level=quick, **options)
 
 
-def _tiff(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+def _tiff(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
     blocks: dict[int, Any] = {} if exif is None else dict(exif)
     blocks[34675] = meta.srgb_profile()
     if settings is not None:
         blocks[700] = meta.packet(settings)
-    return tiff.encode(pixels, blocks, dpi)
+    return tiff.encode(pixels, pixels.shape, pixels.depth, blocks, dpi)
 
 
-def _bmp(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
-    return _saved(pixels, "BMP", dpi=dpi)
+def _bmp(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
+    return pixels.save("BMP", dpi=dpi)
 
 
-def _gif(pixels: NDArray[Any], settings: Any, exif: Any, dpi: Any, quality: int) -> bytes:
+def _gif(pixels: Pixels, settings: Any, exif: Any, dpi: Any, quality: int) -> Parts:
     comment = None if settings is None else f"{meta.MARK} {meta.dump(settings)}".encode("ascii")
-    return _saved(pixels, "GIF", comment=comment)
+    return pixels.save("GIF", comment=comment)
 
 
 _ENCODERS = {

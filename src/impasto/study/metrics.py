@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..color import luminance_of
+from ..color import luminance_of, moments_of
 from ..errors import InputError
 from ..linalg import root
 from ..operators.adain import normalise
@@ -225,7 +225,7 @@ def color_distance(out: Tensor, style: Tensor) -> float:
     """
     for picture in (out, style):
         _check(picture)
-    return gaussian_distance(Moments.of(out.double()), Moments.of(style.double()))
+    return gaussian_distance(moments_of(out), moments_of(style))
 
 
 def gaussian_distance(one: Moments, two: Moments) -> float:

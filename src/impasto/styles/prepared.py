@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..color import moments_of
 from ..device import check_process
 from ..errors import InputError, check_finite
 from ..images import Picture, Source
@@ -67,8 +68,7 @@ class Style:
     def color(self) -> Moments:
         """Mixed moments of the RGB pixels."""
         colors = [
-            Moments.of(part.double()) if isinstance(part, Tensor) else part.color
-            for part in self.parts
+            moments_of(part) if isinstance(part, Tensor) else part.color for part in self.parts
         ]
         return Moments.mix(colors, self.weights).to(torch.float32)
 
