@@ -12,6 +12,7 @@ from data import painting, photo, refused
 
 import impasto
 from impasto.images.canvas import Buffer, Reduction, Resized, Whole, sized
+from impasto.methods.adain import AdaINConfig, AdaINModel
 from impasto.networks.tiling import tiles_of
 
 CPU = {"device": "cpu", "precision": "float32"}
@@ -44,8 +45,12 @@ def test_a_buffer_gives_what_was_put(stored):
     for tile in tiles_of((300, 70), 64, 1, 0):
         buffer.put(tile.rows.kept, tile.columns.kept, tile.seen(picture))
     near = {"atol": 3e-4 if stored else 0, "rtol": 0}
-    torch.testing.assert_close(buffer.region(slice(20, 200), slice(3, 60)), picture[..., 20:200, 3:60], **near)
-    torch.testing.assert_close(buffer.at((40, 20)), sized(picture, (40, 20)), **near | {"atol": 4e-4})
+    torch.testing.assert_close(
+        buffer.region(slice(20, 200), slice(3, 60)), picture[..., 20:200, 3:60], **near
+    )
+    torch.testing.assert_close(
+        buffer.at((40, 20)), sized(picture, (40, 20)), **near | {"atol": 4e-4}
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no room")
@@ -101,7 +106,7 @@ def test_streamed_is_the_same_picture(name, options, monkeypatch):
 
     method.streamed(canvas, style, put, 0.8, lambda step: shares.append(step.share))
     expected = method(canvas.pictures[0], style, 0.8)
-    assert float((out - expected).abs().max()) < 0.5 / 255
+    assert float((out - expected).abs().max()) < 1 / 255
     assert shares == sorted(shares)
     assert shares[-1] == 1
 
@@ -120,11 +125,19 @@ def test_a_method_that_needs_the_picture_whole_says_so():
     refused(lambda: method.streamed(canvas, style, print), "artflow", "another method")
 
 
-def test_adain_with_rbmad_in_tiles_has_no_seams():
+def test_adain_with_rbmad_in_tiles_is_the_whole(monkeypatch):
     """What RBMAD mixes with the style comes from a reduced copy, here the picture itself."""
-    from impasto.methods.adain import AdaINConfig, AdaINModel
-
     torch.manual_seed(0)
+    method = impasto.load("adain", tile=64, raw=True, **CPU)
     config = AdaINConfig(operator="rbmad", layers=("relu3_1", "relu2_1"), widths=((8,), (8,), (6,)))
-    model = AdaINModel(config, impasto.load_backbone("slim")) if hasattr(impasto, "load_backbone") else None
-    assert model is not None
+    method.model = AdaINModel(config, method.model.encoder)
+    for module in method.model.network.modules():
+        module.requires_grad_(False)
+    method.record()
+    style, content = method.prepare([painting()]), photo(141, 150)
+    out = method(content, style)
+    monkeypatch.setattr(method, "side", lambda size: None)
+    assert float((out - method(content, style)).abs().max()) < 0.2 / 255
+    monkeypatch.undo()
+    monkeypatch.setattr("impasto.networks.tiling.THUMBNAIL", 64)
+    assert 0 < float((method(content, style) - out).abs().max()) < 0.1

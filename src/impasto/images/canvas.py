@@ -121,14 +121,13 @@ class Buffer:
         if not stored:
             self.pictures = torch.empty((1, 3, *size), dtype=torch.float32, device=device)
             return
-        # The file has no name, and goes with the buffer.
-        file = tempfile.TemporaryFile()  # noqa: SIM115
         length = 3 * 2 * size[0] * size[1]
         try:
-            if hasattr(os, "posix_fallocate"):  # a mapped file that finds no room ends the process
-                os.posix_fallocate(file.fileno(), 0, length)
-            file.truncate(length)
-            self._mapped = mmap.mmap(file.fileno(), length)
+            with tempfile.TemporaryFile() as file:  # it has no name, and goes with the buffer
+                if hasattr(os, "posix_fallocate"):  # mapped, one that finds no room ends us
+                    os.posix_fallocate(file.fileno(), 0, length)
+                file.truncate(length)
+                self._mapped = mmap.mmap(file.fileno(), length)
         except OSError as fault:
             raise DiskError(
                 f"{tempfile.gettempdir()}: no room for {length / 2**30:.1f} GB of unfinished "
