@@ -252,9 +252,9 @@ class Level:
             figures = torch.stack([*losses, state.bad.float(), state.setbacks])
             pending.append((iteration, fetched(figures), state.best))
             late = deadline is not None and time.monotonic() > deadline
-            ends, due = late or iteration == count, checkpoint.due
+            ends = late or iteration == count
             stopped: Stopped | None = "time" if late and iteration < count else None
-            while len(pending) > (0 if ends or due else lag):
+            while len(pending) > (0 if ends or checkpoint.due else lag):
                 reason, chosen = read(last=ends and len(pending) == 1)
                 if chosen is not None:
                     return shown(chosen), reason
@@ -263,7 +263,7 @@ class Level:
                     pending.clear()
             if ends:
                 break
-            if due:
+            if not pending:
                 checkpoint.offer(progress, iteration, kept)
         with torch.no_grad(), portion(0):  # the loss after the last step is not known yet
             best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
