@@ -202,7 +202,9 @@ class Batch:
 def _warnings_said(label: str) -> Iterator[None]:
     """A context in which impasto's own warnings are lines, said at once."""
 
-    def say_own(message: Warning | str, category: object, filename: str, *more: object) -> None:
+    def say_own(
+        message: Warning | str, category: type[Warning], filename: str, *more: object, **rest: object
+    ) -> None:
         if is_own(filename):
             say.print(f"{label}: {message}")
 

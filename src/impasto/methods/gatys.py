@@ -115,7 +115,7 @@ class Gatys(Face):
         self.content_layers, content_note = weighted_layers(
             net, contents, default, every=False, absolute=chosen.absolute
         )
-        self.notes += filter(None, [style_note, content_note])
+        self.notes.extend(filter(None, [style_note, content_note]))
         self.net: Backbone = arranged(net.to(self.dtype), self.device)
         self.start: str | Source = chosen.start
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
