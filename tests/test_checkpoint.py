@@ -418,6 +418,15 @@ def test_a_refinement(tmp_path, method, color):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_another_file_of_its_name_stays(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.warns(UserWarning, match=ANEW):
+        result = impasto.stylize(photo(), painting(), "gatys", checkpoint=path, **QUICK)
+    result.save(tmp_path / "out.png")
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
 def test_a_source_is_not_overwritten(photo_file, painting_file):
     refused(
         lambda: impasto.stylize(photo_file, painting_file, checkpoint=photo_file, device="cpu"),

@@ -45,8 +45,8 @@ class Result:
         sources: files that it was made from; :meth:`save` leaves them alone.
         painted: False if it was cancelled before anything was painted, so that it is the
             photograph itself: :meth:`save` does not write that.
-        checkpoints: files from which the work would go on, had it been interrupted; :meth:`save`
-            removes them, unless it was cancelled.
+        checkpoints: files from which the same work would go on; :meth:`save` removes them, unless
+            it was cancelled.
 
     In a notebook it shows itself, reduced where it is large.
     """

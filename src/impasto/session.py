@@ -27,7 +27,7 @@ from .files import files_among
 from .images import Picture, Source, check_size, fit, read, resize
 from .methods import Method, OnStep, Step, record_of
 from .methods.base import StyleT
-from .methods.checkpoint import checkpoints
+from .methods.checkpoint import checkpoints, is_checkpoint
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
 from .methods.records.gatys import GatysOptions
@@ -332,7 +332,7 @@ class Session:
             sources,
             watch.stopped,
             watch.painted,
-            tuple(filter(None, (first, last))),
+            tuple(filter(is_checkpoint, (first, last))),
         )
 
     def read(self, content: Source) -> Picture:

@@ -161,8 +161,7 @@ class Batch:
         else:
             result.save(job.target, **self.saving.keywords, overwrite=True)
             cancelled = ", cancelled" if result.stopped == "cancelled" else ""
-            kept = cancelled and any(path.exists() for path in result.checkpoints)
-            cancelled += "; the same command goes on" if kept else ""
+            cancelled += "; the same command goes on" if cancelled and result.checkpoints else ""
             say.print(f"{shown(job.target)}  ({result.settings['seconds']} s{cancelled})")
 
     def _checkpoint(self, target: Path | None) -> Path | None:
@@ -203,7 +202,11 @@ def _warnings_said(label: str) -> Iterator[None]:
     """A context in which impasto's own warnings are lines, said at once."""
 
     def say_own(
-        message: Warning | str, category: type[Warning], filename: str, *more: object, **rest: object
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        *more: object,
+        **rest: object,
     ) -> None:
         if is_own(filename):
             say.print(f"{label}: {message}")

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ from ..watch import Stopped, Watch
 if TYPE_CHECKING:
     from .level import Progress
 
-__all__ = ["Checkpoint", "checkpoints", "identified", "moved"]
+__all__ = ["Checkpoint", "checkpoints", "identified", "is_checkpoint", "moved"]
 
 EVERY = 60.0  # seconds from the start to the first checkpoint, and from each to the next
 KIND = "impasto checkpoint"
@@ -164,6 +164,11 @@ class Checkpoint:
 
     def _say(self, line: str) -> None:
         warnings.warn(line, stacklevel=4)
+
+
+def is_checkpoint(path: Path | None) -> TypeGuard[Path]:
+    """Whether there is a checkpoint, whatever it is of."""
+    return path is not None and read_header(path).get("kind") == KIND
 
 
 def checkpoints(
