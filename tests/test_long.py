@@ -116,6 +116,46 @@ def test_kills_leave_whole_pictures_or_none(tmp_path):
     assert {path: Path(path).read_bytes() for path in contents} == before
 
 
+# The command line, with a checkpoint every half second.
+OFTEN = """
+import impasto.cli, impasto.methods.checkpoint
+impasto.methods.checkpoint.EVERY = 0.5
+impasto.cli.main()
+"""
+
+
+@pytest.mark.posix("Windows has no SIGKILL")
+@pytest.mark.parametrize("more", [(), ("--tile", "160")], ids=["whole", "tiles"])
+def test_killed_five_times_it_goes_on_to_the_same_picture(tmp_path, more):
+    Image.fromarray(as_uint8(photo(240, 320))).save(tmp_path / "photo.png")
+    Image.fromarray(as_uint8(painting())).save(tmp_path / "painting.png")
+    command = [sys.executable, "-c", OFTEN, "stylize", "photo.png", "painting.png"]
+    command += ["--method", "gatys", "--device", "cpu", "--sizes", "128,0", "--tolerance", "0"]
+    command += ["--iterations", "40,25", *more]
+    started = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    subprocess.run([*command, "-o", "whole.png"], check=True, **started)
+    out, checkpoint = tmp_path / "out.png", tmp_path / "out.png.checkpoint"
+    rng = random.Random(0)
+    for _ in range(5):
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([*command, "-o", "out.png"], **started)
+        while process.poll() is None:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns > written:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.random())  # in an iteration, or while the next one is written
+        process.kill()
+        _, said = process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert ("goes on from iteration" in said) == bool(written), said
+        assert not out.exists()
+    done = subprocess.run([*command, "-o", "out.png"], check=True, **started)
+    assert "out.png.checkpoint: goes on from iteration" in done.stderr
+    assert np.array_equal(Image.open(out), Image.open(tmp_path / "whole.png"))
+    assert read_settings(out)["iterations_done"] == 65
+    assert sorted(os.listdir(tmp_path)) == ["out.png", "painting.png", "photo.png", "whole.png"]
+
+
 def test_a_folder_of_hundreds_in_constant_memory(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

@@ -41,6 +41,8 @@ def of_controls() -> None:
     impasto.stylize("photo.jpg", ["monet", b"painting"], "gatys", iterations=50, weights=[2, 1])
     impasto.stylize("photo.jpg", "monet", "adain", refine=20, style_weight=50, backbone="slim")
     impasto.stylize("photo.jpg", "monet", refine=impasto.load("gatys", sizes=[0]))
+    impasto.stylize("photo.jpg", "monet", "gatys", checkpoint=Path("out.checkpoint"))
+    impasto.stylize("photo.jpg", "monet", "gatys", checkpoint=1)  # type: ignore[call-overload]
     impasto.stylize("photo.jpg", "monet", "ghiasi", iterations=50)  # type: ignore[call-overload]
     impasto.stylize("photo.jpg", "monet", color="luminosity")  # type: ignore[call-overload]
     impasto.stylize("photo.jpg", "monet", on_step=print, progress="yes")  # type: ignore[call-overload]

@@ -8,8 +8,9 @@ import re
 import secrets
 import sys
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ __all__ = [
     "path_of",
     "paths_of",
     "reason_of",
+    "remove_parts",
     "replacing",
     "same_file",
     "save",
@@ -265,9 +267,21 @@ def _cache_folder() -> str:
 PARTS = ".impasto-*.part"
 
 
-def part_name() -> str:
-    """An unpredictable name for a file that is being written; hidden, so that it is not listed."""
-    return PARTS.replace("*", secrets.token_hex(8))
+def part_name(name: str = "") -> str:
+    """An unpredictable name for the file ``name`` while it is written; hidden in listings."""
+    return PARTS.replace("*", f"{_key(name)}-{secrets.token_hex(8)}")
+
+
+def remove_parts(path: AnyPath) -> None:
+    """Remove what processes left that were killed while they wrote ``path``."""
+    target = Path(os.path.realpath(path))
+    with suppress(OSError):
+        for part in target.parent.glob(PARTS.replace("*", f"{_key(target.name)}-*")):
+            part.unlink(missing_ok=True)
+
+
+def _key(name: str) -> str:
+    return f"{zlib.crc32(os.fsencode(name)):08x}"
 
 
 @contextmanager
@@ -281,7 +295,7 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     """
     check_name(path)
     target = Path(os.path.realpath(path))
-    part = target.with_name(part_name())
+    part = target.with_name(part_name(target.name))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(part, "xb") as file:

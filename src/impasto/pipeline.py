@@ -35,6 +35,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.GhiasiWithControls],
 ) -> Result: ...
 @overload
@@ -45,6 +46,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.GatysWithControls],
 ) -> Result: ...
 @overload
@@ -55,6 +57,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.AdaINWithControls],
 ) -> Result: ...
 @overload
@@ -65,6 +68,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.ArtFlowWithControls],
 ) -> Result: ...
 @overload
@@ -75,6 +79,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.StyleFlowWithControls],
 ) -> Result: ...
 @overload
@@ -85,6 +90,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.WCTWithControls],
 ) -> Result: ...
 @overload
@@ -95,6 +101,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.JohnsonWithControls],
 ) -> Result: ...
 @overload
@@ -105,6 +112,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.WithControls],
 ) -> Result: ...
 @overload
@@ -115,6 +123,7 @@ def stylize(
     *,
     on_step: OnStep | None = ...,
     progress: bool = ...,
+    checkpoint: str | os.PathLike[str] | None = ...,
     **options: Unpack[kw.ControlKeywords],
 ) -> Result: ...
 def stylize(
@@ -124,6 +133,7 @@ def stylize(
     *,
     on_step: OnStep | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Result:
     """Render ``content`` in the manner of ``style``.
@@ -142,6 +152,8 @@ def stylize(
             one pass; if it returns True, the work ends with the picture so far. See
             :data:`impasto.watch.OnStep`.
         progress: draw a bar, also in notebooks.
+        checkpoint: a file in which an optimisation keeps its state, see
+            :meth:`impasto.Session.__call__`.
         options: controls, see :class:`impasto.controls.Controls`, and options of the method and of
             its refinement, such as ``backbone`` or ``iterations``. ``refine`` may also be a method,
             see :class:`impasto.Session`.
@@ -167,7 +179,7 @@ def stylize(
         drawing(label, on_step) if progress else nullcontext(on_step) as told,
         Session(method, style, **options) as session,
     ):
-        return session(content, told)
+        return session(content, told, checkpoint=checkpoint)
 
 
 stylize.__signature__ = signature_of(stylize, Controls, further=True)  # type: ignore[attr-defined]

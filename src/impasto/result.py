@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ class Result:
         sources: files that it was made from; :meth:`save` leaves them alone.
         painted: False if it was cancelled before anything was painted, so that it is the
             photograph itself: :meth:`save` does not write that.
+        checkpoints: files from which the same work would go on; :meth:`save` removes them, unless
+            it was cancelled.
 
     In a notebook it shows itself, reduced where it is large.
     """
@@ -57,6 +60,7 @@ class Result:
     sources: tuple[Path, ...] = field(default=(), repr=False)
     stopped: Stopped | None = None
     painted: bool = True
+    checkpoints: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def image(self) -> Image.Image:
@@ -97,7 +101,11 @@ class Result:
                 f"{path}: the picture was made from this file; save it under another name, or with "
                 "overwrite=True"
             )
-        return write(path, *self._written(), **self._how(saving))
+        written = write(path, *self._written(), **self._how(saving))
+        for checkpoint in () if self.stopped == "cancelled" else self.checkpoints:
+            with suppress(OSError):
+                checkpoint.unlink()
+        return written
 
     def to_bytes(self, format: str = "png", **saving: Unpack[SavingKeywords]) -> bytes:
         """The bytes of the file that :meth:`save` would write, also if nothing was painted.

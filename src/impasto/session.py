@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial, wraps
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -26,6 +27,7 @@ from .files import files_among
 from .images import Picture, Source, check_size, fit, read, resize
 from .methods import Method, OnStep, Step, record_of
 from .methods.base import StyleT
+from .methods.checkpoint import checkpoints, is_checkpoint
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
 from .methods.records.gatys import GatysOptions
@@ -223,7 +225,12 @@ class Session:
 
     @_while_open
     def __call__(
-        self, content: Source, on_step: OnStep | None = None, *, progress: bool = False
+        self,
+        content: Source,
+        on_step: OnStep | None = None,
+        *,
+        progress: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
     ) -> Result:
         """Render one content.
 
@@ -231,6 +238,9 @@ class Session:
             content: anything that :func:`impasto.read` takes.
             on_step: see :data:`impasto.methods.OnStep`.
             progress: draw a bar, also in notebooks.
+            checkpoint: a file in which an optimisation of more than a minute keeps its state, and
+                from which the same call goes on if this one is interrupted. It goes when the result
+                is saved, unless that was cancelled. Work of one pass keeps none.
 
         Raises:
             InputError: if it cannot be read, or the session is closed.
@@ -240,10 +250,17 @@ class Session:
             raise InputError(f"on_step: a {type(on_step).__name__}: give a function of a Step")
         label = str(self.method.settings.get("method", "rendering"))
         with drawing(label, on_step) if progress else nullcontext(on_step) as told:
-            return self._rendered(content, told)
+            return self._rendered(content, told, checkpoint)
 
-    def _rendered(self, content: Source, on_step: OnStep | None) -> Result:
+    def _rendered(
+        self,
+        content: Source,
+        on_step: OnStep | None,
+        checkpoint: str | PathLike[str] | None,
+    ) -> Result:
         start_time = time.monotonic()
+        sources = (*files_among([content, *self.method.sources]), *self.sources)
+        first, last = checkpoints(checkpoint, sources, refined=self.refine is not None)
         check_process()
         picture = self.read(content)
         # What is no longer needed is not held: a large picture is gigabytes.
@@ -254,11 +271,8 @@ class Session:
         name = picture.name
         made = partial(Picture, alpha=picture.alpha, name=name, metadata=picture.metadata)
         del picture
-        losses: list[tuple[float, float, float]] = []
 
         def told(step: Step) -> bool:
-            if step.iterations:
-                losses.append((step.loss, step.content, step.style))
             if on_step is None:
                 return False
             return bool(on_step(replace(step, picture=lambda: finish(step.picture()))))
@@ -271,18 +285,19 @@ class Session:
         out, strength, method_settings = colored, self.controls.strength, self.method.settings
         refine: Gatys | None = None
         watch = Watch(told)
+        losses = watch.losses
+        watch.checkpoint = first
         watch.start(colored)
         with suppress(Cancelled):
             with watch.portion(1.0 if self.refine is None else FIRST):
                 out = self.method(named, style, strength, watch)
                 watch.painted = watch.painted or bool(losses) or not watch.cancelled
-                method_settings = _resolved(self.method.settings, watch)
+                method_settings = watch.recorded(self.method.settings)
                 watch.start(out)
             if self.refine is not None and not watch.cancelled:
                 refine = self.refine
                 losses.clear()
-                watch.stopped = None
-                watch.resolved = {}
+                watch.stopped, watch.resolved, watch.checkpoint = None, {}, last
                 out = refine(colored, refining_style, strength, watch, start=out)
             watch.finish()
         del colored, named
@@ -300,8 +315,8 @@ class Session:
             "pixels": f"{out.shape[-1]}x{out.shape[-2]}",
             **self.controls.record(),
             **method_settings,
-            **({"refinement": _resolved(refine.settings, watch)} if refine else {}),
-            "seconds": round(time.monotonic() - start_time, 2),
+            **({"refinement": watch.recorded(refine.settings)} if refine else {}),
+            "seconds": round(time.monotonic() - start_time + watch.earlier, 2),
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
             **({"stopped": watch.stopped} if watch.stopped else {}),
         }
@@ -315,9 +330,10 @@ class Session:
             style_losses,
             settings,
             self.controls.background,
-            (*files_among([content, *self.method.sources]), *self.sources),
+            sources,
             watch.stopped,
             watch.painted,
+            tuple(filter(is_checkpoint, (first, last))),
         )
 
     def read(self, content: Source) -> Picture:
@@ -385,13 +401,6 @@ class Session:
             replace(painting, rgb=rgb) for painting, rgb in zip(paintings, recolored, strict=True)
         ]
         return colored, *self._prepare(styles, self.controls.weights)
-
-
-def _resolved(settings: Mapping[str, object], watch: Watch) -> dict[str, object]:
-    """``settings`` of a method, with what its options were resolved to for a picture."""
-    before = cast("Mapping[str, object]", settings.get("resolved", {}))
-    resolved = {**before, **watch.resolved}
-    return {**settings, "resolved": resolved} if resolved else {**settings}
 
 
 Session.__signature__ = signature_of(Session, Controls, further=True)  # type: ignore[attr-defined]

@@ -16,12 +16,13 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors import torch as safetensors
 from torch import Tensor
 
 from .device import check_process
@@ -41,15 +42,30 @@ __all__ = [
 FORMAT = 2  # the latest layout of what impasto writes that this version reads
 PICKLES = (".pt", ".pth", ".ckpt")
 SAFE = (".safetensors", ".style")
+DTYPES: Mapping[torch.dtype, str] = {  # what safetensors calls them, in its order
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
 
 
-def load_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(
+    path: AnyPath, *, any_name: bool = False
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors in a file, on the CPU, and its header (only .safetensors has any).
 
     Args:
         path: ``.safetensors``, or ``.pt``, ``.pth`` or ``.ckpt`` with a flat state dict of tensors,
             which may lie under the key ``state_dict`` or ``model``. Other pickled objects are
             refused, not run; below torch 2.10 all pickles are.
+        any_name: a .safetensors, whatever its name ends in.
 
     Raises:
         InputError: if it is no such file, a pickle and torch is too old, or a file of a later
@@ -57,7 +73,7 @@ def load_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     named(path)
     path = Path(path)
-    label, suffix = shown(path), path.suffix.lower()
+    label, suffix = shown(path), SAFE[0] if any_name else path.suffix.lower()
     check_process()
     _check_readable(path)
     if suffix not in (*SAFE, *PICKLES):
@@ -110,17 +126,38 @@ def read_header(path: AnyPath) -> dict[str, str]:
 def save_tensors(path: AnyPath, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Write a .safetensors file; ``path`` is replaced whole or left as it was.
 
-    The same tensors and header give the same bytes.
+    The same tensors and header give the same bytes. Tensors are written one by one, so that no more
+    than one of them is in memory twice.
 
     Raises:
-        InputError: if it can't be written.
+        DiskError: if it cannot be written.
+        InputError: if its name is invalid.
     """
     named(path)
-    copies = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
-    save(path, _in_order(safetensors.save(copies, dict(header))))
+    save(path, partial(_write, tensors, header))
+
+
+def _write(tensors: Mapping[str, Tensor], header: Mapping[str, str], file: BinaryIO) -> None:
+    """The layout of safetensors, with its order of tensors: large types first, for alignment."""
+    ranks = list(DTYPES)
+    names = sorted(tensors, key=lambda name: (-ranks.index(tensors[name].dtype), name))
+    entries: dict[str, object] = {"__metadata__": dict(sorted(header.items()))}
+    end = 0
+    for name in names:
+        tensor, begin = tensors[name], end
+        end += tensor.numel() * tensor.element_size()
+        entries[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        numbers = tensors[name].detach().cpu().contiguous()
+        if numbers.numel():
+            file.write(numbers.flatten().view(torch.uint8).numpy().data)
 
 
 def digest(
@@ -174,14 +211,3 @@ def _check_format(header: Mapping[str, str], label: str) -> None:
     stated = header.get("format", "")
     if stated.isdecimal() and int(stated) > FORMAT:
         raise InputError(f"{label}: written by a later impasto (format {stated}): update impasto")
-
-
-def _in_order(data: bytes) -> bytes:
-    """A .safetensors file with its header sorted, which safetensors shuffles at every run."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors are aligned
-    return len(text).to_bytes(8, "little") + text + data[start:]

@@ -13,10 +13,11 @@ divided to no effect.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -102,12 +103,18 @@ class Watch:
         stopped: why the work ended before its planned end.
         painted: whether the picture so far is more than the photograph.
         resolved: option -> the value that it was resolved to for this picture.
+        checkpoint: file in which an optimisation keeps its state, to go on from it; None for none.
+        losses: total loss, content loss and style loss before every iteration so far.
+        earlier: seconds of the work before it was interrupted.
     """
 
     def __init__(self, on_step: OnStep | None) -> None:
         self.stopped: Stopped | None = None
         self.painted = False
         self.resolved: dict[str, Any] = {}
+        self.checkpoint: Path | None = None
+        self.losses: list[tuple[float, float, float]] = []
+        self.earlier = 0.0
         self._on_step = on_step
         self._begin, self._end = 0.0, 1.0  # of the current part
         self._done = self._told = 0.0  # share of the whole; and the latest that was told
@@ -133,10 +140,19 @@ class Watch:
 
     def __call__(self, step: Step) -> bool:
         """Report a step whose share is that of the current part; returns whether to stop."""
-        share = self._begin + step.share * (self._end - self._begin)
-        self._done = _snapped(share, self._end)
+        self._done = self._at(step.share)
+        if step.iterations:
+            self.losses.append((step.loss, step.content, step.style))
         stage = _joined(self._stage, step.stage)
         return self._tell(replace(step, share=self._done, stage=stage))
+
+    def resume(
+        self, share: float, seconds: float, losses: Sequence[tuple[float, float, float]]
+    ) -> None:
+        """Go on from ``share`` of the current part, after ``seconds`` of work with ``losses``."""
+        self._done = self._told = self._at(share)
+        self.earlier += seconds
+        self.losses[:] = losses
 
     @contextmanager
     def portion(self, share: float, stage: str = "") -> Iterator[None]:
@@ -161,6 +177,11 @@ class Watch:
         self._done = 1.0
         self._report()
 
+    def recorded(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` of a method, with what its options were resolved to for this picture."""
+        resolved = {**settings.get("resolved", {}), **self.resolved}
+        return {**settings, "resolved": resolved} if resolved else {**settings}
+
     def so_far(
         self,
         picture: Tensor | Callable[[], Tensor],
@@ -181,6 +202,10 @@ class Watch:
     def picture(self) -> Tensor:
         """The picture so far, ``(3, H, W)``."""
         return self._shown(self._picture())
+
+    def _at(self, share: float) -> float:
+        """Share of the whole at ``share`` of the current part."""
+        return _snapped(self._begin + share * (self._end - self._begin), self._end)
 
     def _copied(self) -> Tensor:
         return self.picture().clone()  # what is worked on changes

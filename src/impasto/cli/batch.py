@@ -35,6 +35,8 @@ class Batch:
         total: number of pictures; if it is 1, an error is raised, not noted.
         saving: how the pictures are written.
         preview: iterations between previews of the picture so far; None writes none.
+        checkpoints: keep a checkpoint beside each picture, see :class:`impasto.Session`.
+        resume: go on from one that an interrupted run has left.
 
     Attributes:
         failed: number of pictures that failed.
@@ -42,8 +44,17 @@ class Batch:
         faults: the distinct error messages; text only, because errors keep tensors alive.
     """
 
-    def __init__(self, total: int, saving: Saving, preview: int | None) -> None:
+    def __init__(
+        self,
+        total: int,
+        saving: Saving,
+        preview: int | None,
+        *,
+        checkpoints: bool = False,
+        resume: bool = True,
+    ) -> None:
         self.total, self.saving, self.preview = total, saving, preview
+        self.checkpoints, self.resume = checkpoints, resume
         self.failed, self.written, self.faults = 0, 0, list[str]()
         self._read: dict[Content, Picture] = {}
 
@@ -137,9 +148,9 @@ class Batch:
                 self._write_preview(job.target, step, size, content, session.controls.background)
             return work.show(number + step.share, count, text)
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            result = session(content, on_step)
+        checkpoint = self._checkpoint(job.target)
+        with _warnings_said(f"impasto: {job.content}"):
+            result = session(content, on_step, checkpoint=checkpoint)
         if not result.painted:
             say.print(f"impasto: {f'{job.content}: ' if self.total > 1 else ''}{UNPAINTED}")
             return
@@ -150,10 +161,17 @@ class Batch:
         else:
             result.save(job.target, **self.saving.keywords, overwrite=True)
             cancelled = ", cancelled" if result.stopped == "cancelled" else ""
+            cancelled += "; the same command goes on" if cancelled and result.checkpoints else ""
             say.print(f"{shown(job.target)}  ({result.settings['seconds']} s{cancelled})")
-        for warning in caught:
-            if is_own(warning.filename):
-                say.print(f"impasto: {job.content}: {warning.message}")
+
+    def _checkpoint(self, target: Path | None) -> Path | None:
+        """Where the work on a picture is kept: beside it."""
+        if target is None or not self.checkpoints:
+            return None
+        checkpoint = target.with_name(f"{target.name}.checkpoint")
+        if not self.resume:
+            checkpoint.unlink(missing_ok=True)
+        return checkpoint
 
     def _content(self, content: Content, session: Session) -> Picture:
         """The content's picture; the latest is cached for the styles that follow."""
@@ -177,6 +195,26 @@ class Batch:
             source=content.metadata,
             **self.saving.keywords,
         )
+
+
+@contextmanager
+def _warnings_said(label: str) -> Iterator[None]:
+    """A context in which impasto's own warnings are lines, said at once."""
+
+    def say_own(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        *more: object,
+        **rest: object,
+    ) -> None:
+        if is_own(filename):
+            say.print(f"{label}: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = say_own
+        yield
 
 
 def _progress_of(step: Step) -> str:

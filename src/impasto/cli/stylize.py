@@ -57,7 +57,7 @@ impasto stylize photo.jpg painting.jpg -o bold.png --brush 2
 LEARNT_FILES = (".style", ".safetensors")  # endings of files that cannot be photographs
 
 
-@typed(Controls, Saving, of_methods(), experts=("preview",))
+@typed(Controls, Saving, of_methods(), experts=("preview", "no_resume"))
 def stylize(
     pictures: Annotated[
         list[str],
@@ -92,6 +92,14 @@ def stylize(
             rich_help_panel=PICTURES,
         ),
     ] = None,
+    no_resume: Annotated[
+        bool,
+        typer.Option(
+            "--no-resume",
+            help="Begin anew, although an interrupted run has left a checkpoint (gatys).",
+            rich_help_panel=PICTURES,
+        ),
+    ] = False,
     style: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +137,9 @@ def stylize(
 
     record, controls, saving, method_options = _chosen(method, like, without_none(options))
     _check_preview(preview, record, controls, saving, out)
+    optimises = controls.refine is not None or not record.one_pass
+    if no_resume and not optimises:
+        raise InputError(f"--no-resume: method {record.name} works in one pass; leave it out")
     if saving.keep_gps and not saving.metadata:
         raise InputError("--keep-gps and --no-metadata: choose one of them")
     check_controls(controls)
@@ -157,7 +168,7 @@ def stylize(
         say.print(f"impasto: {len(planned) - len(jobs)} of {len(planned)} exist already")
     if not jobs:
         return
-    batch = Batch(len(jobs), saving, preview)
+    batch = Batch(len(jobs), saving, preview, checkpoints=optimises, resume=not no_resume)
     jobs = batch.writable(jobs)
     begin()
     sessions = _Sessions(record.name, controls, method_options)

@@ -7,6 +7,7 @@ knows one of the three, and most compressions only with imagecodecs.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import struct
@@ -235,14 +236,16 @@ class CanvasWriter:
         pixels = pixels.reshape(3, height, width)
         if not all(value.isfinite() for value in pixels.aminmax()):
             raise InputError(f"{self._label}: the picture holds NaN or infinity; correct it")
-        lines = levels(Picture(pixels, None, ""), self.depth)
-        if width == self.size[1]:
-            lines = lines.reshape(1, -1)
+        strips = levels(Picture(pixels, None, ""), self.depth)
+        # Whole rows lie together in the file.
+        lines = strips if width == self.size[1] else itertools.chain.from_iterable(strips)
+        number = 0
         try:
-            for number, line in enumerate(lines):
+            for line in lines:
                 before = (rows.start + number) * self.size[1] + columns.start
                 self._file.seek(len(self._head) + before * 3 * self.depth // 8)
                 self._file.write(line.tobytes())
+                number += line.size // (3 * width)
         except OSError as fault:
             raise self._refused(fault) from fault
         self._left -= height * width

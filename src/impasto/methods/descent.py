@@ -8,7 +8,8 @@ such decisions are tensors on the device, and ``torch.where`` selects the result
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +37,14 @@ class Optimizer(Protocol):
 
     def restart(self, condition: Tensor) -> None:
         """Forget the past steps if ``condition`` ``()`` is true."""
+        ...
+
+    def kept(self) -> Mapping[str, Any]:
+        """What the next step depends on: tensors, and lists of them."""
+        ...
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`kept` returned; tuples may be lists."""
         ...
 
 
@@ -94,6 +103,21 @@ class LBFGS:
             ((s, y, torch.where(condition, zero, rho)) for s, y, rho in self.pairs),
             self.pairs.maxlen,
         )
+
+    def kept(self) -> Mapping[str, Any]:
+        """See :class:`Optimizer`."""
+        if self.latest is None:
+            return {}
+        pairs = list(self.pairs)
+        return {"pairs": pairs, "latest": self.latest, "fresh": self.fresh, "scale": self.scale}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """See :class:`Optimizer`."""
+        if kept:
+            self.pairs.extend((s, y, rho) for s, y, rho in kept["pairs"])
+            gradient, change = kept["latest"]
+            self.latest = gradient, change
+            self.fresh, self.scale = kept["fresh"], kept["scale"]
 
     def _learn(self, gradient: Tensor, before: Tensor, change: Tensor) -> None:
         """Store how the gradient has changed with the pixels."""
@@ -168,6 +192,14 @@ class Adam:
         """See :class:`Optimizer`."""
         for value in self.state:
             value.copy_(torch.where(condition, torch.zeros_like(value), value))
+
+    def kept(self) -> Mapping[str, Any]:
+        """See :class:`Optimizer`."""
+        return {"state": self.state}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """See :class:`Optimizer`."""
+        self.state = list(kept["state"])
 
 
 def optimizer_of(

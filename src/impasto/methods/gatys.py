@@ -9,18 +9,18 @@ the picture are optimised by gradient descent until its features match both.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from ..backbones import Backbone, load_backbone
-from ..backbones.records import BACKBONES, BUNDLED
+from ..backbones.records import BACKBONES
 from ..color import match, own_colors, with_colors_of
 from ..device import LARGE, arranged, sparing, unmixed
-from ..errors import InputError, check_finite, spelled
+from ..errors import InputError, spelled
 from ..images import MIN_SIDE, Source, read, resize
 from ..options import name_of, takes
 from ..statistics import Moments
@@ -32,11 +32,13 @@ from ..styles import (
     check_prepared,
     prepared,
 )
-from ..watch import OnStep, Stopped, portion, watching
+from ..watch import OnStep, portion, watching
+from .checkpoint import Checkpoint, identified
 from .custom_loss import LossFunction, style_by_function
 from .descent import HISTORY
 from .face import Face
-from .level import Level, Objective, Progress, check_layers, usable
+from .layers import weighted_layers
+from .level import Level, Objective, Progress, usable
 from .published import LOSSES, PublishedLevel
 from .records.gatys import BETAS, DEFAULTS, STARTS, GatysOptions
 from .schedule import schedule
@@ -104,9 +106,16 @@ class Gatys(Face):
             normalise=not chosen.absolute,  # published weights are for the network as trained
         )
         styles, contents = chosen.style_layers, chosen.content_layers
-        self.style_layers: Mapping[str, float] = self._layers(net, styles, net.style_layers, True)
         default = dict.fromkeys(net.content_layers, 1.0)
-        self.content_layers: Mapping[str, float] = self._layers(net, contents, default, False)
+        self.style_layers: Mapping[str, float]
+        self.content_layers: Mapping[str, float]
+        self.style_layers, style_note = weighted_layers(
+            net, styles, net.style_layers, every=True, absolute=chosen.absolute
+        )
+        self.content_layers, content_note = weighted_layers(
+            net, contents, default, every=False, absolute=chosen.absolute
+        )
+        self.notes.extend(filter(None, [style_note, content_note]))
         self.net: Backbone = arranged(net.to(self.dtype), self.device)
         self.start: str | Source = chosen.start
         if not (isinstance(chosen.start, str) and chosen.start in STARTS):
@@ -144,51 +153,6 @@ class Gatys(Face):
         self.record(
             features=net.fingerprint, **layers, style_loss=loss, betas=(first, second), **resolved
         )
-
-    def _layers(
-        self,
-        net: Backbone,
-        layers: str | Sequence[str] | Mapping[str, float] | None,
-        default: Mapping[str, float],
-        every: bool,
-    ) -> dict[str, float]:
-        """Layers with weights that sum to one.
-
-        With published losses, weights are used as they are, but layers that all weigh 1 share it.
-
-        Args:
-            net: the backbone.
-            layers: value of the option; None takes those of the default layers that ``net`` has.
-            default: default layers with their weights.
-            every: use all default layers; else only the first.
-        """
-        layers = [layers] if isinstance(layers, str) else layers
-        if not (layers is None or isinstance(layers, Iterable)):
-            raise InputError(f"layers are {layers!r}: give a list of names")
-        if every and layers is not None and len(layers) == 1:
-            layers = net.presets.get(next(iter(layers)), layers)
-        if layers is not None:
-            weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-            check_layers(net, weights, "style_layers" if every else "content_layers")
-            for tap, weight in weights.items():
-                check_finite(f"the weight of layer {tap}", weight)
-            if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
-                raise InputError("layer weights must not be negative and not all zero")
-        else:
-            available = [tap for tap in default if tap in net.taps]
-            chosen = available if every else available[:1]
-            if not chosen:
-                raise InputError(f"{net.name} has none of the default layers: name layers it has")
-            expected = list(default) if every else list(default)[:1]
-            if net.name not in BUNDLED and chosen != expected:
-                self.notes.append(
-                    f"{net.name}'s weights end at {net.taps[-1]}: "
-                    f"{'style' if every else 'content'} layers are {', '.join(chosen)}"
-                )
-            weights = {tap: default[tap] for tap in chosen}
-        shared = not self.options.absolute or set(weights.values()) == {1.0}
-        total = sum(weights.values()) if shared else 1.0
-        return {tap: weight / total for tap, weight in weights.items()}
 
     @torch.inference_mode(False)
     def prepare(
@@ -238,6 +202,9 @@ class Gatys(Face):
 
         If photograph and painting are grey, the result is grey: only lightness is optimised.
 
+        If ``on_step`` is a :class:`Watch` with a ``checkpoint``, the state is kept there, and
+        interrupted work goes on from it.
+
         Raises:
             InputError: if the picture is too small or needs more memory than is available, or
                 ``style`` is not what :meth:`prepare` returned.
@@ -250,59 +217,89 @@ class Gatys(Face):
         plan = schedule(content.shape[-2], content.shape[-1], options.sizes, options.iterations)
         sizes = [size for size, _ in plan]
         needs = self._needs(max(map(math.prod, sizes)))
-        tilings = planned(options.tile, sizes, self.reach, needs, self.device)
-        costs = [
-            size[0] * size[1] * count * (tiling.cost if tiling else 1)
-            for (size, count), tiling in zip(plan, tilings, strict=True)
-        ]
-        start_time, limit = time.monotonic(), options.time_limit
         total = sum(count for _, count in plan)
         progress = Progress(count=0, planned=total, end=0.0)
         picture: Tensor | None = None
-        stopped: Stopped | None = None
-        # The heap keeps what tiles use, but not whole pictures.
-        pixels = max(map(math.prod, sizes)) if any(tilings) else 0
-        with sparing(pixels, block=1 << 25), watching(on_step, content) as watch:
-            watch.resolved["tile"] = [tiling.side if tiling else "none" for tiling in tilings]
+        with watching(on_step, content) as watch:
+            checkpoint = Checkpoint(watch, partial(self._inputs, content, style, strength, start))
+            choice = checkpoint.tiles or options.tile
+            tilings = planned(choice, sizes, self.reach, needs, self.device)
+            checkpoint.tiles = [tiling.side if tiling else None for tiling in tilings]
+            watch.resolved["tile"] = [side or "none" for side in checkpoint.tiles]
             if any(tilings):
                 watch.resolved["halo"] = self.reach.halo
-            for number, ((size, count), tiling) in enumerate(zip(plan, tilings, strict=True), 1):
-                resized = resize(content, size)
-                progress = Progress(
-                    done=progress.done + progress.count,
-                    count=count,
-                    planned=total,
-                    begin=progress.end,
-                    end=progress.end + costs[number - 1] / sum(costs),
-                    stage=f"size {number}/{len(plan)}",
-                )
-                with portion(0):  # the work counts in iterations
-                    style_losses = self._style_losses(style, resized, strength, tiling)
-                    level = (PublishedLevel if self.options.absolute else Level)(
-                        self.objective, self._on_device(resized), style_losses, grey, tiling
+            costs = [
+                size[0] * size[1] * count * (tiling.cost if tiling else 1)
+                for (size, count), tiling in zip(plan, tilings, strict=True)
+            ]
+            # The heap keeps what tiles use, but not whole pictures.
+            pixels = max(map(math.prod, sizes)) if any(tilings) else 0
+            with sparing(pixels, block=1 << 25):
+                for number, ((size, count), tiling) in enumerate(
+                    zip(plan, tilings, strict=True), 1
+                ):
+                    progress = Progress(
+                        done=progress.done + progress.count,
+                        count=count,
+                        planned=total,
+                        begin=progress.end,
+                        end=progress.end + costs[number - 1] / sum(costs),
+                        stage=f"size {number}/{len(plan)}",
                     )
-                if picture is None:
-                    picture = (
-                        self._initial(resized, style, strength) if start is None else usable(start)
+                    if number < checkpoint.size:
+                        continue  # it was done before the work was interrupted
+                    checkpoint.size = number
+                    resized = resize(content, size)
+                    with portion(0):  # the work counts in iterations
+                        style_losses = self._style_losses(style, resized, strength, tiling)
+                        level = (PublishedLevel if options.absolute else Level)(
+                            self.objective, self._on_device(resized), style_losses, grey, tiling
+                        )
+                    if checkpoint.interrupted:
+                        picture = resized  # until the state is read
+                    elif picture is None:
+                        picture = (
+                            self._initial(resized, style, strength)
+                            if start is None
+                            else usable(start)
+                        )
+                    picture = resize(picture, size)
+                    if grey:
+                        picture = with_colors_of(resized, picture)
+                    picture = self._on_device(picture)
+                    limit = options.time_limit
+                    picture, stopped = level.optimise(
+                        picture,
+                        count,
+                        None if limit is None else checkpoint.begin + limit * progress.end,
+                        watch,
+                        progress,
+                        checkpoint,
                     )
-                picture = resize(picture, size)
-                if grey:
-                    picture = with_colors_of(resized, picture)
-                picture = self._on_device(picture)
-                picture, reason = level.optimise(
-                    picture,
-                    count,
-                    None if limit is None else start_time + limit * progress.end,
-                    watch,
-                    progress,
-                )
-                stopped = reason or ("time" if stopped == "time" else None)
-                if watch.cancelled or (stopped == "diverged" and self.options.absolute):
-                    break
-            watch.stopped = stopped
+                    if stopped or checkpoint.stopped != "time":  # which holds for all sizes
+                        checkpoint.stopped = stopped
+                    if watch.cancelled or (stopped == "diverged" and options.absolute):
+                        break
+            watch.stopped = checkpoint.stopped
         assert picture is not None
         picture = resize(picture, (content.shape[-2], content.shape[-1]))
         return with_colors_of(content, picture, 1.0 if grey else colored)
+
+    def _inputs(
+        self, content: Tensor, style: Style, strength: float, start: Tensor | None
+    ) -> dict[str, object]:
+        """All that the picture depends on, by name; see :class:`Checkpoint`."""
+        given = self.start if start is None else start
+        resolved = cast("Mapping[str, object]", self.settings["resolved"])
+        return {
+            **self.options.record(),
+            **resolved,
+            "device": f"{self.device.type}, {self.dtype}",
+            "strength": strength,
+            "photograph": identified(content),
+            "style": style.fingerprint,
+            "start": identified(given) if isinstance(given, Tensor) else given,
+        }
 
     def _style_losses(
         self, style: Style, content: Tensor, strength: float, tiling: Tiling | None = None

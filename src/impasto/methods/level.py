@@ -10,27 +10,28 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..backbones import Backbone
 from ..device import LARGE, arranged, fetched
-from ..errors import InputError, spelled
+from ..errors import spelled
 from ..losses import content_loss, content_spread, range_loss, total_variation
 from ..statistics import Moments
 from ..watch import Cancelled, OnStep, Step, Stopped, portion, so_far
+from .checkpoint import Checkpoint, moved
 from .custom_loss import LossFunction, content_by_function
 from .descent import Optimizer, optimizer_of
-from .style_loss import LayerLoss
+from .style_loss import ByFeatures, LayerLoss
 from .tiled import TiledLosses
 from .tiling import Tiling
 
-__all__ = ["Level", "Objective", "Progress", "check_layers", "converged", "shown", "usable"]
+__all__ = ["Level", "Objective", "Progress", "converged", "shown", "usable"]
 
 RANGE_WEIGHT = 1e4  # pulls pixels back into 0..1; the other losses see clipped pixels
 WINDOW = 10  # iterations whose losses are summed to test convergence
@@ -60,6 +61,10 @@ class Progress:
         """Share of the tiles of one iteration in the total cost: nearly the whole iteration."""
         return 0.99 * (self.end - self.begin) / self.count
 
+    def share(self, iteration: int) -> float:
+        """Share of the total cost after an iteration of this size."""
+        return self.begin + iteration / self.count * (self.end - self.begin)
+
     def step(
         self,
         iteration: int,
@@ -73,8 +78,7 @@ class Progress:
         ``losses`` are the total, the content's and the style's; ``last`` is true of the last
         iteration, which may come before the planned one.
         """
-        part = 1.0 if last else iteration / self.count
-        share = self.begin + part * (self.end - self.begin)
+        share = self.share(self.count if last else iteration)
         done = self.done + iteration
         return Step(done, self.planned, share, size, *losses, picture, self.stage)
 
@@ -119,6 +123,8 @@ class Level:
     ) -> None:
         self.objective, self.grey = objective, grey
         self.style_losses = style_losses
+        drawing = [loss.rng for loss in style_losses.values() if isinstance(loss, ByFeatures)]
+        self.rng = drawing[0] if drawing else None  # all layers draw from one
         self.size = (content.shape[-2], content.shape[-1])
         self.tiled: TiledLosses | None = None
         if tiling is not None:
@@ -176,8 +182,9 @@ class Level:
         deadline: float | None,
         on_step: OnStep | None,
         progress: Progress,
+        checkpoint: Checkpoint,
     ) -> tuple[Tensor, Stopped | None]:
-        """Run ``count`` iterations.
+        """Run ``count`` iterations, or those that are left of an interrupted work.
 
         All decisions within an iteration are made on the device. The host reads the figures of an
         iteration on a GPU while the next one runs: see :mod:`impasto.methods.descent`.
@@ -196,6 +203,21 @@ class Level:
         # Iterations that the host reads later; one in tiles is long.
         lag = int(x.device.type == "cuda" and not tiled)
         share = progress.of_tiles if tiled else 0.0
+
+        def kept() -> dict[str, object]:
+            losses = torch.tensor(history, dtype=torch.float64, device="cpu")
+            rng = None if self.rng is None else self.rng.get_state()
+            return {
+                **{"x": x, "history": losses, "rng": rng},
+                **{"optimizer": optimizer.kept(), "progress": vars(state)},
+            }
+
+        done, interrupted = 0, checkpoint.taken()
+        if interrupted is None:
+            checkpoint.offer(progress, 0, kept)
+        else:
+            done, history = self._restore(interrupted, x, optimizer, state)
+            del interrupted  # pictures
 
         def read(last: bool) -> tuple[Stopped | None, Tensor | None]:
             """Why to stop after the oldest pending iteration; its picture if it was cancelled."""
@@ -219,7 +241,7 @@ class Level:
                     return "cancelled", best
             return "converged" if settled else None, None
 
-        for iteration in range(1, count + 1):
+        for iteration in range(done + 1, count + 1):
             if tiled:
                 so_far(lambda: shown(state.best), self.size)
             try:
@@ -232,7 +254,7 @@ class Level:
             late = deadline is not None and time.monotonic() > deadline
             ends = late or iteration == count
             stopped: Stopped | None = "time" if late and iteration < count else None
-            while len(pending) > (0 if ends else lag):
+            while len(pending) > (0 if ends or checkpoint.due else lag):
                 reason, chosen = read(last=ends and len(pending) == 1)
                 if chosen is not None:
                     return shown(chosen), reason
@@ -241,9 +263,24 @@ class Level:
                     pending.clear()
             if ends:
                 break
+            if not pending:
+                checkpoint.offer(progress, iteration, kept)
         with torch.no_grad(), portion(0):  # the loss after the last step is not known yet
             best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
         return shown(best), stopped
+
+    def _restore(
+        self, kept: Mapping[str, Any], x: Tensor, optimizer: Optimizer, state: State
+    ) -> tuple[int, list[float]]:
+        """Go on from a checkpoint; returns the number of iterations done, and their losses."""
+        with torch.no_grad():  # in place: tensors keep their layout in memory
+            x.copy_(kept["x"])
+            for name, value in vars(state).items():
+                value.copy_(kept["progress"][name])
+        optimizer.restore(moved(kept["optimizer"], x.device))
+        if self.rng is not None:
+            self.rng.set_state(kept["rng"])
+        return kept["done"], kept["history"].tolist()
 
     def _descend(
         self, x: Tensor, optimizer: Optimizer, state: State
@@ -330,16 +367,3 @@ def usable(value: AnyTensors) -> AnyTensors:
     if isinstance(value, Moments):
         return Moments(*(usable(t) for t in (value.weight, value.first, value.second)))
     return value.clone() if value.is_inference() else value
-
-
-def check_layers(net: Backbone, layers: Iterable[str], option: str) -> None:
-    """As :meth:`Backbone.check`, with the option by which layers that exist are chosen."""
-    layers, existing = list(layers), [*net.convolutions, *net.taps]
-    try:
-        net.check(layers)
-    except InputError as error:
-        kinds = {str(tap).rstrip("0123456789_") for tap in layers}
-        alike = [tap for tap in existing if tap.rstrip("0123456789_") in kinds]
-        example = [tap for tap in layers if tap in existing] or alike[-1:]
-        remedy = f": {spelled(option, example)}" if example else ""
-        raise InputError(f"{error}{remedy}", option=option) from None

@@ -22,6 +22,7 @@ from ..backbones.base import InputConvention
 from ..errors import spelled
 from ..statistics import Moments
 from ..watch import Cancelled, OnStep, Stopped, portion, so_far
+from .checkpoint import Checkpoint
 from .descent import HISTORY
 from .level import Objective, Progress, converged, shown
 from .style_loss import LayerLoss
@@ -155,6 +156,7 @@ class PublishedLevel:
         deadline: float | None,
         on_step: OnStep | None,
         progress: Progress,
+        checkpoint: Checkpoint,
     ) -> tuple[Tensor, Stopped | None]:
         """Run ``count`` iterations; see :meth:`impasto.methods.level.Level.optimise`.
 
@@ -179,7 +181,22 @@ class PublishedLevel:
             latest = torch.stack([loss.detach() for loss in losses])
             return losses[0]
 
-        for iteration in range(1, count + 1):
+        def kept() -> dict[str, object]:
+            losses = torch.tensor(history, dtype=torch.float64, device="cpu")
+            return {"x": x, "finite": finite, "history": losses, "optimizer": optimizer.state[x]}
+
+        done, interrupted = 0, checkpoint.taken()
+        if interrupted is None:
+            checkpoint.offer(progress, 0, kept)
+        else:
+            done, history = interrupted["done"], interrupted["history"].tolist()
+            with torch.no_grad():
+                x.copy_(interrupted["x"])
+                finite.copy_(interrupted["finite"])
+            states = {0: interrupted["optimizer"]}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+            del interrupted, states  # pictures
+        for iteration in range(done + 1, count + 1):
             before = x.detach().clone()
             if self.tiled is not None:
                 so_far(partial(self._shown, before), self.size)
@@ -211,6 +228,8 @@ class PublishedLevel:
                     return self._shown(x), "cancelled"
             if stopped is not None:
                 break
+            if iteration < count:
+                checkpoint.offer(progress, iteration, kept)
         return self._shown(x), stopped
 
     def _optimizer(self, x: Tensor) -> torch.optim.Optimizer:

@@ -98,11 +98,12 @@ class ByMoments:
 
 @dataclass(frozen=True)
 class ByFeatures:
-    """A :data:`LayerLoss` by the features, divided by ``unit``."""
+    """A :data:`LayerLoss` by the features, divided by ``unit``; ``loss`` draws from ``rng``."""
 
     loss: FeatureLoss
     target: Tensor
     unit: Tensor
+    rng: torch.Generator
 
     def __call__(self, features: Tensor) -> Tensor:
         """See :data:`LayerLoss`."""
@@ -156,7 +157,7 @@ def by_features(
             for each in (vectors, flat)
         )
         unit = torch.maximum(ours, FLOOR * least) + EPS
-        layers[tap] = ByFeatures(loss, target[tap], unit)
+        layers[tap] = ByFeatures(loss, target[tap], unit, rng)
     return layers
 
 

@@ -136,7 +136,7 @@ class Needs:
 
 
 def planned(
-    choice: int | str | None,
+    choice: int | str | list[int | None] | None,
     sizes: Sequence[tuple[int, int]],
     reach: Reach,
     needs: Needs,
@@ -149,7 +149,8 @@ def planned(
     than 3.2 GB. It takes the largest that stay below that.
 
     Args:
-        choice: the option: ``auto``, None for one piece, or the side of a tile.
+        choice: the option: ``auto``, None for one piece, or the side of a tile; a list has
+            the last two for each size, as interrupted work had them.
         sizes: ``(H, W)``.
         reach: of the layers.
         needs: of the optimisation.
@@ -177,14 +178,20 @@ def planned(
             (plan for plan in plans if needs.most(sizes, plan) <= limit), tiled(reach.least, limit)
         )
     plan = automatic
-    if choice != "auto":
+    if isinstance(choice, list):
+        pairs = zip(sizes, choice, strict=True)
+        plan = [None if side is None else Tiling(size, side, reach) for size, side in pairs]
+    elif choice != "auto":
         plan = [None] * len(sizes) if choice is None else tiled(int(choice))
     needed = needs.most(sizes, plan)
     if needed <= available:
         return plan
     pixels, instead = available / needs.whole, f"; {needs.untiled}" if needs.untiled else ""
     if choice != "auto" and needs.most(sizes, automatic) <= available:
-        instead = f", or {spelled('tile', 'auto')}"
+        again = "begin anew, without the checkpoint"
+        instead = f", or {again if isinstance(choice, list) else spelled('tile', 'auto')}"
+    elif isinstance(choice, list):
+        pass  # other programs have taken the memory that there was
     elif choice is not None and not needs.untiled:
         side = reach.least if choice == "auto" else int(choice)
         left = available - needs.tile * (side + 2 * reach.halo) ** 2

@@ -22,6 +22,7 @@ from ..device import check_process
 from ..errors import InputError, check_finite
 from ..images import Picture, Source
 from ..statistics import Moments, shares
+from ..tensors import digest
 from ..watch import divided
 from .paintings import pieces_of, read_painting, reduce
 from .stored import LayerMoments, LearntStyle, Part, StoredStyle, find_named, is_name
@@ -63,6 +64,24 @@ class Style:
         """Whether it was prepared by ``method`` for these layers of the same network."""
         same = (self.method, self.backbone) == (method, backbone)
         return same and set(taps) <= set(self.taps)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies everything that its moments depend on."""
+        tensors: dict[str, Tensor] = {}
+        about: list[object] = [self.backbone, list(self.taps), list(self.weights)]
+        for number, part in enumerate(self.parts):
+            if isinstance(part, Tensor):
+                tensors[f"{number}"] = part
+                about.append(tuple(part.shape))
+            elif isinstance(part, StoredStyle):
+                tensors |= part.color.tensors(f"{number}.color")
+                for size, layers in part.parts[self.backbone].sizes.items():
+                    for tap, moments in layers.items():
+                        tensors |= moments.tensors(f"{number}.{size}.{tap}")
+            else:
+                about.append(part.name)
+        return digest(tensors.items(), start=str(about))
 
     @cached_property
     def color(self) -> Moments:
