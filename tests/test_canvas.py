@@ -140,4 +140,4 @@ def test_adain_with_rbmad_in_tiles_is_the_whole(monkeypatch):
     assert float((out - method(content, style)).abs().max()) < 0.2 / 255
     monkeypatch.undo()
     monkeypatch.setattr("impasto.networks.tiling.THUMBNAIL", 64)
-    assert 0 < float((method(content, style) - out).abs().max()) < 0.1
+    assert not torch.equal(method(content, style), out)

@@ -320,21 +320,10 @@ class Session:
             **({"iterations_done": len(losses), "final_loss": losses[-1][0]} if losses else {}),
             **({"stopped": watch.stopped} if watch.stopped else {}),
         }
-        total, content_losses, style_losses = (
-            map(list, zip(*losses, strict=True)) if losses else ([], [], [])
-        )
-        return Result(
-            made(out),
-            total,
-            content_losses,
-            style_losses,
-            settings,
-            self.controls.background,
-            sources,
-            watch.stopped,
-            watch.painted,
-            tuple(filter(is_checkpoint, (first, last))),
-        )
+        columns = [list(column) for column in zip(*losses, strict=True)] or [[], [], []]
+        files = tuple(filter(is_checkpoint, (first, last)))
+        ended = (self.controls.background, sources, watch.stopped, watch.painted, files)
+        return Result(made(out), columns[0], columns[1], columns[2], settings, *ended)
 
     def read(self, content: Source) -> Picture:
         """Read a content, with its alpha, at the size of the result; errors as of a call."""
