@@ -266,10 +266,11 @@ class Gatys(Face):
                     picture = resize(picture, size)
                     if grey:
                         picture = with_colors_of(resized, picture)
-                    picture = self._on_device(picture)
+                    begun = [self._on_device(picture)]
+                    del picture, resized  # nothing here keeps the start in memory
                     limit = options.time_limit
                     picture, stopped = level.optimise(
-                        picture,
+                        begun.pop(),
                         count,
                         None if limit is None else checkpoint.begin + limit * progress.end,
                         watch,
@@ -371,7 +372,7 @@ class Gatys(Face):
         sparing = pixels > LARGE and not self.options.absolute
         pairs = 3 * 2 * HISTORY if sparing else 3 * 4 * 2 * HISTORY
         targets = self.dtype.itemsize * sum(map(self._numbers_at, self.content_layers))
-        picture = 3 * 4 * 16 + pairs + targets
+        picture = 3 * 4 * 10 + pairs + targets
         return Needs(self.bytes_per_pixel(), picture, self._activations, self._untiled())
 
     @property
