@@ -45,7 +45,7 @@ from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
-SIDES = (3072, 1024, 512)  # pixels, of tiles that are chosen by themselves
+SIDES = (3072, 768, 512)  # pixels, of tiles that are chosen by themselves
 # Bytes for each pixel of a picture in tiles: content, result and a margin, in float32; and of the
 # methods that render the whole of it pass by pass, measured at 12 megapixels
 PICTURES, COPIES = 36, 140

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.records import BACKBONES
 from ..color import match, own_colors, with_colors_of
-from ..device import LARGE, arranged, sparing, unmixed
+from ..device import LARGE, arranged, sparing, trim, unmixed
 from ..errors import InputError, spelled
 from ..images import MIN_SIDE, Source, read, resize
 from ..options import name_of, takes
@@ -249,6 +249,8 @@ class Gatys(Face):
                     if number < checkpoint.size:
                         continue  # it was done before the work was interrupted
                     checkpoint.size = number
+                    if tiling is not None:
+                        trim()  # what sizes in one piece have left in the heap
                     resized = resize(content, size)
                     with portion(0):  # the work counts in iterations
                         style_losses = self._style_losses(style, resized, strength, tiling)
@@ -373,7 +375,8 @@ class Gatys(Face):
         pairs = 3 * 2 * HISTORY if sparing else 3 * 4 * 2 * HISTORY
         targets = self.dtype.itemsize * sum(map(self._numbers_at, self.content_layers))
         picture = 3 * 4 * 10 + pairs + targets
-        return Needs(self.bytes_per_pixel(), picture, self._activations, self._untiled())
+        tile = 1.7 * self._activations  # with the sums, which are in float32: measured
+        return Needs(self.bytes_per_pixel(), picture, tile, self._untiled())
 
     @property
     def _activations(self) -> float:

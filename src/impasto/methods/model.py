@@ -102,8 +102,8 @@ class Model(ABC):
 
     @property
     def side(self) -> int:
-        """Side in pixels of the tiles of a large picture, by default."""
-        return 512
+        """Side in pixels of the tiles of a large picture, by default, if memory suffices."""
+        return 768
 
     @property
     def exact(self) -> list[nn.Module]:

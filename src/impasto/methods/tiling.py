@@ -27,6 +27,7 @@ __all__ = ["Needs", "Reach", "Tiling", "planned", "reach_of"]
 SIDES = (1024, 768, 512, 384, 256)  # of tiles that are chosen by the memory that is free
 SHARE = 0.75  # of the free memory, which may be used: needs are estimates
 MOST = 13 << 28  # bytes of the CPU's memory that are used if less would do, only slower
+TILES = 1.15  # or this times what the pictures need: small tiles are mostly halo
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,9 @@ def planned(
     """
     available = available_memory(device)
     limit = SHARE * available
-    if device.type == "cpu" and max(height * width for height, width in sizes) > LARGE:
-        limit = min(limit, MOST)
+    largest = max(height * width for height, width in sizes)
+    if device.type == "cpu" and largest > LARGE:
+        limit = min(limit, max(MOST, TILES * needs.picture * largest))
 
     def tiled(side: int, limit: float = 0) -> list[Tiling | None]:
         """In tiles those sizes that are larger, and in one piece need more than ``limit``."""
