@@ -52,7 +52,7 @@ from .style_loss import (
     check_paintings,
 )
 from .tiled import TiledSums
-from .tiling import Needs, Reach, Tiling, planned, reach_of
+from .tiling import Needs, Reach, Tiling, costs_of, planned, reach_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -228,10 +228,7 @@ class Gatys(Face):
             watch.resolved["tile"] = [side or "none" for side in checkpoint.tiles]
             if any(tilings):
                 watch.resolved["halo"] = self.reach.halo
-            costs = [
-                size[0] * size[1] * count * (tiling.cost if tiling else 1)
-                for (size, count), tiling in zip(plan, tilings, strict=True)
-            ]
+            costs = costs_of(plan, tilings)
             # The heap keeps what tiles use, but not whole pictures.
             pixels = max(map(math.prod, sizes)) if any(tilings) else 0
             with sparing(pixels, block=1 << 25):
