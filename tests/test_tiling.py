@@ -148,6 +148,19 @@ def test_the_exact_statistics_of_a_method():
     assert float((out - whole).abs().max()) < 0.1 * LEVEL
 
 
+@pytest.mark.parametrize("name", ["ghiasi", "johnson-bottleneck"])
+@pytest.mark.parametrize("statistics", ["thumbnail", "exact"])
+def test_tiles_have_a_share_of_the_work_also_of_two_renderings(name, statistics):
+    """Below strength 1 two are measured; without a share, tiles would tell of no step."""
+    method = impasto.load(name, tile=64, brush=None, statistics=statistics, **CPU)
+    style = method.prepare(["woodcut" if name.startswith("johnson") else painting()])
+    steps = []
+    method(photo(70, 130), style, 0.5, steps.append)
+    assert sum(step.stage.startswith("tile") for step in steps) == 6
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+
+
 @pytest.mark.parametrize("name", METHODS[:3])
 def test_no_seams_with_a_thumbnail(name, monkeypatch):
     monkeypatch.setattr("impasto.networks.tiling.THUMBNAIL", 96)
