@@ -6,6 +6,7 @@ import torch
 from impasto.errors import InputError
 from impasto.losses import (
     aligned_channels,
+    clipped,
     content_loss,
     content_spread,
     covariance_loss,
@@ -78,6 +79,20 @@ def test_gradients_against_finite_differences():
     assert torch.autograd.gradcheck(lambda f: covariance_loss(Moments.of(f), style), x)
     assert torch.autograd.gradcheck(total_variation, x)
     assert torch.autograd.gradcheck(range_loss, x)
+
+
+def test_clipping_some_rows_at_a_time_has_the_gradient_of_clamp(monkeypatch):
+    monkeypatch.setattr("impasto.losses.ROWS", 4)
+    x = (2 * torch.rand(1, 3, 11, 5, dtype=torch.float64) - 0.5).requires_grad_(True)
+    weights = torch.rand_like(x)
+    pixels, beyond = clipped(x)
+    (ours,) = torch.autograd.grad((weights * pixels).sum() + 3 * beyond, x)
+    apart = (x - x.detach().clamp(0, 1)).square().mean()
+    (plain,) = torch.autograd.grad((weights * x.clamp(0, 1)).sum() + 3 * apart, x)
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(beyond, apart)
+    (alone,) = torch.autograd.grad(clipped(x)[0].sum(), x)
+    assert torch.equal(alone, ((x >= 0) & (x <= 1)).to(x))
 
 
 def test_total_variation_and_range():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from data import painting, photo, refused
@@ -181,6 +183,28 @@ def test_only_large_pictures_are_in_tiles():
     assert impasto.load("ghiasi", tile=None, **CPU).side((9000, 9000)) is None
     assert impasto.load("ghiasi", tile=256, **CPU).side((256, 256)) is None
     assert impasto.load("ghiasi", tile=256, **CPU).side((256, 257)) == 256
+
+
+def test_tiles_are_as_large_as_memory_allows(monkeypatch):
+    method = impasto.load("ghiasi", brush=None, device="cpu", precision="bfloat16")
+    size = (6000, 8000)
+    needs = method._needed(size, 768)
+    assert needs > method._needed(size, 512)
+    sides = []
+    for free in (needs + 1, needs - 1, 0.1 * needs):
+        monkeypatch.setattr(memory, "available_memory", lambda device, free=free: free)
+        sides.append(method.side(size))
+    assert sides == [768, 512, 512]
+    refused(lambda: method._check_memory(size), "GB of memory", "use size=")
+
+
+def test_a_size_that_is_offered_is_not_refused(monkeypatch):
+    method, size = impasto.load("ghiasi", **CPU), (6000, 8000)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1.2e9)
+    said = refused(lambda: method._check_memory(size), "use size=")
+    short = int(re.search(r"size=(\d+)", said)[1])
+    assert 1000 < short < 6000
+    method._check_memory((short, short * 4 // 3))
 
 
 def test_a_tile_that_is_none_is_refused():

@@ -8,6 +8,8 @@ hyper-parameters").
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +19,7 @@ from .statistics import Moments
 
 __all__ = [
     "aligned_channels",
+    "clipped",
     "content_loss",
     "content_spread",
     "covariance_loss",
@@ -28,6 +31,8 @@ __all__ = [
     "sliced_wasserstein",
     "total_variation",
 ]
+
+ROWS = 512  # of pixels that are worked on at a time
 
 EPS = 1e-8
 
@@ -214,5 +219,34 @@ def range_loss(picture: Tensor) -> Tensor:
     An optimiser that ignores the range saturates large areas (report 3, Fig. 4). If other losses
     see the clipped picture, they have no gradient at clipped pixels; this loss brings these back.
     """
-    # detach(): the gradient of clamp() is zero outside 0..1.
-    return (picture - picture.detach().clamp(0, 1)).square().mean()
+    return clipped(picture)[1]
+
+
+def clipped(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels ``(..., H, W)`` clipped to 0..1, and their :func:`range_loss`."""
+    pixels, loss = _Clipped.apply(picture)  # type: ignore[no-untyped-call]
+    return pixels, loss
+
+
+class _Clipped(torch.autograd.Function):
+    """:func:`clipped`, some rows at a time: autograd would keep several pictures of it."""
+
+    @staticmethod
+    def forward(ctx: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(picture)
+        ctx.set_materialize_grads(False)
+        parts = torch.split(picture, ROWS, -2)
+        sums = [(part - part.clamp(0, 1)).square().sum() for part in parts]
+        return picture.clamp(0, 1), torch.stack(sums).sum() / picture.numel()
+
+    @staticmethod
+    def backward(ctx: Any, by_pixels: Tensor | None, by_loss: Tensor | None) -> Tensor:
+        (picture,) = ctx.saved_tensors
+        gradient = torch.zeros_like(picture) if by_pixels is None else by_pixels.clone()
+        pieces = (torch.split(x, ROWS, -2) for x in (picture, gradient))
+        for pixels, out in zip(*pieces, strict=True):
+            outside = pixels - pixels.clamp(0, 1)
+            out.masked_fill_(outside != 0, 0)
+            if by_loss is not None:
+                out.add_(by_loss * outside, alpha=2 / picture.numel())
+        return gradient

@@ -61,6 +61,7 @@ class Passes:
         self.method, self.content, self.style, self.strength = method, content, style, strength
         self.stored = stored
         self.sizes = method.sizes(content.size)
+        self.sides = [method.side(size) if method.local else None for size in self.sizes]
         self.share = max(0.0, 1 - strength) if len(self.sizes) > 1 else 0.0  # of the photograph
 
     def __call__(self) -> Canvas:
@@ -68,8 +69,7 @@ class Passes:
         result: Canvas | None = None
         first: Tensor | None = None
         passes = divided(self.sizes, "brush", [height * width for height, width in self.sizes])
-        for size in passes:
-            side = self.method.side(size) if self.method.local else None
+        for size, side in zip(passes, self.sides, strict=True):
             source = self._source(size, whole=side is None)
             if result is None:
                 _tell(source, painted=False)

@@ -83,7 +83,7 @@ class LBFGS:
         else:
             self._learn(gradient, *self.latest)
         direction = self._direction(gradient)
-        length = direction.square().mean().sqrt()
+        length = (direction.dot(direction) / len(direction)).sqrt()
         radius = RADIUS * rate
         step = torch.where(self.fresh, radius / 2, torch.minimum(self.lr * rate * length, radius))
         # No step along a direction that leads upwards or has length 0.
@@ -121,15 +121,18 @@ class LBFGS:
 
     def _learn(self, gradient: Tensor, before: Tensor, change: Tensor) -> None:
         """Store how the gradient has changed with the pixels."""
-        gradient_change = gradient - before
+        gradient_change = torch.sub(gradient, before, out=before)
         if self.sparing:  # what follows is of the pair as it is stored
             gradient_change, change = gradient_change.bfloat16(), change.bfloat16()
         product = _dot(gradient_change, change)
         use = (product > CURVED) & ~self.fresh
         none = change.new_zeros(())
         # where(), not a product with zero: NaN and infinity times zero would stay NaN.
-        pair = torch.where(use, change, none), torch.where(use, gradient_change, none)
-        self.pairs.append((*pair, torch.where(use, 1 / product, torch.zeros_like(product))))
+        for part in (change, gradient_change):
+            torch.where(use, part, none, out=part)
+        self.pairs.append(
+            (change, gradient_change, torch.where(use, 1 / product, torch.zeros_like(product)))
+        )
         square = _dot(gradient_change, gradient_change)
         self.scale = torch.where(use, product / square, self.scale)
 

@@ -46,10 +46,10 @@ from .records.base import PassOptions, StyleOptions
 
 __all__ = ["AnyStyle", "OnePass"]
 
-SIDE = 512  # pixels, of tiles
-# Bytes for each pixel of a picture in tiles, for copies in float32: measured at 12 megapixels, 97
-# by ghiasi and 135 by adain
-PICTURES = 140
+SIDES = (3072, 768, 512)  # pixels, of tiles that are chosen by themselves
+# Bytes for each pixel of a picture in tiles: content, result and a margin, in float32; and of the
+# methods that render the whole of it pass by pass, measured at 12 megapixels
+PICTURES, COPIES = 36, 140
 WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 LONGEST = 1.3  # octaves of a step, where that saves one: at 4000x3000 a sixth of the time
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
@@ -110,7 +110,7 @@ class OnePass(Face, ABC):
         """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
         tile = getattr(self.options, "tile", None)
         if tile == "auto":
-            tile = (SIDE if self.exact else self.model.side) if size[0] * size[1] > WHOLE else None
+            tile = self._side_that_fits(size) if size[0] * size[1] > WHOLE else None
         if tile is None or not self.model.halo or max(size) <= tile:
             return None
         return int(tile)
@@ -235,33 +235,50 @@ class OnePass(Face, ABC):
                     out = result.region(rows, columns)[0].cpu()
                     put(rows, columns, with_colors_of(content, out, colored))
 
+    def _side_that_fits(self, size: tuple[int, int]) -> int:
+        """The largest side of tiles that there is memory for; else the smallest."""
+        sides = [side for side in SIDES if side <= self.model.side and not self.exact]
+        free = memory.available_memory(self.device)
+        return next((side for side in sides if self._needed(size, side) <= free), SIDES[-1])
+
+    def _needed(self, size: tuple[int, int], side: int | None) -> float:
+        """Bytes for a picture of ``size`` in tiles of ``side``, or in one piece."""
+        pixels, smaller = size[0] * size[1], self.sizes(size)[:-1]
+        per_pixel = self.model.bytes_per_pixel(self.dtype)
+        if side is None:
+            return pixels * (per_pixel + (36 if smaller else 0))  # three pictures in float32
+        height, width = (min(side, length) + 2 * self.model.halo for length in size)
+        whole = [per_pixel * h * w for h, w in smaller if h * w <= WHOLE]
+        part = self.model.bytes_per_pixel_of_tile(self.dtype) * height * width
+        return max(part, *whole, 0) + pixels * (PICTURES if self.local else COPIES)
+
     def _check_memory(self, size: tuple[int, int]) -> None:
         """Raise OutOfMemoryError for a picture that needs too much."""
-        sizes, per_pixel = self.sizes(size), self.model.bytes_per_pixel(self.dtype)
-
-        def of_tiles(side: int) -> float:
-            """Bytes of a tile with its halo, or of a smaller pass in one piece."""
-            tile = (side + 2 * self.model.halo) ** 2
-            smaller = [h * w for h, w in sizes[:-1] if self.side((h, w)) is None]
-            return per_pixel * max(tile, *smaller, 0)
-
-        pixels = size[0] * size[1]
-        available = memory.available_memory(self.device)
-        one_piece = per_pixel + (36 if len(sizes) > 1 else 0)  # three pictures in float32
         side = self.side(size)
-        fixed, rate = (0.0, one_piece) if side is None else (of_tiles(side), PICTURES)
-        needed = fixed + rate * pixels
+        available, needed = memory.available_memory(self.device), self._needed(size, side)
         if needed <= available:
             return
-        tiled = of_tiles(SIDE) + PICTURES * pixels
-        possible = side is None and self.model.halo and max(size) > SIDE and tiled <= available
+        tiled = self.model.halo and max(size) > SIDES[-1] and side is None
+        possible = tiled and self._needed(size, SIDES[-1]) <= available
         raise lacking_memory(
             size,
             needed,
             available,
-            max((available - fixed) / rate, available / one_piece),
-            f", or {spelled('tile', SIDE)}" if possible else "",
+            self._most_pixels(size, available),
+            f", or {spelled('tile', SIDES[-1])}" if possible else "",
         )
+
+    def _most_pixels(self, size: tuple[int, int], available: float) -> float:
+        """How many pixels in the proportion of ``size`` there is memory for."""
+        low, high = 0, min(size)
+        while high - low > 1:
+            short = (low + high) // 2
+            smaller = fit(*size, short)
+            if self._needed(smaller, self.side(smaller)) <= available:
+                low = short
+            else:
+                high = short
+        return (low / min(size)) ** 2 * size[0] * size[1]
 
     def sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Sizes ``(H, W)`` of the passes for a picture of ``size``; the last one is ``size``."""

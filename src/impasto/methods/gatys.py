@@ -19,7 +19,7 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.records import BACKBONES
 from ..color import match, own_colors, with_colors_of
-from ..device import LARGE, arranged, sparing, unmixed
+from ..device import LARGE, arranged, sparing, trim, unmixed
 from ..errors import InputError, spelled
 from ..images import MIN_SIDE, Source, read, resize
 from ..options import name_of, takes
@@ -52,7 +52,7 @@ from .style_loss import (
     check_paintings,
 )
 from .tiled import TiledSums
-from .tiling import Needs, Reach, Tiling, planned, reach_of
+from .tiling import Needs, Reach, Tiling, costs_of, planned, reach_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -228,10 +228,7 @@ class Gatys(Face):
             watch.resolved["tile"] = [side or "none" for side in checkpoint.tiles]
             if any(tilings):
                 watch.resolved["halo"] = self.reach.halo
-            costs = [
-                size[0] * size[1] * count * (tiling.cost if tiling else 1)
-                for (size, count), tiling in zip(plan, tilings, strict=True)
-            ]
+            costs = costs_of(plan, tilings)
             # The heap keeps what tiles use, but not whole pictures.
             pixels = max(map(math.prod, sizes)) if any(tilings) else 0
             with sparing(pixels, block=1 << 25):
@@ -249,6 +246,8 @@ class Gatys(Face):
                     if number < checkpoint.size:
                         continue  # it was done before the work was interrupted
                     checkpoint.size = number
+                    if tiling is not None:
+                        trim()  # what sizes in one piece have left in the heap
                     resized = resize(content, size)
                     with portion(0):  # the work counts in iterations
                         style_losses = self._style_losses(style, resized, strength, tiling)
@@ -266,10 +265,11 @@ class Gatys(Face):
                     picture = resize(picture, size)
                     if grey:
                         picture = with_colors_of(resized, picture)
-                    picture = self._on_device(picture)
+                    begun = [self._on_device(picture)]
+                    del picture, resized  # nothing here keeps the start in memory
                     limit = options.time_limit
                     picture, stopped = level.optimise(
-                        picture,
+                        begun.pop(),
                         count,
                         None if limit is None else checkpoint.begin + limit * progress.end,
                         watch,
@@ -371,8 +371,9 @@ class Gatys(Face):
         sparing = pixels > LARGE and not self.options.absolute
         pairs = 3 * 2 * HISTORY if sparing else 3 * 4 * 2 * HISTORY
         targets = self.dtype.itemsize * sum(map(self._numbers_at, self.content_layers))
-        picture = 3 * 4 * 16 + pairs + targets
-        return Needs(self.bytes_per_pixel(), picture, self._activations, self._untiled())
+        picture = 3 * 4 * 10 + pairs + targets
+        tile = 1.7 * self._activations  # with the sums, which are in float32: measured
+        return Needs(self.bytes_per_pixel(), picture, tile, self._untiled())
 
     @property
     def _activations(self) -> float:

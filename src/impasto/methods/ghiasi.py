@@ -257,6 +257,12 @@ class GhiasiModel(StyleModel):
         full, half = (self.config.widths or ())[:2]
         return torch.finfo(dtype).bits / 8 * (4.2 * half + full)
 
+    def bytes_per_pixel_of_tile(self, dtype: torch.dtype) -> float:
+        """Of the painter, whose last layers then work in strips: its other layers, and pictures."""
+        if self.config.network != "painter":
+            return self.bytes_per_pixel(dtype)
+        return 60 + torch.finfo(dtype).bits / 8 * 30
+
 
 @takes(GhiasiOptions)
 class Ghiasi(AnyStyle):

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..device import LARGE, arranged, fetched
 from ..errors import spelled
-from ..losses import content_loss, content_spread, range_loss, total_variation
+from ..losses import clipped, content_loss, content_spread, total_variation
 from ..statistics import Moments
 from ..watch import Cancelled, OnStep, Step, Stopped, portion, so_far
 from .checkpoint import Checkpoint, moved
@@ -142,10 +142,8 @@ class Level:
     def losses(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style loss of ``(1, 3, H, W)``, which is clipped to 0..1 first."""
         objective = self.objective
-        clipped = picture.clamp(0, 1)
-        contents, styles = (
-            self._layer_losses(clipped) if self.tiled is None else self.tiled(clipped)
-        )
+        pixels, beyond = clipped(picture)
+        contents, styles = self._layer_losses(pixels) if self.tiled is None else self.tiled(pixels)
         content, style = (
             torch.stack([weight * losses[tap] for tap, weight in weights.items()]).sum()
             for losses, weights in (
@@ -154,9 +152,9 @@ class Level:
             )
         )
         total = objective.content_weight * content + objective.style_weight * style
-        total = total + RANGE_WEIGHT * range_loss(picture)
+        total = total + RANGE_WEIGHT * beyond
         if objective.tv_weight:
-            total = total + objective.tv_weight * total_variation(clipped)
+            total = total + objective.tv_weight * total_variation(pixels)
         return total, content, style
 
     def _layer_losses(self, picture: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -192,9 +190,10 @@ class Level:
         Returns:
             The best picture ``(3, H, W)``, and why the work ended before ``count`` iterations.
         """
-        x = arranged(picture.detach().clone()).requires_grad_(True)
-        objective = self.objective
-        tiled = self.tiled is not None
+        objective, tiled = self.objective, self.tiled is not None
+        x = picture.detach().clone(memory_format=torch.contiguous_format)
+        del picture
+        x = (x if tiled else arranged(x)).requires_grad_(True)  # tiles are arranged one by one
         sparing = tiled and self.size[0] * self.size[1] > LARGE
         optimizer = optimizer_of(objective.optimizer, objective.lr, objective.betas, sparing)
         state = State(x)
@@ -266,7 +265,7 @@ class Level:
             if not pending:
                 checkpoint.offer(progress, iteration, kept)
         with torch.no_grad(), portion(0):  # the loss after the last step is not known yet
-            best = torch.where(self.losses(x)[0] < state.loss, x, state.best)
+            best = x if bool(self.losses(x)[0] < state.loss) else state.best
         return shown(best), stopped
 
     def _restore(
@@ -286,7 +285,6 @@ class Level:
         self, x: Tensor, optimizer: Optimizer, state: State
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run one iteration; returns the losses before it."""
-        before = x.detach().clone()
         losses = self.losses(x)
         # The loss is a mean over pixels: its gradient is so small that L-BFGS would drop the
         # curvature. The gradient of the sum over pixels is not.
@@ -295,6 +293,7 @@ class Level:
             gradient = gradient.mean(1, keepdim=True).expand_as(x)
         total, content, style = (loss.detach() for loss in losses)
         gradient = gradient.contiguous()
+        before = x.detach().clone()
         with torch.no_grad():
             optimizer.step(x, gradient, state.rate)
             state.judge(x, before, total)
@@ -336,9 +335,14 @@ class State:
         """
         finite = loss.isfinite() & x.isfinite().all()
         self.bad = ~finite | (loss > 2 * self.loss + SMALL)
-        x.copy_(torch.where(self.bad, self.best, x))
         better = ~self.bad & (loss < self.loss)
-        self.best = torch.where(better, before, self.best)
+        if x.device.type == "cpu":  # without pictures that are only selected from
+            if self.bad:
+                x.copy_(self.best)
+            self.best = before if better else self.best
+        else:
+            x.copy_(torch.where(self.bad, self.best, x))
+            self.best = torch.where(better, before, self.best)
         self.loss = torch.where(better, loss, self.loss)
         self.rate = torch.where(self.bad, self.rate / 2, (1.1 * self.rate).clamp_max(1.0))
         none = torch.zeros_like(self.setbacks)

@@ -81,6 +81,10 @@ class Model(ABC):
     def bytes_per_pixel(self, dtype: torch.dtype) -> float:
         """Estimate of the peak memory per pixel of the picture (measured at 768 px)."""
 
+    def bytes_per_pixel_of_tile(self, dtype: torch.dtype) -> float:
+        """The same of a tile, whose statistics are known."""
+        return self.bytes_per_pixel(dtype)
+
     @property
     def networks(self) -> list[nn.Module]:
         """All networks that are moved to the device and frozen."""
@@ -98,8 +102,8 @@ class Model(ABC):
 
     @property
     def side(self) -> int:
-        """Side in pixels of the tiles of a large picture, by default."""
-        return 512
+        """Side in pixels of the tiles of a large picture, by default, if memory suffices."""
+        return 768
 
     @property
     def exact(self) -> list[nn.Module]:

@@ -22,11 +22,13 @@ from ..device import LARGE, available_memory, lacking_memory
 from ..errors import InputError, spelled
 from ..networks.tiling import Tile, tiles_of
 
-__all__ = ["Needs", "Reach", "Tiling", "planned", "reach_of"]
+__all__ = ["Needs", "Reach", "Tiling", "costs_of", "planned", "reach_of"]
 
 SIDES = (1024, 768, 512, 384, 256)  # of tiles that are chosen by the memory that is free
 SHARE = 0.75  # of the free memory, which may be used: needs are estimates
 MOST = 13 << 28  # bytes of the CPU's memory that are used if less would do, only slower
+FETCHED = 1 << 20  # pixels from which on memory for a size is not kept
+TILES = 1.15  # or this times what the pictures need: small tiles are mostly halo
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ class Tiling:
         return tiles_of(self.size, self.side, self.reach.unit, self.reach.halo)
 
     @property
-    def cost(self) -> float:
-        """About how much longer an iteration takes than in one piece: halos, and two passes."""
-        return 1.5 * sum(map(_seen, self.tiles)) / (self.size[0] * self.size[1])
+    def overlap(self) -> float:
+        """What the network sees in all tiles, in pictures."""
+        return sum(map(_seen, self.tiles)) / (self.size[0] * self.size[1])
 
     @property
     def largest(self) -> int:
@@ -135,6 +137,27 @@ class Needs:
         return max(map(self.of, sizes, plan))
 
 
+def costs_of(
+    plan: Sequence[tuple[tuple[int, int], int]], tilings: Sequence[Tiling | None]
+) -> list[float]:
+    """About the time that each size takes, in any unit: halos, and two passes, are more of it.
+
+    Beside tiles, a large size in one piece takes more too: its memory is fetched anew each time.
+
+    Args:
+        plan: sizes ``(H, W)`` with their iterations.
+        tilings: of each.
+    """
+    fetched = 1.5 if any(tilings) else 1.0
+    return [
+        size[0]
+        * size[1]
+        * count
+        * (2 * tiling.overlap if tiling else fetched if size[0] * size[1] > FETCHED else 1.0)
+        for (size, count), tiling in zip(plan, tilings, strict=True)
+    ]
+
+
 def planned(
     choice: int | str | list[int | None] | None,
     sizes: Sequence[tuple[int, int]],
@@ -161,8 +184,9 @@ def planned(
     """
     available = available_memory(device)
     limit = SHARE * available
-    if device.type == "cpu" and max(height * width for height, width in sizes) > LARGE:
-        limit = min(limit, MOST)
+    largest = max(height * width for height, width in sizes)
+    if device.type == "cpu" and largest > LARGE:
+        limit = min(limit, max(MOST, TILES * needs.picture * largest))
 
     def tiled(side: int, limit: float = 0) -> list[Tiling | None]:
         """In tiles those sizes that are larger, and in one piece need more than ``limit``."""

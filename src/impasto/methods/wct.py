@@ -172,6 +172,11 @@ class WCTModel(EncoderModel):
         return out
 
     @property
+    def side(self) -> int:
+        """Small: the transform's features are large."""
+        return 512
+
+    @property
     def halo(self) -> int:
         """What the decoders see of the features, and these of the picture."""
         halos = [0]
