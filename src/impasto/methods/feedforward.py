@@ -109,11 +109,11 @@ class OnePass(Face, ABC):
     def side(self, size: tuple[int, int]) -> int | None:
         """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
         tile = getattr(self.options, "tile", None)
-        if tile == "auto":
-            tile = self._side_that_fits(size) if size[0] * size[1] > WHOLE else None
-        if tile is None or not self.model.halo or max(size) <= tile:
+        if tile is None or not self.model.halo:
             return None
-        return int(tile)
+        if tile == "auto":  # also where one tile is enough: it needs less memory than one piece
+            return self._side_that_fits(size) if size[0] * size[1] > WHOLE else None
+        return int(tile) if max(size) > tile else None
 
     def by_tile(self, canvas: Canvas, style: Any, strength: float, side: int | None) -> Paint:
         """Measure what is of the whole picture; returns what renders a part of it, not clipped.
