@@ -231,9 +231,10 @@ class OnePass(Face, ABC):
             if not watch.cancelled:
                 for top in range(0, size[0], ROWS):
                     rows, columns = slice(top, min(top + ROWS, size[0])), slice(0, size[1])
-                    content = canvas.region(rows, columns)[0].cpu()
                     out = result.region(rows, columns)[0].cpu()
-                    put(rows, columns, with_colors_of(content, out, colored))
+                    if colored < 1:
+                        out = with_colors_of(canvas.region(rows, columns)[0].cpu(), out, colored)
+                    put(rows, columns, out)
 
     def _side_that_fits(self, size: tuple[int, int]) -> int:
         """The largest side of tiles that there is memory for; else the smallest."""

@@ -26,7 +26,7 @@ __all__ = ["Needs", "Reach", "Tiling", "costs_of", "planned", "reach_of"]
 
 SIDES = (1024, 768, 512, 384, 256)  # of tiles that are chosen by the memory that is free
 SHARE = 0.75  # of the free memory, which may be used: needs are estimates
-MOST = 13 << 28  # bytes of the CPU's memory that are used if less would do, only slower
+MOST = 3_300_000_000  # bytes of the CPU's memory that are used if less would do, only slower
 FETCHED = 1 << 20  # pixels from which on memory for a size is not kept
 TILES = 1.15  # or this times what the pictures need: small tiles are mostly halo
 
@@ -169,7 +169,7 @@ def planned(
 
     Tiles take nearly twice the time. So ``auto`` takes them where a picture needs more than three
     quarters of the free memory; for results above 4 megapixels on a CPU, also where it needs more
-    than 3.2 GB. It takes the largest that stay below that.
+    than 3.3 GB. It takes the largest that stay below that.
 
     Args:
         choice: the option: ``auto``, None for one piece, or the side of a tile; a list has
