@@ -24,6 +24,7 @@ from impasto import __version__, load, tune
 from impasto.errors import ImpastoError, InputError, check_finite, typed_names
 from impasto.files import check_apart, files_among
 from impasto.images.canvas import Canvas, Resized
+from impasto.images.picture import check_pixels
 from impasto.images.streams import CanvasWriter, FileCanvas
 from impasto.methods import DEFAULT
 from impasto.paintings import read_styles
@@ -38,7 +39,9 @@ def enlarged(size: tuple[int, int], megapixels: float) -> tuple[int, int]:
     if not 0 < megapixels <= MOST:
         raise InputError(f"--megapixels is {megapixels:g}: must be above 0, and {MOST} at most")
     scale = math.sqrt(megapixels * 1e6 / (size[0] * size[1]))
-    return round(size[0] * scale), round(size[1] * scale)
+    height, width = (round(side * scale) for side in size)
+    check_pixels(height, width, f"--megapixels {megapixels:g}")
+    return height, width
 
 
 def paint(args: argparse.Namespace) -> Path:

@@ -111,6 +111,39 @@ def test_streamed_is_the_same_picture(name, options, monkeypatch):
     assert shares[-1] == 1
 
 
+def test_the_picture_so_far_of_streamed_is_that_of_a_step():
+    """Of three dimensions, and grey where photograph and painting are."""
+    method = impasto.load("ghiasi", tile=64, brush=None, **CPU)
+    grey = [picture.mean(0, keepdim=True).expand(3, -1, -1) for picture in (photo(), painting())]
+    pictures, puts = [], []
+    method.streamed(
+        Whole(grey[0][None]),
+        method.prepare(grey[1:]),
+        lambda *put: puts.append(put),
+        on_step=lambda step: pictures.append((step.picture(), step.size)) or step.share > 0.5,
+    )
+    assert not puts  # it was cancelled
+    for picture, size in pictures:
+        assert picture.shape == (3, *size)
+        assert float((picture.amax(0) - picture.amin(0)).max()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "canvas",
+    [
+        "photo.png",
+        torch.rand(3, 40, 50),
+        Whole(torch.rand(3, 40, 50)),
+        Whole(torch.rand(2, 3, 40, 50)),
+        Whole(torch.rand(1, 3, 12, 50)),
+        Whole(torch.full((1, 3, 40, 50), torch.nan)),
+    ],
+)
+def test_streamed_refuses_what_is_no_canvas_of_one_picture(canvas):
+    method = impasto.load("ghiasi", **CPU)
+    refused(lambda: method.streamed(canvas, method.prepare(["monet"]), print), "canvas")
+
+
 def test_streamed_sees_no_more_than_tiles():
     method = impasto.load("johnson-bottleneck", tile=64, brush=None, **CPU)
     canvas = Seen(torch.rand(1, 3, 800, 700))

@@ -434,6 +434,7 @@ def test_a_source_is_not_overwritten(photo_file, painting_file):
         "would overwrite",
     )
     refused(lambda: impasto.stylize(photo_file, painting_file, checkpoint=3), "checkpoint", "int")
+    refused(lambda: impasto.stylize(photo_file, painting_file, checkpoint=""), "the name of a file")
 
 
 def test_work_of_one_pass_keeps_none(tmp_path, photo_file, painting_file):
@@ -489,6 +490,14 @@ def test_the_same_command_goes_on(run, interrupted):
     assert run(*interrupted[:3], "-o", "whole.png", *COMMAND)[0] == 0
     assert torch.equal(read("out.png").rgb, read("whole.png").rgb)
     assert read_settings("out.png")["iterations_done"] == 4
+
+
+def test_no_resume_removes_no_other_file(run, photo_file, painting_file):
+    other = Path("out.png.checkpoint")
+    other.write_text("mine", encoding="utf-8")
+    command = ["stylize", photo_file, painting_file, "-o", "out.png", *COMMAND, "--no-resume"]
+    assert run(*command)[0] == 0
+    assert other.read_text(encoding="utf-8") == "mine"
 
 
 @always

@@ -92,7 +92,6 @@ def test_a_picture_is_painted_in_parts(desk, recipe, capsys):
 
 
 def test_a_photograph_is_enlarged(desk, recipe):
-    pytest.importorskip("impasto.images.canvas")
     words = ["photo.png", "wave.png", "-o", "out.png", "--megapixels", "0.03", "--brush", "none"]
     recipe.main([*words, "--depth", "16"])
     made = read("out.png").rgb
@@ -116,6 +115,7 @@ def test_the_proportion_is_kept(recipe):
         (["photo.png", "wave.png", "-o", "photo.png"], "photo.png: would overwrite"),
         (["photo.png", "wave.png", "-o", "out.webp"], "WEBP cannot be written in parts"),
         (["photo.png", "wave.png", "-o", "out.tif", "--megapixels", "-2"], "must be above 0"),
+        (["photo.png", "wave.png", "-o", "out.tif", "--megapixels", "1e-9"], "too small"),
     ],
 )
 def test_what_is_wrong_is_one_line(desk, recipe, capsys, words, message):

@@ -11,6 +11,7 @@ from data import painting, photo, refused
 import impasto
 from impasto.device import memory
 from impasto.images.canvas import Whole
+from impasto.methods.ghiasi import GhiasiConfig, GhiasiModel
 from impasto.networks.norm import Statistics, StyledNorm
 from impasto.networks.painter import Painter
 from impasto.networks.tiling import measured, thumbnail, tiles_of
@@ -150,6 +151,19 @@ def test_the_exact_statistics_of_a_method():
     assert float((out - whole).abs().max()) < 0.1 * LEVEL
 
 
+@pytest.mark.parametrize("name", ["ghiasi", "johnson-bottleneck"])
+@pytest.mark.parametrize("statistics", ["thumbnail", "exact"])
+def test_tiles_have_a_share_of_the_work_also_of_two_renderings(name, statistics):
+    """Below strength 1 two are measured; without a share, tiles would tell of no step."""
+    method = impasto.load(name, tile=64, brush=None, statistics=statistics, **CPU)
+    style = method.prepare(["woodcut" if name.startswith("johnson") else painting()])
+    steps = []
+    method(photo(70, 130), style, 0.5, steps.append)
+    assert sum(step.stage.startswith("tile") for step in steps) == 6
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+
+
 @pytest.mark.parametrize("name", METHODS[:3])
 def test_no_seams_with_a_thumbnail(name, monkeypatch):
     monkeypatch.setattr("impasto.networks.tiling.THUMBNAIL", 96)
@@ -192,6 +206,14 @@ def test_a_size_that_is_offered_is_not_refused(monkeypatch):
     short = int(re.search(r"size=(\d+)", said)[1])
     assert 1000 < short < 6000
     method._check_memory((short, short * 4 // 3))
+
+
+def test_a_large_picture_of_one_tile_is_that_tile():
+    """What its statistics are known for is painted in strips, in less memory than one piece."""
+    method = impasto.load("ghiasi", **CPU)
+    method.model = GhiasiModel(GhiasiConfig(network="painter"), method.model.encoder)
+    assert method.side((1000, 1000)) is None
+    assert method.side((2000, 3000)) == 3072
 
 
 def test_a_tile_that_is_none_is_refused():

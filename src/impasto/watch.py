@@ -63,8 +63,8 @@ class Step:
             terms; NaN for the work of one pass.
         picture: returns the picture so far, ``(3, H, W)`` of ``size``, in 0..1 on the CPU; to be
             called before ``on_step`` returns. Before the first pass is done, it is the content.
-        stage: what has been done: ``size 1/2``, ``brush 2/3``, ``layer relu3_1``, ``tile 4/6``,
-            ``shift 2/4``.
+        stage: what has been done: ``size 1/2``, ``brush 2/3``, ``layer relu3_1``,
+            ``statistics 3/9`` (of tiles, or of layers), ``tile 4/6``, ``shift 2/4``.
     """
 
     iteration: int

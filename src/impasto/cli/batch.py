@@ -166,11 +166,13 @@ class Batch:
 
     def _checkpoint(self, target: Path | None) -> Path | None:
         """Where the work on a picture is kept: beside it."""
+        from ..methods.checkpoint import is_checkpoint
+
         if target is None or not self.checkpoints:
             return None
         checkpoint = target.with_name(f"{target.name}.checkpoint")
-        if not self.resume:
-            checkpoint.unlink(missing_ok=True)
+        if not self.resume and is_checkpoint(checkpoint):
+            checkpoint.unlink()
         return checkpoint
 
     def _content(self, content: Content, session: Session) -> Picture:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ BLOCK = 128  # outputs that are computed by one matrix
 CUBIC = -0.5  # parameter of the bicubic filter, as Pillow's, and torch's with antialiasing
 
 
+@runtime_checkable
 class Canvas(Protocol):
     """A picture of ``size`` ``(H, W)`` that is seen part by part."""
 

@@ -179,6 +179,14 @@ def check_format(
         )
 
 
+def check_quality(quality: object) -> None:
+    """Raise InputError for a quality that is no whole number from 1 to 100."""
+    if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise InputError(
+            f"quality is {quality!r}: must be a whole number, 1 to 100", option="quality"
+        )
+
+
 def check_avif(action: str) -> None:
     """Raise InputError, with the remedy, if this Pillow lacks AVIF; `action` begins the message."""
     if "avif" not in features.modules or not features.check("avif"):

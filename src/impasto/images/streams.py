@@ -28,7 +28,7 @@ from ..files import disk_fault, named, reason_of, replacing, scratch, shown
 from . import metadata as meta
 from .decoders import kind_of
 from .picture import Picture, check_pixels, color_of, decoding, levels, resize
-from .places import check_format, check_output, open_file
+from .places import check_format, check_output, check_quality, open_file
 from .places import kind_of as kind_of_suffix
 
 __all__ = ["CanvasWriter", "FileCanvas"]
@@ -135,11 +135,16 @@ def _in_srgb(image: Any, label: str, color: Tensor) -> Any:
     if image.get_typeof(profile) and bytes(image.get(profile)) != meta.srgb_profile():
         options = {"embedded": True, "intent": "perceptual", "depth": depth}
         image = image.icc_transform("srgb", **options)
+    white = (1 << depth) - 1
+    if image.interpretation == "cmyk":  # as Pillow converts it where there is no profile
+        inks = white - image
+        image = inks[:3] * inks[3] / white
+        image = image.rint().cast("uchar").copy(interpretation="srgb")
     image = image.colourspace("srgb" if depth == 8 else "rgb16")
     if image.hasalpha():
-        white = (1 << depth) - 1
-        image = image.flatten(background=[value * white for value in color.flatten().tolist()])
-        image = image.cast("uchar" if depth == 8 else "ushort")
+        background = [value * white for value in color.flatten().tolist()]
+        image = image.cast("float").flatten(background=background, max_alpha=white)
+        image = image.rint().cast("uchar" if depth == 8 else "ushort")
     if image.bands != 3:
         raise InputError(f"{label}: has {image.bands} channels; save it as RGB")
     return image
@@ -195,6 +200,7 @@ class CanvasWriter:
                 raise InputError(f"{self._label}: JPEG holds no 16 bits; choose deflate or lzw")
         else:
             check_format(self._kind, self._label, size, False, depth)
+        check_quality(quality)
         self._quality, self._compression, self._pyramid = quality, compression, pyramid
         self._head = _tiff_head(size, depth)
         self._bytes = size[0] * size[1] * 3 * depth // 8

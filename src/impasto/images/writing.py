@@ -26,7 +26,7 @@ from .picture import (
     resize,
     strips,
 )
-from .places import KEEPS_ALPHA, check_format, check_output, kind_of
+from .places import KEEPS_ALPHA, check_format, check_output, check_quality, kind_of
 from .quiet import quiet
 
 # Measured at 6 and 12 megapixels: level 3 makes a PNG file 4 to 7 % larger in 0.8 of the time of
@@ -126,10 +126,7 @@ def _encoded(
     keep_gps: bool,
 ) -> Parts:
     """The parts of a file, some of which may be made while the others are written."""
-    if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
-        raise InputError(
-            f"quality is {quality!r}: must be a whole number, 1 to 100", option="quality"
-        )
+    check_quality(quality)
     color = color_of(background)
     rgb = rgb.detach().cpu().float()
     if rgb.numel() == 0 or rgb.shape[-3:-2] != (3,) or rgb.shape[:-3] not in ((), (1,)):

@@ -223,12 +223,12 @@ def _restore(out: Buffer, first: Tensor, reduced: Iterable[Tensor]) -> None:
         size = (pictures.shape[-2], pictures.shape[-1])
         for correction in corrections:
             pictures = pictures + sized(correction, size)
-        corrections.append(share * (sized(first, size) - pictures))
+        corrections.append(share * (sized(first.to(pictures.device), size) - pictures))
     enlarged = [Resized(Whole(part, False), out.size, clipped=False) for part in corrections]
     for rows, columns in _strips(out.size):
         part = out.region(rows, columns)
         for canvas in enlarged:
-            part = part.add_(canvas.region(rows, columns))
+            part = part.add_(canvas.region(rows, columns).to(part.device))
         if out.stored:
             out.put(rows, columns, part)
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..errors import ImpastoError
+from ..errors import ImpastoError, InputError
 from ..files import AnyPath, check_apart, path_of, remove_parts, shown
 from ..tensors import digest, load_tensors, read_header, save_tensors
 from ..watch import Stopped, Watch
@@ -182,11 +182,13 @@ def checkpoints(
         refined: there is a refinement.
 
     Raises:
-        InputError: if a source would be overwritten.
+        InputError: if a source would be overwritten, or it is no name of a file.
     """
     if path is None:
         return None, None
     last = path_of(path, "checkpoint")
+    if not last.name:
+        raise InputError("checkpoint: an empty name, or a folder; give the name of a file")
     first = last.with_name(f"{last.name}.first")
     check_apart([first, last], sources)
     return (first, last) if refined else (last, None)

@@ -27,6 +27,7 @@ from ..errors import InputError, check_strength, spelled
 from ..finish import Origin, finished
 from ..images import MIN_SIDE, Source, fit, resize
 from ..images.canvas import Canvas, Whole
+from ..images.picture import check_pixels
 from ..networks.tiling import Paint, Run, Tileable, measured
 from ..statistics import Moments
 from ..styles import (
@@ -108,11 +109,11 @@ class OnePass(Face, ABC):
     def side(self, size: tuple[int, int]) -> int | None:
         """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
         tile = getattr(self.options, "tile", None)
-        if tile == "auto":
-            tile = self._side_that_fits(size) if size[0] * size[1] > WHOLE else None
-        if tile is None or not self.model.halo or max(size) <= tile:
+        if tile is None or not self.model.halo:
             return None
-        return int(tile)
+        if tile == "auto":  # also where one tile is enough: it needs less memory than one piece
+            return self._side_that_fits(size) if size[0] * size[1] > WHOLE else None
+        return int(tile) if max(size) > tile else None
 
     def by_tile(self, canvas: Canvas, style: Any, strength: float, side: int | None) -> Paint:
         """Measure what is of the whole picture; returns what renders a part of it, not clipped.
@@ -130,13 +131,15 @@ class OnePass(Face, ABC):
         paint = self.by_tile(Whole(pictures), style, strength, None)
         return paint(pictures, rows, columns).clamp_(0, 1)
 
-    def measured(self, network: Tileable, run: Run, canvas: Canvas, side: int | None) -> Paint:
+    def measured(
+        self, network: Tileable, run: Run, canvas: Canvas, side: int | None, share: float = 1.0
+    ) -> Paint:
         """See :func:`impasto.networks.tiling.measured`."""
 
         def on_device(pictures: Tensor, noise: Tensor | None) -> Tensor:
             return run(self.arranged(pictures), noise)
 
-        return measured(network, on_device, canvas, side, self.exact)
+        return measured(network, on_device, canvas, side, self.exact, share)
 
     def render(self, pictures: Tensor, style: Any, strength: float) -> Tensor:
         """:meth:`paint`, then :meth:`finished`."""
@@ -177,13 +180,7 @@ class OnePass(Face, ABC):
         rgb = self.checked(content, strength)
         size = (rgb.shape[-2], rgb.shape[-1])
         self._check_memory(size)
-        colored = own_colors(rgb, colors)
-
-        def shown(pictures: Tensor) -> Tensor:
-            out = pictures[0].cpu()
-            alike = resize(rgb, (out.shape[-2], out.shape[-1]))
-            return with_colors_of(alike, out, colored)
-
+        shown = _shown(Whole(rgb[None]), own_colors(rgb, colors))
         with watching(on_step, rgb[None], shown) as watch:
             tiled = self.local and self.side(size) is not None
             # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
@@ -213,15 +210,22 @@ class OnePass(Face, ABC):
                 the regions are the whole, each pixel once. Not called if the work is cancelled.
 
         Raises:
-            InputError: as :meth:`__call__`; also for a method that needs the picture whole.
+            InputError: as :meth:`__call__`; also for a method that needs the picture whole, and
+                for what is no canvas of one picture.
         """
-        colors, size = self.colors(style), canvas.size
+        colors = self.colors(style)
         check_strength(strength)
         if not self.local:
             raise InputError(f"method {self.name} needs the picture whole: use another method")
+        if not isinstance(canvas, Canvas):
+            raise InputError(f"canvas: a {type(canvas).__name__}: give a FileCanvas, or a Whole")
+        size = canvas.size
+        check_pixels(*size, "canvas")
         small = canvas.at(fit(*size, min(WORKING, *size)))
+        if small.ndim != 4 or small.shape[:2] != (1, 3) or not small.isfinite().all():
+            raise InputError("canvas: is no (1, 3, H, W), or holds NaN or infinity: correct it")
         colored = own_colors(small[0], colors)
-        with watching(on_step, small) as watch:
+        with watching(on_step, small, _shown(canvas, colored)) as watch:
             with portion(1 - LAST), sparing(size[0] * size[1], block=1 << 25):
                 result = Passes(self, canvas, style, strength, stored=True)()
             if not watch.cancelled:
@@ -294,6 +298,23 @@ class OnePass(Face, ABC):
 
     def _on_device(self, picture: Tensor) -> Tensor:
         return self.arranged(picture[None])
+
+
+def _shown(canvas: Canvas, share: float) -> Callable[[Tensor], Tensor]:
+    """What makes of a picture so far ``(1, 3, H, W)`` that of a :class:`Step`.
+
+    Args:
+        canvas: the photograph.
+        share: of the method's colours, see :func:`impasto.color.with_colors_of`.
+    """
+
+    def shown(pictures: Tensor) -> Tensor:
+        out = pictures[0].cpu()
+        if share == 1:
+            return out
+        return with_colors_of(canvas.at((out.shape[-2], out.shape[-1]))[0].cpu(), out, share)
+
+    return shown
 
 
 class AnyStyle(OnePass):

@@ -358,10 +358,10 @@ class Ghiasi(AnyStyle):
         small = canvas.at(fit(*canvas.size, min(CODED, *canvas.size)))
         content_rows = self.model.rows(self.model.measure(self.arranged(small)))
         mix = F.pad(content_rows, (0, len(learnt))).lerp(rows, strength)
-        styled = self._rendered(canvas, side, mix, strength, learnt)
         if strength > 1:
-            return styled
-        plain = self._rendered(canvas, side, content_rows)
+            return self._rendered(canvas, side, mix, strength, learnt)
+        styled = self._rendered(canvas, side, mix, strength, learnt, share=0.5)
+        plain = self._rendered(canvas, side, content_rows, share=0.5)
 
         def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
             lost = pictures - plain(pictures, rows, columns)
@@ -376,11 +376,12 @@ class Ghiasi(AnyStyle):
         mix: Tensor,
         strength: float = 1.0,
         learnt: Sequence[Learnt] = (),
+        share: float = 1.0,
     ) -> Paint:
         def run(part: Tensor, noise: Tensor | None) -> Tensor:
             return self.model(part, mix, strength, learnt, noise)
 
-        return self.measured(self.model.network.painter, run, canvas, side)
+        return self.measured(self.model.network.painter, run, canvas, side, share)
 
 
 def style_code(moments: LayerMoments) -> Tensor:

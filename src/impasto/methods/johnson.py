@@ -200,10 +200,10 @@ class Johnson(OnePass):
     def by_tile(self, canvas: Canvas, style: Tensor, strength: float, side: int | None) -> Paint:
         """See :class:`OnePass`. Below strength 1, detail that the network loses is added back."""
         shares, strengths = style.to(self.device), torch.tensor([strength], device=self.device)
-        styled = self._rendered(canvas, side, shares, strengths)
         if strength >= 1:
-            return styled
-        plain = self._rendered(canvas, side, shares, 0 * strengths)
+            return self._rendered(canvas, side, shares, strengths)
+        styled = self._rendered(canvas, side, shares, strengths, share=0.5)
+        plain = self._rendered(canvas, side, shares, 0 * strengths, share=0.5)
 
         def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
             lost = pictures - plain(pictures, rows, columns)
@@ -212,12 +212,17 @@ class Johnson(OnePass):
         return paint
 
     def _rendered(
-        self, canvas: Canvas, side: int | None, shares: Tensor, strength: Tensor
+        self,
+        canvas: Canvas,
+        side: int | None,
+        shares: Tensor,
+        strength: Tensor,
+        share: float = 1.0,
     ) -> Paint:
         def run(part: Tensor, noise: Tensor | None) -> Tensor:
             return self.model(part, shares, strength, noise)
 
-        return self.measured(self.model.network, run, canvas, side)
+        return self.measured(self.model.network, run, canvas, side, share)
 
 
 def _moments(color: Sequence[float]) -> Moments:

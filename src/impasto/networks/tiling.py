@@ -165,7 +165,12 @@ Paint = Callable[[Tensor, slice, slice], Tensor]
 
 
 def measured(
-    network: Tileable, run: Run, canvas: Canvas, side: int | None, exact: bool = False
+    network: Tileable,
+    run: Run,
+    canvas: Canvas,
+    side: int | None,
+    exact: bool = False,
+    share: float = 1.0,
 ) -> Paint:
     """``run``, for a part of a picture: of the whole, it has the statistics and the noise.
 
@@ -182,6 +187,7 @@ def measured(
         side: side of the tiles in pixels, without halo; None for the picture in one piece, which
             measures itself.
         exact: see above.
+        share: of the work on the picture, where several mixtures of styles render it.
     """
     if side is None:
         return lambda pictures, rows, columns: run(pictures, None)
@@ -191,7 +197,7 @@ def measured(
         assert isinstance(network, nn.Module)
         count = sum(isinstance(module, StyledNorm) for module in network.modules())
         tiles = tiles_of(canvas.size, side, network.unit, network.halo)
-        with portion(count / (count + 2)):
+        with portion(share * count / (count + 2)):
             for _ in divided(range(count), "statistics", range(1, count + 1)):
                 for tile in divided(tiles):
                     rows, columns = tile.rows.seen, tile.columns.seen
@@ -201,8 +207,8 @@ def measured(
     else:
         small = thumbnail(canvas)
         height, width = small.shape[-2:]
-        share = height * width / (height * width + canvas.size[0] * canvas.size[1])
-        with portion(share), statistics.measuring():
+        part = height * width / (height * width + canvas.size[0] * canvas.size[1])
+        with portion(share * part), statistics.measuring():
             run(small, network.noise_of(height, width)(slice(0, height), slice(0, width)))
 
     def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:

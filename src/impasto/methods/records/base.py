@@ -173,8 +173,8 @@ class TileOptions(Options):
     tile: int | Literal["auto"] | None = option(
         "auto",
         Whole(64, words=("auto",)),
-        "Side in pixels of the tiles of a large picture, whose borders do not show. auto: 512, for "
-        "pictures above 2 megapixels. none: in one piece.",
+        "Side in pixels of the tiles of a large picture, whose borders do not show. auto: for "
+        "pictures above 2 megapixels, as large as memory allows. none: in one piece.",
         SIZE,
         expert=True,
         none=True,
