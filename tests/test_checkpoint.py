@@ -418,15 +418,6 @@ def test_a_refinement(tmp_path, method, color):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_another_file_of_its_name_stays(tmp_path):
-    path = tmp_path / "notes.txt"
-    path.write_text("mine", encoding="utf-8")
-    with pytest.warns(UserWarning, match=ANEW):
-        result = impasto.stylize(photo(), painting(), "gatys", checkpoint=path, **QUICK)
-    result.save(tmp_path / "out.png")
-    assert path.read_text(encoding="utf-8") == "mine"
-
-
 def test_a_source_is_not_overwritten(photo_file, painting_file):
     refused(
         lambda: impasto.stylize(photo_file, painting_file, checkpoint=photo_file, device="cpu"),
@@ -560,3 +551,14 @@ def test_no_resume_of_one_pass_is_refused(run, photo_file, painting_file):
     code, _, said = run("stylize", photo_file, painting_file, "--no-resume")
     assert code == 2
     assert "--no-resume: method ghiasi works in one pass" in said
+
+
+def test_a_file_that_is_no_checkpoint_is_left_alone(tmp_path):
+    other = tmp_path / "thesis.txt"
+    other.write_text("years of work")
+    refused(
+        lambda: impasto.stylize(photo(), painting(), "gatys", checkpoint=other, iterations=1),
+        "thesis.txt: is no checkpoint",
+        "name another",
+    )
+    assert other.read_text() == "years of work"

@@ -36,6 +36,7 @@ __all__ = ["Checkpoint", "checkpoints", "identified", "is_checkpoint", "moved"]
 
 EVERY = 60.0  # seconds from the start to the first checkpoint, and from each to the next
 KIND = "impasto checkpoint"
+SUFFIX = ".checkpoint"
 FAULTS = (ImpastoError, LookupError, TypeError, ValueError)  # of a file that is damaged
 
 
@@ -182,7 +183,7 @@ def checkpoints(
         refined: there is a refinement.
 
     Raises:
-        InputError: if a source would be overwritten, or it is no name of a file.
+        InputError: if a source or another file would be overwritten, or it is no name of a file.
     """
     if path is None:
         return None, None
@@ -191,6 +192,10 @@ def checkpoints(
         raise InputError("checkpoint: an empty name, or a folder; give the name of a file")
     first = last.with_name(f"{last.name}.first")
     check_apart([first, last], sources)
+    # A damaged one, which is made anew, is known by its name alone.
+    foreign = last.exists() and last.suffix != SUFFIX and not is_checkpoint(last)
+    if foreign:
+        raise InputError(f"{shown(last)}: is no checkpoint and would be overwritten; name another")
     return (first, last) if refined else (last, None)
 
 
