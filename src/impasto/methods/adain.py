@@ -152,6 +152,11 @@ class AdaINModel(EncoderModel):
         return 1 << (len(self.config.widths) - 1)
 
     @property
+    def side(self) -> int:
+        """Small: layers at full size are wide, and take most of the memory."""
+        return 512
+
+    @property
     def halo(self) -> int:
         """What the decoder sees of the features at the taps, and these of the picture."""
         reaches = self.decoder.reaches()
