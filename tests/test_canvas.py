@@ -144,11 +144,22 @@ def test_streamed_refuses_what_is_no_canvas_of_one_picture(canvas):
     refused(lambda: method.streamed(canvas, method.prepare(["monet"]), print), "canvas")
 
 
-def test_streamed_sees_no_more_than_tiles():
-    method = impasto.load("johnson-bottleneck", tile=64, brush=None, **CPU)
+@pytest.mark.parametrize("brush", [None, 2])
+def test_streamed_holds_no_more_than_tiles(brush, monkeypatch):
+    monkeypatch.setattr("impasto.methods.brush.STORED", 1)
+    regions, region = [], Buffer.region
+
+    def counted(self, rows, columns):
+        regions.append((rows.stop - rows.start) * (columns.stop - columns.start))
+        return region(self, rows, columns)
+
+    monkeypatch.setattr(Buffer, "region", counted)
+    method = impasto.load("johnson-bottleneck", tile=64, brush=brush, **CPU)
     canvas = Seen(torch.rand(1, 3, 800, 700))
     method.streamed(canvas, method.prepare(["woodcut"]), lambda rows, columns, pixels: None)
-    assert 0 < canvas.most < 300 * 700
+    assert 0 < max(regions) <= 256 * 700
+    if brush is None:  # else it is seen reduced
+        assert 0 < canvas.most < 300 * 700
 
 
 def test_a_method_that_needs_the_picture_whole_says_so():

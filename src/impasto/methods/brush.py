@@ -83,9 +83,8 @@ class Passes:
                 result = self._in_one_piece(source, before, amount, first)
             else:
                 result = self._in_tiles(source, before, amount, first, side)
-            if first is None:
-                first = _all(result)
             if len(self.sizes) > 1:
+                first = _all(result) if first is None else first
                 _tell(self._shown(result, source))
         return self._finally(result)
 
