@@ -52,7 +52,7 @@ MEASURES = {
     "seconds": "seconds",
     "processor": "processor seconds",
     "peak": "peak GB",
-    "relative": f"seconds a megapixel, beside {UNIT}",
+    "relative": f"processor seconds a megapixel, beside {UNIT}",
 }
 # Runs a command, then prints its figures. A process as small as this one, because the peak of a
 # process begins with that of the one that started it.
@@ -172,7 +172,7 @@ def relative(row: Mapping[str, Any], unit: Mapping[str, Any] | None) -> float | 
     """Seconds for a pixel as a share of those of ``unit``."""
     if unit is None or "fault" in unit:
         return None
-    return float(row["seconds"] / row["pixels"] / (unit["seconds"] / unit["pixels"]))
+    return float(row["processor"] / row["pixels"] / (unit["processor"] / unit["pixels"]))
 
 
 def cell(row: Mapping[str, Any] | None, measure: str, unit: Mapping[str, Any] | None) -> str:
@@ -219,7 +219,10 @@ def figure(done: Mapping[tuple[str, float], Row]) -> None:
     """Seconds and memory by megapixels, with the line of what is linear."""
     drawn = Figure(figsize=(12, 6), dpi=90, layout="constrained")
     left, right = drawn.subplots(1, 2)
-    for axes, measure, name in ((left, "seconds", "seconds"), (right, "peak", "peak memory, GB")):
+    for axes, measure, name in (
+        (left, "processor", "processor seconds"),
+        (right, "peak", "peak memory, GB"),
+    ):
         for label, found in points(done):
             xs = [row["pixels"] / 1e6 for row in found]
             axes.plot(xs, [row[measure] for row in found], **look(label), ms=5, label=label)
@@ -234,7 +237,7 @@ def figure(done: Mapping[tuple[str, float], Row]) -> None:
     known = found.get(DEFAULT) or next(iter(found.values()))
     through = next((row for row in known if row["megapixels"] == UNIT), known[-1])
     bounds, height = left.get_xlim(), left.get_ylim()
-    line = [through["seconds"] * bound * 1e6 / through["pixels"] for bound in bounds]
+    line = [through["processor"] * bound * 1e6 / through["pixels"] for bound in bounds]
     left.plot(bounds, line, color="0.5", linestyle=":", label="linear")
     left.set(xlim=bounds, ylim=height)
     handles, labels = left.get_legend_handles_labels()

@@ -126,7 +126,7 @@ def test_the_table_relates_times_to_12_megapixels(sizes, call):
     assert "| ghiasi | seconds | 2.00 | 12.0 | 120 |" in lines
     assert "|  | processor seconds | 4.00 | 24.0 | 240 |" in lines
     assert "|  | peak GB | 0.50 | 0.50 | 0.50 |" in lines
-    assert "|  | seconds a megapixel, beside 12 | 2.00 | 1.00 | 1.20 |" in lines
+    assert "|  | processor seconds a megapixel, beside 12 | 2.00 | 1.00 | 1.20 |" in lines
     assert "| wct | seconds | 1.00 | no memory | not run |" in lines
 
 
