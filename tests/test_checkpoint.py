@@ -555,10 +555,10 @@ def test_no_resume_of_one_pass_is_refused(run, photo_file, painting_file):
 
 def test_a_file_that_is_no_checkpoint_is_left_alone(tmp_path):
     other = tmp_path / "thesis.txt"
-    other.write_text("years of work")
+    other.write_text("years of work", encoding="utf-8")
     refused(
         lambda: impasto.stylize(photo(), painting(), "gatys", checkpoint=other, iterations=1),
         "thesis.txt: is no checkpoint",
         "name another",
     )
-    assert other.read_text() == "years of work"
+    assert other.read_text(encoding="utf-8") == "years of work"
