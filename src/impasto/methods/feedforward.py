@@ -44,7 +44,7 @@ from .face import Face
 from .model import Model, StyleModel
 from .records.base import PassOptions, StyleOptions
 
-__all__ = ["AnyStyle", "OnePass"]
+__all__ = ["AnyStyle", "OnePass", "with_lost_detail"]
 
 SIDES = (3072, 768, 512)  # pixels, of tiles that are chosen by themselves
 # Bytes for each pixel of a picture in tiles: content, result and a margin, in float32; and of the
@@ -375,3 +375,13 @@ class AnyStyle(OnePass):
         with portion(AIM):
             aim = self.aim(Whole(pictures), style)
         return self.model(pictures, aim, strength)
+
+
+def with_lost_detail(styled: Paint, plain: Paint, share: float) -> Paint:
+    """``styled``, with a share of what ``plain``, the picture in its own manner, loses of it."""
+
+    def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
+        lost = pictures - plain(pictures, rows, columns)
+        return styled(pictures, rows, columns).add_(lost, alpha=share)
+
+    return paint

@@ -36,7 +36,7 @@ from ..options import takes
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
 from ..watch import portion
-from .feedforward import AIM, AnyStyle
+from .feedforward import AIM, AnyStyle, with_lost_detail
 from .learnt import Learnt
 from .model import StyleModel
 from .records.ghiasi import GhiasiOptions
@@ -362,12 +362,7 @@ class Ghiasi(AnyStyle):
             return self._rendered(canvas, side, mix, strength, learnt)
         styled = self._rendered(canvas, side, mix, strength, learnt, share=0.5)
         plain = self._rendered(canvas, side, content_rows, share=0.5)
-
-        def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
-            lost = pictures - plain(pictures, rows, columns)
-            return styled(pictures, rows, columns).add_(lost, alpha=1 - strength)
-
-        return paint
+        return with_lost_detail(styled, plain, 1 - strength)
 
     def _rendered(
         self,

@@ -29,7 +29,7 @@ from ..options import takes
 from ..statistics import Moments
 from ..styles import LearntStyle, StoredStyle, Style, check_list, style_shares
 from ..tensors import read_header
-from .feedforward import OnePass
+from .feedforward import OnePass, with_lost_detail
 from .model import Model, bundled
 from .records.johnson import JohnsonOptions
 
@@ -204,12 +204,7 @@ class Johnson(OnePass):
             return self._rendered(canvas, side, shares, strengths)
         styled = self._rendered(canvas, side, shares, strengths, share=0.5)
         plain = self._rendered(canvas, side, shares, 0 * strengths, share=0.5)
-
-        def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
-            lost = pictures - plain(pictures, rows, columns)
-            return styled(pictures, rows, columns).add_(lost, alpha=1 - strength)
-
-        return paint
+        return with_lost_detail(styled, plain, 1 - strength)
 
     def _rendered(
         self,
