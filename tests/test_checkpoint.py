@@ -141,8 +141,7 @@ def test_grey_pictures(small_net, tmp_path, tile):
 
 
 @always
-def test_pairs_of_large_pictures_in_half_precision(small_net, tmp_path, monkeypatch):
-    monkeypatch.setattr("impasto.methods.level.LARGE", 1000)
+def test_pairs_of_tiles_in_half_precision(small_net, tmp_path):
     path, method = tmp_path / "c", gatys(small_net, tile=40, iterations=9, sizes=[0])
     whole = Run(method)
     Run(method, path, 8)
@@ -204,7 +203,7 @@ def test_one_of_another_version_is_not_used(small_net, tmp_path, monkeypatch):
 
 
 @always
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "folder", "emptied", "other"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "folder", "emptied", "other", "bit"])
 def test_a_damaged_one_is_not_used(small_net, tmp_path, damage):
     path, method = tmp_path / "c", gatys(small_net)
     Run(method, path, 5)
@@ -219,7 +218,9 @@ def test_a_damaged_one_is_not_used(small_net, tmp_path, damage):
             patch.setattr(checkpoints, "_without_tensors", lambda value, *_: "nothing")
             Run(method, path, 5)
     else:
-        path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"hello"}[damage])
+        flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+        kinds = {"cut": data[: len(data) // 2], "empty": b"", "text": b"hello", "bit": flipped}
+        path.write_bytes(kinds[damage])
     fresh, run = Run(method), Run(method, path)
     assert f"{path}: {ANEW}" in run.said[0]
     assert run.iterations[0] == 1
@@ -271,7 +272,7 @@ def test_a_full_disk_ends_nothing(small_net, tmp_path, monkeypatch):
 @always
 def test_the_plan_of_tiles_is_kept_though_memory_has_changed(small_net, tmp_path, monkeypatch):
     path, method = tmp_path / "c", gatys(small_net)
-    need = method._needs(80 * 90).of((80, 90), None)
+    need = method._needs().of((80, 90), None)
 
     def free(share):
         place = "impasto.methods.tiling.available_memory"
@@ -498,6 +499,40 @@ def test_no_resume_begins_anew(run, interrupted):
     assert GOES_ON not in said
     assert ANEW not in said
     assert [path.name for path in Path().glob("out*")] == ["out.png"]
+
+
+@always
+@pytest.mark.parametrize("kill", [3, 6])
+def test_no_resume_of_a_refinement_begins_anew(run, monkeypatch, photo_file, painting_file, kill):
+    command = ["stylize", photo_file, painting_file, "-o", "out.png", *COMMAND, "--refine", 3]
+    cut_short(run, monkeypatch, command, kill)
+    first = Path("out.png.checkpoint.first")
+    assert first.exists()
+    kept = first.read_bytes()
+    code, _, said = run(*command, "--no-resume")
+    assert code == 0, said
+    assert GOES_ON not in said
+    first.write_bytes(kept)  # as a run leaves it that is not gone on with
+    assert run(*command[:-2])[0] == 0
+    assert [path.name for path in Path().glob("out*")] == ["out.png"]
+
+
+@always
+def test_the_checkpoint_of_a_long_name(run, monkeypatch, photo_file, painting_file):
+    name = "n" * 240 + ".png"
+    command = ["stylize", photo_file, painting_file, "-o", name, *COMMAND]
+    cut_short(run, monkeypatch, command, 3)
+    code, _, said = run(*command)
+    assert code == 0, said
+    assert GOES_ON in said
+    assert not list(Path().glob("*.checkpoint*"))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "folder"])
+def test_a_checkpoint_is_the_name_of_a_file(tmp_path, small_net, name):
+    (tmp_path / "folder").mkdir()
+    path, method = tmp_path / name, gatys(small_net)
+    refused(lambda: impasto.stylize(photo(), painting(), method, checkpoint=path), name, "name")
 
 
 @always

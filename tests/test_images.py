@@ -772,9 +772,16 @@ def test_a_large_picture_is_resized_by_channel_to_the_same(monkeypatch, shape, s
     assert torch.equal(picture, before)
 
 
-def test_a_tiff_in_one_strip_is_read_a_few_rows_at_a_time(monkeypatch):
+@pytest.mark.parametrize("compression", [None, "deflate", "lzw"])
+def test_a_tiff_in_one_strip_is_read_a_few_rows_at_a_time(monkeypatch, compression):
     picture = torch.rand(4, 40, 30, generator=torch.Generator().manual_seed(0))
     data = images.encode(".tif", picture[:3], picture[3:], depth=16)
+    if compression:
+        tifffile = pytest.importorskip("tifffile")
+        file, levels = io.BytesIO(), tifffile.imread(io.BytesIO(data))
+        kinds = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
+        tifffile.imwrite(file, levels, compression=compression, rowsperstrip=40, **kinds)
+        data = file.getvalue()
     whole = images.read(data)
     monkeypatch.setattr("impasto.images.tiff.STRIP", 7 * 30)
     again = images.read(data)

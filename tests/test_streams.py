@@ -103,6 +103,32 @@ def test_grey_palette_and_cmyk_become_rgb(tmp_path, rgb):
         alike(whole(FileCanvas(path)), read(path).rgb)
 
 
+def test_cmyk_of_16_bits_becomes_rgb(tmp_path, rgb):
+    tifffile = pytest.importorskip("tifffile")
+    inks = np.asarray(read(rgb).to_pil().convert("CMYK")).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "ink.tif", inks, photometric="separated")
+    alike(whole(FileCanvas(tmp_path / "ink.tif")), rgb)
+
+
+def test_what_is_no_part_is_refused(tmp_path, rgb):
+    path = write(tmp_path / "photo.png", rgb)
+    message = r"photo.png: columns 0\.\.89 and rows 0\.\.9 are no part of 88x60 pixels"
+    with pytest.raises(InputError, match=message):
+        FileCanvas(path).region(slice(0, 9), slice(0, WIDTH + 1))
+    with CanvasWriter(tmp_path / "out.tif", (HEIGHT, WIDTH)) as writer:
+        for rows in (slice(-1, 9), slice(9, 9), slice(50, HEIGHT + 1)):
+            with pytest.raises(InputError, match="are no part of 88x60 pixels"):
+                writer.put(rows, slice(0, 9), rgb)
+        with pytest.raises(InputError, match=r"shape \(3, 60, 88\) where 3x9x9 belongs"):
+            writer.put(slice(0, 9), slice(0, 9), rgb)
+        writer.put(slice(0, 9), slice(0, 9), rgb[:, :9, :9])
+        with pytest.raises(InputError, match="put there before"):
+            writer.put(slice(8, 20), slice(8, 20), rgb[:, 8:20, 8:20])
+        writer.put(slice(9, HEIGHT), slice(0, 9), rgb[:, 9:, :9])
+        writer.put(slice(0, HEIGHT), slice(9, WIDTH), rgb[..., 9:])
+        alike(read(writer.finish()).rgb, rgb)
+
+
 def test_transparent_pixels_are_blended(tmp_path, rgb):
     alpha = torch.linspace(0, 1, WIDTH).expand(1, HEIGHT, WIDTH)
     path = write(tmp_path / "glass.png", rgb, alpha)
@@ -341,6 +367,8 @@ def test_a_full_disk_is_said_before(tmp_path, monkeypatch):
         ("out.jpg", (60, 88), {"depth": 16}, "JPEG holds no 16 bits"),
         ("out.jpg", (60, 88), {"quality": 300}, "quality is 300: must be a whole number, 1 to 100"),
         ("out.tif", (60, 88), {"depth": 16, "compression": "jpeg"}, "JPEG holds no 16 bits"),
+        ("out.tif", (60, 88), {"compression": "zip"}, "compression 'zip' is unknown: use deflate"),
+        ("out.tif", (0, 88), {}, "out.tif"),
     ],
 )
 def test_what_cannot_be_written_is_said_before(tmp_path, name, size, options, message):

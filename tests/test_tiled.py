@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 
 import pytest
 import torch
@@ -12,11 +14,13 @@ import impasto
 from impasto.backbones import load_backbone
 from impasto.backbones.resnet import ResNet
 from impasto.backbones.vgg import VGG
-from impasto.methods.descent import HISTORY, LBFGS
+from impasto.images import fit
+from impasto.methods.descent import HISTORY, LBFGS, optimizer_of
 from impasto.methods.gatys import Gatys
 from impasto.methods.level import Level
 from impasto.methods.published import PublishedLevel
 from impasto.methods.records.gatys import GatysOptions
+from impasto.methods.schedule import schedule
 from impasto.methods.tiling import Needs, Reach, Tiling, planned
 from impasto.watch import watching
 
@@ -136,7 +140,10 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_the_picture_is_that_of_one_piece(small_net, options, strength):
+def test_the_picture_is_that_of_one_piece(small_net, monkeypatch, options, strength):
+    """With an optimiser that remembers as much."""
+    place = "impasto.methods.level.optimizer_of"
+    monkeypatch.setattr(place, lambda *given, sparing: optimizer_of(*given))
     content, style = detailed(120, 101), painting()
     layers = {
         "style_layers": ["relu1_1", "relu2_1"],
@@ -213,6 +220,31 @@ def test_the_size_that_is_offered_fits(monkeypatch):
         side = int(said.split("size=")[1].split()[0])
         sizes = [(side, side * 4 // 3)]
         assert planned("auto", sizes, REACH, NEEDS, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"tile": 512}])
+def test_what_is_offered_for_a_picture_is_not_refused(monkeypatch, options):
+    method, rng = gatys(narrow("compact"), **options), random.Random(0)
+    offered = 0
+    for _ in range(60):
+        short, free = round(2 ** rng.uniform(9, 12)), 2 ** rng.uniform(27, 31)
+        size = (short, round(short * rng.uniform(1, 4)))
+        place = "impasto.methods.tiling.available_memory"
+        monkeypatch.setattr(place, lambda device, free=free: free)
+
+        def plan(height, width, method=method):
+            sizes = [size for size, _ in schedule(height, width)]
+            given = (sizes, method.reach, method._needs(), method.device)
+            return planned(method.options.tile, *given)
+
+        try:
+            plan(*size)
+        except impasto.OutOfMemoryError as error:
+            offer = re.search(r"size=(\d+)", str(error))
+            if offer:
+                plan(*fit(*size, int(offer[1])))
+                offered += 1
+    assert offered > 3
 
 
 def test_a_tile_is_a_number_or_a_word():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 import re
 
 import pytest
@@ -10,6 +12,7 @@ from data import painting, photo, refused
 
 import impasto
 from impasto.device import memory
+from impasto.images import fit
 from impasto.images.canvas import Whole
 from impasto.methods.ghiasi import GhiasiConfig, GhiasiModel
 from impasto.networks.norm import Statistics, StyledNorm
@@ -141,7 +144,8 @@ def test_methods_in_tiles_with_the_statistics_of_the_whole(name, options):
     """With brushes, strength, noise and repairs: the thumbnail of so small a picture is itself."""
     content = photo(141, 150)
     out, whole = stylised(name, content, **options), stylised(name, content, tile=None, **options)
-    assert float((out - whole).abs().max()) < 0.2 * LEVEL
+    # Whitening enlarges small differences, such as those of resampling part by part.
+    assert float((out - whole).abs().max()) < (0.5 if name == "wct" else 0.2) * LEVEL
 
 
 def test_the_exact_statistics_of_a_method():
@@ -179,41 +183,78 @@ def test_no_seams_with_a_thumbnail(name, monkeypatch):
 
 def test_only_large_pictures_are_in_tiles():
     method = impasto.load("ghiasi", **CPU)
-    assert method.side((1024, 1024)) is None
-    assert method.side((3000, 4000)) == method.model.side
-    assert impasto.load("ghiasi", tile=None, **CPU).side((9000, 9000)) is None
-    assert impasto.load("ghiasi", tile=256, **CPU).side((256, 256)) is None
-    assert impasto.load("ghiasi", tile=256, **CPU).side((256, 257)) == 256
+    assert method.sides((1024, 1024)) == [None, None]
+    assert method.sides((2000, 3000)) == [None, None, method.model.side]
+    assert impasto.load("ghiasi", tile=None, **CPU).sides((9000, 9000))[-1] is None
+    assert impasto.load("ghiasi", tile=256, **CPU).sides((256, 256)) == [None]
+    assert impasto.load("ghiasi", tile=256, **CPU).sides((256, 257)) == [256]
+
+
+@pytest.mark.parametrize("name", ["ghiasi", "johnson", "adain", "wct"])
+def test_a_small_picture_is_in_tiles_where_only_these_fit(name, monkeypatch):
+    method, size = impasto.load(name, brush=None, **CPU), (1400, 1400)
+    assert method.sides(size) == [None]
+    whole = method._needed(size)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 0.9 * whole)
+    assert method.sides(size)[0] in (512, 768)
+    method._check_memory(size)
+
+
+@pytest.mark.parametrize("name", ["ghiasi", "adain", "wct"])
+def test_what_is_measured_of_a_panorama_does_not_grow_with_it(name):
+    method = impasto.load(name, brush=None, **CPU)
+    shapes = []
+    network = method.model.network if name == "ghiasi" else method.model.encoder
+    network.register_forward_pre_hook(lambda module, given: shapes.append(given[0].shape))
+    method.options = dataclasses.replace(method.options, tile=256)
+    method(photo(64, 30_000), method.prepare([painting()]))
+    assert max(shape[-1] * shape[-2] for shape in shapes) < 800_000
 
 
 def test_tiles_are_as_large_as_memory_allows(monkeypatch):
     method = impasto.load("ghiasi", brush=None, device="cpu", precision="bfloat16")
     size = (6000, 8000)
-    needs = method._needed(size, 768)
-    assert needs > method._needed(size, 512)
+    needs = method._bytes(size, 768, size)
+    assert needs > method._bytes(size, 512, size)
     sides = []
     for free in (needs + 1, needs - 1, 0.1 * needs):
         monkeypatch.setattr(memory, "available_memory", lambda device, free=free: free)
-        sides.append(method.side(size))
+        sides += method.sides(size)
     assert sides == [768, 512, 512]
     refused(lambda: method._check_memory(size), "GB of memory", "use size=")
 
 
-def test_a_size_that_is_offered_is_not_refused(monkeypatch):
-    method, size = impasto.load("ghiasi", **CPU), (6000, 8000)
-    monkeypatch.setattr(memory, "available_memory", lambda device: 1.2e9)
-    said = refused(lambda: method._check_memory(size), "use size=")
-    short = int(re.search(r"size=(\d+)", said)[1])
-    assert 1000 < short < 6000
-    method._check_memory((short, short * 4 // 3))
+@pytest.mark.parametrize("brush", [None, 1])
+@pytest.mark.parametrize("tile", ["auto", None, 256, 2048])
+@pytest.mark.parametrize("name", ["ghiasi", "johnson", "adain", "wct", "styleflow"])
+def test_what_is_offered_is_not_refused(name, tile, brush, monkeypatch):
+    flow = name == "styleflow"
+    method = impasto.load(name, brush=brush, **({} if flow else {"tile": tile}), **CPU)
+    rng = random.Random(0)
+    offered = 0
+    for _ in range(30):
+        short, free = round(2 ** rng.uniform(8, 13)), 2 ** rng.uniform(27, 33)
+        size = (short, round(short * rng.uniform(1, 6)))
+        monkeypatch.setattr(memory, "available_memory", lambda device, free=free: free)
+        try:
+            method._check_memory(size)
+        except impasto.OutOfMemoryError as error:
+            said = str(error)
+            offer = re.search(r"size=(\d+)", said)
+            if offer:
+                method._check_memory(fit(*size, int(offer[1])))
+                offered += 1
+            if "tile=512" in said:
+                impasto.load(name, brush=brush, tile=512, **CPU)._check_memory(size)
+    assert offered > 3
 
 
 def test_a_large_picture_of_one_tile_is_that_tile():
     """What its statistics are known for is painted in strips, in less memory than one piece."""
     method = impasto.load("ghiasi", **CPU)
     method.model = GhiasiModel(GhiasiConfig(network="painter"), method.model.encoder)
-    assert method.side((1000, 1000)) is None
-    assert method.side((2000, 3000)) == 3072
+    assert method.sides((1000, 1000))[-1] is None
+    assert method.sides((2000, 3000))[-1] == 3072
 
 
 def test_a_tile_that_is_none_is_refused():
@@ -226,7 +267,7 @@ def test_memory_in_tiles_is_that_of_a_tile(monkeypatch):
     """In one piece the same picture is refused, and the tiles that would do are offered."""
     size = (1000, 900)
     in_tiles, whole = (impasto.load("ghiasi", tile=tile, **CPU) for tile in ("auto", None))
-    assert in_tiles.side(size) is None
+    assert in_tiles.sides(size)[-1] is None
     needed = whole.model.bytes_per_pixel(torch.float32) * size[0] * size[1]
     monkeypatch.setattr(memory, "available_memory", lambda device: 0.7 * needed)
     refused(lambda: whole._check_memory(size), "GB of memory", "or tile=512")

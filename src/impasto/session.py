@@ -27,7 +27,7 @@ from .files import files_among
 from .images import Picture, Source, check_size, fit, read, resize
 from .methods import Method, OnStep, Step, record_of
 from .methods.base import StyleT
-from .methods.checkpoint import checkpoints, is_checkpoint
+from .methods.checkpoint import checkpoints, is_checkpoint, names_of
 from .methods.gatys import Gatys
 from .methods.learnt import Learnt
 from .methods.records.gatys import GatysOptions
@@ -321,7 +321,8 @@ class Session:
             **({"stopped": watch.stopped} if watch.stopped else {}),
         }
         columns = [list(column) for column in zip(*losses, strict=True)] or [[], [], []]
-        files = tuple(filter(is_checkpoint, (first, last)))
+        names = () if checkpoint is None else names_of(checkpoint)
+        files = tuple(filter(is_checkpoint, names))  # also of work that was refined before
         ended = (self.controls.background, sources, watch.stopped, watch.painted, files)
         return Result(made(out), columns[0], columns[1], columns[2], settings, *ended)
 

@@ -32,6 +32,7 @@ from .files import AnyPath, disk_fault, named, reason_of, save, shown
 __all__ = [
     "FORMAT",
     "PICKLES",
+    "bytes_of",
     "check_pickle",
     "digest",
     "load_tensors",
@@ -155,9 +156,13 @@ def _write(tensors: Mapping[str, Tensor], header: Mapping[str, str], file: Binar
     text += b" " * (-len(text) % 8)  # tensors are aligned
     file.write(len(text).to_bytes(8, "little") + text)
     for name in names:
-        numbers = tensors[name].detach().cpu().contiguous()
-        if numbers.numel():
-            file.write(numbers.flatten().view(torch.uint8).numpy().data)
+        file.write(bytes_of(tensors[name]))
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The numbers of a tensor, row by row; not copied, if that is how they are in memory."""
+    numbers = tensor.detach().cpu().contiguous().flatten()
+    return numbers.view(torch.uint8).numpy().data if len(numbers) else memoryview(b"")
 
 
 def digest(

@@ -166,13 +166,13 @@ class Batch:
 
     def _checkpoint(self, target: Path | None) -> Path | None:
         """Where the work on a picture is kept: beside it."""
-        from ..methods.checkpoint import is_checkpoint
+        from ..methods.checkpoint import checkpoint_of, is_checkpoint, names_of
 
         if target is None or not self.checkpoints:
             return None
-        checkpoint = target.with_name(f"{target.name}.checkpoint")
-        if not self.resume and is_checkpoint(checkpoint):
-            checkpoint.unlink()
+        checkpoint = checkpoint_of(target)
+        for stale in () if self.resume else filter(is_checkpoint, names_of(checkpoint)):
+            stale.unlink()
         return checkpoint
 
     def _content(self, content: Content, session: Session) -> Picture:

@@ -7,6 +7,7 @@ another canvas at another size, whose regions are computed when they are asked f
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -17,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import DiskError
+from .picture import MIN_SIDE, fit
 
-__all__ = ["Buffer", "Canvas", "Reduction", "Resized", "Whole", "sized"]
+__all__ = ["Buffer", "Canvas", "Reduction", "Resized", "Whole", "device_of", "reduced", "sized"]
 
 Size = tuple[int, int]
 BLOCK = 128  # outputs that are computed by one matrix
@@ -235,6 +237,27 @@ class Resampling:
             needed = slice(needed.start - inputs.start, needed.stop - inputs.start)
             parts.append(matrix @ x[..., needed, :] if down else x[..., needed] @ matrix.T)
         return torch.cat(parts, -2 if down else -1)
+
+
+def device_of(canvas: Canvas) -> torch.device:
+    """Where the pixels of its regions are."""
+    return canvas.region(slice(0, 1), slice(0, 1)).device
+
+
+def reduced(size: Size, short: int) -> Size:
+    """The size at which a picture of ``size`` ``(H, W)`` is measured: as it is, or smaller.
+
+    Its short side is at most ``short``, and its area that of a picture of 1:2: a panorama would
+    else need more memory the longer it is.
+
+    Example:
+        >>> reduced((300, 400), 512), reduced((3000, 4000), 512), reduced((500, 8000), 512)
+        ((300, 400), (512, 683), (181, 2896))
+    """
+    height, width = size
+    longest = math.sqrt(2 * min(size) / max(size)) * short
+    most = max(min(short, round(longest)), MIN_SIDE)
+    return size if min(size) <= most else fit(height, width, most)
 
 
 def sized(pictures: Tensor, size: Size) -> Tensor:

@@ -276,7 +276,7 @@ def from_tiff(stream: BinaryIO, layout: tiff.Layout, label: str, request: Reques
     """A raster from a TIFF that Pillow cannot read, or reads incorrectly."""
     height, width = layout.height, layout.width
     check_pixels(height, width, label, request.max_pixels)
-    need = height * width * layout.bytes_per_pixel
+    need = layout.bytes_decoding
     check_decoding((height, width), bool(layout.extra), label, request, lambda factor: need)
     samples = tiff.decode(stream, layout, request.accept_truncated)
     colors = 3 if layout.photometric == 2 else 1

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from .places import kind_of as kind_of_suffix
 
 __all__ = ["CanvasWriter", "FileCanvas"]
 
+Compression = Literal["deflate", "lzw", "jpeg", "none"]
 _LOADERS = {"JPEG": "jpegload", "PNG": "pngload", "TIFF": "tiffload", "WEBP": "webpload"}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _WHITES = {"uchar": 255, "ushort": 65535}
@@ -103,6 +104,7 @@ class FileCanvas:
     def region(self, rows: slice, columns: slice) -> Tensor:
         """Pixels ``(1, 3, h, w)``, float32, 0..1, on the CPU."""
         top, left = rows.start, columns.start
+        check_region(rows, columns, self.size, self._label)
         return self._pixels(self._image, left, top, columns.stop - left, rows.stop - top)
 
     def at(self, size: tuple[int, int]) -> Tensor:
@@ -128,6 +130,8 @@ class FileCanvas:
 
 def _in_srgb(image: Any, label: str, color: Tensor) -> Any:
     """RGB of 8 or 16 bits, without alpha."""
+    if image.coding != "none":
+        raise InputError(f"{label}: its colours are packed ({image.coding}); save it as RGB")
     if image.format not in ("uchar", "ushort"):
         raise InputError(f"{label}: its pixels are no levels ({image.format}); save 8 or 16 bits")
     depth = 8 if image.format == "uchar" else 16
@@ -138,8 +142,9 @@ def _in_srgb(image: Any, label: str, color: Tensor) -> Any:
     white = (1 << depth) - 1
     if image.interpretation == "cmyk":  # as Pillow converts it where there is no profile
         inks = white - image
-        image = inks[:3] * inks[3] / white
-        image = image.rint().cast("uchar").copy(interpretation="srgb")
+        image = (inks[:3] * inks[3] / white).rint()
+        kind = ("uchar", "srgb") if depth == 8 else ("ushort", "rgb16")
+        image = image.cast(kind[0]).copy(interpretation=kind[1])
     image = image.colourspace("srgb" if depth == 8 else "rgb16")
     if image.hasalpha():
         background = [value * white for value in color.flatten().tolist()]
@@ -184,7 +189,7 @@ class CanvasWriter:
         depth: Literal[8, 16] = 8,
         *,
         quality: int = 95,
-        compression: Literal["deflate", "lzw", "jpeg", "none"] = "deflate",
+        compression: Compression = "deflate",
         pyramid: bool = False,
     ) -> None:
         _vips()
@@ -195,7 +200,11 @@ class CanvasWriter:
             raise InputError(
                 f"{self._label}: {self._kind} cannot be written in parts; choose .tif, .jpg or .png"
             )
+        check_pixels(*size, self._label)
         if self._kind == "TIFF":
+            if compression not in get_args(Compression):
+                known = ", ".join(get_args(Compression))
+                raise InputError(f"compression {compression!r} is unknown: use {known}")
             if compression == "jpeg" and depth == 16:
                 raise InputError(f"{self._label}: JPEG holds no 16 bits; choose deflate or lzw")
         else:
@@ -204,7 +213,7 @@ class CanvasWriter:
         self._quality, self._compression, self._pyramid = quality, compression, pyramid
         self._head = _tiff_head(size, depth)
         self._bytes = size[0] * size[1] * 3 * depth // 8
-        self._left = size[0] * size[1]
+        self._parts: list[tuple[slice, slice]] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> CanvasWriter:
@@ -235,10 +244,18 @@ class CanvasWriter:
         """Add a part ``(3, h, w)`` or ``(1, 3, h, w)`` in 0..1; every pixel belongs to one part.
 
         Raises:
-            InputError: for NaN or infinity.
+            InputError: for NaN or infinity, or a part that does not fit or was put before.
             DiskError: if the disk is full.
         """
+        check_region(rows, columns, self.size, self._label)
+        if any(_overlap(rows, down) and _overlap(columns, across) for down, across in self._parts):
+            raise InputError(f"{self._label}: a part was put there before; put each pixel once")
         height, width = rows.stop - rows.start, columns.stop - columns.start
+        if pixels.shape[-3:] != (3, height, width) or pixels.numel() != 3 * height * width:
+            raise InputError(
+                f"{self._label}: a part of shape {tuple(pixels.shape)} where 3x{height}x{width} "
+                "belongs"
+            )
         pixels = pixels.reshape(3, height, width)
         if not all(value.isfinite() for value in pixels.aminmax()):
             raise InputError(f"{self._label}: the picture holds NaN or infinity; correct it")
@@ -254,7 +271,7 @@ class CanvasWriter:
                 number += line.size // (3 * width)
         except OSError as fault:
             raise self._refused(fault) from fault
-        self._left -= height * width
+        self._parts.append((rows, columns))
 
     def finish(
         self,
@@ -271,8 +288,9 @@ class CanvasWriter:
             InputError: if parts are missing.
             DiskError: if the disk is full, or refuses the file.
         """
-        if self._left:
-            raise InputError(f"{self._label}: {self._left} pixels are missing; add their parts")
+        missing = self.size[0] * self.size[1] - sum(map(_area, self._parts))
+        if missing:
+            raise InputError(f"{self._label}: {missing} pixels are missing; add their parts")
         vips = _vips()
         try:
             self._file.flush()
@@ -345,6 +363,25 @@ class CanvasWriter:
 
     def _refusal(self, reason: str) -> str:
         return f"{self._label}: cannot write it ({reason}); free some space or give another path"
+
+
+def check_region(rows: slice, columns: slice, size: tuple[int, int], label: str) -> None:
+    """Raise InputError for what is no part of a picture of ``size`` ``(H, W)``."""
+    spans = zip((rows, columns), size, strict=True)
+    if not all(0 <= span.start < span.stop <= length for span, length in spans):
+        across, down = (f"{span.start}..{span.stop}" for span in (columns, rows))
+        raise InputError(
+            f"{label}: columns {across} and rows {down} are no part of {size[1]}x{size[0]} pixels"
+        )
+
+
+def _overlap(one: slice, other: slice) -> bool:
+    return bool(one.start < other.stop and other.start < one.stop)
+
+
+def _area(part: tuple[slice, slice]) -> int:
+    rows, columns = part
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
 
 
 def _whole_16(length: int) -> int:

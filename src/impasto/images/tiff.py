@@ -5,14 +5,15 @@ Source: TIFF 6.0 (Adobe, 1992), and Adobe's technical notes on floating point an
 
 import io
 import itertools
+import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import InputError
@@ -49,6 +50,21 @@ class Layout:
     def bytes_per_pixel(self) -> int:
         """Bytes per pixel of the decoded samples."""
         return self.samples * self.dtype.itemsize
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Height and width of a tile, or of a strip."""
+        if 322 in self.tags:
+            return int(self.tags[323]), int(self.tags[322])
+        return int(min(self.tags.get(278, self.height), self.height)), self.width
+
+    @property
+    def bytes_decoding(self) -> int:
+        """Most bytes that decoding takes: the samples, and a part that is decompressed whole."""
+        bytes_whole = self.height * self.width * self.bytes_per_pixel
+        if self.compression == 1:
+            return bytes_whole
+        return bytes_whole + math.prod(self.part) * self.bytes_per_pixel
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -137,8 +153,7 @@ def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray
     """
     tags = layout.tags
     tiled = 322 in tags
-    tall = int(tags[323] if tiled else min(tags.get(278, layout.height), layout.height))
-    wide = int(tags[322] if tiled else layout.width)
+    tall, wide = layout.part
     if tall < 1 or wide < 1 or tall * wide > 1 << 31:
         raise ValueError(f"strips of {wide}x{tall}")
     offsets, counts = tags[324 if tiled else 273], tags.get(325 if tiled else 279)
@@ -155,16 +170,12 @@ def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray
                 rows = tall if tiled else min(tall, layout.height - top)
                 try:
                     stream.seek(offsets[index])
-                    line = -(-wide * per_pixel * layout.bits // 8)
-                    # A strip may be the whole picture: of one that is not compressed, a few rows.
-                    step = rows if layout.compression != 1 else max(1, STRIP // wide)
+                    lines = _lines(stream, counts[index], layout, rows, wide * per_pixel)
+                    # A strip may be the whole picture: a few rows at a time.
+                    step = max(1, STRIP // wide)
                     for first in range(0, rows, step):
                         count = min(step, rows - first)
-                        most = line * count
-                        if layout.compression != 1:
-                            most = 2 * most + (1 << 16)
-                        data = stream.read(max(0, min(counts[index] - first * line, most)))
-                        block = _block(data, layout, count, wide, per_pixel)
+                        block = _block(lines(first, first + count), layout, count, wide, per_pixel)
                         part = out[top + first : top + first + count, left : left + wide]
                         if layout.planar:
                             part = part[..., plane : plane + 1]
@@ -177,11 +188,29 @@ def decode(stream: BinaryIO, layout: Layout, forgiving: bool = False) -> NDArray
     return out
 
 
-def _block(data: bytes, layout: Layout, rows: int, wide: int, samples: int) -> NDArray[Any]:
-    """The samples, (rows, wide, samples), of one strip or tile."""
+def _lines(
+    stream: BinaryIO, size: int, layout: Layout, rows: int, count: int
+) -> Callable[[int, int], bytes]:
+    """A function (first, last) -> bytes of these rows, in order, of the strip or tile that follows.
+
+    size: bytes in the file; rows: of it; count: samples of a row.
+    """
+    length = -(-count * layout.bits // 8)
+    if layout.compression == 1:
+
+        def lines(first: int, last: int) -> bytes:
+            return stream.read(max(0, min(size, last * length) - first * length))
+
+        return lines
+    data = stream.read(min(size, 2 * rows * length + (1 << 16)))
+    image = _decompressed(data, layout, rows, length)
+    return lambda first, last: image.crop((0, first, length, last)).tobytes()
+
+
+def _block(raw: bytes, layout: Layout, rows: int, wide: int, samples: int) -> NDArray[Any]:
+    """The samples, (rows, wide, samples), of rows of a strip or tile."""
     bits, count = layout.bits, wide * samples
     length = -(-count * bits // 8)
-    raw = data if layout.compression == 1 else _decompress(data, layout, rows, length)
     if len(raw) < rows * length:
         raise ValueError("image file is truncated")
     lines = np.frombuffer(raw, np.uint8, rows * length).reshape(rows, length)
@@ -217,8 +246,8 @@ def _unpack(lines: NDArray[np.uint8], bits: int, count: int, dtype: Any) -> NDAr
     return values.astype(dtype)
 
 
-def _decompress(data: bytes, layout: Layout, rows: int, length: int) -> bytes:
-    """The bytes of a compressed strip or tile.
+def _decompressed(data: bytes, layout: Layout, rows: int, length: int) -> Image.Image:
+    """The bytes of a compressed strip or tile, as a grey picture.
 
     Uses the codecs of libtiff through Pillow: the strip is wrapped as a grey TIFF with as many
     pixels as it has bytes.
@@ -234,7 +263,8 @@ def _decompress(data: bytes, layout: Layout, rows: int, length: int) -> bytes:
         packed = struct.pack(f"{layout.order}{'H' if kind == 3 else 'L'}", value)
         file += struct.pack(f"{layout.order}HHL", tag, kind, 1) + packed.ljust(4, b"\0")
     with TiffImagePlugin.TiffImageFile(io.BytesIO(file + bytes(4) + data)) as image:
-        return image.tobytes()
+        image.load()
+        return image
 
 
 # Writing ---------------------------------------------------------------------------------------

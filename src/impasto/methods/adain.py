@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from ..device import arranged
 from ..errors import InputError
 from ..images import fit
-from ..images.canvas import Canvas, Whole
+from ..images.canvas import Canvas, Whole, reduced
 from ..networks.decoder import Decoder
-from ..networks.tiling import Paint, thumbnail, tiles_of
+from ..networks.tiling import THUMBNAIL, Paint, thumbnail, tiles_of
 from ..operators.adain import adain, overshot
 from ..operators.rbmad import RBMAD
 from ..options import takes
@@ -295,6 +295,7 @@ class AdaIN(AnyStyle):
             chosen.model, encoder_weights=chosen.backbone_weights, convention=chosen.convention
         )
         super().__init__(loaded, chosen, operator=loaded.config.operator)
+        self.thumbnail = FIRST if loaded.config.feedback else THUMBNAIL
 
     def aim(self, canvas: Canvas, style: Style) -> dict[str, Moments]:
         """See :class:`AnyStyle`; with feedback, what is asked for beyond it."""
@@ -303,13 +304,15 @@ class AdaIN(AnyStyle):
             return aim
         size = canvas.size
         if min(size) >= HALVED:
-            size = fit(*size, min(min(size) // 2, FIRST))
-        small = Whole(canvas.at(size))
+            size = fit(*size, min(size) // 2)
+        small = Whole(canvas.at(reduced(size, FIRST)))
         plain = super().aim(small, style)
         pictures = self.arranged(small.pictures)
         return self.model.beyond(aim, pictures, plain, partial(self.finished, style=style))
 
-    def by_tile(self, canvas: Canvas, style: Style, strength: float, side: int | None) -> Paint:
+    def by_tile(
+        self, canvas: Canvas, style: Style, strength: float, side: int | None, stored: bool = False
+    ) -> Paint:
         """See :class:`OnePass`."""
         with portion(AIM):
             aim = self.aim(canvas, style)

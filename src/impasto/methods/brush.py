@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..finish import reach_of
 from ..images import fit
-from ..images.canvas import Buffer, Canvas, Reduction, Resized, Whole, sized
+from ..images.canvas import Buffer, Canvas, Reduction, Resized, Whole, device_of, sized
 from ..networks.tiling import tiles_of
 from ..watch import divided, portion, so_far
 
@@ -61,7 +60,7 @@ class Passes:
         self.method, self.content, self.style, self.strength = method, content, style, strength
         self.stored = stored
         self.sizes = method.sizes(content.size)
-        self.sides = [method.side(size) if method.local else None for size in self.sizes]
+        self.sides = method.sides(content.size)
         self.share = max(0.0, 1 - strength) if len(self.sizes) > 1 else 0.0  # of the photograph
 
     def __call__(self) -> Canvas:
@@ -126,14 +125,11 @@ class Passes:
     ) -> Canvas:
         method, size = self.method, source.size
         canvas = source if before is None else self._shown(before, source)
-        paint = method.by_tile(canvas, self.style, self.strength, side)
         stored = self.stored and size[0] * size[1] > STORED
-        out = Buffer(size, _device(source), stored)
+        paint = method.by_tile(canvas, self.style, self.strength, side, stored)
+        out = Buffer(size, device_of(source), stored)
         reductions = [] if first is None else [Reduction(size, c) for c in _coarse(size, first)]
-        unit, margin = reach_of(method.finish, method.model.period)
-        unit = math.lcm(unit, method.model.unit)
-        halo = unit * math.ceil((method.model.halo + margin) / unit)
-        for tile in divided(tiles_of(size, side, unit, halo), "tile"):
+        for tile in divided(tiles_of(size, side, *method.reach), "tile"):
             rows, columns = tile.rows.seen, tile.columns.seen
             pictures = method.arranged(canvas.region(rows, columns))
             fine = paint(pictures, rows, columns).clamp_(0, 1)
@@ -194,10 +190,6 @@ def _all(canvas: Canvas) -> Tensor:
 def _tell(canvas: Canvas, painted: bool = True) -> None:
     """Say that the picture so far is ``canvas``."""
     so_far(lambda: _all(canvas), canvas.size, keep=painted, painted=painted)
-
-
-def _device(canvas: Canvas) -> torch.device:
-    return canvas.region(slice(0, 1), slice(0, 1)).device
 
 
 def _strips(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

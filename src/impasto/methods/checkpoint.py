@@ -11,10 +11,12 @@ checkpoint of anything else is not used.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,18 +27,27 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import ImpastoError, InputError
-from ..files import AnyPath, check_apart, path_of, remove_parts, shown
-from ..tensors import digest, load_tensors, read_header, save_tensors
+from ..files import AnyPath, check_apart, path_of, reason_of, remove_parts, shown
+from ..tensors import bytes_of, digest, load_tensors, read_header, save_tensors
 from ..watch import Stopped, Watch
 
 if TYPE_CHECKING:
     from .level import Progress
 
-__all__ = ["Checkpoint", "checkpoints", "identified", "is_checkpoint", "moved"]
+__all__ = [
+    "Checkpoint",
+    "checkpoint_of",
+    "checkpoints",
+    "identified",
+    "is_checkpoint",
+    "moved",
+    "names_of",
+]
 
 EVERY = 60.0  # seconds from the start to the first checkpoint, and from each to the next
 KIND = "impasto checkpoint"
 SUFFIX = ".checkpoint"
+LONGEST = 240  # bytes of a name, of which file systems take 255, with what is added to it
 FAULTS = (ImpastoError, LookupError, TypeError, ValueError)  # of a file that is damaged
 
 
@@ -121,6 +132,7 @@ class Checkpoint:
             "format": "1",
             "made_of": json.dumps(self._made_of),
             "kept": json.dumps(_without_tensors(kept, "", tensors)),
+            "crc32": _checksum(tensors),
         }
         try:
             save_tensors(self._path, tensors, header)
@@ -145,6 +157,8 @@ class Checkpoint:
                 self._say(f"{label}: begins anew: it is of other work ({', '.join(other)})")
                 return
             tensors, _ = load_tensors(self._path, any_name=True)
+            if header["crc32"] != _checksum(tensors):
+                raise ValueError
             kept = _with_tensors(json.loads(header["kept"]), tensors)
             losses = [(total, content, style) for total, content, style in kept["losses"].tolist()]
             share, seconds, place = kept["share"], kept["seconds"], kept["place"]
@@ -187,16 +201,38 @@ def checkpoints(
     """
     if path is None:
         return None, None
+    first, last = names_of(path)
+    check_apart([first, last], sources)
+    try:
+        exists, is_folder = last.exists(), last.is_dir()
+    except OSError as fault:  # its name is too long, for one
+        raise InputError(f"{shown(last)}: {reason_of(fault)}; give another name") from fault
+    if is_folder:
+        raise InputError(f"{shown(last)}: is a folder; give the name of a file")
+    # A damaged one, which is made anew, is known by its name alone.
+    if exists and last.suffix != SUFFIX and not is_checkpoint(last):
+        raise InputError(f"{shown(last)}: is no checkpoint and would be overwritten; name another")
+    return (first, last) if refined else (last, None)
+
+
+def names_of(path: AnyPath) -> tuple[Path, Path]:
+    """The names for a method and for its refinement, of which a method alone has the latter.
+
+    Raises:
+        InputError: for what is no name of a file.
+    """
     last = path_of(path, "checkpoint")
     if not last.name:
         raise InputError("checkpoint: an empty name, or a folder; give the name of a file")
-    first = last.with_name(f"{last.name}.first")
-    check_apart([first, last], sources)
-    # A damaged one, which is made anew, is known by its name alone.
-    foreign = last.exists() and last.suffix != SUFFIX and not is_checkpoint(last)
-    if foreign:
-        raise InputError(f"{shown(last)}: is no checkpoint and would be overwritten; name another")
-    return (first, last) if refined else (last, None)
+    return last.with_name(f"{last.name}.first"), last
+
+
+def checkpoint_of(target: Path) -> Path:
+    """Where work on an output is kept: beside it."""
+    name = f"{target.name}{SUFFIX}"
+    if len(os.fsencode(name)) > LONGEST:
+        name = f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{SUFFIX}"
+    return target.with_name(name)
 
 
 def identified(picture: Tensor) -> str:
@@ -211,6 +247,14 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {name: moved(each, device) for name, each in value.items()}
     return [moved(each, device) for each in value] if isinstance(value, list) else value
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of all numbers; at 4 GB a second, hardly longer than to read them."""
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(bytes_of(tensors[name]), checksum)
+    return f"{checksum:08x}"
 
 
 def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

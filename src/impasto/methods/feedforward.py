@@ -24,11 +24,11 @@ from ..device import (
     unmixed,
 )
 from ..errors import InputError, check_strength, spelled
-from ..finish import Origin, finished
+from ..finish import Origin, finished, reach_of
 from ..images import MIN_SIDE, Source, fit, resize
-from ..images.canvas import Canvas, Whole
+from ..images.canvas import Canvas, Whole, reduced
 from ..images.picture import check_pixels
-from ..networks.tiling import Paint, Run, Tileable, measured
+from ..networks.tiling import THUMBNAIL, Paint, Run, Tileable, measured
 from ..statistics import Moments
 from ..styles import (
     LayerMoments,
@@ -47,9 +47,8 @@ from .records.base import PassOptions, StyleOptions
 __all__ = ["AnyStyle", "OnePass", "with_lost_detail"]
 
 SIDES = (3072, 768, 512)  # pixels, of tiles that are chosen by themselves
-# Bytes for each pixel of a picture in tiles: content, result and a margin, in float32; and of the
-# methods that render the whole of it pass by pass, measured at 12 megapixels
-PICTURES, COPIES = 36, 140
+COPY = 12  # bytes for each pixel of a picture in float32
+PICTURES = 3 * COPY  # of content, result, and the last pass or a margin
 WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 LONGEST = 1.3  # octaves of a step, where that saves one: at 4000x3000 a sixth of the time
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
@@ -80,6 +79,8 @@ class OnePass(Face, ABC):
         InputError: for a precision that a reversible network cannot compute in.
     """
 
+    thumbnail = THUMBNAIL  # short side in pixels of the largest picture that is measured whole
+
     def __init__(self, model: Model, options: PassOptions, **resolved: Any) -> None:
         # In bfloat16, statistics of the whole by tiles would differ from it by 4 of 255 levels.
         self.exact = getattr(options, "statistics", None) == "exact"
@@ -106,22 +107,44 @@ class OnePass(Face, ABC):
         """Whether :meth:`by_tile` is there, and the model suits tiles."""
         return type(self).by_tile is not OnePass.by_tile and self.model.halo > 0
 
-    def side(self, size: tuple[int, int]) -> int | None:
-        """Side in pixels of the tiles for a picture of ``size``; None: in one piece."""
-        tile = getattr(self.options, "tile", None)
-        if tile is None or not self.model.halo:
-            return None
-        if tile == "auto":  # also where one tile is enough: it needs less memory than one piece
-            return self._side_that_fits(size) if size[0] * size[1] > WHOLE else None
-        return int(tile) if max(size) > tile else None
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Where pictures may be cut into tiles, and the halo of these, with that of the repairs."""
+        unit, margin = reach_of(self.finish, self.model.period)
+        unit = math.lcm(unit, self.model.unit)
+        return unit, unit * math.ceil((self.model.halo + margin) / unit)
 
-    def by_tile(self, canvas: Canvas, style: Any, strength: float, side: int | None) -> Paint:
+    def sides(self, size: tuple[int, int]) -> list[int | None]:
+        """For each of the :meth:`sizes`, the side in pixels of its tiles; None: in one piece.
+
+        ``auto`` renders in one piece what is small and fits; a large picture in tiles, even if one
+        is enough: it needs less memory.
+        """
+        tile, sizes = getattr(self.options, "tile", None), self.sizes(size)
+        if tile is None or not self.local:
+            return [None] * len(sizes)
+        if tile != "auto":
+            return [int(tile) if max(each) > tile else None for each in sizes]
+        free = memory.available_memory(self.device)
+        largest = [side for side in SIDES if side <= self.model.side and not self.exact]
+
+        def chosen(each: tuple[int, int]) -> int | None:
+            whole = [None] if each[0] * each[1] <= WHOLE else []
+            sides = [*whole, *largest]
+            return next((s for s in sides if self._bytes(each, s, size) <= free), SIDES[-1])
+
+        return [chosen(each) for each in sizes]
+
+    def by_tile(
+        self, canvas: Canvas, style: Any, strength: float, side: int | None, stored: bool = False
+    ) -> Paint:
         """Measure what is of the whole picture; returns what renders a part of it, not clipped.
 
         Args:
             canvas: the picture.
             style, strength: see :meth:`__call__`.
             side: of tiles; None for the picture in one piece.
+            stored: keep what is as large as the picture in temporary files.
         """
         raise NotImplementedError
 
@@ -182,7 +205,7 @@ class OnePass(Face, ABC):
         self._check_memory(size)
         shown = _shown(Whole(rgb[None]), own_colors(rgb, colors))
         with watching(on_step, rgb[None], shown) as watch:
-            tiled = self.local and self.side(size) is not None
+            tiled = self.sides(size)[-1] is not None
             # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
             with portion(1 - LAST), sparing(size[0] * size[1] if tiled else 0, block=1 << 25):
                 content = rgb[None] if self.device.type == "cpu" else self._on_device(rgb)
@@ -221,7 +244,7 @@ class OnePass(Face, ABC):
             raise InputError(f"canvas: a {type(canvas).__name__}: give a FileCanvas, or a Whole")
         size = canvas.size
         check_pixels(*size, "canvas")
-        small = canvas.at(fit(*size, min(WORKING, *size)))
+        small = canvas.at(reduced(size, WORKING))
         if small.ndim != 4 or small.shape[:2] != (1, 3) or not small.isfinite().all():
             raise InputError("canvas: is no (1, 3, H, W), or holds NaN or infinity: correct it")
         colored = own_colors(small[0], colors)
@@ -236,37 +259,37 @@ class OnePass(Face, ABC):
                         out = with_colors_of(canvas.region(rows, columns)[0].cpu(), out, colored)
                     put(rows, columns, out)
 
-    def _side_that_fits(self, size: tuple[int, int]) -> int:
-        """The largest side of tiles that there is memory for; else the smallest."""
-        sides = [side for side in SIDES if side <= self.model.side and not self.exact]
-        free = memory.available_memory(self.device)
-        return next((side for side in sides if self._needed(size, side) <= free), SIDES[-1])
+    def _bytes(self, size: tuple[int, int], side: int | None, final: tuple[int, int]) -> float:
+        """Bytes of memory for a pass of ``size`` on the way to a result of size ``final``."""
+        model = self.model
+        network = model.bytes_per_pixel(self.dtype) * math.prod(size)
+        copies = PICTURES if len(self.sizes(final)) > 1 else 0
+        if side is not None:
+            height, width = (min(side, length) + 2 * self.reach[1] for length in size)
+            small = math.prod(reduced(size, self.thumbnail)) * model.bytes_per_pixel(self.dtype)
+            network = max(height * width * model.bytes_per_pixel_of_tile(self.dtype), small)
+            copies = PICTURES + COPY * model.copies
+        return network + copies * math.prod(final)
 
-    def _needed(self, size: tuple[int, int], side: int | None) -> float:
-        """Bytes for a picture of ``size`` in tiles of ``side``, or in one piece."""
-        pixels, smaller = size[0] * size[1], self.sizes(size)[:-1]
-        per_pixel = self.model.bytes_per_pixel(self.dtype)
-        if side is None:
-            return pixels * (per_pixel + (36 if smaller else 0))  # three pictures in float32
-        height, width = (min(side, length) + 2 * self.model.halo for length in size)
-        whole = [per_pixel * h * w for h, w in smaller if h * w <= WHOLE]
-        part = self.model.bytes_per_pixel_of_tile(self.dtype) * height * width
-        return max(part, *whole, 0) + pixels * (PICTURES if self.local else COPIES)
+    def _needed(self, size: tuple[int, int]) -> float:
+        """Bytes of memory for a picture of ``size``."""
+        passes = zip(self.sizes(size), self.sides(size), strict=True)
+        return max(self._bytes(each, side, size) for each, side in passes)
 
     def _check_memory(self, size: tuple[int, int]) -> None:
         """Raise OutOfMemoryError for a picture that needs too much."""
-        side = self.side(size)
-        available, needed = memory.available_memory(self.device), self._needed(size, side)
+        available, needed = memory.available_memory(self.device), self._needed(size)
         if needed <= available:
             return
-        tiled = self.model.halo and max(size) > SIDES[-1] and side is None
-        possible = tiled and self._needed(size, SIDES[-1]) <= available
+        sides = self.sides(size)
+        tiled = self.local and any(side is None or side > SIDES[-1] for side in sides)
+        possible = tiled and max(self._bytes(each, SIDES[-1], size) for each in self.sizes(size))
         raise lacking_memory(
             size,
             needed,
             available,
             self._most_pixels(size, available),
-            f", or {spelled('tile', SIDES[-1])}" if possible else "",
+            f", or {spelled('tile', SIDES[-1])}" if possible and possible <= available else "",
         )
 
     def _most_pixels(self, size: tuple[int, int], available: float) -> float:
@@ -275,7 +298,7 @@ class OnePass(Face, ABC):
         while high - low > 1:
             short = (low + high) // 2
             smaller = fit(*size, short)
-            if self._needed(smaller, self.side(smaller)) <= available:
+            if self._needed(smaller) <= available:
                 low = short
             else:
                 high = short

@@ -216,7 +216,7 @@ class Gatys(Face):
         options = self.options
         plan = schedule(content.shape[-2], content.shape[-1], options.sizes, options.iterations)
         sizes = [size for size, _ in plan]
-        needs = self._needs(max(map(math.prod, sizes)))
+        needs = self._needs()
         total = sum(count for _, count in plan)
         progress = Progress(count=0, planned=total, end=0.0)
         picture: Tensor | None = None
@@ -364,16 +364,19 @@ class Gatys(Face):
         loss = SORTING if self.style_loss == "swd" else 0.0
         if callable(self.style_loss):  # a painting's features, as float32
             loss = 4 * sum(map(self._numbers_at, self.style_layers))
-        return self._activations + 3 * 4 * (2 * HISTORY + 12) + loss
+        return self._activations + 3 * 4 * 12 + self._remembered(4 * HISTORY) + loss
 
-    def _needs(self, pixels: int) -> Needs:
-        """Estimate of the memory in one piece and in tiles, for a picture of ``pixels``."""
-        sparing = pixels > LARGE and not self.options.absolute
-        pairs = 3 * 2 * HISTORY if sparing else 3 * 4 * 2 * HISTORY
+    def _needs(self) -> Needs:
+        """Estimate of the memory in one piece and in tiles."""
+        remembered = self._remembered((4 if self.options.absolute else 1) * HISTORY)
         targets = self.dtype.itemsize * sum(map(self._numbers_at, self.content_layers))
-        picture = 3 * 4 * 10 + pairs + targets
+        picture = 3 * 4 * 10 + remembered + targets
         tile = 1.7 * self._activations  # with the sums, which are in float32: measured
         return Needs(self.bytes_per_pixel(), picture, tile, self._untiled())
+
+    def _remembered(self, pairs: float) -> float:
+        """Bytes per pixel of what the optimiser remembers, for L-BFGS ``pairs`` of bytes."""
+        return 3 * 2 * (4 if self.options.optimizer == "adam" else pairs)
 
     @property
     def _activations(self) -> float:

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from ..backbones import Backbone, load_backbone
 from ..device import arranged
 from ..errors import InputError, spelled
-from ..images import MIN_SIDE, Source, fit
-from ..images.canvas import Canvas
+from ..images import MIN_SIDE, Source
+from ..images.canvas import Canvas, reduced
 from ..networks.norm import StyledNorm
 from ..networks.painter import AMOUNT as PAINTER_AMOUNT
 from ..networks.painter import Painter, Predicted
@@ -344,7 +344,9 @@ class Ghiasi(AnyStyle):
                 learnt_shares.append(weight)
         return torch.cat([shares, shares.new_tensor([learnt_shares])], 1)
 
-    def by_tile(self, canvas: Canvas, style: Style, strength: float, side: int | None) -> Paint:
+    def by_tile(
+        self, canvas: Canvas, style: Style, strength: float, side: int | None, stored: bool = False
+    ) -> Paint:
         """See :class:`OnePass`.
 
         Strength 0 are the rows predicted from the photograph itself. Below 1, the same share of the
@@ -355,7 +357,7 @@ class Ghiasi(AnyStyle):
         learnt = [part for part in style.parts if isinstance(part, Learnt)]
         if strength == 1:
             return self._rendered(canvas, side, rows, 1.0, learnt)
-        small = canvas.at(fit(*canvas.size, min(CODED, *canvas.size)))
+        small = canvas.at(reduced(canvas.size, CODED))
         content_rows = self.model.rows(self.model.measure(self.arranged(small)))
         mix = F.pad(content_rows, (0, len(learnt))).lerp(rows, strength)
         if strength > 1:

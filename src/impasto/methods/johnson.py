@@ -197,7 +197,9 @@ class Johnson(OnePass):
             "another painting use method ghiasi, or `impasto train johnson --style PAINTING`"
         )
 
-    def by_tile(self, canvas: Canvas, style: Tensor, strength: float, side: int | None) -> Paint:
+    def by_tile(
+        self, canvas: Canvas, style: Tensor, strength: float, side: int | None, stored: bool = False
+    ) -> Paint:
         """See :class:`OnePass`. Below strength 1, detail that the network loses is added back."""
         shares, strengths = style.to(self.device), torch.tensor([strength], device=self.device)
         if strength >= 1:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..device import LARGE, arranged, fetched
+from ..device import arranged, fetched
 from ..errors import spelled
 from ..losses import clipped, content_loss, content_spread, total_variation
 from ..statistics import Moments
@@ -194,8 +194,7 @@ class Level:
         x = picture.detach().clone(memory_format=torch.contiguous_format)
         del picture
         x = (x if tiled else arranged(x)).requires_grad_(True)  # tiles are arranged one by one
-        sparing = tiled and self.size[0] * self.size[1] > LARGE
-        optimizer = optimizer_of(objective.optimizer, objective.lr, objective.betas, sparing)
+        optimizer = optimizer_of(objective.optimizer, objective.lr, objective.betas, sparing=tiled)
         state = State(x)
         history: list[float] = []
         pending: deque[tuple[int, Callable[[], list[float]], Tensor]] = deque()

@@ -57,6 +57,7 @@ class Model(ABC):
         finish: repairs that its pictures need, in order, see :mod:`impasto.finish`; the class gives
             them if the file does not.
         period: side in pixels of the cells of the faint grid that the network may print.
+        copies: pictures of the whole that rendering in tiles holds beside content and result.
     """
 
     method: ClassVar[str]
@@ -67,6 +68,7 @@ class Model(ABC):
     reversible = False
     finish: tuple[str, ...] = ()
     period = 4
+    copies = 0
 
     def __init__(self, config: Any, drawn: bool = True) -> None:
         """``drawn``: draw random weights; False if the weights are loaded later."""

@@ -9,8 +9,10 @@ with that picture. The decoders have only learnt to invert the encoder, on photo
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +22,9 @@ from torch.nn import functional as F
 
 from ..device import arranged
 from ..errors import InputError
-from ..images.canvas import Whole
+from ..images.canvas import Buffer, Canvas, device_of
 from ..networks.decoder import Decoder
-from ..networks.tiling import tiles_of
+from ..networks.tiling import Paint, Tile, tiles_of
 from ..operators.wct import measure, wct
 from ..options import takes
 from ..statistics import Moments
@@ -69,6 +71,7 @@ class WCTModel(EncoderModel):
     config: WCTConfig
     network: nn.ModuleDict
     variant: Variant = "monge"
+    copies = 1
     steps = 2  # with 1, the error of tones between two stored sizes doubles
 
     def build(self) -> nn.ModuleDict:
@@ -115,27 +118,63 @@ class WCTModel(EncoderModel):
         self, contents: Tensor, style: Mapping[str, Moments], strength: float = 1.0
     ) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in 0..1 of the contents' size, through all layers."""
-        return self.rendered(contents, style, strength)
-
-    def rendered(
-        self,
-        contents: Tensor,
-        style: Mapping[str, Moments],
-        strength: float = 1.0,
-        side: int | None = None,
-    ) -> Tensor:
-        """As :meth:`__call__`, every layer in tiles of ``side`` pixels, unless that is None.
-
-        The moments of the content's features are sums: those of the tiles are added up first.
-        """
-        stages = [f"layer {tap}" for tap in self.taps]
-        for tap in divided(self.taps, stages, [int(tap[4]) for tap in self.taps]):
-            if side is None:
-                contents = self._layer(tap, contents, style[tap], strength).clamp(0, 1)
-            else:
-                contents = self._in_tiles(tap, contents, style[tap], strength, side).clamp_(0, 1)
+        for tap in divided(self.taps, *self._shares()):
+            contents = self._layer(tap, contents, style[tap], strength).clamp(0, 1)
             so_far(contents)
         return contents
+
+    def by_tile(
+        self,
+        canvas: Canvas,
+        style: Mapping[str, Moments],
+        strength: float,
+        side: int,
+        stored: bool = False,
+    ) -> Paint:
+        """As :meth:`__call__`, every layer in tiles of ``side`` pixels.
+
+        A layer needs the whole result of the one before it, which is kept, with ``stored`` in a
+        temporary file; the last layer is left to the function that is returned.
+        """
+        last = self.taps[-1]
+        rest = (1 - MEASURING) * int(last[4]) / sum(int(tap[4]) for tap in self.taps)
+        with portion(1 - rest):
+            for tap in divided(self.taps, *self._shares()):
+                moments = self._measured(tap, canvas, side)
+                if tap == last:
+                    break
+                before, canvas = canvas, Buffer(canvas.size, device_of(canvas), stored)
+                for tile in divided(self._tiles(canvas.size, side), "tile"):
+                    part = self._seen(before, tile)
+                    out = self._layer(tap, part, style[tap], strength, moments).clamp_(0, 1)
+                    canvas.put(tile.rows.kept, tile.columns.kept, tile.core(out))
+                so_far(partial(canvas.at, canvas.size), canvas.size)
+
+        def paint(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
+            contents = arranged(canvas.region(rows, columns).to(pictures))
+            return self._layer(last, contents, style[last], strength, moments)
+
+        return paint
+
+    def _shares(self) -> tuple[list[str], list[int]]:
+        """Of every layer, what is told while it works, and its rough share of the work."""
+        return [f"layer {tap}" for tap in self.taps], [int(tap[4]) for tap in self.taps]
+
+    def _tiles(self, size: tuple[int, int], side: int) -> list[Tile]:
+        return tiles_of(size, side, self.unit, self.halo)
+
+    def _seen(self, canvas: Canvas, tile: Tile) -> Tensor:
+        device = next(self.network.parameters()).device
+        return arranged(canvas.region(tile.rows.seen, tile.columns.seen).float(), device)
+
+    def _measured(self, tap: str, canvas: Canvas, side: int) -> Moments:
+        """Moments of the features of a whole picture: sums, those of the tiles are added up."""
+        parts = []
+        with portion(MEASURING):
+            for tile in divided(self._tiles(canvas.size, side), "statistics"):
+                features = self.encode(self._seen(canvas, tile), [tap])[tap]
+                parts.append(measure(tile.core_of(features, _cell(tap), fully=True)))
+        return reduce(operator.add, parts)
 
     def _layer(
         self,
@@ -155,26 +194,15 @@ class WCTModel(EncoderModel):
             out = out + (1 - strength) * (contents - self.decode(tap, features, size))
         return out
 
-    def _in_tiles(
-        self, tap: str, contents: Tensor, style: Moments, strength: float, side: int
-    ) -> Tensor:
-        size = (contents.shape[-2], contents.shape[-1])
-        tiles = tiles_of(size, side, _cell(self.taps[0]), self.halo)
-        moments: Moments | None = None
-        with portion(MEASURING):
-            for tile in divided(tiles, "statistics"):
-                features = self.encode(tile.seen(contents), [tap])[tap]
-                part = measure(tile.core_of(features, _cell(tap), fully=True))
-                moments = part if moments is None else moments + part
-        out = torch.empty_like(contents)
-        for tile in divided(tiles, "tile"):
-            tile.put(out, self._layer(tap, tile.seen(contents), style, strength, moments))
-        return out
-
     @property
     def side(self) -> int:
         """Small: the transform's features are large."""
         return 512
+
+    @property
+    def unit(self) -> int:
+        """The cell of the deepest layer."""
+        return _cell(self.taps[0])
 
     @property
     def halo(self) -> int:
@@ -183,14 +211,13 @@ class WCTModel(EncoderModel):
         for tap, decoder in self.network.items():
             assert isinstance(decoder, Decoder)
             halos.append(decoder.reaches()[0] * _cell(tap) + self.encoder.field(tap).halo)
-        unit = _cell(self.taps[0])
-        return unit * math.ceil(max(halos) / unit)
+        return self.unit * math.ceil(max(halos) / self.unit)
 
     def encode(self, pictures: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Features, float32, of pictures that are extended by replication to whole cells."""
         height, width = pictures.shape[-2:]
-        unit = _cell(self.taps[0])
-        whole = F.pad(pictures, (0, -width % unit, 0, -height % unit), mode="replicate")
+        by = (0, -width % self.unit, 0, -height % self.unit)
+        whole = F.pad(pictures, by, mode="replicate")
         return {tap: features.float() for tap, features in self.encoder(whole, taps).items()}
 
     def decode(self, tap: str, features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -233,12 +260,15 @@ class WCT(AnyStyle):
         loaded.variant = chosen.variant
         super().__init__(loaded, chosen, layers=loaded.taps)
 
-    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
+    def by_tile(
+        self, canvas: Canvas, style: Style, strength: float, side: int | None, stored: bool = False
+    ) -> Paint:
         """See :class:`OnePass`."""
         with portion(AIM):
-            aim = self.aim(Whole(pictures), style)
-        side = self.side((pictures.shape[-2], pictures.shape[-1]))
-        return self.model.rendered(pictures, aim, strength, side)
+            aim = self.aim(canvas, style)
+        if side is not None:
+            return self.model.by_tile(canvas, aim, strength, side, stored)
+        return lambda pictures, rows, columns: self.model(pictures, aim, strength)
 
 
 def _cell(tap: str) -> int:

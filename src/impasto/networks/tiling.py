@@ -17,8 +17,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ..images import fit
-from ..images.canvas import Canvas
+from ..images.canvas import Canvas, reduced
 from ..watch import divided, portion
 from .norm import Statistics, StyledNorm
 
@@ -220,10 +219,10 @@ def measured(
 
 def thumbnail(canvas: Canvas) -> Tensor:
     """The picture, ``(B, 3, h, w)``, reduced to a short side of 512 px if it is larger."""
-    short = min(canvas.size)
-    if short <= THUMBNAIL:
-        return canvas.region(*(slice(0, side) for side in canvas.size))
-    return canvas.at(fit(*canvas.size, THUMBNAIL)).clamp(0, 1)
+    size = reduced(canvas.size, THUMBNAIL)
+    if size == canvas.size:
+        return canvas.region(*(slice(0, side) for side in size))
+    return canvas.at(size).clamp(0, 1)
 
 
 def _sized(tile: Tile, unit: int) -> tuple[tuple[int, int], tuple[slice, slice]]:
