@@ -19,7 +19,7 @@ from torch import Tensor
 from ..backbones import Backbone, load_backbone
 from ..backbones.records import BACKBONES
 from ..color import match, own_colors, with_colors_of
-from ..device import LARGE, arranged, sparing, trim, unmixed
+from ..device import arranged, sparing, trim, unmixed
 from ..errors import InputError, spelled
 from ..images import MIN_SIDE, Source, read, resize
 from ..options import name_of, takes
