@@ -1,10 +1,11 @@
 """Seconds and memory of every method from 1 to 100 megapixels, as who types the command has them.
 
-    python benchmarks/sizes.py [--sizes 1 4 12 24 50 100] [--methods ghiasi adain] [--report]
+    OMP_NUM_THREADS=1 python benchmarks/sizes.py [--sizes 1 4 12 24 50 100] [--methods ghiasi adain] [--report]
         [--limit-seconds 3600]
 
 One photograph of scikit-image's, enlarged to 4:3, by one painting of impasto's. Every picture is
-made by ``impasto stylize`` in a process of its own, reading and writing included. Each figure is
+made by ``impasto stylize`` in a process of its own, reading and writing included; seconds are the
+processor's, which other work beside hardly changes: with one thread, those of the clock. Each is
 kept in build/sizes/rows.jsonl as soon as it is there, and what is in that file is not measured
 again: Ctrl-C loses only the picture in work; to measure anew, delete the file. Writes
 benchmarks/sizes.md and docs/img/sizes.png; --report only writes them, of what is there.
@@ -49,7 +50,6 @@ SIZES = [1, 4, 12, 24, 50, 100]  # megapixels
 MOST = {"gatys": 24, "wct": 50, "artflow": 24, "styleflow": 24}  # by method; more takes hours
 UNIT = 12  # megapixels, whose time per megapixel is the unit
 MEASURES = {
-    "seconds": "seconds",
     "processor": "processor seconds",
     "peak": "peak GB",
     "relative": f"processor seconds a megapixel, beside {UNIT}",
@@ -178,9 +178,9 @@ def relative(row: Mapping[str, Any], unit: Mapping[str, Any] | None) -> float | 
 def cell(row: Mapping[str, Any] | None, measure: str, unit: Mapping[str, Any] | None) -> str:
     """Of the table."""
     if row is None:
-        return "not run" if measure == "seconds" else ""
+        return "not run" if measure == "processor" else ""
     if "fault" in row:
-        return ("no memory" if "memory" in row["fault"] else "failed") * (measure == "seconds")
+        return ("no memory" if "memory" in row["fault"] else "failed") * (measure == "processor")
     value = relative(row, unit) if measure == "relative" else row[measure]
     if value is None:
         return ""
@@ -188,7 +188,7 @@ def cell(row: Mapping[str, Any] | None, measure: str, unit: Mapping[str, Any] | 
 
 
 def table(done: Mapping[tuple[str, float], Row]) -> list[str]:
-    """Four lines for each method, a column for each size."""
+    """Three lines for each method, a column for each size."""
     labels = [label for label in available() if any(label == key for key, _ in done)]
     sizes = sorted({megapixels for _, megapixels in done})
     machines = "; ".join(dict.fromkeys(row["machine"] for row in done.values()))
@@ -202,7 +202,7 @@ def table(done: Mapping[tuple[str, float], Row]) -> list[str]:
     for label, measure in itertools.product(labels, MEASURES):
         cells = [cell(done.get((label, size)), measure, done.get((label, UNIT))) for size in sizes]
         if any(cells):
-            first = label if measure == "seconds" else ""
+            first = label if measure == "processor" else ""
             lines.append(f"| {first} | {MEASURES[measure]} | {' | '.join(cells)} |")
     return lines
 

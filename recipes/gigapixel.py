@@ -56,7 +56,8 @@ def paint(args: argparse.Namespace) -> Path:
     options = {"brush": args.brush} if "brush" in args else {}
     method: Any = load(args.method, device=args.device, **options)
     if not hasattr(method, "streamed"):
-        raise InputError(f"method {args.method} needs the picture whole: use {DEFAULT} or adain")
+        others = f"{DEFAULT}, adain or wct"
+        raise InputError(f"method {args.method} needs the picture whole: use {others}")
     styles, _ = read_styles([args.style], None, "white", method)
     prepared = method.prepare(styles)
     began = time.monotonic()

@@ -131,7 +131,9 @@ def test_a_method_that_needs_the_whole_says_so(desk, recipe, monkeypatch, capsys
     monkeypatch.setattr(recipe, "load", lambda *_, **__: SimpleNamespace(learnt=None))
     with pytest.raises(SystemExit):
         recipe.main(["photo.png", "wave.png", "-o", "out.tif", "--method", "gatys"])
-    assert "method gatys needs the picture whole: use ghiasi or adain" in capsys.readouterr().err
+    assert (
+        "method gatys needs the picture whole: use ghiasi, adain or wct" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.posix("sends SIGINT")

@@ -13,7 +13,7 @@ from data import painting, photo, refused
 import impasto
 from impasto.device import memory
 from impasto.images import fit
-from impasto.images.canvas import Whole
+from impasto.images.canvas import Resized, Whole
 from impasto.methods.ghiasi import GhiasiConfig, GhiasiModel
 from impasto.networks.norm import Statistics, StyledNorm
 from impasto.networks.painter import Painter
@@ -247,6 +247,19 @@ def test_what_is_offered_is_not_refused(name, tile, brush, monkeypatch):
             if "tile=512" in said:
                 impasto.load(name, brush=brush, tile=512, **CPU)._check_memory(size)
     assert offered > 3
+
+
+@pytest.mark.parametrize("name", ["ghiasi", "wct"])
+def test_what_is_streamed_needs_memory_for_no_picture(name, monkeypatch):
+    method, gigapixel = impasto.load(name, **CPU), (27_000, 37_000)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 4e9)
+    refused(lambda: method._check_memory(gigapixel), "GB of memory")
+    method._check_memory(gigapixel, stored=True)
+    assert method.sides(gigapixel, stored=True)[-1] == method.model.side
+    monkeypatch.setattr(memory, "available_memory", lambda device: 5e8)
+    style, canvas = method.prepare([painting()]), Whole(torch.rand(1, 3, 27, 37))
+    canvas = Resized(canvas, gigapixel)
+    refused(lambda: method.streamed(canvas, style, None), "37000x27000", "GB of memory")
 
 
 def test_a_large_picture_of_one_tile_is_that_tile():

@@ -32,7 +32,7 @@ from ..options import takes
 from ..statistics import Moments
 from ..styles import Style
 from ..watch import divided, portion
-from .feedforward import AIM, AnyStyle
+from .anystyle import AIM, AnyStyle
 from .model import EncoderModel, digest
 from .records.adain import AdaINOptions
 

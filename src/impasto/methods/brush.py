@@ -27,7 +27,7 @@ from ..watch import divided, portion, so_far
 if TYPE_CHECKING:
     from .feedforward import OnePass
 
-__all__ = ["Passes"]
+__all__ = ["STORED", "Passes"]
 
 # Back-projection: from each scale (divisor of the first pass's size) on, the share that is restored
 RESTORED = ((4, 1.0), (1, 0.4))
@@ -59,7 +59,7 @@ class Passes:
         self.method, self.content, self.style, self.strength = method, content, style, strength
         self.stored = stored
         self.sizes = method.sizes(content.size)
-        self.sides = method.sides(content.size)
+        self.sides = method.sides(content.size, stored)
         self.share = max(0.0, 1 - strength) if len(self.sizes) > 1 else 0.0  # of the photograph
 
     def __call__(self) -> Canvas:

@@ -1,15 +1,14 @@
-"""Base classes of the methods that render in one forward pass of a network.
+"""Base class of the methods that render in one forward pass of a network.
 
-:class:`OnePass` checks the picture, runs the network, and repairs its result. It can also run the
-network at several sizes, coarse to fine, so that strokes grow with the picture. :class:`AnyStyle`
-adds styles that are measured as moments of features.
+It checks the picture and its memory, runs the network, and repairs its result. It can also run the
+network at several sizes, coarse to fine, so that strokes grow with the picture.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,37 +24,29 @@ from ..device import (
 )
 from ..errors import InputError, check_strength, spelled
 from ..finish import Origin, finished, reach_of
-from ..images import MIN_SIDE, Source, fit, resize
+from ..images import Source, fit, resize
 from ..images.canvas import Canvas, Whole, reduced
 from ..images.picture import check_pixels
 from ..networks.tiling import THUMBNAIL, Paint, Run, Tileable, measured
 from ..statistics import Moments
-from ..styles import (
-    LayerMoments,
-    LearntStyle,
-    StoredStyle,
-    Style,
-    check_prepared,
-    prepared,
-)
 from ..watch import OnStep, portion, so_far, watching
-from .brush import Passes
+from .brush import STORED, Passes
 from .face import Face
-from .model import Model, StyleModel
-from .records.base import PassOptions, StyleOptions
+from .model import Model
+from .records.base import PassOptions
 
-__all__ = ["AnyStyle", "OnePass", "with_lost_detail"]
+__all__ = ["OnePass", "with_lost_detail"]
 
 SIDES = (3072, 768, 512)  # pixels, of tiles that are chosen by themselves
 COPY = 12  # bytes for each pixel of a picture in float32
-PICTURES = 3 * COPY  # of content, result, and the last pass or a margin
+PICTURES = 3  # content, result, and the last pass or a margin
 WHOLE = 2_000_000  # pixels of the largest picture that is rendered in one piece by default
 LONGEST = 1.3  # octaves of a step, where that saves one: at 4000x3000 a sixth of the time
 WORKING = 512  # short side in pixels of the first pass with a brush of 1
 ROWS = 256  # of a streamed result that are given at a time
-# Rough shares of the work, for its progress: a repair, and measuring the style the first time, of
-# a pass; and what comes after the last pass, so that the last step shows the result
-REPAIR, AIM, LAST = 0.02, 0.1, 0.01
+# Rough shares of the work, for its progress: a repair, of a pass; and what comes after the last
+# pass, so that the last step shows the result
+REPAIR, LAST = 0.02, 0.01
 
 
 class OnePass(Face, ABC):
@@ -114,11 +105,11 @@ class OnePass(Face, ABC):
         unit = math.lcm(unit, self.model.unit)
         return unit, unit * math.ceil((self.model.halo + margin) / unit)
 
-    def sides(self, size: tuple[int, int]) -> list[int | None]:
+    def sides(self, size: tuple[int, int], stored: bool = False) -> list[int | None]:
         """For each of the :meth:`sizes`, the side in pixels of its tiles; None: in one piece.
 
         ``auto`` renders in one piece what is small and fits; a large picture in tiles, even if one
-        is enough: it needs less memory.
+        is enough: it needs less memory. ``stored``: large pictures are in files.
         """
         tile, sizes = getattr(self.options, "tile", None), self.sizes(size)
         if tile is None or not self.local:
@@ -131,7 +122,8 @@ class OnePass(Face, ABC):
         def chosen(each: tuple[int, int]) -> int | None:
             whole = [None] if each[0] * each[1] <= WHOLE else []
             sides = [*whole, *largest]
-            return next((s for s in sides if self._bytes(each, s, size) <= free), SIDES[-1])
+            fitting = (s for s in sides if self._bytes(each, s, size, stored) <= free)
+            return next(fitting, SIDES[-1])
 
         return [chosen(each) for each in sizes]
 
@@ -244,6 +236,7 @@ class OnePass(Face, ABC):
             raise InputError(f"canvas: a {type(canvas).__name__}: give a FileCanvas, or a Whole")
         size = canvas.size
         check_pixels(*size, "canvas")
+        self._check_memory(size, stored=True)
         small = canvas.at(reduced(size, WORKING))
         if small.ndim != 4 or small.shape[:2] != (1, 3) or not small.isfinite().all():
             raise InputError("canvas: is no (1, 3, H, W), or holds NaN or infinity: correct it")
@@ -259,7 +252,13 @@ class OnePass(Face, ABC):
                         out = with_colors_of(canvas.region(rows, columns)[0].cpu(), out, colored)
                     put(rows, columns, out)
 
-    def _bytes(self, size: tuple[int, int], side: int | None, final: tuple[int, int]) -> float:
+    def _bytes(
+        self,
+        size: tuple[int, int],
+        side: int | None,
+        final: tuple[int, int],
+        stored: bool = False,
+    ) -> float:
         """Bytes of memory for a pass of ``size`` on the way to a result of size ``final``."""
         model = self.model
         network = model.bytes_per_pixel(self.dtype) * math.prod(size)
@@ -268,37 +267,36 @@ class OnePass(Face, ABC):
             height, width = (min(side, length) + 2 * self.reach[1] for length in size)
             small = math.prod(reduced(size, self.thumbnail)) * model.bytes_per_pixel(self.dtype)
             network = max(height * width * model.bytes_per_pixel_of_tile(self.dtype), small)
-            copies = PICTURES + COPY * model.copies
-        return network + copies * math.prod(final)
+            copies = PICTURES + model.copies
+        if stored:  # content and result are not in memory, only the smaller passes
+            return network + COPY * (copies - 1) * min(math.prod(final), STORED)
+        return network + COPY * copies * math.prod(final)
 
-    def _needed(self, size: tuple[int, int]) -> float:
+    def _needed(self, size: tuple[int, int], stored: bool = False) -> float:
         """Bytes of memory for a picture of ``size``."""
-        passes = zip(self.sizes(size), self.sides(size), strict=True)
-        return max(self._bytes(each, side, size) for each, side in passes)
+        passes = zip(self.sizes(size), self.sides(size, stored), strict=True)
+        return max(self._bytes(each, side, size, stored) for each, side in passes)
 
-    def _check_memory(self, size: tuple[int, int]) -> None:
+    def _check_memory(self, size: tuple[int, int], stored: bool = False) -> None:
         """Raise OutOfMemoryError for a picture that needs too much."""
-        available, needed = memory.available_memory(self.device), self._needed(size)
+        available = memory.available_memory(self.device)
+        needed = self._needed(size, stored)
         if needed <= available:
             return
-        sides = self.sides(size)
-        tiled = self.local and any(side is None or side > SIDES[-1] for side in sides)
-        possible = tiled and max(self._bytes(each, SIDES[-1], size) for each in self.sizes(size))
-        raise lacking_memory(
-            size,
-            needed,
-            available,
-            self._most_pixels(size, available),
-            f", or {spelled('tile', SIDES[-1])}" if possible and possible <= available else "",
-        )
+        instead = ""
+        if self.local and any(side is None or side > SIDES[-1] for side in self.sides(size)):
+            least = max(self._bytes(each, SIDES[-1], size, stored) for each in self.sizes(size))
+            instead = f", or {spelled('tile', SIDES[-1])}" if least <= available else ""
+        most = self._most_pixels(size, available, stored)
+        raise lacking_memory(size, needed, available, most, instead)
 
-    def _most_pixels(self, size: tuple[int, int], available: float) -> float:
+    def _most_pixels(self, size: tuple[int, int], available: float, stored: bool) -> float:
         """How many pixels in the proportion of ``size`` there is memory for."""
         low, high = 0, min(size)
         while high - low > 1:
             short = (low + high) // 2
             smaller = fit(*size, short)
-            if self._needed(smaller) <= available:
+            if self._needed(smaller, stored) <= available:
                 low = short
             else:
                 high = short
@@ -338,66 +336,6 @@ def _shown(canvas: Canvas, share: float) -> Callable[[Tensor], Tensor]:
         return with_colors_of(canvas.at((out.shape[-2], out.shape[-1]))[0].cpu(), out, share)
 
     return shown
-
-
-class AnyStyle(OnePass):
-    """A method of one pass that takes any painting and measures the moments of its features.
-
-    ``strength`` mixes the content's features with the stylised features at every tap (report 3,
-    alpha). Below 1, the same share of the detail that the decoder loses is added back, so that 0
-    returns the content itself.
-
-    Args:
-        model: the model; it is moved to the device and frozen.
-        options: options of the method.
-        resolved: see :class:`OnePass`.
-    """
-
-    model: StyleModel
-
-    def __init__(self, model: StyleModel, options: StyleOptions, **resolved: Any) -> None:
-        self.style_scale = options.style_scale
-        super().__init__(model, options, features=model.fingerprint, **resolved)
-
-    def prepare(
-        self,
-        styles: Sequence[Source | StoredStyle | LearntStyle | Style],
-        weights: Sequence[float] | None = None,
-    ) -> Style:
-        """Measure one or several styles; see :func:`impasto.styles.prepared`."""
-        model = self.model
-        return prepared(
-            *(styles, weights, model.method, model.fingerprint, model.taps, self.measure),
-            model.steps,
-        )
-
-    def colors(self, style: Style) -> Moments:
-        """See :class:`OnePass`."""
-        check_prepared(style, self.model.method, self.model.fingerprint, self.model.taps)
-        return style.color
-
-    @torch.no_grad()
-    @unmixed()
-    def measure(self, picture: Tensor) -> LayerMoments:
-        """Normalised moments of a picture ``(3, H, W)`` at the taps, in float32."""
-        moments = self.model.measure(self._on_device(picture))
-        return {
-            tap: Moments(m.weight[0], m.first[0], m.second[0]).normalised().to(torch.float32)
-            for tap, m in moments.items()
-        }
-
-    def aim(self, canvas: Canvas, style: Style) -> dict[str, Moments]:
-        """The target moments for a picture: those of the style at its size."""
-        layers = style.at(max(MIN_SIDE, round(min(canvas.size) * self.style_scale)))
-        return {tap: layers[tap].to(self.device) for tap in self.model.taps}
-
-    def paint(self, pictures: Tensor, style: Style, strength: float) -> Tensor:
-        """See :class:`OnePass`."""
-        if self.local:
-            return super().paint(pictures, style, strength)
-        with portion(AIM):
-            aim = self.aim(Whole(pictures), style)
-        return self.model(pictures, aim, strength)
 
 
 def with_lost_detail(styled: Paint, plain: Paint, share: float) -> Paint:

@@ -36,7 +36,8 @@ from ..options import takes
 from ..statistics import Moments
 from ..styles import LayerMoments, LearntStyle, StoredStyle, Style
 from ..watch import portion
-from .feedforward import AIM, AnyStyle, with_lost_detail
+from .anystyle import AIM, AnyStyle
+from .feedforward import with_lost_detail
 from .learnt import Learnt
 from .model import StyleModel
 from .records.ghiasi import GhiasiOptions

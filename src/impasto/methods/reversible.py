@@ -20,7 +20,7 @@ from ..networks.flow import Flow
 from ..statistics import Moments
 from ..styles import Style
 from ..watch import divided, portion, so_far
-from .feedforward import AIM, AnyStyle
+from .anystyle import AIM, AnyStyle
 from .model import StyleModel
 from .records.base import FlowOptions
 

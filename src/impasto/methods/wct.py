@@ -31,7 +31,7 @@ from ..statistics import Moments
 from ..styles import Style
 from ..transport import Variant
 from ..watch import divided, portion, so_far
-from .feedforward import AIM, AnyStyle
+from .anystyle import AIM, AnyStyle
 from .model import EncoderModel
 from .records.wct import WCTOptions
 
