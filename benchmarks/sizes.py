@@ -1,7 +1,7 @@
 """Seconds and memory of every method from 1 to 100 megapixels, as who types the command has them.
 
-    OMP_NUM_THREADS=1 python benchmarks/sizes.py [--sizes 1 4 12 24 50 100] [--methods ghiasi adain] [--report]
-        [--limit-seconds 3600]
+    OMP_NUM_THREADS=1 python benchmarks/sizes.py [--sizes 1 4 12 24 50 100]
+        [--methods ghiasi adain] [--report] [--limit-seconds 3600]
 
 One photograph of scikit-image's, enlarged to 4:3, by one painting of impasto's. Every picture is
 made by ``impasto stylize`` in a process of its own, reading and writing included; seconds are the
@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from common import DOCS, machine
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 from PIL import Image
 from skimage import data
 
@@ -232,6 +232,7 @@ def figure(done: Mapping[tuple[str, float], Row]) -> None:
         axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}" if measure == "peak" else NullFormatter())
     # As much a pixel as the default method takes at 12 megapixels, across the whole plot.
     found = dict(points(done))
     known = found.get(DEFAULT) or next(iter(found.values()))
