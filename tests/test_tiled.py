@@ -197,7 +197,7 @@ def test_tiles_are_chosen_by_the_free_memory(monkeypatch):
     assert plan_with(20_000, monkeypatch, device="meta") == [None, None, 1024]
     assert plan_with(40_000, monkeypatch) == [None, 512, 512]  # of the CPU's at most 3.3 GB
     assert plan_with(3_500, monkeypatch) == [None, 384, 384]
-    assert plan_with(2_600, monkeypatch) == [None, 160, 160]
+    assert plan_with(2_600, monkeypatch) == [None, 256, 256]  # the pictures need nearly all
     assert plan_with(40_000, monkeypatch, None) == [None, None, None]
     assert plan_with(40_000, monkeypatch, 512) == [None, 512, 512]
 

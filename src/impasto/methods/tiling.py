@@ -28,7 +28,7 @@ SIDES = (1024, 768, 512, 384, 256)  # of tiles that are chosen by the memory tha
 SHARE = 0.75  # of the free memory, which may be used: needs are estimates
 MOST = 3_300_000_000  # bytes of the CPU's memory that are used if less would do, only slower
 FETCHED = 1 << 20  # pixels from which on memory for a size is not kept
-TILES = 1.15  # or this times what the pictures need: small tiles are mostly halo
+TILES = 1.15  # or, of both, this times what the pictures need: small tiles are mostly halo
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,8 @@ def planned(
 
     Tiles take nearly twice the time. So ``auto`` takes them where a picture needs more than three
     quarters of the free memory; for results above 4 megapixels on a CPU, also where it needs more
-    than 3.3 GB. It takes the largest that stay below that.
+    than 3.3 GB. It takes the largest that stay below that, or, if the pictures alone need nearly as
+    much, below what is free.
 
     Args:
         choice: the option: ``auto``, None for one piece, or the side of a tile; a list has
@@ -183,8 +184,8 @@ def planned(
         OutOfMemoryError: if the memory that is free does not suffice.
     """
     available = available_memory(device)
-    limit = SHARE * available
     largest = max(height * width for height, width in sizes)
+    limit = max(SHARE * available, min(available, TILES * needs.picture * largest))
     if device.type == "cpu" and largest > LARGE:
         limit = min(limit, max(MOST, TILES * needs.picture * largest))
 
