@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import struct
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -30,6 +28,7 @@ from .decoders import kind_of
 from .picture import Picture, check_pixels, color_of, decoding, levels, resize
 from .places import check_format, check_output, check_quality, open_file
 from .places import kind_of as kind_of_suffix
+from .tiff import big_head
 
 __all__ = ["CanvasWriter", "FileCanvas"]
 
@@ -211,7 +210,7 @@ class CanvasWriter:
             check_format(self._kind, self._label, size, False, depth)
         check_quality(quality)
         self._quality, self._compression, self._pyramid = quality, compression, pyramid
-        self._head = _tiff_head(size, depth)
+        self._head = big_head(size, depth, _STRIP)
         self._bytes = size[0] * size[1] * 3 * depth // 8
         self._parts: list[tuple[slice, slice]] = []
         self._stack = ExitStack()
@@ -387,39 +386,3 @@ def _area(part: tuple[slice, slice]) -> int:
 def _whole_16(length: int) -> int:
     """``length`` or a little more: sides of tiles are multiples of 16."""
     return -(-length // 16) * 16
-
-
-def _tiff_head(size: tuple[int, int], depth: int) -> bytes:
-    """The bytes of an uncompressed BigTIFF, RGB in strips, before its first pixel.
-
-    Source: the design of BigTIFF, https://www.awaresystems.be/imaging/tiff/bigtiff.html.
-    """
-    height, width = size
-    row = width * 3 * depth // 8
-    strips = -(-height // _STRIP)
-    counts = [min(_STRIP, height - top) * row for top in range(0, height, _STRIP)]
-    tags = 10
-    arrays = 16 + 8 + 20 * tags + 8  # where values stand that are longer than 8 bytes
-    start = arrays + 2 * 8 * strips
-    short, whole, long = (3, "H"), (4, "I"), (16, "Q")
-    entries: list[tuple[int, tuple[int, str], list[int]]] = [
-        (256, whole, [width]),
-        (257, whole, [height]),
-        (258, short, [depth] * 3),  # bits per sample
-        (259, short, [1]),  # no compression
-        (262, short, [2]),  # RGB
-        (273, long, [start + number * _STRIP * row for number in range(strips)]),
-        (277, short, [3]),  # samples per pixel
-        (278, whole, [_STRIP]),
-        (279, long, counts),
-        (284, short, [1]),  # samples of a pixel are together
-    ]
-    order = "<" if sys.byteorder == "little" else ">"
-    directory, beyond = struct.pack(f"{order}Q", tags), b""
-    for tag, (kind, letter), values in entries:
-        data = struct.pack(f"{order}{len(values)}{letter}", *values)
-        if len(data) > 8:
-            data, beyond = struct.pack(f"{order}Q", arrays + len(beyond)), beyond + data
-        directory += struct.pack(f"{order}HHQ", tag, kind, len(values)) + data.ljust(8, b"\0")
-    head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16)
-    return (head + directory + struct.pack(f"{order}Q", 0) + beyond).ljust(start, b"\0")

@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -304,3 +305,39 @@ def encode(
 
 def _little(levels: NDArray[Any]) -> bytes:
     return levels.astype(levels.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def big_head(size: tuple[int, int], depth: int, tall: int) -> bytes:
+    """The bytes of an uncompressed BigTIFF, RGB in strips of ``tall`` rows, before its first pixel.
+
+    Source: the design of BigTIFF, https://www.awaresystems.be/imaging/tiff/bigtiff.html.
+    """
+    height, width = size
+    row = width * 3 * depth // 8
+    strips = -(-height // tall)
+    counts = [min(tall, height - top) * row for top in range(0, height, tall)]
+    tags = 10
+    arrays = 16 + 8 + 20 * tags + 8  # where values stand that are longer than 8 bytes
+    start = arrays + 2 * 8 * strips
+    short, whole, long = (3, "H"), (4, "I"), (16, "Q")
+    entries: list[tuple[int, tuple[int, str], list[int]]] = [
+        (256, whole, [width]),
+        (257, whole, [height]),
+        (258, short, [depth] * 3),  # bits per sample
+        (259, short, [1]),  # no compression
+        (262, short, [2]),  # RGB
+        (273, long, [start + number * tall * row for number in range(strips)]),
+        (277, short, [3]),  # samples per pixel
+        (278, whole, [tall]),
+        (279, long, counts),
+        (284, short, [1]),  # samples of a pixel are together
+    ]
+    order = "<" if sys.byteorder == "little" else ">"
+    directory, beyond = struct.pack(f"{order}Q", tags), b""
+    for tag, (kind, letter), values in entries:
+        data = struct.pack(f"{order}{len(values)}{letter}", *values)
+        if len(data) > 8:
+            data, beyond = struct.pack(f"{order}Q", arrays + len(beyond)), beyond + data
+        directory += struct.pack(f"{order}HHQ", tag, kind, len(values)) + data.ljust(8, b"\0")
+    head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16)
+    return (head + directory + struct.pack(f"{order}Q", 0) + beyond).ljust(start, b"\0")
