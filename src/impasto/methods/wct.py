@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -169,12 +169,14 @@ class WCTModel(EncoderModel):
 
     def _measured(self, tap: str, canvas: Canvas, side: int) -> Moments:
         """Moments of the features of a whole picture: sums, those of the tiles are added up."""
-        parts = []
-        with portion(MEASURING):
+
+        def parts() -> Iterator[Moments]:
             for tile in divided(self._tiles(canvas.size, side), "statistics"):
                 features = self.encode(self._seen(canvas, tile), [tap])[tap]
-                parts.append(measure(tile.core_of(features, _cell(tap), fully=True)))
-        return reduce(operator.add, parts)
+                yield measure(tile.core_of(features, _cell(tap), fully=True))
+
+        with portion(MEASURING):
+            return reduce(operator.add, parts())
 
     def _layer(
         self,
