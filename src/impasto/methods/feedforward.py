@@ -197,11 +197,12 @@ class OnePass(Face, ABC):
         self._check_memory(size)
         shown = _shown(Whole(rgb[None]), own_colors(rgb, colors))
         with watching(on_step, rgb[None], shown) as watch:
-            tiled = self.sides(size)[-1] is not None
+            content = rgb[None] if self.device.type == "cpu" else self._on_device(rgb)
+            passes = Passes(self, Whole(content), style, strength)
+            tiled = passes.sides[-1] is not None
             # In tiles, pictures are the largest blocks; whole features are faster in a kept heap.
             with portion(1 - LAST), sparing(size[0] * size[1] if tiled else 0, block=1 << 25):
-                content = rgb[None] if self.device.type == "cpu" else self._on_device(rgb)
-                result = Passes(self, Whole(content), style, strength)()
+                result = passes()
                 out = result.region(slice(0, size[0]), slice(0, size[1]))
             so_far(out, keep=True)
         return resize(watch.picture(), size)
@@ -283,8 +284,8 @@ class OnePass(Face, ABC):
         needed = self._needed(size, stored)
         if needed <= available:
             return
-        instead = ""
-        if self.local and any(side is None or side > SIDES[-1] for side in self.sides(size)):
+        instead, sides = "", self.sides(size, stored)
+        if self.local and any(side is None or side > SIDES[-1] for side in sides):
             least = max(self._bytes(each, SIDES[-1], size, stored) for each in self.sizes(size))
             instead = f", or {spelled('tile', SIDES[-1])}" if least <= available else ""
         most = self._most_pixels(size, available, stored)
