@@ -88,6 +88,16 @@ def test_the_gradient_is_that_of_the_whole(name, halo, size):
     assert error(cut[1], whole[1]) > 1e-4  # it is the halo that makes it exact
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["vgg19", "resnet50"])
+def test_the_gradient_of_a_network_of_full_width(name):
+    method = gatys(load_backbone(name, "random"))
+    size = tuple(min(700, 3 * method.reach.least) - less for less in (5, 10))
+    whole, tiled = gradients(method, size, None, Tiling(size, method.reach.least, method.reach))
+    assert tiled[0] == pytest.approx(whole[0], rel=1e-5)
+    assert error(tiled[1], whole[1]) < 1e-4
+
+
 @pytest.mark.parametrize("losses", ["relative", "published", "report5"])
 @pytest.mark.parametrize("style_loss", ["gram", "moments"])
 def test_every_loss_of_moments(small_net, losses, style_loss):
